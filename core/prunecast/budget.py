@@ -1,0 +1,115 @@
+"""Budgets: limits on a whole architecture, and how proposals are brought to meet them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecast.architecture import Architecture, Sizes, sizes_of
+from prunecast.choices import Choice, Indices, sizes_at, value_costs
+from prunecast.errors import BudgetError
+from prunecast.shape import ModelShape, Quantity
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper limits that an architecture has to meet, all at once.
+
+    Attributes:
+        shape: the dense model.
+        limits: the largest allowed value of each limited quantity, absolute. Empty: everything meets it.
+    """
+
+    shape: ModelShape
+    limits: Mapping[Quantity, int]
+
+    @classmethod
+    def of(cls, shape: ModelShape, wanted: Mapping[Quantity, float]) -> "Budget":
+        """Budget from the numbers of a spec: up to 1 a fraction of the dense model, above 1 an absolute count."""
+        dense = {quantity: int(shape.count([shape.dense], quantity)[0]) for quantity in wanted}
+        return cls(shape, {q: int(dense[q] * v) if v <= 1 else int(v) for q, v in wanted.items()})
+
+    def usage(self, sizes: Sizes) -> NDArray[np.float64]:
+        """Largest used share of any limit, shape (N,), for sizes of shape (N, L, 3); at most 1 meets the budget."""
+        shares = [self.shape.count_sizes(sizes, q) / max(limit, 1) for q, limit in self.limits.items()]
+        return np.max(shares, axis=0) if shares else np.zeros(len(sizes))
+
+    def met_by(self, architecture: Architecture) -> bool:
+        """Whether the architecture stays within every limit."""
+        return bool(self.usage(sizes_of([architecture]))[0] <= 1)
+
+    def scaled(self, factor: float) -> "Budget":
+        """The same budget with every limit multiplied by ``factor``."""
+        return Budget(self.shape, {quantity: int(limit * factor) for quantity, limit in self.limits.items()})
+
+    def check(self, choices: Sequence[Choice]) -> None:
+        """Raise BudgetError, naming the smallest that is possible, if no architecture of the choices meets the budget."""
+        smallest = sizes_at(choices, self.shape.dense, np.zeros((1, len(choices)), dtype=np.int64))
+        for quantity, limit in self.limits.items():
+            reached = int(self.shape.count_sizes(smallest, quantity)[0])
+            if reached > limit:
+                dense = int(self.shape.count([self.shape.dense], quantity)[0])
+                raise BudgetError(
+                    f"no architecture of the search space meets {quantity} <= {limit:,} ({limit / dense:.1%} of the dense "
+                    f"model): the smallest has {reached:,} ({reached / dense:.1%}). Raise the budget to at least "
+                    f"{np.ceil(reached / dense * 1000) / 1000:.3f}, or let the space prune more layers or larger shares."
+                )
+
+    def fit(self, choices: Sequence[Choice], indices: Indices, rng: np.random.Generator) -> Indices:
+        """Bring proposals to meet the budget and use it up: a changed copy of ``indices``, shape (N, C).
+
+        Visits the choices of every row in an order of its own, first lowering values, one step a visit, until the
+        budget is met, then raising them while it still is. What was met with room to spare is raised too, so the
+        result lies just under the budget; random proposals become a random sample of its boundary.
+
+        Raises:
+            BudgetError: no architecture of the choices meets the budget.
+        """
+        self.check(choices)
+        fitted = indices.copy()
+        if not self.limits:
+            return fitted
+        ledger = _Ledger(self, choices, fitted)
+        while (over := ledger.over()).any():
+            ledger.step(fitted, over, -1, rng)
+        while ledger.step(fitted, np.ones(len(fitted), dtype=bool), +1, rng):
+            pass
+        return fitted
+
+
+class _Ledger:
+    """Running totals of every limited quantity for a batch of rows that change choice by choice."""
+
+    def __init__(self, budget: Budget, choices: Sequence[Choice], indices: Indices) -> None:
+        quantities = list(budget.limits)
+        self._limits = np.array([budget.limits[quantity] for quantity in quantities])
+        sizes = sizes_at(choices, budget.shape.dense, indices)
+        self._totals = np.stack([budget.shape.count_sizes(sizes, quantity) for quantity in quantities], axis=1)
+        most = max(len(choice.values) for choice in choices)
+        self._costs = np.zeros((len(choices), most, len(quantities)), dtype=np.int64)
+        for q, quantity in enumerate(quantities):
+            for c, costs in enumerate(value_costs(choices, budget.shape, quantity)):
+                self._costs[c, : len(costs), q] = costs
+        self._top = np.array([len(choice.values) - 1 for choice in choices])
+
+    def over(self) -> NDArray[np.bool_]:
+        """Rows that exceed a limit."""
+        return np.asarray((self._totals > self._limits).any(axis=1))
+
+    def step(self, indices: Indices, rows: NDArray[np.bool_], direction: int, rng: np.random.Generator) -> bool:
+        """Move each choice of ``rows`` once by ``direction`` where that is possible and useful; whether any moved."""
+        moved_any = False
+        order = rng.permuted(np.tile(np.arange(indices.shape[1]), (len(indices), 1)), axis=1)
+        everyone = np.arange(len(indices))
+        for choice in order.T:
+            now = indices[everyone, choice]
+            target = np.clip(now + direction, 0, self._top[choice])
+            change = self._costs[choice, target] - self._costs[choice, now]
+            after = self._totals + change
+            useful = self.over() if direction < 0 else (after <= self._limits).all(axis=1)
+            move = rows & useful & (target != now)
+            indices[everyone[move], choice[move]] = target[move]
+            self._totals[move] = after[move]
+            moved_any |= bool(move.any())
+        return moved_any

@@ -1,0 +1,49 @@
+"""Every error prunecast raises on purpose.
+
+A message is one line: what is wrong, where, what would be right, what to do next. The command line prints
+it and exits with 1; anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class PrunecastError(Exception):
+    """Base of all errors that are meant for the user."""
+
+
+class SpecError(PrunecastError, ValueError):
+    """A spec is wrong.
+
+    Attributes:
+        problems: one message a problem, each starting with ``file:line:column: path:``. Never empty.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class PluginError(PrunecastError):
+    """A plugin is unknown, clashes with another, or broke its contract."""
+
+
+class ModelError(PrunecastError):
+    """A model cannot be found, read, described or held in memory."""
+
+
+class DataError(PrunecastError):
+    """A data set is missing or too small for what was asked of it."""
+
+
+class BudgetError(PrunecastError, ValueError):
+    """No architecture of the search space meets the budget."""
+
+
+class EvaluationError(PrunecastError):
+    """An evaluator could not produce a usable number."""
+
+
+class RegistryError(PrunecastError):
+    """The registry file cannot be opened, trusted or written."""
+
+
+class ExportError(PrunecastError):
+    """A model could not be written, or what was written is not what was measured."""

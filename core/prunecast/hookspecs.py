@@ -1,0 +1,66 @@
+"""The contract third parties implement: one hook a kind of plugin.
+
+A plugin is a module named by an entry point of the group ``prunecast``. Its hooks hand over entries; what an entry's
+class has to do is written in :mod:`prunecast.interfaces`::
+
+    # my_package/prunecast_plugin.py
+    from prunecast.hookspecs import Entry, hookimpl
+
+    @hookimpl
+    def prunecast_predictors():
+        return [Entry("ridge", "my_package.ridge:Ridge", "Ridge regression on kept fractions")]
+
+    # pyproject.toml
+    [project.entry-points.prunecast]
+    my_package = "my_package.prunecast_plugin"
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("prunecast")
+hookimpl = pluggy.HookimplMarker("prunecast")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a hook hands over for one plugin.
+
+    Attributes:
+        name: what a spec writes after ``use:``. Unique among all installed plugins of the kind.
+        target: ``module:Class``, imported only when a spec or ``plugins show`` asks for it.
+        summary: one line for ``prunecast plugins list``.
+        reference: paper or source the plugin implements, with equation or section; may be empty.
+    """
+
+    name: str
+    target: str
+    summary: str
+    reference: str = ""
+
+
+@hookspec
+def prunecast_search_spaces() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.interfaces.SearchSpace` classes. Called once, when the host is made."""
+
+
+@hookspec
+def prunecast_pruners() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.interfaces.Pruner` classes. Called once, when the host is made."""
+
+
+@hookspec
+def prunecast_evaluators() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.interfaces.Evaluator` classes. Called once, when the host is made."""
+
+
+@hookspec
+def prunecast_predictors() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.interfaces.Predictor` classes. Called once, when the host is made."""
+
+
+@hookspec
+def prunecast_searchers() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.interfaces.Searcher` classes. Called once, when the host is made."""

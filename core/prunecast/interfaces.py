@@ -1,0 +1,291 @@
+"""What a plugin implements: one abstract class a kind.
+
+Life of a plugin in a run
+-------------------------
+1. The host finds the plugin's entry through a hook of :mod:`prunecast.hookspecs` and imports its class only when a
+   spec names it. Importing the module must be cheap: import torch, scikit-learn and the like inside methods.
+2. The options beside ``use:`` in the spec are validated by the class's ``options_model``.
+3. The class is instantiated once a run, in the process that runs, with those options and what its kind is given.
+4. Its methods are called from one thread. Randomness comes only from the generator or seed passed in.
+
+To tell the user that something cannot be done, raise a :class:`prunecast.errors.PrunecastError` with one line.
+``version`` is part of the registry's content key of pruners and evaluators: raise it whenever the same options
+would give other numbers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from prunecast.architecture import Architecture
+from prunecast.budget import Budget
+from prunecast.choices import Choice, Indices
+from prunecast.shape import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from prunecast.models.families import Family
+
+Floats = NDArray[np.float64]
+
+
+class PluginOptions(BaseModel):
+    """Base of every plugin's options: unknown keys are errors, values do not change after validation.
+
+    Give every field a ``Field(description=...)``: it becomes the help in ``prunecast plugins show`` and the JSON schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=PluginOptions)
+
+
+class Plugin(ABC, Generic[OptionsT]):
+    """Common ground of the five kinds.
+
+    Attributes:
+        options_model: the pydantic model of the options.
+        version: whole number, raised when the same options would give other numbers.
+        options: the validated options of this instance.
+    """
+
+    options_model: ClassVar[type[PluginOptions]]
+    version: ClassVar[int] = 1
+
+    def __init__(self, options: OptionsT) -> None:
+        self.options = options
+
+
+# ----------------------------------------------------------------------------------------------- search space
+
+
+class SearchSpace(Plugin[OptionsT]):
+    """All choices open for one model.
+
+    Args:
+        options: validated options.
+        shape: the dense model; ``choices`` may depend on it.
+
+    ``choices`` is read once, right after construction. Each layer's attention and each layer's MLP may be covered by
+    at most one choice; what no choice covers stays dense. Raise SpecError-like one-line PrunecastErrors for options that
+    do not fit the model (a layer that it does not have).
+    """
+
+    def __init__(self, options: OptionsT, shape: ModelShape) -> None:
+        super().__init__(options)
+        self.shape = shape
+
+    @property
+    @abstractmethod
+    def choices(self) -> tuple[Choice, ...]:
+        """REQUIRED. The choices, in a fixed order; their values ascend by size."""
+
+    def sample(self, count: int, rng: np.random.Generator) -> Indices:
+        """Random proposals to learn from, shape (count, C): positions in each choice's values.
+
+        The default draws every choice independently and evenly. Need not meet any budget.
+        """
+        tops = [len(choice.values) for choice in self.choices]
+        return rng.integers(0, tops, size=(count, len(tops)), dtype=np.int64)
+
+
+# ----------------------------------------------------------------------------------------------------- pruner
+
+
+class CalibrationOptions(BaseModel):
+    """Text a pruner looks at: ``samples`` pieces of ``tokens`` tokens, drawn from ``dataset`` with ``seed``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = "books"
+    split: str = "calibration"
+    samples: int = 10
+    tokens: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LayerImportance:
+    """How much each unit of one layer matters; larger is more important. Only the order is used.
+
+    Attributes:
+        kv_groups: shape (KV,), one score a KV group.
+        query_heads: shape (KV, H), one score a query head, compared inside its group.
+        mlp_channels: shape (W,), one score a channel.
+    """
+
+    kv_groups: Floats
+    query_heads: Floats
+    mlp_channels: Floats
+
+
+class Pruner(Plugin[OptionsT]):
+    """Ranks the units of every layer; how many of them go is the search's business.
+
+    Attributes:
+        calibration: the text wanted, or None if weights are enough. Its content hash enters the registry key.
+    """
+
+    @property
+    def calibration(self) -> CalibrationOptions | None:
+        """Calibration text the pruner needs. None, the default, for pruners that look at weights only."""
+        return None
+
+    @abstractmethod
+    def rank(self, model: "PreTrainedModel", family: "Family", tokens: "torch.Tensor | None") -> list[LayerImportance]:
+        """REQUIRED. Importance of every unit, one entry a layer.
+
+        Called at most once a run, before anything is reordered, with the dense model in float32 and in evaluation mode
+        on its device. Weights must be as found afterwards; gradients are dropped by the caller.
+
+        Args:
+            model: the dense model.
+            family: where the projections of each layer are.
+            tokens: int64 of shape (samples, tokens), or None if ``calibration`` is None.
+        """
+
+
+# -------------------------------------------------------------------------------------------------- evaluator
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number an evaluator measures.
+
+    Attributes:
+        name: ``DATASET.SPLIT.METRIC``, e.g. ``wikitext2.test.ppl``.
+        direction: whether smaller (``minimize``) or larger (``maximize``) is better.
+        unit: what one unit of it is, e.g. ``perplexity`` or ``fraction``.
+        scale: ``log`` for positive ratios such as perplexity, which predictors learn as logarithms.
+    """
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+    unit: str
+    scale: Literal["linear", "log"] = "linear"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured metric: finite ``value``, its standard error (same unit, NaN not allowed, None if unknown) and the
+    number of tokens or questions behind it."""
+
+    metric: Metric
+    value: float
+    standard_error: float | None
+    count: int
+
+
+class Evaluator(Plugin[OptionsT]):
+    """Measures metrics of a model.
+
+    ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
+    ``metrics`` and ``data_hash`` are read; then ``evaluate`` is called once an architecture that is not in the registry.
+    ``evaluate`` must be deterministic and must leave the model as it was.
+    """
+
+    @abstractmethod
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape) -> None:
+        """REQUIRED. Load and tokenise the data. Raises DataError if it is missing or too short."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """REQUIRED. What will be measured, in a fixed order."""
+
+    @property
+    @abstractmethod
+    def data_hash(self) -> str:
+        """REQUIRED. Hexadecimal hash of exactly the tokens or questions that are used."""
+
+    @abstractmethod
+    def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
+        """REQUIRED. One measurement a metric, in the order of ``metrics``.
+
+        The model is in evaluation mode on its device and the call happens under ``torch.inference_mode``. Raise EvaluationError
+        if no finite number comes out.
+        """
+
+
+# -------------------------------------------------------------------------------------------------- predictor
+
+
+class Prediction(NamedTuple):
+    """Predicted targets: ``mean`` and ``std``, both of shape (N, M); ``std`` is at least 0."""
+
+    mean: Floats
+    std: Floats
+
+
+class Predictor(Plugin[OptionsT]):
+    """Learns from measured architectures what all others would measure.
+
+    Args:
+        options: validated options.
+        shape: the dense model, for encodings relative to it (see :mod:`prunecast.encodings`).
+        seed: makes fitting reproducible.
+    """
+
+    def __init__(self, options: OptionsT, shape: ModelShape, seed: int) -> None:
+        super().__init__(options)
+        self.shape = shape
+        self.seed = seed
+
+    @abstractmethod
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """REQUIRED. Learn from N >= 1 pairs; ``targets`` has shape (N, M), all finite.
+
+        Targets arrive on the scale of their metric (logarithms where ``Metric.scale`` is ``log``). A second call forgets the first.
+        """
+
+    @abstractmethod
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """REQUIRED. Mean and standard deviation of every target for every architecture, on the scale of ``fit``."""
+
+
+# --------------------------------------------------------------------------------------------------- searcher
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """What a searcher is asked.
+
+    Attributes:
+        space: the search space.
+        budget: what every proposal has to meet. ``budget.fit`` brings proposals to its boundary.
+        score: predicted objective of a batch, shape (N,); smaller is better. Cheap in batches, so prefer large ones.
+        rng: the only source of randomness.
+        known: architectures already measured, best first: a place to start from. They may be proposed again.
+        progress: call with the number of architectures scored since the last call.
+    """
+
+    space: SearchSpace[Any]
+    budget: Budget
+    score: Callable[[Sequence[Architecture]], Floats]
+    rng: np.random.Generator
+    known: Sequence[Architecture] = ()
+    progress: Callable[[int], None] = field(default=lambda scored: None)
+
+
+class Searcher(Plugin[OptionsT]):
+    """Proposes architectures that meet a budget."""
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """REQUIRED. How many architectures one search scores, for progress and dry runs."""
+
+    @abstractmethod
+    def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
+        """REQUIRED. Up to ``count`` different architectures that meet the budget, best predicted score first.
+
+        Called once a round. Raises BudgetError if no architecture meets the budget.
+        """

@@ -1,0 +1,135 @@
+"""The plugin host: finds plugins through entry points, keeps their entries apart by kind and name, imports on demand."""
+
+import importlib
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.metadata import Distribution, distributions
+from typing import Any
+
+import pluggy
+
+from prunecast import hookspecs, interfaces
+from prunecast.errors import PluginError
+from prunecast.hookspecs import Entry
+from prunecast.interfaces import Plugin
+
+ENTRY_POINT_GROUP = "prunecast"
+
+KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
+    "space": ("prunecast_search_spaces", interfaces.SearchSpace),
+    "pruner": ("prunecast_pruners", interfaces.Pruner),
+    "evaluator": ("prunecast_evaluators", interfaces.Evaluator),
+    "predictor": ("prunecast_predictors", interfaces.Predictor),
+    "searcher": ("prunecast_searchers", interfaces.Searcher),
+}
+"""Each kind's name, as the spec writes it, with its hook and its abstract class."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An entry with its kind and the distribution that brought it."""
+
+    kind: str
+    entry: Entry
+    distribution: str
+    version: str
+
+    def load(self) -> type[Plugin[Any]]:
+        """Import the class. Raises PluginError, naming the distribution, if that fails or the class is of another kind."""
+        owner = f"{self.kind} {self.entry.name!r} of {self.distribution} {self.version}"
+        module_name, _, class_name = self.entry.target.partition(":")
+        try:
+            loaded = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {error}") from error
+        expected = KINDS[self.kind][1]
+        if not (isinstance(loaded, type) and issubclass(loaded, expected)):
+            raise PluginError(f"{owner}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}")
+        return loaded
+
+
+@dataclass
+class PluginHost:
+    """All plugins at hand.
+
+    Attributes:
+        manager: the pluggy manager, with every plugin module registered.
+        broken: plugin modules that could not be imported or registered, and why.
+    """
+
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("prunecast"))
+    broken: dict[str, str] = field(default_factory=dict)
+    _owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.manager.add_hookspecs(hookspecs)
+
+    @classmethod
+    def discover(cls) -> "PluginHost":
+        """Host with every plugin that an installed distribution names in the entry-point group ``prunecast``.
+
+        A plugin that cannot be loaded costs a warning that names its distribution, never the others.
+        """
+        host = cls()
+        for distribution in distributions():
+            for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+                if not host.manager.has_plugin(point.name):
+                    host._load(point.name, point.value, distribution)
+        return host
+
+    def _load(self, name: str, module: str, distribution: Distribution) -> None:
+        owner = f"{distribution.metadata['Name']} {distribution.version}"
+        try:
+            plugin = importlib.import_module(module)
+            self.manager.register(plugin, name)
+        except Exception as error:  # noqa: BLE001  a third party's module may raise anything
+            self.broken[name] = f"plugin {name!r} of {owner} cannot be loaded from {module!r}: {error}"
+            warnings.warn(f"{self.broken[name]}. Upgrade or uninstall it", stacklevel=2)
+        else:
+            self._owners[name] = (str(distribution.metadata["Name"]), distribution.version)
+
+    def entries(self, kind: str) -> dict[str, Registered]:
+        """Entries of a kind by name, sorted. Raises PluginError naming both owners if two plugins share a name."""
+        found: dict[str, Registered] = {}
+        caller = getattr(self.manager.hook, KINDS[kind][0])
+        for implementation in caller.get_hookimpls():
+            owner = self._owners.get(implementation.plugin_name, (implementation.plugin_name, "-"))
+            for entry in _entries_of(implementation.function(), owner[0]):
+                registered = Registered(kind, entry, *owner)
+                if (other := found.get(entry.name)) is not None:
+                    raise PluginError(
+                        f"{kind} {entry.name!r} is provided by both {other.distribution} and {owner[0]}: "
+                        "uninstall one of them or ask its author for another name"
+                    )
+                found[entry.name] = registered
+        return dict(sorted(found.items()))
+
+    def find(self, kind: str, name: str) -> Registered:
+        """The entry of that kind and name. Raises PluginError with the nearest and all available names."""
+        entries = self.entries(kind)
+        if name in entries:
+            return entries[name]
+        raise PluginError(f"no {kind} is called {name!r}{did_you_mean(name, entries)}{self._why_missing()}")
+
+    def _why_missing(self) -> str:
+        return "".join(f" ({reason})" for reason in self.broken.values())
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Tail of a message about an unknown name: the nearest known one if any is near, and all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{guess}; available: {', '.join(known) or 'none, no plugin provides one'}"
+
+
+def _entries_of(handed_over: object, owner: str) -> list[Entry]:
+    if not isinstance(handed_over, Iterable):
+        raise PluginError(f"a prunecast hook of {owner} returned {type(handed_over).__name__}, not a list of Entry")
+    entries = list(handed_over)
+    for entry in entries:
+        if not isinstance(entry, Entry):
+            raise PluginError(f"a prunecast hook of {owner} handed over {type(entry).__name__}, not an Entry")
+    return entries
