@@ -39,21 +39,17 @@ class Budget:
         """Whether the architecture stays within every limit."""
         return bool(self.usage(sizes_of([architecture]))[0] <= 1)
 
-    def scaled(self, factor: float) -> "Budget":
-        """The same budget with every limit multiplied by ``factor``."""
-        return Budget(self.shape, {quantity: int(limit * factor) for quantity, limit in self.limits.items()})
-
     def check(self, choices: Sequence[Choice]) -> None:
-        """Raise BudgetError, naming the smallest that is possible, if no architecture of the choices meets the budget."""
+        """Raise BudgetError, naming the smallest possible, if no architecture of the choices meets the budget."""
         smallest = sizes_at(choices, self.shape.dense, np.zeros((1, len(choices)), dtype=np.int64))
         for quantity, limit in self.limits.items():
             reached = int(self.shape.count_sizes(smallest, quantity)[0])
             if reached > limit:
                 dense = int(self.shape.count([self.shape.dense], quantity)[0])
                 raise BudgetError(
-                    f"no architecture of the search space meets {quantity} <= {limit:,} ({limit / dense:.1%} of the dense "
-                    f"model): the smallest has {reached:,} ({reached / dense:.1%}). Raise the budget to at least "
-                    f"{np.ceil(reached / dense * 1000) / 1000:.3f}, or let the space prune more layers or larger shares."
+                    f"no architecture of the search space meets {quantity} <= {limit:,} ({limit / dense:.1%} of the "
+                    f"dense model): the smallest has {reached:,}. Raise the budget to at least "
+                    f"{np.ceil(reached / dense * 1000) / 1000:.3f}, or let the space prune more layers or larger shares"
                 )
 
     def fit(self, choices: Sequence[Choice], indices: Indices, rng: np.random.Generator) -> Indices:

@@ -16,6 +16,7 @@ would give other numbers.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -39,10 +40,16 @@ Floats = NDArray[np.float64]
 class PluginOptions(BaseModel):
     """Base of every plugin's options: unknown keys are errors, values do not change after validation.
 
-    Give every field a ``Field(description=...)``: it becomes the help in ``prunecast plugins show`` and the JSON schema.
+    Give every field a ``Field(description=...)``: it is the help in ``prunecast plugins show`` and in the JSON schema.
+
+    Attributes:
+        immaterial: names of options that cannot change a measured number, such as a batch size. All others are part of
+            the registry's content key of pruners and evaluators.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    immaterial: ClassVar[frozenset[str]] = frozenset()
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
@@ -75,8 +82,8 @@ class SearchSpace(Plugin[OptionsT]):
         shape: the dense model; ``choices`` may depend on it.
 
     ``choices`` is read once, right after construction. Each layer's attention and each layer's MLP may be covered by
-    at most one choice; what no choice covers stays dense. Raise SpecError-like one-line PrunecastErrors for options that
-    do not fit the model (a layer that it does not have).
+    at most one choice; what no choice covers stays dense. Raise a one-line ModelError for options that do not fit the
+    model, such as a layer that it does not have.
     """
 
     def __init__(self, options: OptionsT, shape: ModelShape) -> None:
@@ -188,13 +195,17 @@ class Evaluator(Plugin[OptionsT]):
     """Measures metrics of a model.
 
     ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
-    ``metrics`` and ``data_hash`` are read; then ``evaluate`` is called once an architecture that is not in the registry.
-    ``evaluate`` must be deterministic and must leave the model as it was.
+    ``metrics`` and ``data_hash`` are read; then ``evaluate`` is called once for every architecture that is not in the
+    registry. ``evaluate`` must be deterministic and must leave the model as it was.
     """
 
     @abstractmethod
-    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape) -> None:
-        """REQUIRED. Load and tokenise the data. Raises DataError if it is missing or too short."""
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
+        """REQUIRED. Load and tokenise the data; pass ``data_dir`` on to the readers of :mod:`prunecast.data`.
+
+        Raises:
+            DataError: data is missing, too short, or asks for a longer context than the model has.
+        """
 
     @property
     @abstractmethod
@@ -206,12 +217,17 @@ class Evaluator(Plugin[OptionsT]):
     def data_hash(self) -> str:
         """REQUIRED. Hexadecimal hash of exactly the tokens or questions that are used."""
 
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """REQUIRED. Number of tokens one evaluation feeds to the model; a dry run estimates the time from it."""
+
     @abstractmethod
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """REQUIRED. One measurement a metric, in the order of ``metrics``.
 
-        The model is in evaluation mode on its device and the call happens under ``torch.inference_mode``. Raise EvaluationError
-        if no finite number comes out.
+        The model is in evaluation mode on its device and the call happens under ``torch.inference_mode``. Raise
+        EvaluationError if no finite number comes out.
         """
 
 
@@ -243,7 +259,8 @@ class Predictor(Plugin[OptionsT]):
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
         """REQUIRED. Learn from N >= 1 pairs; ``targets`` has shape (N, M), all finite.
 
-        Targets arrive on the scale of their metric (logarithms where ``Metric.scale`` is ``log``). A second call forgets the first.
+        Targets arrive on the scale of their metric (logarithms where ``Metric.scale`` is ``log``). A second call
+        forgets the first.
         """
 
     @abstractmethod

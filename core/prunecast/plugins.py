@@ -1,4 +1,4 @@
-"""The plugin host: finds plugins through entry points, keeps their entries apart by kind and name, imports on demand."""
+"""The plugin host: finds plugins through entry points and imports a plugin when a spec asks for it."""
 
 import importlib
 import warnings
@@ -37,16 +37,24 @@ class Registered:
     version: str
 
     def load(self) -> type[Plugin[Any]]:
-        """Import the class. Raises PluginError, naming the distribution, if that fails or the class is of another kind."""
+        """Import the class.
+
+        Raises:
+            PluginError: that fails, or the class is of another kind; names the distribution.
+        """
         owner = f"{self.kind} {self.entry.name!r} of {self.distribution} {self.version}"
         module_name, _, class_name = self.entry.target.partition(":")
         try:
             loaded = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001  a third party's module may raise anything
             raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {error}") from error
         expected = KINDS[self.kind][1]
         if not (isinstance(loaded, type) and issubclass(loaded, expected)):
-            raise PluginError(f"{owner}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}")
+            raise PluginError(
+                f"{owner}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}"
+            )
+        if not hasattr(loaded, "options_model"):
+            raise PluginError(f"{owner}: {self.entry.target!r} has no options_model, the model of its options")
         return loaded
 
 

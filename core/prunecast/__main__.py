@@ -1,0 +1,5 @@
+"""``python -m prunecast``."""
+
+from prunecast.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""``prunecast export``."""
+
+import click
+
+from prunecast.cli.output import json_option, print_json, registry_option
+
+
+@click.command()
+@click.argument("run")
+@click.argument("folder", type=click.Path())
+@click.option(
+    "--architecture", help="Another architecture than the best of the run, as text, e.g. '3x3+1536*3 3x2+768*27'."
+)
+@registry_option
+@json_option
+def export(run: str, folder: str, architecture: str | None, registry_path: str, as_json: bool) -> None:
+    """Write the best model of RUN (number, name or key) to FOLDER, as Hugging Face transformers loads it."""
+    from pathlib import Path
+
+    from prunecast.pipeline.progress import Progress
+    from prunecast.pipeline.redeliver import redeliver
+    from prunecast.plugins import PluginHost
+    from prunecast.registry import Registry
+
+    with Registry.open(registry_path, readonly=True) as registry:
+        record = registry.run(int(run) if run.isdigit() else run)
+    report = redeliver(record, architecture, Path(folder), PluginHost.discover(), Progress()).to_json()
+    if as_json:
+        print_json(report)
+    else:
+        off = report["max_logit_difference"]
+        click.echo(
+            f"{report['folder']}: {report['parameters']:,} parameters, logits within {off:.1e} of the measured model"
+        )

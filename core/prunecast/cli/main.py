@@ -1,0 +1,65 @@
+"""The top of the command line, and the one place where errors become messages and exit codes."""
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from prunecast.cli.export import export
+from prunecast.cli.plugins import plugins
+from prunecast.cli.registry import registry
+from prunecast.cli.run import run
+from prunecast.cli.runs import runs
+from prunecast.cli.spec import spec
+from prunecast.errors import PrunecastError, SpecError
+
+HANDLED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Commands(click.Group):
+    """A group whose commands end in one clear line when something is wrong: exit 1 if handled, 2 for usage."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; returns its exit code. Anything that is not the user's to mend keeps its traceback."""
+        try:
+            result = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except SpecError as error:
+            return _fail(str(error), HANDLED)
+        except PrunecastError as error:
+            return _fail(f"error: {error}", HANDLED)
+        except (KeyboardInterrupt, click.Abort):
+            return _fail("interrupted: what was measured is kept, run the same command to continue", INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = error.filename or "while writing"
+            return _fail(f"error: the disk is full ({where}): free some space, run the same command again", HANDLED)
+        return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.secho(message, err=True, fg="red")
+    return code
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prunecast")
+@click.option("--offline", is_flag=True, help="Use no network: models and data come from this machine.")
+def cli(offline: bool) -> None:
+    """Prune a causal language model to a budget, with an accuracy predictor choosing what each layer keeps.
+
+    Start with:  prunecast run quickstart
+    """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+for command in (run, spec, plugins, registry, runs, export):
+    cli.add_command(command)

@@ -1,0 +1,66 @@
+"""What commands print: data on stdout, as a table for people or JSON for programs."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+registry_option = click.option(
+    "--registry",
+    "registry_path",
+    default="registry.db",
+    envvar="PRUNECAST_REGISTRY",
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(dir_okay=True),
+    help="The registry file.",
+)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
+    """Rows with the same keys, as a JSON list or a table; ``empty`` is said on stderr if there are none."""
+    if as_json:
+        print_json(list(rows))
+    elif rows:
+        click.echo(table(list(rows[0]), [[text(value) for value in row.values()] for row in rows]))
+    else:
+        click.echo(empty, err=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with two spaces between its columns; columns of numbers are aligned to the right, others to the left."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    aligns: list[Callable[[str, int], str]] = [
+        str.rjust if rows and all(_is_number(row[i]) for row in rows) else str.ljust for i in range(len(columns))
+    ]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(align(cell, width) for cell, width, align in zip(line, widths, aligns, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def text(value: Any) -> str:
+    """A value as people read it: thousands separated, floats to four significant digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
+
+
+def _is_number(cell: str) -> bool:
+    return (
+        cell == ""
+        or cell.replace(",", "").removesuffix(" %").replace(".", "", 1).replace("-", "").replace("e", "").isdigit()
+    )

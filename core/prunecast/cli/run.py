@@ -1,0 +1,102 @@
+"""``prunecast run``."""
+
+import json
+from typing import Any
+
+import click
+
+from prunecast.cli.output import json_option, print_json, registry_option, table, text
+
+PROMPT = "The most important thing about writing a program is"
+
+
+@click.command()
+@click.argument("spec_name", metavar="SPEC")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the spec, e.g. budget.parameters=0.7."
+)
+@click.option("--dry-run", is_flag=True, help="Tell what would be measured, what is cached and how long it takes.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@registry_option
+@json_option
+def run(
+    spec_name: str, overrides: tuple[str, ...], dry_run: bool, quiet: bool, registry_path: str, as_json: bool
+) -> None:
+    """Run SPEC, a YAML file or the name of a packaged spec; run it again to continue it."""
+    from prunecast.pipeline.plan import plan
+    from prunecast.pipeline.progress import Progress
+    from prunecast.pipeline.runner import run as run_spec
+    from prunecast.pipeline.sample import continue_text
+    from prunecast.pipeline.setup import Setup
+    from prunecast.plugins import PluginHost
+    from prunecast.registry import Registry
+    from prunecast.spec.load import load_spec
+
+    host = PluginHost.discover()
+    spec = load_spec(spec_name, host, overrides)
+    with Registry.open(registry_path) as registry:
+        if dry_run:
+            planned = plan(Setup(spec, host), registry).to_json()
+            print_json(planned) if as_json else click.echo(render_plan(planned))
+            return
+        progress = Progress(quiet=quiet)
+        result = run_spec(spec, host, registry, progress).to_json()
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+        return
+    click.echo(render_result(result))
+    if result["export"]:
+        click.echo(f"a sentence    {continue_text(result['export']['folder'], PROMPT)}")
+
+
+def render_result(result: dict[str, Any]) -> str:
+    """The result of a run as people read it."""
+    model, dense, best = result["model"], result["dense"], result["best"]
+    metrics = list(dense["metrics"])
+    predicted = {**best, "name": "best, predicted", "metrics": best["predicted"]}
+    measured = {**best, "name": "best, measured"}
+    rows = [
+        [
+            row["name"],
+            text(row["parameters"]),
+            f"{row['parameters'] / dense['parameters']:.1%}".replace("%", " %"),
+            *(text(row["metrics"].get(metric)) for metric in metrics),
+        ]
+        for row in (dense, *result["baselines"], predicted, measured)
+    ]
+    evaluations, predictor, export = result["evaluations"], result["predictor"], result["export"]
+    quality = "too few pairs to judge"
+    if predictor["r2"] is not None:
+        quality = f"R2 {predictor['r2']:.3f}, Kendall tau {predictor['kendall_tau']:.3f} on held-out pairs"
+    limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
+    lines = [
+        f"{result['name']}: run {result['run']} of {model['source']} in {model['dtype']}, budget {limits}",
+        "",
+        table(["", "parameters", "kept", *metrics], rows),
+        "",
+        f"predictor     {predictor['use']}, {predictor['pairs']} pairs: {quality}",
+        f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
+        f"architecture  {best['architecture']}",
+    ]
+    if export:
+        off = export["max_logit_difference"]
+        lines.append(
+            f"written to    {export['folder']} (logits within {off:.1e} of the measured model's)"
+        )
+    return "\n".join(lines)
+
+
+def render_plan(plan: dict[str, Any]) -> str:
+    """A plan as people read it."""
+    rows = [
+        [
+            step["stage"],
+            text(step["architectures"]),
+            text(step["evaluations"]),
+            "?" if step["cached"] is None else text(step["cached"]),
+            f"{step['seconds']:,.0f}",
+        ]
+        for step in plan["steps"]
+    ]
+    total = f"about {plan['seconds'] / 60:,.1f} minutes of evaluation, by {plan['basis']}"
+    return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])

@@ -1,0 +1,64 @@
+"""``prunecast runs``."""
+
+import click
+
+from prunecast.cli.output import json_option, print_json, print_rows, registry_option
+
+
+@click.group()
+def runs() -> None:
+    """What has been run."""
+
+
+@runs.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@registry_option
+@json_option
+def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
+    """List the runs in the registry, newest first."""
+    from prunecast.registry import Registry
+
+    with Registry.open(registry_path, readonly=True) as registry:
+        records = registry.runs(limit)
+    rows = [
+        {
+            "run": record.id,
+            "name": record.name,
+            "status": record.status,
+            "started_utc": record.started_utc,
+            "finished_utc": record.finished_utc,
+            "key": record.key,
+        }
+        for record in records
+    ]
+    print_rows(rows, as_json, empty=f"{registry_path} holds no run yet: prunecast run quickstart makes one")
+
+
+@runs.command("show")
+@click.argument("run")
+@registry_option
+@json_option
+def show_run(run: str, registry_path: str, as_json: bool) -> None:
+    """Show RUN, given by its number, its name or the first digits of its key."""
+    import json
+
+    from prunecast.cli.run import render_result
+    from prunecast.registry import Registry
+
+    with Registry.open(registry_path, readonly=True) as registry:
+        record = registry.run(int(run) if run.isdigit() else run)
+    if as_json:
+        print_json(
+            {
+                "run": record.id,
+                "name": record.name,
+                "status": record.status,
+                "message": record.message,
+                "spec": json.loads(record.spec_json),
+                "result": record.result,
+            }
+        )
+    elif record.result is None:
+        click.echo(f"run {record.id} ({record.name}): {record.status}. {record.message}\n\n{record.spec_text}")
+    else:
+        click.echo(f"{render_result(record.result)}\n\n{record.spec_text}")

@@ -1,0 +1,190 @@
+"""The data sets that have a name of their own: their files in a data folder, and where the Hub has them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prunecast.data.dataset import DataSet, Row, column_texts, missing_split
+from prunecast.data.files import read_jsonl, read_lines
+from prunecast.data.hub import HubPart
+from prunecast.errors import DataError
+
+_CONVERTED = "refs/convert/parquet"
+"""Branch that holds the rows of sets whose main branch is a loading script."""
+
+
+@dataclass(frozen=True)
+class CatalogSet(DataSet):
+    """A data set with a known layout.
+
+    Attributes:
+        name: its name.
+        files: the file of each split, relative to the data folder; ``.jsonl.gz``, else one row a line.
+        hub: where the Hub has each split; splits may be missing here or in ``files``.
+        to_row: turns a row of the Hub into a row as the file has it.
+        to_documents: turns the rows of a split into documents; None for sets of questions.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    hub: Mapping[str, HubPart]
+    to_row: Callable[[Row], Row] = dict
+    to_documents: Callable[[list[Row]], list[str]] | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All splits that can be had from somewhere."""
+        return tuple(dict.fromkeys([*self.files, *self.hub]))
+
+    def rows(self, split: str, folder: Path | None) -> list[Row]:
+        """Rows of the file in the data folder, else of the Hub."""
+        if split not in self.splits:
+            raise missing_split(self.name, split, self.splits)
+        path = folder / self.files[split] if folder and split in self.files else None
+        if path and path.is_file():
+            return read_jsonl(path) if path.suffix == ".gz" else read_lines(path)
+        return self._hub_rows(split, path)
+
+    def documents(self, rows: list[Row]) -> list[str]:
+        """Documents made of the rows."""
+        if self.to_documents is None:
+            raise DataError(f"data set {self.name}: it has questions, not text; choose a text such as wikitext2")
+        return self.to_documents(rows)
+
+    def identity(self, split: str) -> tuple[str, ...]:
+        """The place on the Hub, if there is one."""
+        return self.hub[split].identity if split in self.hub else (self.name, split)
+
+    def _hub_rows(self, split: str, path: Path | None) -> list[Row]:
+        wanted = path or Path(self.files.get(split, ""))
+        searched = f"no file {wanted}" + ("" if path else " because no data folder is set")
+        remedy = "set PRUNECAST_DATA to a folder that has it, or go online"
+        if split not in self.hub:
+            raise DataError(
+                f"data set {self.name}, split {split}: {searched}; set PRUNECAST_DATA to a folder that has it"
+            )
+        try:
+            return [self.to_row(row) for row in self.hub[split].rows()]
+        except DataError as error:
+            raise DataError(f"data set {self.name}, split {split}: {searched}, and {error}; {remedy}") from error
+
+
+def _rows_joined_by_blank_lines(rows: list[Row]) -> list[str]:
+    # The published rows keep their newline, except that blank ones are empty; files have a blank and a newline there.
+    texts = [row["text"] for row in rows]
+    return ["\n\n".join("" if text == " \n" else text for text in texts)]
+
+
+def _lines_joined_by_spaces(rows: list[Row]) -> list[str]:
+    return [" ".join(row["text"].strip() for row in rows)]
+
+
+def _texts(rows: list[Row]) -> list[str]:
+    return column_texts(rows, "text", "catalog")
+
+
+def _instructions(rows: list[Row]) -> list[str]:
+    return ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
+
+
+def _sentence(row: Row) -> Row:
+    return {"text": row["sentence"]}
+
+
+def _instruction(row: Row) -> Row:
+    return {key: row[key] for key in ("instruction", "input", "output")}
+
+
+def _question(question: str, choices: list[str], answer: int) -> Row:
+    return {"question": question, "choices": choices, "answer": answer}
+
+
+def _labelled(column: str) -> Callable[[Row], Row]:
+    def to_row(row: Row) -> Row:
+        choices = row["choices"]
+        return _question(row[column], list(choices["text"]), list(choices["label"]).index(row["answerKey"]))
+
+    return to_row
+
+
+def _piqa(row: Row) -> Row:
+    return _question(row["goal"], [row["sol1"], row["sol2"]], row["label"])
+
+
+def _winogrande(row: Row) -> Row:
+    return _question(row["sentence"], [row["option1"], row["option2"]], int(row["answer"]) - 1)
+
+
+def _social_iqa(row: Row) -> Row:
+    choices = [row["answerA"], row["answerB"], row["answerC"]]
+    return _question(f"{row['context']} {row['question']}", choices, int(row["label"]) - 1)
+
+
+def _on_hub(part: HubPart, *splits: str) -> dict[str, HubPart]:
+    return {split: replace(part, split=split) for split in splits}
+
+
+def _questions(
+    name: str, file: str, part: HubPart, splits: tuple[str, ...], to_row: Callable[[Row], Row]
+) -> CatalogSet:
+    return CatalogSet(name, {s: f"zeroshot/{file}.{s}.jsonl.gz" for s in splits}, _on_hub(part, *splits), to_row)
+
+
+def _calibration(name: str, file: str, part: HubPart) -> CatalogSet:
+    files = {"calibration": f"calibration/{file}.jsonl.gz"}
+    return CatalogSet(name, files, {"calibration": part}, to_documents=_texts)
+
+
+_ALL = ("train", "validation", "test")
+_ANSWERED = ("train", "validation")  # the answers to the test questions of these sets are not public
+
+CATALOG: Mapping[str, CatalogSet] = {
+    data_set.name: data_set
+    for data_set in (
+        CatalogSet(
+            "wikitext2",
+            {
+                "train": "wikitext2/wiki.train.raw",
+                "validation": "wikitext2/wiki.valid.tokens",
+                "test": "wikitext2/wiki.test.raw",
+            },
+            _on_hub(HubPart("Salesforce/wikitext", "wikitext-2-raw-v1"), *_ALL),
+            to_documents=_rows_joined_by_blank_lines,
+        ),
+        CatalogSet(
+            "ptb",
+            {"train": "ptb/ptb.train.txt", "validation": "ptb/ptb.valid.txt", "test": "ptb/ptb.test.txt"},
+            _on_hub(HubPart("ptb-text-only/ptb_text_only", revision=_CONVERTED), *_ALL),
+            _sentence,
+            _lines_joined_by_spaces,
+        ),
+        CatalogSet(
+            "mmlu",
+            {split: f"mmlu/{split}.jsonl.gz" for split in ("dev", "validation", "test")},
+            _on_hub(HubPart("cais/mmlu", "all"), "dev", "validation", "test"),
+        ),
+        _calibration("c4", "c4_sample", HubPart("allenai/c4", "en", first=1000)),
+        _calibration("books", "books", HubPart("emozilla/pg19", first=20)),
+        _calibration("wikipedia", "wikipedia_sample", HubPart("wikimedia/wikipedia", "20231101.en", first=2000)),
+        CatalogSet(
+            "alpaca",
+            {"train": "alpaca/alpaca_random9k.jsonl.gz", "extra": "alpaca/alpaca_filtered_extra.jsonl.gz"},
+            {"train": HubPart("tatsu-lab/alpaca")},
+            _instruction,
+            _instructions,
+        ),
+        _questions("arc_easy", "arc_easy", HubPart("allenai/ai2_arc", "ARC-Easy"), _ALL, _labelled("question")),
+        _questions(
+            "arc_challenge", "arc_challenge", HubPart("allenai/ai2_arc", "ARC-Challenge"), _ALL, _labelled("question")
+        ),
+        _questions("openbookqa", "openbookqa", HubPart("allenai/openbookqa", "main"), _ALL, _labelled("question_stem")),
+        _questions("piqa", "piqa", HubPart("ybisk/piqa", revision=_CONVERTED), _ANSWERED, _piqa),
+        _questions(
+            "winogrande", "winogrande_xl", HubPart("allenai/winogrande", "winogrande_xl"), _ANSWERED, _winogrande
+        ),
+        _questions(
+            "social_iqa", "social_iqa", HubPart("allenai/social_i_qa", revision=_CONVERTED), _ANSWERED, _social_iqa
+        ),
+    )
+}
+"""The data sets with a name of their own."""

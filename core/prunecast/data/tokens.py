@@ -1,0 +1,87 @@
+"""From text to token ids, always without special tokens."""
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunecast.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+_MARGIN = 256
+"""Tokens before a cut in the text that are not trusted: a tokenizer looks a word or so ahead, never this far."""
+
+
+def tokenize_head(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: int) -> "torch.LongTensor":
+    """The first ``tokens`` ids of a text, as the whole text would give them, int64 of shape (tokens,).
+
+    Only as much of the text is tokenised as is needed.
+
+    Raises:
+        DataError: the text has fewer tokens; says how many.
+    """
+    import torch
+
+    characters = 8 * (tokens + _MARGIN)
+    while True:
+        ids = _ids(tokenizer, text[:characters])
+        complete = characters >= len(text)
+        if complete or len(ids) >= tokens + _MARGIN:
+            break
+        characters *= 2
+    if len(ids) < tokens:
+        raise DataError(f"text has {len(ids):,} tokens, {tokens:,} are wanted: ask for fewer, or choose a longer text")
+    return torch.LongTensor(ids[:tokens])
+
+
+def sample_windows(
+    tokenizer: "PreTrainedTokenizerBase", documents: list[str], samples: int, tokens: int, seed: int
+) -> "torch.LongTensor":
+    """Random windows of documents, int64 of shape (samples, tokens).
+
+    Documents are visited in random order, each once before any is visited again, and give a window at a random place;
+    those shorter than ``tokens`` give none. The same arguments give the same windows.
+
+    Raises:
+        DataError: no document is long enough, or all that are together have fewer than ``samples`` x ``tokens`` tokens.
+    """
+    import torch
+
+    rng = np.random.default_rng(seed)
+    tokenised: dict[int, list[int]] = {}
+    windows: list[list[int]] = []
+    while len(windows) < samples:
+        for number in rng.permutation(len(documents)).tolist():
+            if number not in tokenised:
+                tokenised[number] = _ids(tokenizer, documents[number])
+            room = len(tokenised[number]) - tokens
+            if room >= 0 and len(windows) < samples:
+                start = int(rng.integers(room + 1))
+                windows.append(tokenised[number][start : start + tokens])
+        if len(windows) < samples:
+            _check_enough([len(ids) for ids in tokenised.values()], samples, tokens)
+    return torch.LongTensor(windows)
+
+
+def content_hash(ids: "torch.Tensor") -> str:
+    """32 hexadecimal digits that name token ids of any shape: BLAKE2b of their shape and little-endian int64 bytes."""
+    values = np.ascontiguousarray(ids.cpu().numpy(), dtype="<i8")
+    return blake2b(str(values.shape).encode() + values.tobytes(), digest_size=16).hexdigest()
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    # verbose=False: that a text is longer than the model's context is no reason to warn here.
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _check_enough(lengths: list[int], samples: int, tokens: int) -> None:
+    usable = [length for length in lengths if length >= tokens]
+    if sum(usable) < samples * tokens:
+        raise DataError(
+            f"{samples:,} windows of {tokens:,} tokens are wanted, but of {len(lengths):,} documents (longest "
+            f"{max(lengths, default=0):,} tokens) those long enough have {sum(usable):,} tokens together: "
+            "ask for fewer or shorter windows, or choose another data set"
+        )

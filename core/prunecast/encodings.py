@@ -1,0 +1,45 @@
+"""Encodings: architectures as numbers a regression can learn from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prunecast.architecture import Architecture, sizes_of
+from prunecast.interfaces import Floats
+from prunecast.shape import ModelShape
+
+
+def kept_fractions(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """The paper's encoding (arXiv 2309.09507, section 3): one number for attention and one for the MLP of each layer.
+
+    Returns shape (N, 2L), values in [0, 1]: kept query heads and kept channels as fractions of the dense layer. Layers
+    first, so column 2l is the attention of layer l.
+    """
+    kept, dense = sizes_of(architectures), sizes_of([shape.dense])
+    heads = _share(kept[..., 0] * kept[..., 1], dense[..., 0] * dense[..., 1])
+    return np.stack([heads, _share(kept[..., 2], dense[..., 2])], axis=-1).reshape(len(kept), -1)
+
+
+def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """What a layer keeps, in parts: shape (N, 7L + 6), all values in [0, 1].
+
+    For each layer the kept fractions of KV groups, of heads per group, of query heads and of MLP width, whether
+    attention and MLP are there at all, and the squared cut of the width (a cut hurts more the deeper it goes). Then
+    for the whole model the mean kept fraction and the mean squared cut of query heads and of width, and of the
+    parameters of all layers, which is what the loss depends on first.
+    """
+    kept, dense = sizes_of(architectures), sizes_of([shape.dense])
+    groups = _share(kept[..., 0], dense[..., 0])
+    per_group = _share(kept[..., 1], dense[..., 1])
+    width = _share(kept[..., 2], dense[..., 2])
+    heads = groups * per_group
+    layers = [groups, per_group, heads, width, groups > 0, width > 0, (1 - width) ** 2]
+    attention, mlp = shape.component_costs(kept, "parameters")
+    dense_attention, dense_mlp = shape.component_costs(dense, "parameters")
+    parameters = (attention + mlp) / (dense_attention + dense_mlp)
+    totals = [share.mean(axis=1) for part in (heads, width, parameters) for share in (part, (1 - part) ** 2)]
+    return np.concatenate([np.stack(layers, axis=-1).reshape(len(kept), -1), np.stack(totals, axis=1)], axis=1)
+
+
+def _share(kept: np.ndarray, dense: np.ndarray) -> Floats:
+    return np.asarray(kept / np.maximum(dense, 1), dtype=np.float64)

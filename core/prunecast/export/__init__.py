@@ -1,0 +1,1 @@
+"""Writing pruned models in formats that load without prunecast."""

@@ -1,0 +1,97 @@
+"""The model card of an exported model."""
+
+from dataclasses import dataclass
+
+from prunecast.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class CardContent:
+    """What a model card says beside what the exported folder itself shows.
+
+    Attributes:
+        model_name: title of the card.
+        base_model: Hub id of the dense model, or None if it has none.
+        spec_text: the spec the model comes from, verbatim.
+        columns: headings of the table of results; the first names the model of a row, e.g.
+            ``("model", "parameters", "wikitext2.test.ppl")``.
+        rows: one row a model, as long as ``columns``: the dense model, the baselines, this one.
+        protocol: what stands under the table: data, split, context length, tokens, dtype, what counts as a parameter.
+        license: Hub identifier of the licence, e.g. ``apache-2.0``, or None to leave it open.
+    """
+
+    model_name: str
+    base_model: str | None
+    spec_text: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str | int | float, ...]]
+    protocol: str
+    license: str | None = None
+
+
+def render_card(card: CardContent, architecture: Architecture, parameters: int) -> str:
+    """The card as Markdown with a YAML front matter.
+
+    Args:
+        card: what to say.
+        architecture: of the exported model.
+        parameters: number of parameters in the exported file.
+    """
+    from huggingface_hub import ModelCardData
+
+    front = ModelCardData(
+        base_model=card.base_model,
+        library_name="transformers",
+        license=card.license,
+        pipeline_tag="text-generation",
+        tags=["prunecast", "pruning", "structured-pruning"],
+    )
+    origin = f" Pruned from [{card.base_model}](https://huggingface.co/{card.base_model})." if card.base_model else ""
+    return f"""---
+{front.to_yaml()}
+---
+
+# {card.model_name}
+
+A causal language model of {parameters:,} parameters, pruned by prunecast.{origin}
+
+## Use
+
+The layers differ in size, so the folder brings its own modelling code, `modeling_prunecast.py`: read it, then allow it.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder, or the id it is published under
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+inputs = tokenizer("The river", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+## Results
+
+{_table(card)}
+
+{card.protocol}
+
+## Architecture
+
+KV groups x query heads per group + MLP width of each layer, `*` for equal neighbours, 0 for a component that is gone:
+
+    {architecture}
+
+`architecture.json` holds the same for programs, `prunecast_spec.yaml` the spec that led here.
+"""
+
+
+def _table(card: CardContent) -> str:
+    rule = ["---"] + ["---:"] * (len(card.columns) - 1)
+    lines = [card.columns, rule, *card.rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4f}"

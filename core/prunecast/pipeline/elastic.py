@@ -1,0 +1,64 @@
+"""From a set-up to an elastic model: load, rank, convert, reorder. Rankings are kept on disk by content."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunecast.models.fingerprint import cache_dir
+from prunecast.interfaces import LayerImportance
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import Setup
+from prunecast.registry import content_key
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunecast.models.elastic import ElasticModel
+
+_PARTS = ("kv_groups", "query_heads", "mlp_channels")
+
+
+def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
+    """The elastic model of a set-up, on its device and in its dtype; ranks the units unless that is in the cache."""
+    import torch
+
+    from prunecast.models.elastic import ElasticModel, convert_parameters
+
+    path = cache_dir() / "rankings" / f"{_ranking_key(setup)}.npz"
+    importance = _read(path)
+    model = setup.source.load(torch.float32 if importance is None else setup.dtype, setup.device)
+    if importance is None:
+        progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
+        importance = _rank(setup, model)
+        _write(path, importance)
+    convert_parameters(model, setup.dtype)
+    return ElasticModel(model, setup.family, setup.shape, importance)
+
+
+def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
+    tokens = None if setup.calibration is None else setup.calibration.to(setup.device)
+    importance = setup.pruner.rank(model, setup.family, tokens)
+    model.zero_grad(set_to_none=True)
+    model.requires_grad_(False)
+    return importance
+
+
+def _ranking_key(setup: Setup) -> str:
+    return content_key([setup.model_record.fingerprint, setup.pruner_record.key])
+
+
+def _read(path: Path) -> list[LayerImportance] | None:
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        depth = len(stored.files) // len(_PARTS)
+        return [LayerImportance(*(stored[f"{part}.{layer}"] for part in _PARTS)) for layer in range(depth)]
+
+
+def _write(path: Path, importance: list[LayerImportance]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{part}.{i}": getattr(layer, part) for i, layer in enumerate(importance) for part in _PARTS}
+    unfinished = path.with_suffix(f".{id(importance)}.tmp.npz")
+    np.savez_compressed(unfinished, **arrays)
+    unfinished.replace(path)

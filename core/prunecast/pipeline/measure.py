@@ -1,0 +1,91 @@
+"""Measuring: every number comes from the registry if it is there, from the model if not, and is kept at once."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prunecast.architecture import Architecture
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import NamedEvaluator, Setup
+from prunecast.registry import Registry
+
+if TYPE_CHECKING:
+    from prunecast.models.elastic import ElasticModel
+
+Metrics = dict[str, float]
+
+
+class Measuring:
+    """Measures architectures for one run; loads the model at the first number that is not in the registry.
+
+    Attributes:
+        measured: evaluations made by this object.
+        cached: evaluations found in the registry instead.
+    """
+
+    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress) -> None:
+        self._setup, self._registry, self._run_id, self._progress = setup, registry, run_id, progress
+        self._elastic: ElasticModel | None = None
+        self._counted: set[tuple[str, Architecture]] = set()
+        self.measured = 0
+        self.cached = 0
+
+    @property
+    def elastic(self) -> "ElasticModel":
+        """The elastic model, made when it is first needed."""
+        if self._elastic is None:
+            self._elastic = build_elastic(self._setup, self._progress)
+        return self._elastic
+
+    def measure(
+        self, stage: str, architectures: Sequence[Architecture], evaluators: Iterable[NamedEvaluator]
+    ) -> dict[Architecture, Metrics]:
+        """All metrics of all architectures, by architecture in the given order.
+
+        One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else.
+        """
+        metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
+        missing = self._from_registry(stage, metrics, list(evaluators))
+        with self._progress.bar(stage, sum(map(len, missing.values())), "eval") as advance:
+            for architecture, wanted in missing.items():
+                for named in wanted:
+                    metrics[architecture] |= self._evaluate(stage, architecture, named)
+                    advance(1)
+        return metrics
+
+    def _from_registry(
+        self, stage: str, metrics: dict[Architecture, Metrics], evaluators: Sequence[NamedEvaluator]
+    ) -> Mapping[Architecture, Sequence[NamedEvaluator]]:
+        """Fill in what is known; returns the evaluators still missing, by architecture: each is applied only once."""
+        missing: dict[Architecture, list[NamedEvaluator]] = {}
+        for named in evaluators:
+            found = self._registry.lookup(named.setting, list(metrics))
+            self._registry.note_reuse(self._run_id, stage, named.setting, list(found))
+            self._count_cached(named, found)
+            for architecture in metrics:
+                if architecture in found:
+                    metrics[architecture] |= {name: known.value for name, known in found[architecture].items()}
+                else:
+                    missing.setdefault(architecture, []).append(named)
+        return missing
+
+    def _count_cached(self, named: NamedEvaluator, found: Iterable[Architecture]) -> None:
+        new = {(named.setting.key, architecture) for architecture in found} - self._counted
+        self._counted |= new
+        self.cached += len(new)
+
+    def _evaluate(self, stage: str, architecture: Architecture, named: NamedEvaluator) -> Metrics:
+        import torch
+
+        elastic = self.elastic
+        elastic.apply(architecture)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            measurements = named.evaluator.evaluate(elastic.model)
+        seconds = time.perf_counter() - start
+        device = str(self._setup.device)
+        self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)
+        self._counted.add((named.setting.key, architecture))
+        self.measured += 1
+        return {measurement.metric.name: measurement.value for measurement in measurements}

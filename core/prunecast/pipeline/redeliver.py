@@ -1,0 +1,52 @@
+"""Delivering again: the model of a run that is already in the registry."""
+
+from pathlib import Path
+
+from prunecast.architecture import Architecture
+from prunecast.errors import ExportError
+from prunecast.export.huggingface import ExportReport
+from prunecast.models.elastic import check_fits
+from prunecast.pipeline.deliver import deliver
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.result import Candidate
+from prunecast.pipeline.setup import Setup
+from prunecast.plugins import PluginHost
+from prunecast.registry import RunRecord
+from prunecast.spec.model import Spec, SpecContext, SpecSource
+
+
+def redeliver(
+    record: RunRecord, architecture: str | None, folder: Path, host: PluginHost, progress: Progress
+) -> ExportReport:
+    """Write a model of a finished run to ``folder``.
+
+    Args:
+        record: the run.
+        architecture: its text, or None for the best of the run.
+        folder: where to.
+        host: where the plugins of the run's spec come from.
+        progress: where to tell what is being done.
+
+    Raises:
+        ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
+    """
+    if record.result is None:
+        raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
+    source = SpecSource(text=record.spec_text)
+    spec = Spec.model_validate_json(record.spec_json, context=SpecContext(host, source))
+    setup = Setup(spec, host)
+    result = record.result
+    compared = [Candidate.from_json(row) for row in (result["dense"], *result["baselines"], result["best"])]
+    chosen = compared[-1].architecture if architecture is None else _parse(architecture)
+    check_fits(chosen, setup.shape)
+    if chosen != compared[-1].architecture:
+        compared.pop()
+    return deliver(setup, build_elastic(setup, progress), chosen, compared, folder)
+
+
+def _parse(text: str) -> Architecture:
+    try:
+        return Architecture.parse(text)
+    except ValueError as error:
+        raise ExportError(f"--architecture: {error}") from error

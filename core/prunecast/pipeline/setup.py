@@ -1,0 +1,160 @@
+"""The set-up of a run: everything a spec names, found and instantiated, but no weight loaded yet."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecast.budget import Budget
+from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
+from prunecast.interfaces import Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
+from prunecast.models.families import Family, family_of, shape_of
+from prunecast.models.source import ModelSource, resolve_source
+from prunecast.pipeline.device import choose_device, choose_dtype
+from prunecast.pipeline.objective import Objective
+from prunecast.plugins import PluginHost, Registered
+from prunecast.registry import ModelRecord, PluginRecord, Setting
+from prunecast.shape import ModelShape, Quantity
+from prunecast.spec.model import PluginUse, Spec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class NamedEvaluator:
+    """An evaluator that is ready to measure, with what the registry files its numbers under."""
+
+    evaluator: Evaluator[Any]
+    setting: Setting
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures."""
+        return self.evaluator.metrics
+
+
+class Setup:
+    """A spec brought together with its model, its plugins and its data.
+
+    Args:
+        spec: the validated spec.
+        host: where its plugins come from.
+
+    Raises:
+        PrunecastError: something the spec names does not exist or does not fit together. Nothing has been measured yet.
+    """
+
+    def __init__(self, spec: Spec, host: PluginHost) -> None:
+        self.spec, self._host = spec, host
+        self.source: ModelSource = resolve_source(
+            spec.model.source, spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+        )
+        config = self.source.config()
+        self.family: Family = family_of(config)
+        self.shape: ModelShape = shape_of(config)
+        self.device = choose_device(spec.model.device)
+        self.dtype = choose_dtype(spec.model.dtype, self.device)
+        self.space: SearchSpace[Any] = self._load("space", spec.space)(spec.space.options, self.shape)
+        self.pruner: Pruner[Any] = self._load("pruner", spec.pruner)(spec.pruner.options)
+        self.searcher: Searcher[Any] = self._load("searcher", spec.searcher)(spec.searcher.options)
+        self.budget = Budget.of(self.shape, spec.budget)
+        self.budget.check(self.space.choices)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The model's tokenizer."""
+        return self.source.tokenizer()
+
+    @cached_property
+    def calibration(self) -> "torch.Tensor | None":
+        """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
+        wanted = self.pruner.calibration
+        if wanted is None:
+            return None
+        documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+        return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Folder of data sets that comes before the Hub, if the spec names one."""
+        return self.spec.data_path
+
+    @cached_property
+    def model_record(self) -> ModelRecord:
+        """What identifies the model in the registry."""
+        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape)
+
+    @cached_property
+    def pruner_record(self) -> PluginRecord:
+        """What identifies the pruner: name, version, options and the exact calibration tokens."""
+        data_hash = None if self.calibration is None else content_hash(self.calibration)
+        return self._record("pruner", self.spec.pruner, type(self.pruner).version, data_hash)
+
+    @cached_property
+    def evaluators(self) -> list[NamedEvaluator]:
+        """Evaluators of the search."""
+        return [self._prepare(use) for use in self.spec.evaluators]
+
+    @cached_property
+    def verifiers(self) -> list[NamedEvaluator]:
+        """Evaluators of the verification: those of the search, then those only ``verify`` names."""
+        own = [self._prepare(use) for use in self.spec.verify.evaluators]
+        known = {named.setting.key for named in self.evaluators}
+        return self.evaluators + [named for named in own if named.setting.key not in known]
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the search minimises."""
+        return Objective.of(metrics_of(self.evaluators), self.spec.objective)
+
+    def check_data(self) -> None:
+        """Raise DataError if the pruner is calibrated on text that is evaluated."""
+        wanted = self.pruner.calibration
+        if wanted is not None:
+            used = [named.evaluator.options for named in self.verifiers]
+            evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
+            check_disjoint((wanted.dataset, wanted.split), evaluated)
+
+    def new_predictor(self) -> Predictor[Any]:
+        """A predictor that has not been fitted."""
+        use = self.spec.predictor
+        predictor: Predictor[Any] = self._load("predictor", use)(use.options, self.shape, self.spec.seed)
+        return predictor
+
+    def rng(self, stage: str, number: int = 0) -> np.random.Generator:
+        """The random generator of one step of a stage: the same for the same seed, independent of what ran before."""
+        return np.random.default_rng([self.spec.seed, zlib.crc32(stage.encode()), number])
+
+    def dense_count(self, quantity: Quantity) -> int:
+        """``quantity`` of the dense model."""
+        return int(self.shape.count([self.shape.dense], quantity)[0])
+
+    def _prepare(self, use: PluginUse) -> NamedEvaluator:
+        evaluator: Evaluator[Any] = self._load("evaluator", use)(use.options)
+        evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
+        record = self._record("evaluator", use, type(evaluator).version, evaluator.data_hash)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
+
+    def _record(self, kind: str, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
+        registered = self._find(kind, use)
+        owner = f"{registered.distribution} {registered.version}"
+        options = use.options.model_dump(mode="json", exclude=set(type(use.options).immaterial))
+        return PluginRecord(use.use, version, options, data_hash, owner)
+
+    def _load(self, kind: str, use: PluginUse) -> Any:
+        return self._find(kind, use).load()
+
+    def _find(self, kind: str, use: PluginUse) -> Registered:
+        return self._host.find(kind, use.use)
+
+
+def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
+    """All metrics of several evaluators, in order."""
+    return [metric for named in evaluators for metric in named.metrics]

@@ -1,0 +1,19 @@
+"""The registry: one SQLite file that holds every evaluation ever paid for, found again by its content.
+
+What is kept is described in :mod:`prunecast.registry.schema`, questions are asked in :mod:`prunecast.registry.queries`.
+"""
+
+from prunecast.registry.keys import content_key
+from prunecast.registry.records import ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
+from prunecast.registry.store import Registry
+
+__all__ = [
+    "ModelRecord",
+    "PluginRecord",
+    "Recorded",
+    "Registry",
+    "RunRecord",
+    "RunStart",
+    "Setting",
+    "content_key",
+]

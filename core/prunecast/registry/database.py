@@ -1,0 +1,196 @@
+"""The registry's file: opened only if it is a registry, brought up to date, and its troubles told in one line."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from prunecast.errors import RegistryError
+from prunecast.registry import schema
+
+BUSY_SECONDS = 60.0
+"""How long a write waits for other processes before it gives up."""
+
+_HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID_AT = slice(68, 72)
+
+_TROUBLES = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: everything measured so far is kept",
+    sqlite3.SQLITE_BUSY: f"another process has kept it locked for {BUSY_SECONDS:.0f} s; wait for it or stop it, "
+    "then run again: everything measured so far is kept",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a copy of it, or move it away to start a new registry",
+    sqlite3.SQLITE_NOTADB: "the file is damaged; restore a copy of it, or move it away to start a new registry",
+    sqlite3.SQLITE_READONLY: "it is open for reading only, or its folder cannot be written; allow that, or copy it",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that file and folder may be read and written, or copy it",
+    sqlite3.SQLITE_IOERR: "the disk reports an error; check it, then run again: everything measured so far is kept",
+}
+
+
+@contextmanager
+def told_in_one_line(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the operating system report about ``path`` into RegistryError; bugs keep their traceback."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The low byte is the primary code; the rest tells apart variants that need the same remedy.
+        trouble = _TROUBLES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if trouble is None:
+            raise
+        raise RegistryError(f"{path}: {trouble} ({error})") from error
+    except OSError as error:
+        raise RegistryError(f"{path}: {error.strerror}; name another file or make this one accessible") from error
+
+
+def open_database(path: Path, readonly: bool) -> Database:
+    """Open the registry at ``path``, made or upgraded if need be, as ``Registry.open`` describes."""
+    with told_in_one_line(path):
+        _refuse_unsuitable(path, readonly)
+        if not readonly:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        database = Database(_connect(path, readonly), execute_plugins=False)
+        try:
+            _bring_up_to_date(database, path, readonly)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """Connection that cannot write.
+
+    Reading a file in WAL mode wants to make a ``-shm`` file beside it. Where the folder forbids that and nobody is
+    writing, the file is read as it is.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+    try:
+        schema_version(connection)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        cannot_open = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not cannot_open or path.with_name(path.name + "-wal").exists():
+            raise
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    return connection
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Schema version of the file; 0 if it is empty."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _refuse_unsuitable(path: Path, readonly: bool) -> None:
+    if path.is_dir():
+        raise RegistryError(f"{path}: is a folder; name a file in it, e.g. {path / 'registry.db'}")
+    if not path.exists():
+        if readonly:
+            raise RegistryError(f"{path}: there is no registry; run a spec to make one, or name another file")
+        return
+    _refuse_foreign(path)
+    if not readonly and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise RegistryError(f"{path}: file or folder cannot be written; allow that, or copy it and name the copy")
+
+
+def _refuse_foreign(path: Path) -> None:
+    # Looked at without SQLite, which would already recover or check-point a stranger's database.
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header:
+        return
+    if not header.startswith(_MAGIC):
+        raise RegistryError(f"{path}: is no SQLite file, or a damaged one; name another file, or move this one away")
+    if int.from_bytes(header[_APPLICATION_ID_AT], "big") != schema.APPLICATION_ID:
+        raise RegistryError(f"{path}: is an SQLite file but no registry; name another file, or move this one away")
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    if readonly:
+        return connect_readonly(path)
+    # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rwc", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
+    # The version is in the header; this reads the schema too, so that damage to it shows now.
+    database.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    found = schema_version(database.conn)
+    if found > schema.SCHEMA_VERSION:
+        raise RegistryError(
+            f"{path}: has schema version {found}, this prunecast knows versions up to {schema.SCHEMA_VERSION}; "
+            "upgrade prunecast (pip install --upgrade prunecast), or name another file"
+        )
+    if readonly:
+        if found < schema.SCHEMA_VERSION:
+            raise RegistryError(
+                f"{path}: has the old schema version {found}; run a spec with it once, which keeps a copy and "
+                f"upgrades it to version {schema.SCHEMA_VERSION}"
+            )
+        return
+    if found < schema.SCHEMA_VERSION:
+        with immediate(database.conn):
+            _upgrade(database, path)
+    _use_write_ahead_log(database.conn)
+
+
+def _upgrade(database: Database, path: Path) -> None:
+    # Looked at again under the lock: another process may have upgraded it meanwhile.
+    found = schema_version(database.conn)
+    if found == schema.SCHEMA_VERSION:
+        return
+    if found:
+        _back_up(path, found)
+    schema.migrate(database)
+
+
+def _back_up(path: Path, found: int) -> None:
+    names = (path.with_name(f"{path.name}.bak-v{found}{suffix}") for suffix in _suffixes())
+    copy = next(name for name in names if not name.exists())
+    try:
+        with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    except sqlite3.Error:
+        copy.unlink(missing_ok=True)
+        raise
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in count(2))
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The change of mode takes an exclusive lock without waiting for it, whatever the timeout.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+@contextmanager
+def immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction: committed at the end, undone by any error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has already undone it itself after a full disk.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

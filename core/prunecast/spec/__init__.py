@@ -1,0 +1,1 @@
+"""Specs: YAML files that say what a run does, validated down to every plugin's options."""

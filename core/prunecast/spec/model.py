@@ -1,0 +1,247 @@
+"""What a spec says, as data: every key of the YAML file with its meaning, range and default."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from prunecast.errors import PluginError
+from prunecast.interfaces import PluginOptions
+from prunecast.plugins import PluginHost
+from prunecast.shape import Quantity
+
+
+@dataclass(frozen=True)
+class SpecSource:
+    """Where a spec came from.
+
+    Attributes:
+        path: its file, or None for a spec from text.
+        text: the text as written, comments included.
+        overrides: the ``KEY.PATH=VALUE`` applied to it, in order.
+    """
+
+    path: Path | None = None
+    text: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpecContext:
+    """What validating a :class:`Spec` needs besides data: pass it as ``context`` to ``Spec.model_validate``."""
+
+    host: PluginHost
+    source: SpecSource = SpecSource()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class PluginUse(_Section):
+    """A plugin and its options. In YAML: a mapping of ``use`` and the options, or just the name.
+
+    Attributes:
+        kind: kind of the plugin, a key of :data:`prunecast.plugins.KINDS`.
+        use: name of the plugin.
+        options: an instance of the plugin's ``options_model``, defaults filled in.
+    """
+
+    kind: ClassVar[str]
+
+    use: str
+    options: SerializeAsAny[PluginOptions]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"use": value}
+        if not isinstance(value, dict):
+            raise PydanticCustomError(
+                "plugin_use", "must be the name of a {kind}, or a mapping with use: NAME", {"kind": cls.kind}
+            )
+        if not isinstance(info.context, SpecContext):
+            raise TypeError("validate a spec with context=SpecContext(host)")
+        options_model = cls.options_model(info.context.host, value.get("use"))
+        options = {key: option for key, option in value.items() if key != "use"}
+        return {"use": value["use"], "options": options_model.model_validate(options)}
+
+    @classmethod
+    def options_model(cls, host: PluginHost, use: object) -> type[PluginOptions]:
+        """Options model of the plugin called ``use``. Raises ValidationError, located at ``use``, if there is none."""
+        try:
+            if isinstance(use, str):
+                return host.find(cls.kind, use).load().options_model
+            reason = (
+                f"must name a {cls.kind}: write use: NAME; available: {', '.join(host.entries(cls.kind)) or 'none'}"
+            )
+        except PluginError as error:
+            reason = str(error)
+        problem = PydanticCustomError("plugin", "{reason}", {"reason": reason})
+        raise ValidationError.from_exception_data(
+            cls.__name__, [InitErrorDetails(type=problem, loc=("use",), input=use)]
+        )
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {"use": self.use, **self.options.model_dump(mode="json")}
+
+
+class SpaceUse(PluginUse):
+    """A search space and its options."""
+
+    kind: ClassVar[str] = "space"
+
+
+class PrunerUse(PluginUse):
+    """A pruner and its options."""
+
+    kind: ClassVar[str] = "pruner"
+
+
+class EvaluatorUse(PluginUse):
+    """An evaluator and its options."""
+
+    kind: ClassVar[str] = "evaluator"
+
+
+class PredictorUse(PluginUse):
+    """A predictor and its options."""
+
+    kind: ClassVar[str] = "predictor"
+
+
+class SearcherUse(PluginUse):
+    """A searcher and its options."""
+
+    kind: ClassVar[str] = "searcher"
+
+
+class ModelSpec(_Section):
+    """The dense model, and how to hold it."""
+
+    source: str = Field(min_length=1, description="Alias, Hub id, local folder, or a .gguf file.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub; its default branch if not given.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights while measuring; auto is bfloat16 where the hardware has it, else float32."
+    )
+    device: str = Field(
+        "auto", min_length=1, description="Where to compute, e.g. cpu or cuda:0; auto takes the fastest."
+    )
+    trust_remote_code: bool = Field(False, description="Whether code that comes with the model may be executed.")
+
+
+class CollectSpec(_Section):
+    """What is measured before a predictor is fitted for the first time."""
+
+    pairs: int = Field(60, ge=4, description="Number of architectures to measure before the first fit.")
+    band: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        0.05,
+        description="How far their budgets spread around the target, as a fraction of the dense model; "
+        "null takes them as the space draws them, wherever the target is.",
+    )
+
+
+class VerifySpec(_Section):
+    """How the last round's best architectures are measured before one of them is believed."""
+
+    top: int = Field(3, ge=1, description="Number of architectures to verify.")
+    evaluators: list[EvaluatorUse] = Field(
+        default=[],
+        description="What measures them, best with text the search has not seen; empty: the spec's own evaluators.",
+    )
+
+
+class ExportSpec(_Section):
+    """Where the winner goes."""
+
+    path: str = Field(min_length=1, description="Folder to write the smaller model to.")
+
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Spec(_Section):
+    """A spec: one model, one budget, and everything that decides what a run measures and proposes."""
+
+    name: str = Field(
+        "spec", min_length=1, description="What to call the runs; the file's name without suffix if not given."
+    )
+    model: ModelSpec
+    data_dir: str | None = Field(
+        None, min_length=1, description="Folder of data sets, looked through before the Hub; relative to the spec file."
+    )
+    space: SpaceUse = Field(description="Search space: which choices there are.")
+    pruner: PrunerUse = Field(description="Ranks the units of every layer.")
+    evaluators: list[EvaluatorUse] = Field(min_length=1, description="What is measured of every architecture.")
+    predictor: PredictorUse = Field(description="Learns from measured architectures.")
+    searcher: SearcherUse = Field(description="Proposes architectures that meet the budget.")
+    objective: dict[str, PositiveFloat] | None = Field(
+        None,
+        min_length=1,
+        description="Weight of each metric in what is searched for; all metrics of the evaluators alike if not given.",
+    )
+    budget: dict[Quantity, PositiveFloat] = Field(
+        default={}, description="Upper limits: up to 1 a fraction of the dense model, above 1 an absolute number."
+    )
+    collect: CollectSpec = CollectSpec()
+    rounds: int = Field(1, ge=1, description="How often to fit, search and measure.")
+    per_round: int = Field(8, ge=1, description="Number of proposed architectures measured each round.")
+    verify: VerifySpec = VerifySpec()
+    baselines: list[Literal["uniform", "uniform-mlp"]] = Field(
+        default=["uniform", "uniform-mlp"], description="What to compare with, at the same budget."
+    )
+    export: ExportSpec | None = Field(None, description="Where to write the winner; nowhere if not given.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+    _source: SpecSource = PrivateAttr(default=SpecSource())
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep the source that the validation context names."""
+        if isinstance(context, SpecContext):
+            self._source = context.source
+
+    @property
+    def source(self) -> SpecSource:
+        """File, text and overrides this spec was read from; not part of its content."""
+        return self._source
+
+    @property
+    def data_path(self) -> Path | None:
+        """``data_dir`` seen from the folder of the spec file (of the process, for a spec from text), or None."""
+        if self.data_dir is None:
+            return None
+        folder = self.source.path.parent if self.source.path else Path()
+        return folder / Path(self.data_dir).expanduser()
+
+    @property
+    def key(self) -> str:
+        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name`` and ``export``.
+
+        Defaults and plugin options are part of it, the order of keys and the way they are written are not.
+        """
+        return hashlib.blake2b(_canonical_json(self, {"name", "export"}).encode(), digest_size=16).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces. A valid spec of its own."""
+        return _canonical_json(self, set())
+
+
+def _canonical_json(spec: Spec, excluded: set[str]) -> str:
+    return json.dumps(spec.model_dump(mode="json", exclude=excluded), sort_keys=True, separators=(",", ":"))

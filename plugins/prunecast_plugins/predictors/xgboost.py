@@ -1,0 +1,37 @@
+"""Gradient-boosted decision trees of XGBoost."""
+
+from pydantic import Field
+
+from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions, Estimator
+
+
+class XGBoostOptions(BaggingOptions):
+    """Options of the xgboost predictor."""
+
+    trees: int = Field(default=300, ge=1, description="boosting rounds")
+    depth: int = Field(default=4, ge=1, description="depth of a tree")
+    learning_rate: float = Field(default=0.05, gt=0, le=1, description="shrinkage of each tree")
+    row_share: float = Field(default=0.8, gt=0, le=1, description="share of the pairs a tree sees")
+    feature_share: float = Field(default=0.3, gt=0, le=1, description="share of the features a tree sees")
+
+
+class XGBoost(BaggedPredictor[XGBoostOptions]):
+    """XGBoost (arXiv 1603.02754) with exact greedy splits, one ensemble a target, on a bootstrap bag."""
+
+    options_model = XGBoostOptions
+
+    def estimator(self, seed: int) -> Estimator:
+        """One XGBRegressor; a single thread, so that the same seed gives the same trees."""
+        from xgboost import XGBRegressor
+
+        regressor: Estimator = XGBRegressor(
+            n_estimators=self.options.trees,
+            max_depth=self.options.depth,
+            learning_rate=self.options.learning_rate,
+            subsample=self.options.row_share,
+            colsample_bytree=self.options.feature_share,
+            tree_method="exact",
+            n_jobs=1,
+            random_state=seed,
+        )
+        return regressor

@@ -1,0 +1,43 @@
+"""What the searchers share: many random proposals at the budget, and the best few of what was scored."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from prunecast.architecture import Architecture
+from prunecast.choices import Indices, architectures_at, indices_of
+from prunecast.interfaces import Floats, SearchProblem
+
+BATCH = 2500
+"""Architectures scored at once: large enough to be fast, small enough for progress to move."""
+
+
+def random_at_budget(problem: SearchProblem, count: int) -> Indices:
+    """Random proposals of the space, brought to the boundary of the budget, shape (count, C)."""
+    choices = problem.space.choices
+    return problem.budget.fit(choices, problem.space.sample(count, problem.rng), problem.rng)
+
+
+def known_at_budget(problem: SearchProblem) -> Indices:
+    """The known architectures that the space can express and that meet the budget, shape (K, C)."""
+    choices, dense = problem.space.choices, problem.space.shape.dense
+    met = [known for known in problem.known if problem.budget.met_by(known)]
+    rows = [row for known in met if (row := indices_of(choices, dense, known)) is not None]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), len(choices))
+
+
+def score(problem: SearchProblem, indices: Indices) -> tuple[list[Architecture], Floats]:
+    """Architectures at ``indices`` and their predicted scores, shape (N,), reporting progress batch by batch."""
+    architectures = architectures_at(problem.space.choices, problem.space.shape.dense, indices)
+    scores: list[Floats] = [np.empty(0)]
+    for start in range(0, len(architectures), BATCH):
+        batch = architectures[start : start + BATCH]
+        scores.append(problem.score(batch))
+        problem.progress(len(batch))
+    return architectures, np.concatenate(scores)
+
+
+def best_of(scored: Iterable[tuple[Architecture, float]], count: int) -> list[Architecture]:
+    """The ``count`` different architectures with the smallest scores; ties are broken by content."""
+    ranked = sorted(dict(scored).items(), key=lambda pair: (pair[1], pair[0].key))
+    return [architecture for architecture, _ in ranked[:count]]

@@ -1,0 +1,125 @@
+"""The layerwise space: what each layer keeps of its attention and of its MLP."""
+
+import re
+from functools import cached_property
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from prunecast.choices import Choice, Component, Indices, Value
+from prunecast.errors import ModelError
+from prunecast.interfaces import PluginOptions, SearchSpace
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+_RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
+
+
+class Sampling(PluginOptions):
+    """How proposals to learn from are drawn."""
+
+    tie: int = Field(default=1, ge=1, description="neighbouring layers that take the same rate in a tied proposal")
+    tied_share: float = Field(default=0.0, ge=0, le=1, description="share of the proposals that are tied")
+
+
+class LayerwiseOptions(PluginOptions):
+    """Options of the layerwise space."""
+
+    layers: str = Field(
+        default=":", description="layers that may be pruned, 'start:stop' as in Python, e.g. '3:28' or '3:-2'"
+    )
+    attention: tuple[Rate, ...] = Field(
+        default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
+        description="pruning rates of the query heads of a layer; each allows the nearest (KV groups, heads per group)",
+    )
+    mlp: tuple[Rate, ...] = Field(
+        default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5), description="pruning rates of the MLP width of a layer"
+    )
+    tie: int = Field(default=1, ge=1, description="neighbouring layers that always take the same value")
+    round_width: int = Field(
+        default=1,
+        ge=1,
+        description="MLP widths are multiples of this (what the hardware likes), the dense width excepted",
+    )
+    sampling: Sampling = Field(default=Sampling(), description="how proposals to learn from are drawn")
+
+    @field_validator("layers")
+    @classmethod
+    def _is_range(cls, text: str) -> str:
+        if _RANGE.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is no range of layers: write 'start:stop' in quotes, e.g. '3:28' or '3:-2'")
+        return text
+
+    @model_validator(mode="after")
+    def _some_choice(self) -> Self:
+        if not (self.attention or self.mlp):
+            raise ValueError("give rates for attention or mlp, or both: there is nothing to choose")
+        return self
+
+
+class Layerwise(SearchSpace[LayerwiseOptions]):
+    """One choice for the attention and one for the MLP of every layer, or of every ``tie`` neighbouring layers.
+
+    A rate r of attention asks for round((1 - r) KV x H) query heads. Several pairs of KV groups and heads per group can
+    give that count, or the count nearest to it; all of them are values of the choice. Rate 1 keeps nothing.
+    """
+
+    options_model = LayerwiseOptions
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """Attention choices of all layers, then MLP choices. A component without rates, or with one value, has none."""
+        tied = [
+            self._layers[start : start + self.options.tie] for start in range(0, len(self._layers), self.options.tie)
+        ]
+        parts: list[tuple[Component, tuple[Value, ...]]] = [("attention", self._attention), ("mlp", self._mlp)]
+        choices = [Choice(part, layers, values) for part, values in parts for layers in tied if len(values) > 1]
+        if not choices:
+            raise ModelError("the space leaves nothing to choose: give attention or mlp at least two different rates")
+        return tuple(choices)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Indices:
+        """Even draws; the first ``sampling.tied_share`` of them with neighbouring layers tied."""
+        indices = super().sample(count, rng)
+        options = self.options.sampling
+        tied_rows = round(options.tied_share * count)
+        for component in ("attention", "mlp"):
+            columns = [c for c, choice in enumerate(self.choices) if choice.component == component]
+            for start in range(0, len(columns), options.tie):
+                group = columns[start : start + options.tie]
+                indices[:tied_rows, group] = indices[:tied_rows, group[:1]]
+        return indices
+
+    @property
+    def _layers(self) -> tuple[int, ...]:
+        depth = len(self.shape.dense.layers)
+        start, stop = (int(end) if end else None for end in self.options.layers.split(":"))
+        if any(end is not None and abs(end) > depth for end in (start, stop)):
+            raise ModelError(f"space.layers {self.options.layers!r} reaches beyond the model's {depth} layers")
+        layers = tuple(range(depth)[start:stop])
+        if not layers:
+            raise ModelError(f"space.layers {self.options.layers!r} selects none of the model's {depth} layers")
+        return layers
+
+    @property
+    def _attention(self) -> tuple[Value, ...]:
+        groups, per_group, _ = self.shape.dense.layers[self._layers[0]]
+        every = [(kv, heads) for kv in range(1, groups + 1) for heads in range(1, per_group + 1)] + [(0, 0)]
+        values: set[Value] = set()
+        for rate in self.options.attention:
+            wanted = round((1 - rate) * groups * per_group)
+            nearest = min((abs(kv * heads - wanted), -kv * heads) for kv, heads in every if rate == 1 or kv)
+            values |= {pair for pair in every if pair[0] * pair[1] == -nearest[1]}
+        return tuple(sorted(values, key=lambda pair: (pair[0] * pair[1], pair[0])))
+
+    @property
+    def _mlp(self) -> tuple[Value, ...]:
+        dense = self.shape.dense.layers[self._layers[0]].mlp_width
+        return tuple((width,) for width in sorted({self._width(rate, dense) for rate in self.options.mlp}))
+
+    def _width(self, rate: float, dense: int) -> int:
+        if rate in (0, 1):
+            return 0 if rate else dense
+        step = self.options.round_width
+        return min(max(round((1 - rate) * dense / step), 1) * step, dense)

@@ -1,0 +1,490 @@
+"""Exported folders, checked against a stock dense model in which the pruned parts are zeroed.
+
+The reference shares no code with the export: zeroing columns of the output and down projections of the dense model
+gives the same function as leaving the parts out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM as AutoCausal
+from transformers import (
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from prunecast.architecture import Architecture
+from prunecast.errors import ExportError, ModelError
+from prunecast.export.card import CardContent
+from prunecast.export.huggingface import ExportReport, export_huggingface
+
+HEAD_DIM, GROUPS, HEADS, WIDTH, VOCABULARY = 8, 4, 2, 48, 97
+NEW_TOKENS = 12
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": WIDTH,
+    "num_attention_heads": GROUPS * HEADS,
+    "num_key_value_heads": GROUPS,
+    "head_dim": HEAD_DIM,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "eos_token_id": None,
+    "bos_token_id": None,
+}
+SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+MIXED = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
+
+CASES = {
+    "llama-mixed": (
+        LlamaConfig(**SIZES, num_hidden_layers=4, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+        "0+20 3x1+0 2x2+48 4x2+7",
+    ),
+    "llama-no-attention": (LlamaConfig(**SIZES, num_hidden_layers=2), "0+48 0+9"),
+    "llama-nothing": (LlamaConfig(**SIZES, num_hidden_layers=2), "0+0*2"),
+    "llama-dense": (LlamaConfig(**SIZES, num_hidden_layers=2), "4x2+48*2"),
+    "llama-depth-only": (LlamaConfig(**SIZES, num_hidden_layers=3), "4x2+48 0+48 4x2+0"),
+    "mistral-sliding": (MistralConfig(**SIZES, num_hidden_layers=3, sliding_window=8), "0+30 2x1+48 4x2+0"),
+    "qwen2-sliding": (
+        Qwen2Config(**SIZES, num_hidden_layers=4, layer_types=MIXED, **SLIDING),
+        "0+10 0+48 1x2+11 3x1+0",
+    ),
+    "qwen3-uniform": (Qwen3Config(**SIZES, num_hidden_layers=2), "3x1+17*2"),
+}
+
+
+@dataclass
+class Pruned:
+    """A pruned model: its sliced weights, and the dense model with zeros that computes the same."""
+
+    config: object
+    architecture: Architecture
+    state: dict
+    zeroed: torch.nn.Module
+
+    def logits(self, ids):
+        with torch.inference_mode():
+            return self.zeroed(ids).logits
+
+
+def prune(config, text):
+    """Keep the last groups, heads and channels of each layer, so that a prefix would be wrong."""
+    torch.manual_seed(1)
+    architecture = Architecture.parse(text)
+    model = AutoCausal.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.25)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for index, (groups, heads, width) in enumerate(architecture.layers):
+        rows = torch.arange(GROUPS * HEADS * HEAD_DIM).view(GROUPS, HEADS, HEAD_DIM)
+        query = rows[GROUPS - groups :, HEADS - heads :].flatten()
+        key = torch.arange((GROUPS - groups) * HEAD_DIM, GROUPS * HEAD_DIM)
+        channels = torch.arange(WIDTH - width, WIDTH)
+        layer = f"model.layers.{index}"
+        for part, kept in (("q", query), ("k", key), ("v", key)):
+            select(state, f"{layer}.self_attn.{part}_proj", kept)
+        for part in ("gate", "up"):
+            select(state, f"{layer}.mlp.{part}_proj", channels)
+        for part, kept in (("self_attn.o", query), ("mlp.down", channels)):
+            name = f"{layer}.{part}_proj.weight"
+            state[name] = state[name][:, kept]
+            zero_columns(model.get_parameter(name), kept)
+        if not groups:
+            drop(state, model, f"{layer}.self_attn", f"{layer}.self_attn.o_proj", f"{layer}.input_layernorm")
+        if not width:
+            drop(state, model, f"{layer}.mlp", f"{layer}.mlp.down_proj", f"{layer}.post_attention_layernorm")
+    return Pruned(config, architecture, state, model)
+
+
+def select(state, projection, rows):
+    for name in (f"{projection}.weight", f"{projection}.bias"):
+        if name in state:
+            state[name] = state[name][rows]
+
+
+def zero_columns(weight, kept):
+    mask = torch.zeros(weight.shape[1])
+    mask[kept] = 1
+    weight.data *= mask
+
+
+def drop(state, model, component, output, norm):
+    for name in [name for name in state if name.startswith((f"{component}.", f"{norm}."))]:
+        del state[name]
+    if (bias := model.get_submodule(output).bias) is not None:
+        bias.data.zero_()
+
+
+def greedy(pruned, prompt):
+    """Greedy continuation of one prompt (T,), by full forwards of the zeroed dense model."""
+    ids = prompt[None]
+    for _ in range(NEW_TOKENS):
+        ids = torch.cat([ids, pruned.logits(ids)[:, -1:].argmax(-1)], dim=1)
+    return ids[0, len(prompt) :]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", pad_token="w0")
+
+
+CARD = CardContent(
+    model_name="tiny-80",
+    base_model="someone/tiny",
+    spec_text="model: {source: tiny}\n# äö\r\nrounds: 1",
+    columns=("model", "parameters", "wikitext2.test.ppl"),
+    rows=[("dense", 134_515_008, 28.8213), ("uniform | mlp", 107_612_000, 44.02), ("this", 107_600_000, 41.5)],
+    protocol="WikiText-2 raw test, 16,384 tokens, context 512, float32; parameters with embeddings.",
+    license="apache-2.0",
+)
+
+
+def export(pruned, tokenizer, folder, **changes) -> ExportReport:
+    arguments = {
+        "config": pruned.config,
+        "state": pruned.state,
+        "architecture": pruned.architecture,
+        "tokenizer": tokenizer,
+        "folder": folder,
+        "card": CARD,
+        "reference": pruned.logits,
+    }
+    return export_huggingface(**(arguments | changes))
+
+
+@dataclass
+class Exported:
+    """A case: the pruned model, its export, and what a stranger found in it."""
+
+    pruned: Pruned
+    report: ExportReport
+    told: dict
+    given: dict
+
+    @property
+    def config(self):
+        return json.loads((self.report.folder / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    ids = torch.randint(1, VOCABULARY, (2, 20), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(ids)
+    mask[1, :9] = 0
+    return {"ids": ids, "padded": ids * mask, "mask": mask}
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory, tokenizer, prompts):
+    base = tmp_path_factory.mktemp("exports")
+    pruned = {case: prune(*parts) for case, parts in CASES.items()}
+    reports = {case: export(pruned[case], tokenizer, base / case) for case in CASES}
+    told, given = ask_stranger(base, {case: str(report.folder) for case, report in reports.items()}, prompts)
+    return {
+        case: Exported(
+            pruned[case],
+            reports[case],
+            told[case],
+            {key.split("/")[1]: value for key, value in given.items() if key.startswith(f"{case}/")},
+        )
+        for case in CASES
+    }
+
+
+def ask_stranger(base, plan, prompts):
+    (base / "plan.json").write_text(json.dumps(plan))
+    save_file(prompts, base / "prompts.safetensors")
+    script = Path(__file__).with_name("load_as_stranger.py")
+    outcome = subprocess.run(
+        [sys.executable, "-I", str(script), str(base / "plan.json"), str(base / "results")],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(base / "modules")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return json.loads((base / "results.json").read_text()), load_file(base / "results.safetensors")
+
+
+@pytest.fixture(params=CASES)
+def exported(request, exports):
+    return exports[request.param]
+
+
+def close(logits, expected):
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------- what a stranger finds
+
+
+def test_no_weight_is_missing_unexpected_or_mismatched(exported):
+    assert exported.told["loading"]
+    assert not any(exported.told["loading"].values())
+
+
+def test_parameters_are_those_of_the_state(exported):
+    tied = exported.pruned.config.tie_word_embeddings
+    sizes = [t.numel() for name, t in exported.pruned.state.items() if not (tied and name == "lm_head.weight")]
+    assert exported.told["parameters"] == exported.report.parameters == sum(sizes)
+
+
+def test_logits_are_those_of_the_zeroed_dense_model(exported, prompts):
+    expected = exported.pruned.logits(prompts["ids"])
+    close(exported.given["logits"], expected)
+    assert exported.report.max_logit_difference <= 1e-4
+
+
+def test_eager_attention_and_switching_to_sdpa_give_the_same_logits(exported, prompts):
+    expected = exported.pruned.logits(prompts["ids"])
+    close(exported.given["eager"], expected)
+    close(exported.given["switched"], expected)
+
+
+def test_feeding_tokens_one_by_one_counts_positions_right(exported):
+    close(exported.given["stepwise"], exported.given["logits"])
+
+
+def test_greedy_generation_equals_full_forwards(exported, prompts):
+    expected = torch.stack([greedy(exported.pruned, prompt) for prompt in prompts["ids"]])
+    assert exported.given["greedy"].tolist() == expected.tolist()
+    assert exported.given["uncached"].tolist() == expected.tolist()
+
+
+def test_left_padding_does_not_change_what_is_generated(exported, prompts):
+    rows = [ids[mask == 1] for ids, mask in zip(prompts["ids"], prompts["mask"], strict=True)]
+    expected = [greedy(exported.pruned, row).tolist() for row in rows]
+    assert exported.given["padded"].tolist() == expected
+    assert exported.given["padded uncached"].tolist() == expected
+
+
+def test_static_cache_generates_the_same(exported):
+    assert exported.given["static"].tolist() == exported.given["padded"].tolist()
+
+
+def test_beam_search_reorders_every_cached_layer(exported):
+    assert exported.given["beams"].tolist() == exported.given["beams uncached"].tolist()
+
+
+def test_saving_and_loading_again_keeps_the_logits(exported):
+    assert torch.equal(exported.given["resaved"], exported.given["logits"])
+
+
+def test_loads_in_bfloat16_with_a_device_map(exported):
+    half, full = exported.given["bfloat16"], exported.given["logits"]
+    assert half.dtype == torch.bfloat16
+    assert (half - full).norm() < 0.1 * full.norm()
+
+
+def test_refuses_to_load_without_trust(exported):
+    assert "trust_remote_code=True" in exported.told["untrusted"]
+    assert "trust_remote_code=True" in exported.told["base"]
+
+
+def test_stock_class_never_loads_a_pruned_model(exports):
+    assert {case for case, exported in exports.items() if exported.told["stock"] is None} == {"llama-dense"}
+
+
+def test_tokenizer_loads_without_trust(exported):
+    assert exported.told["tokens"] == [3, 5]
+
+
+# ---------------------------------------------------------------------------------------------- what the folder holds
+
+
+def test_config_spells_out_every_layer(exported):
+    layers = exported.config["per_layer_config"]
+    found = [
+        (
+            layers[str(index)]["num_attention_heads"],
+            layers[str(index)]["num_key_value_heads"],
+            layers[str(index)]["intermediate_size"],
+        )
+        for index in range(len(layers))
+    ]
+    architecture = exported.pruned.architecture
+    assert found == [(layer.query_heads, layer.kv_groups, layer.mlp_width) for layer in architecture.layers]
+    assert exported.config["head_dim"] == HEAD_DIM
+
+
+def test_config_offers_nothing_to_a_stock_class(exported):
+    text = (exported.report.folder / "config.json").read_text()
+    assert exported.told["model_type"] == f"prunecast-{exported.pruned.config.model_type}"
+    assert '"skip"' not in text
+    assert "allow_global_per_layer_attribute_access" not in text
+
+
+def test_modelling_file_names_only_the_family_it_is_for(exported):
+    code = (exported.report.folder / "modeling_prunecast.py").read_text().lower()
+    others = {"llama", "mistral", "qwen2", "qwen3"} - {exported.pruned.config.model_type}
+    assert exported.pruned.config.model_type in code
+    assert not [name for name in others if name in code]
+    assert "import prunecast" not in code
+
+
+def test_report_lists_the_folder(exported):
+    folder = exported.report.folder
+    assert set(exported.report.files) == {path.name for path in folder.iterdir()}
+    assert exported.report.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    expected = {"README.md", "architecture.json", "config.json", "generation_config.json", "model.safetensors"}
+    assert expected | {"modeling_prunecast.py", "prunecast_spec.yaml", "tokenizer.json"} <= set(exported.report.files)
+
+
+def test_nothing_is_left_beside_the_folders(exports):
+    parent = exports["llama-dense"].report.folder.parent
+    assert not [path.name for path in parent.iterdir() if path.name.startswith(".")]
+
+
+def test_architecture_and_spec_are_kept_verbatim(exported):
+    folder = exported.report.folder
+    assert Architecture.from_json((folder / "architecture.json").read_text()) == exported.pruned.architecture
+    assert (folder / "prunecast_spec.yaml").read_bytes() == CARD.spec_text.encode()
+
+
+def test_model_card_has_a_valid_front_matter_and_the_table(exported):
+    card = ModelCard.load(exported.report.folder / "README.md")
+    assert card.data.base_model == "someone/tiny"
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
+    assert "| dense | 134,515,008 | 28.82 |" in card.text
+    assert "| uniform \\| mlp | 107,612,000 | 44.02 |" in card.text
+    assert str(exported.pruned.architecture) in card.text
+    assert f"{exported.report.parameters:,}" in card.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_are_stored_bit_by_bit_in_their_own_dtype(dtype, tmp_path, tokenizer):
+    pruned = prune(*CASES["llama-mixed"])
+    pruned.state = {name: tensor.to(dtype) for name, tensor in pruned.state.items()}
+    pruned.zeroed.to(dtype)
+    folder = export(pruned, tokenizer, tmp_path / "half").folder
+    stored = load_file(folder / "model.safetensors")
+    assert set(stored) == set(pruned.state) - {"lm_head.weight"}
+    assert all(torch.equal(tensor, pruned.state[name]) for name, tensor in stored.items())
+    assert {tensor.dtype for tensor in stored.values()} == {dtype}
+    assert json.loads((folder / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_quantization_of_the_source_file_is_forgotten_and_the_config_untouched(tmp_path, tokenizer):
+    pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
+    pruned.config.quantization_config = {"quant_method": "gguf"}
+    before = pruned.config.to_dict()
+    folder = export(pruned, tokenizer, tmp_path / "model").folder
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    assert pruned.config.to_dict() == before
+
+
+def test_views_of_a_larger_tensor_are_stored_alone(tmp_path, tokenizer):
+    pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
+    name = "model.layers.0.mlp.up_proj.weight"
+    large = torch.cat([pruned.state[name], torch.ones(500, 32)])
+    pruned.state |= {name: large[:5], "model.norm.weight": pruned.state["model.norm.weight"]}
+    assert export(pruned, tokenizer, tmp_path / "model").max_logit_difference <= 1e-4
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+
+@pytest.fixture
+def small():
+    return prune(LlamaConfig(**SIZES, num_hidden_layers=2), "3x1+20 0+9")
+
+
+def failure(*arguments, **changes):
+    with pytest.raises(ExportError) as caught:
+        export(*arguments, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_logits_than_measured_are_refused_and_nothing_is_left(small, tokenizer, tmp_path):
+    message = failure(small, tokenizer, tmp_path / "model", reference=lambda ids: small.logits(ids) * 1.01)
+    assert "logits are 9.9e-03" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_weight_is_refused(small, tokenizer, tmp_path):
+    del small.state["model.layers.1.mlp.gate_proj.weight"]
+    assert "missing keys: ['model.layers.1.mlp.gate_proj.weight']" in failure(small, tokenizer, tmp_path / "model")
+
+
+def test_weights_of_a_component_that_is_gone_are_refused(small, tokenizer, tmp_path):
+    small.state["model.layers.1.input_layernorm.weight"] = torch.ones(32)
+    assert "unexpected keys: ['model.layers.1.input_layernorm.weight']" in failure(small, tokenizer, tmp_path / "m")
+
+
+def test_an_architecture_of_other_sizes_is_refused(small, tokenizer, tmp_path):
+    other = Architecture.parse("3x1+21 0+9")
+    assert "mismatch" in failure(small, tokenizer, tmp_path / "model", architecture=other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_not_replaced(small, tokenizer, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
+    assert (tmp_path / "model" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_place_of_the_folder_is_not_replaced(small, tokenizer, tmp_path):
+    (tmp_path / "model").write_text("years of work")
+    assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "years of work"
+
+
+def test_an_earlier_export_is_replaced_as_a_whole(small, tokenizer, tmp_path):
+    folder = export(small, tokenizer, tmp_path / "model").folder
+    (folder / "left-over.bin").write_text("stale")
+    other = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "1x1+3")
+    assert "left-over.bin" not in export(other, tokenizer, folder).files
+    assert Architecture.from_json((folder / "architecture.json").read_text()) == other.architecture
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_export_leaves_the_earlier_one_alone(small, tokenizer, tmp_path):
+    folder = export(small, tokenizer, tmp_path / "model").folder
+    before = (folder / "model.safetensors").read_bytes()
+    failure(small, tokenizer, folder, reference=lambda ids: -small.logits(ids))
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(small, tokenizer, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in failure(small, tokenizer, tmp_path / "file" / "model")
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(small, tokenizer, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    weights = sum(tensor.nbytes for tensor in small.state.values())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (weights - 1000, limits[1]))
+    try:
+        message = failure(small, tokenizer, tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_family_nobody_described_is_refused(small, tokenizer, tmp_path):
+    from transformers import GPT2Config
+
+    with pytest.raises(ModelError, match="gpt2"):
+        export(small, tokenizer, tmp_path / "model", config=GPT2Config())
