@@ -2,8 +2,8 @@
 
 A name is one of :data:`prunecast.data.catalog.CATALOG` (``wikitext2``, ``mmlu``, ...), ``python-docs``, which needs no
 file at all, the path of a local ``.txt``, ``.md``, ``.jsonl`` or ``.jsonl.gz`` file, or any data set of the Hub
-(``org/name``, ``hub:org/name:config#column``). A data folder, the argument ``data_dir`` or else the environment variable
-``PRUNECAST_DATA``, comes before the Hub.
+(``org/name``, ``hub:org/name:config#column``). A data folder, the argument ``data_dir`` or else the environment
+variable ``PRUNECAST_DATA``, comes before the Hub.
 """
 
 import os
@@ -63,9 +63,9 @@ def read_documents(name: str, split: str, data_dir: str | Path | None = None) ->
 def read_rows(name: str, split: str, data_dir: str | Path | None = None) -> list[Row]:
     """The rows of a split, in the order of the data set.
 
-    Multiple-choice sets have ``question`` (str), ``choices`` (list of str) and ``answer`` (index into ``choices``), MMLU
-    also ``subject``; Alpaca has ``instruction``, ``input`` and ``output``; text has ``text``. Arguments and errors:
-    :func:`read_text`.
+    Multiple-choice sets have ``question`` (str), ``choices`` (list of str) and ``answer`` (index into ``choices``),
+    MMLU also ``subject``; Alpaca has ``instruction``, ``input`` and ``output``; text has ``text``. Arguments and
+    errors: :func:`read_text`.
     """
     return _find(name).rows(split, _folder(data_dir))
 

@@ -13,8 +13,8 @@ _SALT = b"python-docs 23"
 class PythonDocs(DataSet):
     """Help topics of the interpreter: calibration, validation and test text that share no topic and no paragraph.
 
-    A topic always falls into the same split. Topics repeat each other's paragraphs; a paragraph stays in the first topic
-    only, so that no split sees text of another. The text depends on the Python version.
+    A topic always falls into the same split. Topics repeat each other's paragraphs; a paragraph stays in the first
+    topic only, so that no split sees text of another. The text depends on the Python version.
     """
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:

