@@ -61,7 +61,7 @@ def indices_of(choices: Sequence[Choice], dense: Architecture, architecture: Arc
     """Indices, shape (C,), whose architecture is the given one; None if the choices cannot express it."""
     row = np.zeros(len(choices), dtype=np.int64)
     for column, choice in enumerate(choices):
-        kept = tuple(architecture.layers[choice.layers[0]][_COLUMNS[choice.component]])
+        kept = tuple(architecture.layers[choice.layers[0]])[_COLUMNS[choice.component]]
         if kept not in choice.values:
             return None
         row[column] = choice.values.index(kept)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prunecast.architecture import Architecture, sizes_of
 from prunecast.interfaces import Floats
@@ -41,5 +42,15 @@ def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floa
     return np.concatenate([np.stack(layers, axis=-1).reshape(len(kept), -1), np.stack(totals, axis=1)], axis=1)
 
 
-def _share(kept: np.ndarray, dense: np.ndarray) -> Floats:
+def kept_fractions_directions(depth: int) -> NDArray[np.int64]:
+    """For each column of :func:`kept_fractions` of ``depth`` layers: 1, it grows with what is kept."""
+    return np.ones(2 * depth, dtype=np.int64)
+
+
+def structured_directions(depth: int) -> NDArray[np.int64]:
+    """For each column of :func:`structured` of ``depth`` layers: 1 if it grows with what is kept, -1 if it shrinks."""
+    return np.array([1, 1, 1, 1, 1, 1, -1] * depth + [1, -1] * 3, dtype=np.int64)
+
+
+def _share(kept: NDArray[np.int64], dense: NDArray[np.int64]) -> Floats:
     return np.asarray(kept / np.maximum(dense, 1), dtype=np.float64)

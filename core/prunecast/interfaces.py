@@ -9,8 +9,8 @@ Life of a plugin in a run
 4. Its methods are called from one thread. Randomness comes only from the generator or seed passed in.
 
 To tell the user that something cannot be done, raise a :class:`prunecast.errors.PrunecastError` with one line.
-``version`` is part of the registry's content key of pruners and evaluators: raise it whenever the same options
-would give other numbers.
+``version`` and the options that differ from their defaults are part of the registry's content key of pruners and
+evaluators: raise ``version`` whenever the same options, or a changed default, would give other numbers.
 """
 
 from abc import ABC, abstractmethod

@@ -46,7 +46,7 @@ class Registered:
         module_name, _, class_name = self.entry.target.partition(":")
         try:
             loaded = getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:  # noqa: BLE001  a third party's module may raise anything
+        except Exception as error:
             raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {error}") from error
         expected = KINDS[self.kind][1]
         if not (isinstance(loaded, type) and issubclass(loaded, expected)):

@@ -68,7 +68,8 @@ class ModelShape:
     def count_sizes(self, sizes: Sizes, quantity: Quantity) -> NDArray[np.int64]:
         """Exact ``quantity`` of architectures given as an array of shape (N, L, 3); returns shape (N,)."""
         attention, mlp = self.component_costs(sizes, quantity)
-        return attention.sum(axis=1) + mlp.sum(axis=1) + self._fixed(quantity)
+        total: NDArray[np.int64] = attention.sum(axis=1) + mlp.sum(axis=1) + self._fixed(quantity)
+        return total
 
     def component_costs(self, sizes: Sizes, quantity: Quantity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``quantity`` of attention and of the MLP in each layer, two arrays of shape (N, L).

@@ -80,9 +80,7 @@ def render_result(result: dict[str, Any]) -> str:
     ]
     if export:
         off = export["max_logit_difference"]
-        lines.append(
-            f"written to    {export['folder']} (logits within {off:.1e} of the measured model's)"
-        )
+        lines.append(f"written to    {export['folder']} (logits within {off:.1e} of the measured model's)")
     return "\n".join(lines)
 
 

@@ -34,8 +34,8 @@ class ShrinkingOutput(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.unflatten(0, (blocks, -1)), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias.unflatten(0, (blocks, -1)), requires_grad=False)
+        self.weight = _frozen(weight.view(blocks, -1, weight.shape[1]))
+        self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
         self.keep(blocks, self.weight.shape[1])
 
     def keep(self, blocks: int, rows: int) -> None:
@@ -75,8 +75,8 @@ class ShrinkingInput(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.t().contiguous().unflatten(0, (blocks, -1)), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.weight = _frozen(weight.t().contiguous().view(blocks, -1, weight.shape[0]))
+        self.bias = None if bias is None else _frozen(bias)
         self.keep(blocks, self.weight.shape[1])
 
     def keep(self, blocks: int, columns: int) -> None:
@@ -96,13 +96,13 @@ class ShrinkingInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., blocks x columns) to (..., D_out)."""
         views = self.views()
-        parts = x.flatten(0, -2).split([view.shape[0] for view in views], dim=-1)
+        parts = torch.split(x.flatten(0, -2), [view.shape[0] for view in views], dim=-1)
         total = torch.mm(parts[0], views[0])
         for part, view in zip(parts[1:], views[1:], strict=True):
             total.addmm_(part, view)
         if self.bias is not None:
             total = total + self.bias
-        return total.unflatten(0, x.shape[:-1])
+        return total.view(*x.shape[:-1], -1)
 
 
 class Nothing(nn.Module):
@@ -131,7 +131,7 @@ class ElasticLayer:
         self._norms = {name: parts.layer.get_submodule(name) for name in family.attention_norms + family.mlp_norms}
         self._gone: dict[str, nn.Module] = {family.attention: NoAttention(), family.mlp: Nothing()}
         heads, groups = _head_order(importance)
-        head_dim, blocks = int(parts.attention.head_dim), dense.kv_groups
+        head_dim, blocks = parts.head_dim, dense.kv_groups
         channels = _descending(importance.mlp_channels)
         self._query = _shrink_output(parts.attention, family.query, _expand(heads, head_dim), blocks)
         self._key = _shrink_output(parts.attention, family.key, _expand(groups, head_dim), blocks)
@@ -147,14 +147,16 @@ class ElasticLayer:
         self._switch(self._family.attention, self._family.attention_norms, present=kept.kv_groups > 0)
         self._switch(self._family.mlp, self._family.mlp_norms, present=kept.mlp_width > 0)
         if kept.kv_groups:
-            for projection in (self._key, self._value):
-                projection.keep(kept.kv_groups, self._head_dim)
-            for projection in (self._query, self._output):
-                projection.keep(kept.kv_groups, kept.heads_per_group * self._head_dim)
+            rows = kept.heads_per_group * self._head_dim
+            self._query.keep(kept.kv_groups, rows)
+            self._key.keep(kept.kv_groups, self._head_dim)
+            self._value.keep(kept.kv_groups, self._head_dim)
+            self._output.keep(kept.kv_groups, rows)
             self._parts[self._family.attention].num_key_value_groups = kept.heads_per_group  # type: ignore[assignment]
         if kept.mlp_width:
-            for projection in (self._gate, self._up, self._down):
-                projection.keep(1, kept.mlp_width)
+            self._gate.keep(1, kept.mlp_width)
+            self._up.keep(1, kept.mlp_width)
+            self._down.keep(1, kept.mlp_width)
 
     def _switch(self, component: str, norms: tuple[str, ...], *, present: bool) -> None:
         modules = self._layer._modules
@@ -249,6 +251,10 @@ def convert_parameters(model: "PreTrainedModel", dtype: torch.dtype) -> None:
 _IDENTITY = nn.Identity()
 
 
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
 def _check(importance: LayerImportance, dense: Layer) -> None:
     wanted = ((dense.kv_groups,), (dense.kv_groups, dense.heads_per_group), (dense.mlp_width,))
     scores = (importance.kv_groups, importance.query_heads, importance.mlp_channels)
@@ -276,18 +282,24 @@ def _expand(order: Tensor, width: int) -> Tensor:
 
 
 def _shrink_output(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingOutput:
-    linear = component.get_submodule(name)
-    order = order.to(linear.weight.device)  # type: ignore[union-attr, arg-type]
-    bias = None if linear.bias is None else linear.bias.data[order]  # type: ignore[union-attr, index]
-    module = ShrinkingOutput(linear.weight.data[order], bias, blocks)  # type: ignore[union-attr, index]
+    weight, bias = _weights(component, name)
+    rows = order.to(weight.device)
+    module = ShrinkingOutput(weight[rows], None if bias is None else bias[rows], blocks)
     component._modules[name] = module
     return module
 
 
 def _shrink_input(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingInput:
-    linear = component.get_submodule(name)
-    order = order.to(linear.weight.device)  # type: ignore[union-attr, arg-type]
-    bias = None if linear.bias is None else linear.bias.data  # type: ignore[union-attr]
-    module = ShrinkingInput(linear.weight.data[:, order], bias, blocks)  # type: ignore[union-attr, index]
+    weight, bias = _weights(component, name)
+    module = ShrinkingInput(weight[:, order.to(weight.device)], bias, blocks)
     component._modules[name] = module
     return module
+
+
+def _weights(component: nn.Module, name: str) -> tuple[Tensor, Tensor | None]:
+    linear = component.get_submodule(name)
+    if not isinstance(linear, nn.Linear):
+        raise ModelError(
+            f"{name} is a {type(linear).__name__}, not a linear projection: correct the family's description"
+        )
+    return linear.weight.data, None if linear.bias is None else linear.bias.data

@@ -73,6 +73,11 @@ class LayerParts:
     up: "nn.Linear"
     down: "nn.Linear"
 
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return int(self.attention.head_dim)  # type: ignore[arg-type]  # nn.Module does not know its attributes
+
 
 def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
     """Parts of each decoder layer, first layer first."""
@@ -96,10 +101,9 @@ def shape_of(config: "PreTrainedConfig") -> ModelShape:
 
     family = family_of(config)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     groups = config.num_key_value_heads
     heads = config.num_attention_heads // groups
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     parts = list(layers_of(model, family))
     first = parts[0]
     attention = ComponentCost(
@@ -130,7 +134,7 @@ def shape_of(config: "PreTrainedConfig") -> ModelShape:
         family=family.name,
         dense=Architecture([(groups, heads, width)] * len(parts)),
         hidden_size=config.hidden_size,
-        head_dim=head_dim,
+        head_dim=first.head_dim,
         vocabulary=config.vocab_size,
         context=config.max_position_embeddings,
         embeddings=sum(weight.numel() for weight in embeddings),

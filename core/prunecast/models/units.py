@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-WeightScore = Callable[["nn.Parameter"], "torch.Tensor"]
+WeightScore = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore) -> list[LayerImportance]:
@@ -26,13 +26,13 @@ def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore)
         family: its description.
         score: maps a parameter to a tensor of its shape.
     """
-    groups, head_dim = model.config.num_key_value_heads, next(layers_of(model, family)).attention.head_dim
-    return [_layer_importance(parts, score, groups, int(head_dim)) for parts in layers_of(model, family)]
+    groups = model.config.num_key_value_heads
+    return [_layer_importance(parts, score, groups) for parts in layers_of(model, family)]
 
 
-def _layer_importance(parts: LayerParts, score: WeightScore, groups: int, head_dim: int) -> LayerImportance:
+def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> LayerImportance:
     heads = _rows(parts.query, score) + _columns(parts.output, score)
-    query_heads = heads.reshape(groups, -1, head_dim).sum(-1)
+    query_heads = heads.reshape(groups, -1, parts.head_dim).sum(-1)
     keys_and_values = (_rows(parts.key, score) + _rows(parts.value, score)).reshape(groups, -1).sum(-1)
     channels = _rows(parts.gate, score) + _rows(parts.up, score) + _columns(parts.down, score)
     return LayerImportance(

@@ -62,7 +62,9 @@ def deliver(
 
 def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
-    rows = [(c.name, f"{c.parameters:,}", *(f"{c.metrics[name]:.2f}" for name in metrics)) for c in compared]
+    rows: list[tuple[str | int | float, ...]] = [
+        (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
+    ]
     return CardContent(
         model_name=folder.name,
         base_model=setup.source.name if setup.source.kind == "hub" else None,
@@ -77,7 +79,8 @@ def protocol(setup: Setup) -> str:
     """One line that says under what conditions the numbers of a run were measured."""
     dtype = str(setup.dtype).removeprefix("torch.")
     evaluators = "; ".join(
-        f"{named.setting.evaluator.name}: " + ", ".join(f"{k} {v}" for k, v in named.setting.evaluator.options.items())
+        f"{named.setting.evaluator.name}: "
+        + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
     return f"Measured in {dtype}; parameters include embeddings. {evaluators}."

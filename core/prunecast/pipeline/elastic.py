@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.models.fingerprint import cache_dir
 from prunecast.interfaces import LayerImportance
+from prunecast.models.fingerprint import cache_dir
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import Setup
 from prunecast.registry import content_key

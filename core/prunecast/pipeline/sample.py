@@ -1,5 +1,7 @@
 """A look at an exported model: what it writes."""
 
+from typing import Any
+
 
 def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
     """The prompt with its greedy continuation by the model in ``folder``, loaded as anyone would load it.
@@ -9,8 +11,8 @@ def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
     with torch.inference_mode():
         output = model.generate(

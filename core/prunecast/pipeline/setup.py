@@ -145,7 +145,9 @@ class Setup:
     def _record(self, kind: str, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         registered = self._find(kind, use)
         owner = f"{registered.distribution} {registered.version}"
-        options = use.options.model_dump(mode="json", exclude=set(type(use.options).immaterial))
+        # Defaults are left out, so that a new option does not orphan what was measured before it existed.
+        hidden = set(type(use.options).immaterial)
+        options = use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
         return PluginRecord(use.use, version, options, data_hash, owner)
 
     def _load(self, kind: str, use: PluginUse) -> Any:

@@ -139,7 +139,8 @@ class ModelSpec(_Section):
     source: str = Field(min_length=1, description="Alias, Hub id, local folder, or a .gguf file.")
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub; its default branch if not given.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number format of the weights while measuring; auto is bfloat16 where the hardware has it, else float32."
+        "auto",
+        description="Number format while measuring; auto is bfloat16 where the hardware has it, else float32.",
     )
     device: str = Field(
         "auto", min_length=1, description="Where to compute, e.g. cpu or cuda:0; auto takes the fastest."

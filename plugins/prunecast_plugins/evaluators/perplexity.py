@@ -84,9 +84,11 @@ class Perplexity(Evaluator[PerplexityOptions]):
         return [Measurement(self.metrics[0], perplexity, error, sum(part.numel() for part in losses))]
 
     def _windows(self) -> list["torch.Tensor"]:
+        import torch
+
         context, batch = self.options.context, self.options.batch
         whole = len(self._tokens) // context * context
-        batches = list(self._tokens[:whole].view(-1, context).split(batch))
+        batches = list(torch.split(self._tokens[:whole].view(-1, context), batch))
         rest = self._tokens[whole:]
         return [*batches, rest[None]] if len(rest) > 1 else batches
 
@@ -102,9 +104,9 @@ def _token_losses(model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tenso
 
     hidden = model.base_model(ids, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
     targets = ids[:, 1:].flatten()
-    head = model.get_output_embeddings()
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     losses = [
         functional.cross_entropy(head(rows).float(), wanted, reduction="none")
-        for rows, wanted in zip(hidden.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
+        for rows, wanted in zip(torch.split(hidden, LOGIT_ROWS), torch.split(targets, LOGIT_ROWS), strict=True)
     ]
     return torch.cat(losses).view(len(ids), -1)

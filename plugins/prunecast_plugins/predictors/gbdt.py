@@ -1,5 +1,7 @@
 """Gradient-boosted decision trees of scikit-learn."""
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions, Estimator
@@ -10,27 +12,32 @@ class GBDTOptions(BaggingOptions):
 
     trees: int = Field(default=200, ge=1, description="boosting rounds")
     depth: int = Field(default=3, ge=1, description="depth of a tree")
+    leaf: int = Field(default=3, ge=1, description="pairs in a leaf, at least")
     learning_rate: float = Field(default=0.06, gt=0, le=1, description="shrinkage of each tree")
-    row_share: float = Field(default=0.8, gt=0, le=1, description="share of the pairs a tree sees")
     feature_share: float = Field(default=0.2, gt=0, le=1, description="share of the features a split may use")
 
 
 class GBDT(BaggedPredictor[GBDTOptions]):
-    """The paper's predictor (arXiv 2309.09507, section 3.2): one boosted ensemble a target, on a bootstrap bag."""
+    """The paper's predictor (arXiv 2309.09507, section 3.2): one boosted ensemble a target, on a bootstrap bag.
+
+    scikit-learn's histogram-based trees, because those know monotonic constraints.
+    """
 
     options_model = GBDTOptions
 
-    def estimator(self, seed: int) -> Estimator:
-        """One GradientBoostingRegressor a target."""
-        from sklearn.ensemble import GradientBoostingRegressor
+    def estimator(self, seed: int, directions: NDArray[np.int64]) -> Estimator:
+        """One HistGradientBoostingRegressor a target."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.multioutput import MultiOutputRegressor
 
-        trees = GradientBoostingRegressor(
-            n_estimators=self.options.trees,
+        trees = HistGradientBoostingRegressor(
+            max_iter=self.options.trees,
             max_depth=self.options.depth,
+            min_samples_leaf=self.options.leaf,
             learning_rate=self.options.learning_rate,
-            subsample=self.options.row_share,
             max_features=self.options.feature_share,
+            monotonic_cst=directions,
+            early_stopping=False,
             random_state=seed,
         )
         regressor: Estimator = MultiOutputRegressor(trees)

@@ -1,5 +1,7 @@
 """Gradient-boosted decision trees of XGBoost."""
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions, Estimator
@@ -8,9 +10,9 @@ from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions
 class XGBoostOptions(BaggingOptions):
     """Options of the xgboost predictor."""
 
-    trees: int = Field(default=300, ge=1, description="boosting rounds")
-    depth: int = Field(default=4, ge=1, description="depth of a tree")
-    learning_rate: float = Field(default=0.05, gt=0, le=1, description="shrinkage of each tree")
+    trees: int = Field(default=200, ge=1, description="boosting rounds")
+    depth: int = Field(default=2, ge=1, description="depth of a tree")
+    learning_rate: float = Field(default=0.08, gt=0, le=1, description="shrinkage of each tree")
     row_share: float = Field(default=0.8, gt=0, le=1, description="share of the pairs a tree sees")
     feature_share: float = Field(default=0.3, gt=0, le=1, description="share of the features a tree sees")
 
@@ -20,7 +22,7 @@ class XGBoost(BaggedPredictor[XGBoostOptions]):
 
     options_model = XGBoostOptions
 
-    def estimator(self, seed: int) -> Estimator:
+    def estimator(self, seed: int, directions: NDArray[np.int64]) -> Estimator:
         """One XGBRegressor; a single thread, so that the same seed gives the same trees."""
         from xgboost import XGBRegressor
 
@@ -31,6 +33,7 @@ class XGBoost(BaggedPredictor[XGBoostOptions]):
             subsample=self.options.row_share,
             colsample_bytree=self.options.feature_share,
             tree_method="exact",
+            monotone_constraints=tuple(directions.tolist()),
             n_jobs=1,
             random_state=seed,
         )

@@ -11,7 +11,6 @@ from prunecast.models.units import sum_over_units
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -51,7 +50,7 @@ class Taylor(Pruner[TaylorOptions]):
         return sum_over_units(model, family, _first_order)
 
 
-def _first_order(parameter: "nn.Parameter") -> "torch.Tensor":
+def _first_order(parameter: "torch.Tensor") -> "torch.Tensor":
     if parameter.grad is None:
         raise DataError("a projection got no gradient from the calibration text: use longer samples")
     return (parameter.detach() * parameter.grad).abs()

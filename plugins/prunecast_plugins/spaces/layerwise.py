@@ -2,7 +2,7 @@
 
 import re
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +19,11 @@ _RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
 class Sampling(PluginOptions):
     """How proposals to learn from are drawn."""
 
+    draw: Literal["even", "varied"] = Field(
+        default="varied",
+        description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
+        "its own share of attention and of MLP, from nearly nothing to nearly all",
+    )
     tie: int = Field(default=1, ge=1, description="neighbouring layers that take the same rate in a tied proposal")
     tied_share: float = Field(default=0.0, ge=0, le=1, description="share of the proposals that are tied")
 
@@ -80,9 +85,9 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         return tuple(choices)
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """Even draws; the first ``sampling.tied_share`` of them with neighbouring layers tied."""
-        indices = super().sample(count, rng)
+        """Draws as ``sampling`` says; the first ``tied_share`` of them with neighbouring layers tied."""
         options = self.options.sampling
+        indices = super().sample(count, rng) if options.draw == "even" else self._varied(count, rng)
         tied_rows = round(options.tied_share * count)
         for component in ("attention", "mlp"):
             columns = [c for c, choice in enumerate(self.choices) if choice.component == component]
@@ -90,6 +95,12 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
                 group = columns[start : start + options.tie]
                 indices[:tied_rows, group] = indices[:tied_rows, group[:1]]
         return indices
+
+    def _varied(self, count: int, rng: np.random.Generator) -> Indices:
+        """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
+        share = dict(zip(("attention", "mlp"), rng.random((2, count)), strict=True))
+        columns = [rng.binomial(len(choice.values) - 1, share[choice.component]) for choice in self.choices]
+        return np.stack(columns, axis=1).astype(np.int64)
 
     @property
     def _layers(self) -> tuple[int, ...]:
