@@ -195,8 +195,8 @@ class Evaluator(Plugin[OptionsT]):
     """Measures metrics of a model.
 
     ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
-    ``metrics`` and ``data_hash`` are read; then ``evaluate`` is called once for every architecture that is not in the
-    registry. ``evaluate`` must be deterministic and must leave the model as it was.
+    ``metrics`` and ``data_hash`` are read; then, if anything is missing in the registry, ``observe_dense`` is called
+    once and ``evaluate`` once for every architecture that is missing. ``evaluate`` must be deterministic and must leave the model as it was.
     """
 
     @abstractmethod
@@ -221,6 +221,12 @@ class Evaluator(Plugin[OptionsT]):
     @abstractmethod
     def tokens(self) -> int:
         """REQUIRED. Number of tokens one evaluation feeds to the model; a dry run estimates the time from it."""
+
+    def observe_dense(self, model: "PreTrainedModel") -> None:
+        """Look at the dense model. Called once a run, before the first ``evaluate``, under ``torch.inference_mode``.
+
+        For metrics relative to it; keep what is small. The default does nothing.
+        """
 
     @abstractmethod
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:

@@ -5,8 +5,9 @@ prefix, and switching to it replaces views, not numbers. The stock transformers 
 their linear projections are replaced by ones whose kept part can change.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast.architecture import Architecture, Layer
+from prunecast.choices import Component
 from prunecast.errors import ModelError
 from prunecast.interfaces import LayerImportance
 from prunecast.models.families import Family, LayerParts, layers_of
@@ -21,6 +23,24 @@ from prunecast.shape import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+class Compensated(NamedTuple):
+    """Numbers for the kept part of a :class:`ShrinkingInput` that make up for what is gone.
+
+    ``weight`` has shape (kept columns, D_out), block after block, in the model's dtype; ``bias`` (D_out,) replaces the
+    projection's own, None leaves it.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Compensation(Protocol):
+    """Makes up for removed units; asked whenever a layer's sizes change."""
+
+    def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
+        """Numbers for the output projection of ``component`` of a layer, or None if nothing of it was removed."""
 
 
 class ShrinkingOutput(nn.Module):
@@ -79,19 +99,28 @@ class ShrinkingInput(nn.Module):
         self.bias = None if bias is None else _frozen(bias)
         self.keep(blocks, self.weight.shape[1])
 
-    def keep(self, blocks: int, columns: int) -> None:
-        """Keep the first ``columns`` of the first ``blocks``."""
-        self._blocks, self._columns = blocks, columns
+    def keep(self, blocks: int, columns: int, compensated: "Compensated | None" = None) -> None:
+        """Keep the first ``columns`` of the first ``blocks``, with other numbers in their place if compensated."""
+        self._blocks, self._columns, self._compensated = blocks, columns, compensated
 
     def views(self) -> list[Tensor]:
         """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
+        if self._compensated is not None:
+            return [self._compensated.weight]
         if self._columns == self.weight.shape[1]:
             return [self.weight[: self._blocks].flatten(0, 1)]
         return [self.weight[block, : self._columns] for block in range(self._blocks)]
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
         """Copies of the kept weight (D_out, columns) and the bias (D_out,)."""
-        return torch.cat(self.views()).t().contiguous(), self.bias
+        return torch.cat(self.views()).t().contiguous(), self.kept_bias
+
+    @property
+    def kept_bias(self) -> Tensor | None:
+        """The bias (D_out,), compensated or not, or None."""
+        if self._compensated is not None and self._compensated.bias is not None:
+            return self._compensated.bias
+        return self.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., blocks x columns) to (..., D_out)."""
@@ -100,8 +129,8 @@ class ShrinkingInput(nn.Module):
         total = torch.mm(parts[0], views[0])
         for part, view in zip(parts[1:], views[1:], strict=True):
             total.addmm_(part, view)
-        if self.bias is not None:
-            total = total + self.bias
+        if (bias := self.kept_bias) is not None:
+            total = total + bias
         return total.view(*x.shape[:-1], -1)
 
 
@@ -142,8 +171,13 @@ class ElasticLayer:
         self._down = _shrink_input(parts.mlp, family.down, channels, 1)
         self._head_dim = head_dim
 
-    def apply(self, kept: Layer) -> None:
-        """Switch to the given sizes."""
+    @property
+    def inputs(self) -> dict[Component, ShrinkingInput]:
+        """The projections back into the residual stream, whose inputs shrink."""
+        return {"attention": self._output, "mlp": self._down}
+
+    def apply(self, kept: Layer, compensated: Callable[[Component], Compensated | None]) -> None:
+        """Switch to the given sizes, with compensated numbers where there are any."""
         self._switch(self._family.attention, self._family.attention_norms, present=kept.kv_groups > 0)
         self._switch(self._family.mlp, self._family.mlp_norms, present=kept.mlp_width > 0)
         if kept.kv_groups:
@@ -151,12 +185,12 @@ class ElasticLayer:
             self._query.keep(kept.kv_groups, rows)
             self._key.keep(kept.kv_groups, self._head_dim)
             self._value.keep(kept.kv_groups, self._head_dim)
-            self._output.keep(kept.kv_groups, rows)
+            self._output.keep(kept.kv_groups, rows, compensated("attention"))
             self._parts[self._family.attention].num_key_value_groups = kept.heads_per_group  # type: ignore[assignment]
         if kept.mlp_width:
             self._gate.keep(1, kept.mlp_width)
             self._up.keep(1, kept.mlp_width)
-            self._down.keep(1, kept.mlp_width)
+            self._down.keep(1, kept.mlp_width, compensated("mlp"))
 
     def _switch(self, component: str, norms: tuple[str, ...], *, present: bool) -> None:
         modules = self._layer._modules
@@ -177,6 +211,12 @@ class ElasticModel:
         shape: its sizes.
         importance: one entry a layer; only the order of the scores matters, ties keep the original order.
 
+    Attributes:
+        model: the stock model with shrinking projections, to be called as usual.
+        architecture: what it is switched to; dense at first.
+        layers: its elastic layers, first layer first.
+        compensation: what makes up for removed units; set it while the model is dense. None at first.
+
     Raises:
         ModelError: ``importance`` is not of this model, or has scores that are not finite.
     """
@@ -188,7 +228,8 @@ class ElasticModel:
             raise ModelError(f"{len(importance)} layers were ranked, the model has {len(shape.dense.layers)}")
         self.model, self.shape, self._family = model, shape, family
         model.requires_grad_(False)
-        self._layers = [
+        self.compensation: Compensation | None = None
+        self.layers = [
             ElasticLayer(parts, family, dense, scores)
             for parts, dense, scores in zip(layers_of(model, family), shape.dense.layers, importance, strict=True)
         ]
@@ -203,10 +244,14 @@ class ElasticModel:
         if architecture.key == self.architecture.key:
             return
         check_fits(architecture, self.shape)
-        for layer, kept, before in zip(self._layers, architecture.layers, self.architecture.layers, strict=True):
+        changes = zip(self.layers, architecture.layers, self.architecture.layers, strict=True)
+        for index, (layer, kept, before) in enumerate(changes):
             if kept != before:
-                layer.apply(kept)
+                layer.apply(kept, partial(self._compensated, index, kept))
         self.architecture = architecture
+
+    def _compensated(self, layer: int, kept: Layer, component: Component) -> Compensated | None:
+        return None if self.compensation is None else self.compensation.of(layer, component, kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights of the current architecture under the stock parameter names, sliced and in the stock orientation.

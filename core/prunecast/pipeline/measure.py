@@ -28,6 +28,7 @@ class Measuring:
         self._setup, self._registry, self._run_id, self._progress = setup, registry, run_id, progress
         self._elastic: ElasticModel | None = None
         self._counted: set[tuple[str, Architecture]] = set()
+        self._observed: set[str] = set()
         self.measured = 0
         self.cached = 0
 
@@ -79,9 +80,13 @@ class Measuring:
         import torch
 
         elastic = self.elastic
-        elastic.apply(architecture)
-        start = time.perf_counter()
         with torch.inference_mode():
+            if named.setting.key not in self._observed:
+                elastic.apply(self._setup.shape.dense)
+                named.evaluator.observe_dense(elastic.model)
+                self._observed.add(named.setting.key)
+            elastic.apply(architecture)
+            start = time.perf_counter()
             measurements = named.evaluator.evaluate(elastic.model)
         seconds = time.perf_counter() - start
         device = str(self._setup.device)
