@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
@@ -53,6 +53,7 @@ class PluginOptions(BaseModel):
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
+PrunerOptionsT = TypeVar("PrunerOptionsT", bound="PrunerOptions")
 
 
 class Plugin(ABC, Generic[OptionsT]):
@@ -119,6 +120,41 @@ class CalibrationOptions(BaseModel):
     seed: int = 0
 
 
+class CompensationOptions(BaseModel):
+    """How the weights that stay make up for those that go.
+
+    Written as a mapping, or as just the method: ``compensate: least-squares``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["none", "bias", "least-squares"] = Field(
+        default="none",
+        description="none; bias: add the mean contribution of what goes (arXiv 2312.11983, equation 7); least-squares: "
+        "refit the output projections to what they put out before",
+    )
+    calibration: tuple[CalibrationOptions, ...] = Field(
+        default=(CalibrationOptions(samples=32, tokens=512),),
+        description="text that inputs of the output projections are taken from",
+    )
+    damping: float = Field(
+        default=0.01, ge=0, description="pull towards the old weights, in units of the mean squared input"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_method(cls, given: object) -> object:
+        return {"method": given} if isinstance(given, str) else given
+
+
+class PrunerOptions(PluginOptions):
+    """Base of every pruner's options."""
+
+    compensate: CompensationOptions = Field(
+        default=CompensationOptions(), description="how the weights that stay make up for those that go"
+    )
+
+
 @dataclass(frozen=True)
 class LayerImportance:
     """How much each unit of one layer matters; larger is more important. Only the order is used.
@@ -134,7 +170,7 @@ class LayerImportance:
     mlp_channels: Floats
 
 
-class Pruner(Plugin[OptionsT]):
+class Pruner(Plugin[PrunerOptionsT]):
     """Ranks the units of every layer; how many of them go is the search's business.
 
     Attributes:
@@ -196,7 +232,8 @@ class Evaluator(Plugin[OptionsT]):
 
     ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
     ``metrics`` and ``data_hash`` are read; then, if anything is missing in the registry, ``observe_dense`` is called
-    once and ``evaluate`` once for every architecture that is missing. ``evaluate`` must be deterministic and must leave the model as it was.
+    once and ``evaluate`` once for every architecture that is missing. ``evaluate`` must be deterministic and must leave
+    the model as it was.
     """
 
     @abstractmethod

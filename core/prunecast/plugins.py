@@ -1,21 +1,25 @@
 """The plugin host: finds plugins through entry points and imports a plugin when a spec asks for it."""
 
 import importlib
-import warnings
+import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
 
 from prunecast import hookspecs, interfaces
-from prunecast.errors import PluginError
+from prunecast.errors import PluginError, PrunecastError
 from prunecast.hookspecs import Entry
-from prunecast.interfaces import Plugin
+from prunecast.interfaces import Plugin, PluginOptions
 
 ENTRY_POINT_GROUP = "prunecast"
+
+DISABLE = "PRUNECAST_DISABLE_PLUGINS"
+"""Environment variable: names of entry points, separated by commas, that are not to be loaded."""
 
 KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "space": ("prunecast_search_spaces", interfaces.SearchSpace),
@@ -25,6 +29,8 @@ KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "searcher": ("prunecast_searchers", interfaces.Searcher),
 }
 """Each kind's name, as the spec writes it, with its hook and its abstract class."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,19 @@ class Registered:
         module_name, _, class_name = self.entry.target.partition(":")
         try:
             loaded = getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:
-            raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {_reason(error)}") from error
         expected = KINDS[self.kind][1]
         if not (isinstance(loaded, type) and issubclass(loaded, expected)):
             raise PluginError(
                 f"{owner}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}"
             )
-        if not hasattr(loaded, "options_model"):
-            raise PluginError(f"{owner}: {self.entry.target!r} has no options_model, the model of its options")
+        options = getattr(loaded, "options_model", None)
+        if not (isinstance(options, type) and issubclass(options, PluginOptions)):
+            raise PluginError(
+                f"{owner}: {self.entry.target!r} has no options_model: "
+                "set it to a subclass of prunecast.interfaces.PluginOptions"
+            )
         return loaded
 
 
@@ -63,8 +73,8 @@ class PluginHost:
     """All plugins at hand.
 
     Attributes:
-        manager: the pluggy manager, with every plugin module registered.
-        broken: plugin modules that could not be imported or registered, and why.
+        manager: the pluggy manager, with every plugin registered as ``DISTRIBUTION:ENTRY-POINT``.
+        broken: plugins that could not be loaded, under the same names, and why. Nothing of theirs is registered.
     """
 
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("prunecast"))
@@ -78,25 +88,43 @@ class PluginHost:
     def discover(cls) -> "PluginHost":
         """Host with every plugin that an installed distribution names in the entry-point group ``prunecast``.
 
-        A plugin that cannot be loaded costs a warning that names its distribution, never the others.
+        A plugin that cannot be loaded, or does not keep to :mod:`prunecast.hookspecs`, costs a logged warning that
+        names its distribution, never the other plugins. Those named in :data:`DISABLE` are left alone.
         """
         host = cls()
-        for distribution in distributions():
-            for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-                if not host.manager.has_plugin(point.name):
-                    host._load(point.name, point.value, distribution)
+        disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            if point.name not in disabled:
+                host._load(point)
         return host
 
-    def _load(self, name: str, module: str, distribution: Distribution) -> None:
-        owner = f"{distribution.metadata['Name']} {distribution.version}"
+    def _load(self, point: EntryPoint) -> None:
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("an unknown package", "-")
+        # Two distributions may well choose the same name for their entry points.
+        name = f"{distribution}:{point.name}"
+        self._owners[name] = (distribution, version)
         try:
-            plugin = importlib.import_module(module)
+            plugin = point.load()
             self.manager.register(plugin, name)
-        except Exception as error:  # noqa: BLE001  a third party's module may raise anything
-            self.broken[name] = f"plugin {name!r} of {owner} cannot be loaded from {module!r}: {error}"
-            warnings.warn(f"{self.broken[name]}. Upgrade or uninstall it", stacklevel=2)
-        else:
-            self._owners[name] = (str(distribution.metadata["Name"]), distribution.version)
+            self._check_hooks(plugin, distribution)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a third party's module may raise anything
+            if self.manager.has_plugin(name):
+                self.manager.unregister(name=name)
+            owner = f"plugin {point.name!r} of {distribution} {version}"
+            self.broken[name] = f"{owner} cannot be loaded from {point.value!r}: {_reason(error)}"
+            logger.warning("warning: %s; upgrade it, uninstall it or set %s=%s", self.broken[name], DISABLE, point.name)
+
+    def _check_hooks(self, plugin: object, distribution: str) -> None:
+        callers = self.manager.get_hookcallers(plugin)
+        if not callers:
+            raise PluginError("it has no prunecast hook: decorate its functions with prunecast.hookspecs.hookimpl")
+        for caller in callers:
+            for implementation in (each for each in caller.get_hookimpls() if each.plugin is plugin):
+                if caller.has_spec():
+                    _entries_of(implementation.function(), distribution)
+                elif not implementation.optionalhook:
+                    known = [hook for hook, _ in KINDS.values()]
+                    raise PluginError(f"there is no hook {caller.name!r}{did_you_mean(caller.name, known)}")
 
     def entries(self, kind: str) -> dict[str, Registered]:
         """Entries of a kind by name, sorted. Raises PluginError naming both owners if two plugins share a name."""
@@ -141,3 +169,9 @@ def _entries_of(handed_over: object, owner: str) -> list[Entry]:
         if not isinstance(entry, Entry):
             raise PluginError(f"a prunecast hook of {owner} handed over {type(entry).__name__}, not an Entry")
     return entries
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, ImportError | PrunecastError) else f"{type(error).__name__}: {message}"

@@ -106,7 +106,7 @@ class ShrinkingInput(nn.Module):
     def views(self) -> list[Tensor]:
         """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
         if self._compensated is not None:
-            return [self._compensated.weight]
+            return [self._compensated.weight.to(self.weight.dtype)]
         if self._columns == self.weight.shape[1]:
             return [self.weight[: self._blocks].flatten(0, 1)]
         return [self.weight[block, : self._columns] for block in range(self._blocks)]
@@ -119,7 +119,7 @@ class ShrinkingInput(nn.Module):
     def kept_bias(self) -> Tensor | None:
         """The bias (D_out,), compensated or not, or None."""
         if self._compensated is not None and self._compensated.bias is not None:
-            return self._compensated.bias
+            return self._compensated.bias.to(self.weight.dtype)
         return self.bias
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from prunecast.models.elastic import ElasticModel
 
+MOMENT_BATCH = 4
+"""Samples of calibration text in one forward pass."""
+
 _PARTS = ("kv_groups", "query_heads", "mlp_channels")
 
 
@@ -33,7 +36,25 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
         importance = _rank(setup, model)
         _write(path, importance)
     convert_parameters(model, setup.dtype)
-    return ElasticModel(model, setup.family, setup.shape, importance)
+    elastic = ElasticModel(model, setup.family, setup.shape, importance)
+    _compensate(setup, elastic, progress)
+    return elastic
+
+
+def _compensate(setup: Setup, elastic: "ElasticModel", progress: Progress) -> None:
+    """Let the elastic model compensate for what it removes, if the pruner's options say so."""
+    from prunecast.models.compensation import FromMoments, Moments, gather_moments
+
+    options = setup.pruner.options.compensate
+    if options.method == "none":
+        return
+    content = [_ranking_key(setup), setup.compensation_hash, str(setup.dtype)]
+    path = cache_dir() / "moments" / f"{content_key(content)}.safetensors"
+    if not path.is_file():
+        batches = [batch.to(setup.device) for sample in setup.compensation for batch in sample.split(MOMENT_BATCH)]
+        with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
+            gather_moments(elastic, batches, path, advance)
+    elastic.compensation = FromMoments(elastic, Moments(path), options.method, options.damping)
 
 
 def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
@@ -45,7 +66,8 @@ def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
 
 
 def _ranking_key(setup: Setup) -> str:
-    return content_key([setup.model_record.fingerprint, setup.pruner_record.key])
+    """Key of the ranking alone: the same whatever is done about compensation."""
+    return content_key([setup.model_record.fingerprint, setup.ranking_record.key])
 
 
 def _read(path: Path) -> list[LayerImportance] | None:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ import numpy as np
 
 from prunecast.budget import Budget
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
-from prunecast.interfaces import Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
+from prunecast.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.pipeline.device import choose_device, choose_dtype
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost, Registered
-from prunecast.registry import ModelRecord, PluginRecord, Setting
+from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.shape import ModelShape, Quantity
 from prunecast.spec.model import PluginUse, Spec
 
@@ -75,8 +75,20 @@ class Setup:
     def calibration(self) -> "torch.Tensor | None":
         """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
         wanted = self.pruner.calibration
-        if wanted is None:
-            return None
+        return None if wanted is None else self._sample(wanted)
+
+    @cached_property
+    def compensation(self) -> "list[torch.Tensor]":
+        """Tokens compensation is fitted on, each of shape (samples, tokens); empty without compensation."""
+        options = self.pruner.options.compensate
+        return [] if options.method == "none" else [self._sample(wanted) for wanted in options.calibration]
+
+    @property
+    def compensation_hash(self) -> str:
+        """Hash of the tokens compensation is fitted on."""
+        return content_key([content_hash(tokens) for tokens in self.compensation])
+
+    def _sample(self, wanted: CalibrationOptions) -> "torch.Tensor":
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
 
@@ -92,9 +104,19 @@ class Setup:
 
     @cached_property
     def pruner_record(self) -> PluginRecord:
-        """What identifies the pruner: name, version, options and the exact calibration tokens."""
-        data_hash = None if self.calibration is None else content_hash(self.calibration)
+        """What identifies the pruner: name, version, options and all calibration tokens, compensation's included."""
+        ranking = self.ranking_record
+        if not self.compensation:
+            return ranking
+        data_hash = content_key([ranking.data_hash, self.compensation_hash])
         return self._record("pruner", self.spec.pruner, type(self.pruner).version, data_hash)
+
+    @cached_property
+    def ranking_record(self) -> PluginRecord:
+        """What identifies the pruner's ranking: everything but the compensation."""
+        data_hash = None if self.calibration is None else content_hash(self.calibration)
+        record = self._record("pruner", self.spec.pruner, type(self.pruner).version, data_hash)
+        return replace(record, options={k: v for k, v in record.options.items() if k != "compensate"})
 
     @cached_property
     def evaluators(self) -> list[NamedEvaluator]:
@@ -115,8 +137,9 @@ class Setup:
 
     def check_data(self) -> None:
         """Raise DataError if the pruner is calibrated on text that is evaluated."""
-        wanted = self.pruner.calibration
-        if wanted is not None:
+        compensate = self.pruner.options.compensate
+        looked_at = [self.pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
+        for wanted in filter(None, looked_at):
             used = [named.evaluator.options for named in self.verifiers]
             evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
             check_disjoint((wanted.dataset, wanted.split), evaluated)

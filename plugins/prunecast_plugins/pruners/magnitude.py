@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.interfaces import LayerImportance, PluginOptions, Pruner
+from prunecast.interfaces import LayerImportance, PrunerOptions, Pruner
 from prunecast.models.families import Family
 from prunecast.models.units import sum_over_units
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class MagnitudeOptions(PluginOptions):
+class MagnitudeOptions(PrunerOptions):
     """Options of the magnitude pruner."""
 
     norm: Literal["l1", "l2"] = Field(default="l2", description="sum of absolute (l1) or squared (l2) weights")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from prunecast.errors import DataError
-from prunecast.interfaces import CalibrationOptions, LayerImportance, PluginOptions, Pruner
+from prunecast.interfaces import CalibrationOptions, LayerImportance, PrunerOptions, Pruner
 from prunecast.models.families import Family
 from prunecast.models.units import sum_over_units
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class TaylorOptions(PluginOptions):
+class TaylorOptions(PrunerOptions):
     """Options of the Taylor pruner."""
 
     calibration: CalibrationOptions = Field(

@@ -1,0 +1,164 @@
+"""Compensation against numpy's least squares on the inputs themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from prunecast.architecture import Architecture, Layer
+from prunecast.interfaces import LayerImportance
+from prunecast.models import compensation
+from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast.models.elastic import ElasticModel
+from prunecast.models.families import family_of, shape_of
+
+TOKENS = torch.randint(3, 97, (6, 64), generator=torch.Generator().manual_seed(1))
+SIZES = [Layer(4, 2, 17), Layer(4, 1, 24), Layer(3, 2, 1), Layer(2, 1, 23), Layer(1, 1, 5)]
+
+
+def elastic_of(model: Any) -> ElasticModel:
+    shape, rng = shape_of(model.config), np.random.default_rng(0)
+    importance = [LayerImportance(rng.random(4), rng.random((4, 2)), rng.random(24)) for _ in shape.dense.layers]
+    return ElasticModel(model, family_of(model.config), shape, importance)
+
+
+def inputs_of(elastic: ElasticModel, tokens: torch.Tensor) -> dict[tuple[int, str], np.ndarray]:
+    """What every output projection of the dense model reads, float64 of shape (tokens, K)."""
+    heard: dict[tuple[int, str], np.ndarray] = {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, x, key=(index, component): heard.__setitem__(key, x[0].flatten(0, -2).double().numpy())
+        )
+        for index, layer in enumerate(elastic.layers)
+        for component, module in layer.inputs.items()
+    ]
+    with torch.inference_mode():
+        elastic.model(tokens, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return heard
+
+
+def kept_columns(component: str, kept: Layer) -> list[int]:
+    if component == "mlp":
+        return list(range(kept.mlp_width))
+    return [g * 16 + c for g in range(kept.kv_groups) for c in range(kept.heads_per_group * 8)]
+
+
+def compensated(
+    elastic: ElasticModel, folder: Path, method: Literal["bias", "least-squares"], damping: float = 0.0
+) -> FromMoments:
+    moments = gather_moments(elastic, TOKENS.split(4), folder / "moments.safetensors", lambda tokens: None)
+    return FromMoments(elastic, moments, method, damping)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.01, 0.5])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_least_squares_is_that_of_numpy(
+    family: str, damping: float, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    elastic = elastic_of(tiny_model(family))
+    inputs = inputs_of(elastic, TOKENS)
+    solver = compensated(elastic, tmp_path, "least-squares", damping)
+    for (index, component), x in inputs.items():
+        weight = elastic.layers[index].inputs[component].weight.flatten(0, 1).double().numpy()  # type: ignore[index]
+        pull = np.sqrt(damping * np.mean(np.mean(x**2, axis=0)) * len(x))
+        for kept in SIZES:
+            stay = kept_columns(component, kept)
+            if len(stay) == len(weight):
+                continue
+            left = np.concatenate([x[:, stay], pull * np.eye(len(stay))])
+            right = np.concatenate([x @ weight, pull * weight[stay]])
+            wanted = np.linalg.lstsq(left, right, rcond=None)[0]
+            found = solver.of(index, component, kept)  # type: ignore[arg-type]
+            assert found is not None
+            np.testing.assert_allclose(found.weight.numpy(), wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
+
+
+def test_bias_is_the_mean_of_what_is_gone(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    elastic = elastic_of(tiny_model("qwen2"))
+    inputs = inputs_of(elastic, TOKENS)
+    solver = compensated(elastic, tmp_path, "bias")
+    for (index, component), x in inputs.items():
+        module = elastic.layers[index].inputs[component]  # type: ignore[index]
+        weight = module.weight.flatten(0, 1).double().numpy()
+        stay = kept_columns(component, SIZES[3])
+        gone = [column for column in range(len(weight)) if column not in stay]
+        found = solver.of(index, component, SIZES[3])  # type: ignore[arg-type]
+        assert found is not None
+        assert found.bias is not None
+        np.testing.assert_allclose(found.bias.numpy(), x[:, gone].mean(0) @ weight[gone], rtol=1e-3, atol=1e-4)
+        assert torch.equal(found.weight, module.weight.flatten(0, 1)[stay])
+
+
+@pytest.mark.parametrize("method", ["bias", "least-squares"])
+def test_first_compensated_layer_is_nearer_to_the_dense_one(
+    method: Any, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    def error() -> float:
+        with torch.inference_mode():
+            hidden = elastic.model(TOKENS, output_hidden_states=True, use_cache=False).hidden_states[1]
+        return float((hidden - dense).norm())
+
+    elastic = elastic_of(tiny_model("llama"))
+    with torch.inference_mode():
+        dense = elastic.model(TOKENS, output_hidden_states=True, use_cache=False).hidden_states[1]
+    solver = compensated(elastic, tmp_path, method, 0.001)
+    errors = []
+    for chosen in (None, solver):
+        elastic.apply(elastic.shape.dense)
+        elastic.compensation = chosen
+        elastic.apply(Architecture([(3, 2, 16), (4, 2, 24), (4, 2, 24)]))
+        errors.append(error())
+    assert errors[1] < errors[0]
+
+
+def test_dense_model_is_not_touched_and_what_is_complete_has_no_compensation(
+    tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    elastic.compensation = compensated(elastic, tmp_path, "least-squares")
+    with torch.inference_mode():
+        before = elastic.model(TOKENS).logits
+        elastic.apply(Architecture([(3, 2, 16), (4, 1, 24), (1, 1, 1)]))
+        elastic.apply(elastic.shape.dense)
+        assert torch.equal(elastic.model(TOKENS).logits, before)
+    assert elastic.compensation.of(0, "attention", Layer(4, 2, 3)) is None
+    assert elastic.compensation.of(0, "mlp", Layer(1, 1, 24)) is None
+
+
+def test_singular_moments_give_finite_numbers_without_damping(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    moments = gather_moments(elastic, [TOKENS[:1, :5]], tmp_path / "few.safetensors", lambda tokens: None)
+    solver = FromMoments(elastic, moments, "least-squares", 0.0)
+    found = solver.of(1, "mlp", Layer(4, 2, 20))
+    assert found is not None
+    assert torch.isfinite(found.weight).all()
+
+
+def test_bounded_cache_gives_the_same_numbers(
+    tiny_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    solver = compensated(elastic, tmp_path, "least-squares")
+    first = [solver.of(index, "mlp", kept) for index in range(3) for kept in SIZES]
+    monkeypatch.setattr(compensation, "CACHE_BYTES", 1)
+    small = compensated(elastic, tmp_path, "least-squares")
+    again = [small.of(index, "mlp", kept) for index in range(3) for kept in SIZES]
+    assert len(small._cache) == 1
+    for a, b in zip(first, again, strict=True):
+        assert a is None if b is None else torch.equal(a.weight, b.weight)  # type: ignore[union-attr]
+
+
+def test_state_dict_holds_the_compensated_weights(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    elastic.compensation = compensated(elastic, tmp_path, "bias")
+    elastic.apply(Architecture([(3, 1, 16), (4, 2, 24), (4, 2, 7)]))
+    state = elastic.state_dict()
+    found = elastic.compensation.of(2, "mlp", Layer(4, 2, 7))
+    assert found is not None
+    assert torch.equal(state["model.layers.2.mlp.down_proj.weight"], found.weight.T)
+    assert torch.equal(state["model.layers.2.mlp.down_proj.bias"], found.bias)  # type: ignore[arg-type]
+    assert "model.layers.1.mlp.down_proj.bias" not in state
