@@ -43,24 +43,29 @@ class Entry:
 
 @hookspec
 def prunecast_search_spaces() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.SearchSpace` classes. Called once, when the host is made."""
+    """Entries of :class:`prunecast.interfaces.SearchSpace` classes. Called whenever plugins of the kind are looked up: be quick
+    and return the same entries every time."""
 
 
 @hookspec
 def prunecast_pruners() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Pruner` classes. Called once, when the host is made."""
+    """Entries of :class:`prunecast.interfaces.Pruner` classes. Called whenever plugins of the kind are looked up: be quick
+    and return the same entries every time."""
 
 
 @hookspec
 def prunecast_evaluators() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Evaluator` classes. Called once, when the host is made."""
+    """Entries of :class:`prunecast.interfaces.Evaluator` classes. Called whenever plugins of the kind are looked up: be quick
+    and return the same entries every time."""
 
 
 @hookspec
 def prunecast_predictors() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Predictor` classes. Called once, when the host is made."""
+    """Entries of :class:`prunecast.interfaces.Predictor` classes. Called whenever plugins of the kind are looked up: be quick
+    and return the same entries every time."""
 
 
 @hookspec
 def prunecast_searchers() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Searcher` classes. Called once, when the host is made."""
+    """Entries of :class:`prunecast.interfaces.Searcher` classes. Called whenever plugins of the kind are looked up: be quick
+    and return the same entries every time."""

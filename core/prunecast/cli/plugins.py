@@ -34,8 +34,6 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
         for found in registered
     ]
     print_rows(rows, as_json, empty="no plugin is installed: reinstall prunecast to get the bundled ones")
-    for reason in host.broken.values():
-        click.echo(f"broken: {reason}", err=True)
 
 
 @plugins.command()
