@@ -1,7 +1,8 @@
 """The contract third parties implement: one hook a kind of plugin.
 
 A plugin is a module named by an entry point of the group ``prunecast``. Its hooks hand over entries; what an entry's
-class has to do is written in :mod:`prunecast.interfaces`::
+class has to do is written in :mod:`prunecast.interfaces`. A hook is called whenever plugins of its kind are looked up:
+be quick, and return the same entries every time::
 
     # my_package/prunecast_plugin.py
     from prunecast.hookspecs import Entry, hookimpl
@@ -43,29 +44,24 @@ class Entry:
 
 @hookspec
 def prunecast_search_spaces() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.SearchSpace` classes. Called whenever plugins of the kind are looked up: be quick
-    and return the same entries every time."""
+    """Entries of :class:`prunecast.interfaces.SearchSpace` classes."""
 
 
 @hookspec
 def prunecast_pruners() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Pruner` classes. Called whenever plugins of the kind are looked up: be quick
-    and return the same entries every time."""
+    """Entries of :class:`prunecast.interfaces.Pruner` classes."""
 
 
 @hookspec
 def prunecast_evaluators() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Evaluator` classes. Called whenever plugins of the kind are looked up: be quick
-    and return the same entries every time."""
+    """Entries of :class:`prunecast.interfaces.Evaluator` classes."""
 
 
 @hookspec
 def prunecast_predictors() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Predictor` classes. Called whenever plugins of the kind are looked up: be quick
-    and return the same entries every time."""
+    """Entries of :class:`prunecast.interfaces.Predictor` classes."""
 
 
 @hookspec
 def prunecast_searchers() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Entries of :class:`prunecast.interfaces.Searcher` classes. Called whenever plugins of the kind are looked up: be quick
-    and return the same entries every time."""
+    """Entries of :class:`prunecast.interfaces.Searcher` classes."""
