@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.interfaces import LayerImportance, PrunerOptions, Pruner
+from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
 from prunecast.models.families import Family
 from prunecast.models.units import sum_over_units
 

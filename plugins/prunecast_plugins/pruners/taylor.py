@@ -1,56 +1,122 @@
-"""First-order Taylor importance."""
+"""Taylor importance."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import BeforeValidator, Field
 
 from prunecast.errors import DataError
-from prunecast.interfaces import CalibrationOptions, LayerImportance, PrunerOptions, Pruner
-from prunecast.models.families import Family
+from prunecast.interfaces import LayerImportance
+from prunecast.models.families import Family, layers_of
 from prunecast.models.units import sum_over_units
+from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 
-class TaylorOptions(PrunerOptions):
+def _in_words(order: object) -> object:
+    return {"1": "first", "2": "second"}.get(str(order), order)
+
+
+Order = Annotated[
+    Literal["first", "second", "mixed"],
+    BeforeValidator(_in_words, json_schema_input_type=Literal["first", "second", "mixed", 1, 2]),
+]
+
+
+class TaylorOptions(CalibratedOptions):
     """Options of the Taylor pruner."""
 
-    calibration: CalibrationOptions = Field(
-        default=CalibrationOptions(), description="text whose loss the importance is about"
+    order: Order = Field(
+        default="first", description="terms of the expansion: first (or 1), second (or 2), or mixed, which is both"
+    )
+    aggregation: Literal["element", "vector"] = Field(
+        default="element",
+        description="element: absolute changes of the loss weight by weight, summed over a unit; vector: the absolute "
+        "sum of the signed changes of a unit",
     )
 
 
-class Taylor(Pruner[TaylorOptions]):
-    """How much the loss would change, to first order, if a weight became zero: |w dL/dw|, summed over a unit.
+class Taylor(Calibrated[TaylorOptions]):
+    """How much the loss would change if a weight became zero, by its Taylor expansion, over the weights of a unit.
 
-    L is the mean next-token cross-entropy of all calibration samples; the absolute value is taken weight by weight
-    (LLM-Pruner, arXiv 2305.11627, equation 5, ``param_first`` with element-wise aggregation).
+    L is the mean next-token cross-entropy of all calibration samples, g its gradient, and h the diagonal of its
+    Hessian, approximated by that of the empirical Fisher matrix: the mean over samples of their squared gradients. The
+    expansion has the terms w g (``first``), w^2 h / 2 (``second``) and w g - w^2 h / 2 (``mixed``). Absolute values are
+    taken weight by weight (``element``; LLM-Pruner, arXiv 2305.11627, equations 4 and 5), or of the sum over all that
+    goes with a unit (``vector``; equation 3, with the Hessian cut down to its diagonal). The two are the same for
+    ``second``, whose terms are never negative. Equation 5 sums over samples; here it is a mean because the loss is.
+
+    Gradients take one float32 copy of the projections, and ``second`` and ``mixed`` one more for their squares.
     """
 
     options_model = TaylorOptions
 
-    @property
-    def calibration(self) -> CalibrationOptions:
-        """The text given in the options."""
-        return self.options.calibration
-
-    def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """One backward pass a sample, gradients added up."""
+    def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "Tensor") -> list[LayerImportance]:
+        """One backward pass a sample, gradients and their squares added up."""
         import torch
 
-        if tokens is None:
-            raise DataError("the taylor pruner needs calibration text: give it `calibration: {dataset: ...}`")
-        model.requires_grad_(True)
-        with torch.enable_grad():
+        parameters = _projection_parameters(model, family)
+        model.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        squared = [] if self.options.order == "first" else parameters
+        with torch.enable_grad(), _summing_squares(squared) as squares:
             for sample in tokens:
                 loss = model(sample[None], labels=sample[None], use_cache=False).loss
                 (loss / len(tokens)).backward()
-        return sum_over_units(model, family, _first_order)
+        change = partial(self._change, squares, len(tokens))
+        if self.options.aggregation == "element":
+            return sum_over_units(model, family, lambda parameter: change(parameter).abs())
+        return [_absolute(sums) for sums in sum_over_units(model, family, change)]
+
+    def _change(self, squares: dict["Tensor", "Tensor"], samples: int, parameter: "Tensor") -> "Tensor":
+        """The terms of the chosen order, weight by weight: of the parameter's shape."""
+        weight, gradient = parameter.detach(), parameter.grad
+        if gradient is None:
+            raise DataError("a projection got no gradient from the calibration text: use longer samples")
+        if self.options.order == "first":
+            return weight * gradient
+        # Each squared gradient was that of a sample's share of the mean loss, 1 / samples of its own.
+        second = weight.square() * squares[parameter] * (samples / 2)
+        return second if self.options.order == "second" else weight * gradient - second
 
 
-def _first_order(parameter: "torch.Tensor") -> "torch.Tensor":
-    if parameter.grad is None:
-        raise DataError("a projection got no gradient from the calibration text: use longer samples")
-    return (parameter.detach() * parameter.grad).abs()
+def _projection_parameters(model: "PreTrainedModel", family: Family) -> list["nn.Parameter"]:
+    """Parameters of all projections, each once even where projections are fused."""
+    projections = (
+        projection
+        for parts in layers_of(model, family)
+        for projection in (parts.query, parts.key, parts.value, parts.output, *parts.widening, parts.down)
+    )
+    return list(dict.fromkeys(parameter for projection in projections for parameter in projection.module.parameters()))
+
+
+@contextmanager
+def _summing_squares(parameters: Iterable["nn.Parameter"]) -> Iterator[dict["Tensor", "Tensor"]]:
+    """Squared gradients by parameter, float32 of its shape: each backward pass inside adds its own.
+
+    A hook sees the gradient of one pass before that is added to those of the passes before it.
+    """
+    import torch
+
+    squares: dict[Tensor, Tensor] = {each: torch.zeros_like(each, dtype=torch.float32) for each in parameters}
+
+    def add(parameter: "Tensor", gradient: "Tensor") -> None:
+        squares[parameter].addcmul_(gradient, gradient)
+
+    hooks = [parameter.register_hook(partial(add, parameter)) for parameter in squares]  # type: ignore[no-untyped-call]
+    try:
+        yield squares
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _absolute(sums: LayerImportance) -> LayerImportance:
+    return LayerImportance(np.abs(sums.kv_groups), np.abs(sums.query_heads), np.abs(sums.mlp_channels))

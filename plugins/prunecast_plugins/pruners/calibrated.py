@@ -1,0 +1,45 @@
+"""What pruners have in common that look at text."""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import Field
+
+from prunecast.errors import DataError
+from prunecast.interfaces import CalibrationOptions, LayerImportance, Pruner, PrunerOptions
+from prunecast.models.families import Family
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class CalibratedOptions(PrunerOptions):
+    """Options of a pruner that looks at text."""
+
+    calibration: CalibrationOptions = Field(
+        default=CalibrationOptions(), description="text that the importance is measured on"
+    )
+
+
+OptionsT = TypeVar("OptionsT", bound=CalibratedOptions)
+
+
+class Calibrated(Pruner[OptionsT]):
+    """A pruner that looks at the text given in its options."""
+
+    @property
+    def calibration(self) -> CalibrationOptions:
+        """The text given in the options."""
+        return self.options.calibration
+
+    def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
+        """What ``rank_on_text`` finds. Raises DataError without text."""
+        if tokens is None:
+            name = type(self).__name__.lower()
+            raise DataError(f"the {name} pruner needs calibration text: give it `calibration: {{dataset: ...}}`")
+        return self.rank_on_text(model, family, tokens)
+
+    @abstractmethod
+    def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor") -> list[LayerImportance]:
+        """REQUIRED. As :meth:`prunecast.interfaces.Pruner.rank`, with tokens for certain: int64 (samples, tokens)."""

@@ -1,0 +1,32 @@
+"""Importance by fluctuation."""
+
+from typing import TYPE_CHECKING
+
+from prunecast.interfaces import LayerImportance
+from prunecast.models.families import Family
+from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
+from prunecast_plugins.pruners.inputs import InputMoments, rank_by_inputs
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class FLAP(Calibrated[CalibratedOptions]):
+    """Sum over the inputs j that a unit gives to its output projection of Var(X_j) ||W_j||^2.
+
+    The variance is over all calibration tokens and W_j the column that reads input j, so this is the mean squared error
+    of the output if input j alone is held at its mean, which is what ``compensate: bias`` does (FLAP, arXiv 2312.11983,
+    metric WIFV). The authors' released code also squares the attention's scores before it averages those of a head;
+    here they are summed as they are.
+    """
+
+    options_model = CalibratedOptions
+
+    def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor") -> list[LayerImportance]:
+        """One forward pass over the text."""
+        return rank_by_inputs(model, family, tokens, _squared_weights_times_variance)
+
+
+def _squared_weights_times_variance(weight: "torch.Tensor", inputs: InputMoments) -> "torch.Tensor":
+    return weight.square().sum(0) * inputs.variance

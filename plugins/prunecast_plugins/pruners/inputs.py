@@ -1,0 +1,118 @@
+"""Importance of units by what the output projections of attention and MLP read."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prunecast.interfaces import LayerImportance
+from prunecast.models.families import Family, LayerParts, layers_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+BATCH = 4
+"""Samples of calibration text in one forward pass."""
+
+
+class InputMoments:
+    """First and second moments of each input of a projection, over all tokens it has read, in float64.
+
+    Batches are merged as in Chan, Golub and LeVeque (1979), equation 2.1, so that a large mean costs no precision.
+
+    Attributes:
+        count: number of tokens N.
+        mean: shape (K,).
+        deviations: sum of squared deviations from the mean, shape (K,).
+    """
+
+    def __init__(self, size: int, device: "torch.device") -> None:
+        import torch
+
+        self.count = 0
+        self.mean = torch.zeros(size, dtype=torch.float64, device=device)
+        self.deviations = torch.zeros_like(self.mean)
+
+    def add(self, inputs: "Tensor") -> None:
+        """Take in more tokens, shape (..., K)."""
+        import torch
+
+        tokens = inputs.flatten(0, -2).double()
+        variance, mean = torch.var_mean(tokens, 0, correction=0)
+        count, shift = len(tokens), mean - self.mean
+        total = self.count + count
+        self.deviations += variance * count + shift.square() * (self.count * count / total)
+        self.mean += shift * (count / total)
+        self.count = total
+
+    @property
+    def variance(self) -> "Tensor":
+        """Mean squared deviation from the mean, shape (K,)."""
+        return self.deviations / self.count
+
+    @property
+    def norm(self) -> "Tensor":
+        """Euclidean norm over all tokens, shape (K,)."""
+        return (self.deviations + self.mean.square() * self.count).sqrt()
+
+
+InputScore = Callable[["Tensor", InputMoments], "Tensor"]
+
+
+def rank_by_inputs(
+    model: "PreTrainedModel", family: Family, tokens: "Tensor", score: InputScore
+) -> list[LayerImportance]:
+    """Importance of every unit as the sum of a score over the inputs it gives to its output projection.
+
+    A channel gives one input to the MLP's down projection, a query head ``head_dim`` inputs to the attention's output
+    projection; a KV group is the sum of its query heads. Runs the model once over the text, without its head.
+
+    Args:
+        model: the dense model.
+        family: its description.
+        tokens: int64 of shape (samples, tokens), on the model's device.
+        score: maps the weight (D_out, K) of an output projection and the moments of its K inputs to K scores.
+    """
+    import torch
+
+    groups, _ = family.heads_of(model.config)
+    layers = list(layers_of(model, family))
+    outputs = [projection.module for parts in layers for projection in (parts.output, parts.down)]
+    with torch.no_grad():
+        with _listening(outputs) as moments:
+            for batch in torch.split(tokens, BATCH):
+                model.base_model(batch, use_cache=False)
+        return [_layer_importance(parts, moments, score, groups) for parts in layers]
+
+
+@contextmanager
+def _listening(projections: Iterable["nn.Module"]) -> Iterator[dict["nn.Module", InputMoments]]:
+    """Moments of what each projection reads while the model runs."""
+    moments: dict[nn.Module, InputMoments] = {}
+
+    def hear(projection: "nn.Module", inputs: tuple["Tensor", ...]) -> None:
+        if projection not in moments:
+            moments[projection] = InputMoments(inputs[0].shape[-1], inputs[0].device)
+        moments[projection].add(inputs[0])
+
+    hooks = [projection.register_forward_pre_hook(hear) for projection in projections]
+    try:
+        yield moments
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _layer_importance(
+    parts: LayerParts, moments: Mapping["nn.Module", InputMoments], score: InputScore, groups: int
+) -> LayerImportance:
+    attention, channels = (
+        score(projection.weight(), moments[projection.module]) for projection in (parts.output, parts.down)
+    )
+    query_heads = attention.reshape(groups, -1, parts.head_dim).sum(-1)
+    return LayerImportance(
+        kv_groups=query_heads.sum(-1).cpu().numpy(),
+        query_heads=query_heads.cpu().numpy(),
+        mlp_channels=channels.cpu().numpy(),
+    )

@@ -1,0 +1,32 @@
+"""No importance at all: the control."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
+from prunecast.models.families import Family, layers_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class RandomOptions(PrunerOptions):
+    """Options of the random pruner."""
+
+    seed: int = Field(default=0, ge=0, description="another seed, another order")
+
+
+class Random(Pruner[RandomOptions]):
+    """Units in random order: what any other pruner has to beat. Looks at neither weights nor text."""
+
+    options_model = RandomOptions
+
+    def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
+        """Scores drawn evenly from [0, 1)."""
+        rng = np.random.default_rng(self.options.seed)
+        groups, heads = family.heads_of(model.config)
+        widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
+        return [LayerImportance(rng.random(groups), rng.random((groups, heads)), rng.random(width)) for width in widths]
