@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from workplace import TEXTS, Outcome, Workplace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Threads that wait for each other take longer than all the arithmetic of a tiny model.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -57,3 +60,55 @@ def tiny_model() -> Callable[..., object]:
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Llama in float32, with texts beside it: 4 layers of 4 KV groups x 2 heads, width 24.
+
+    Its tokens are letters. It has written the texts itself, in pieces of 64, so that it knows something to be lost.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    specials = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    # The byte-level alphabet writes a space as \u0120.
+    tokens = [*specials.values(), "\u0120", *(chr(code) for code in range(33, 127))]
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials).save_pretrained(folder / "model")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config("llama", num_hidden_layers=4, vocab_size=len(tokens)))
+    for parameter in model.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.15 + (1.0 if parameter.ndim == 1 else 0.0)
+    model.save_pretrained(folder / "model")
+    starts = torch.arange(len(specials), len(tokens))[:, None]
+    for name in TEXTS:
+        written = model.generate(starts, max_length=64, do_sample=True, suppress_tokens=[0, 1, 2], top_k=0)
+        (folder / name).write_text(tokenizer.decode(written.flatten().tolist()))
+    return folder / "model"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tiny_checkpoint: Path) -> Workplace:
+    """A folder with the tiny model, texts and ``tiny.yaml``, in which nothing has been run."""
+    return Workplace.make(tmp_path / "workplace", tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Workplace, Outcome]:
+    """A workplace where ``tiny.yaml`` has been run, and what that printed. Only for reading: else take a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNECAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        workplace = Workplace.make(tmp_path_factory.mktemp("finished"), tiny_checkpoint)
+        return workplace, workplace.prunecast("run", "tiny.yaml", "--json")
+
+
+@pytest.fixture
+def continued(finished: tuple[Workplace, Outcome], workplace: Workplace) -> Workplace:
+    """A workplace of its own with a copy of the registry of the finished run."""
+    workplace.registry.write_bytes(finished[0].registry.read_bytes())
+    return workplace

@@ -230,11 +230,18 @@ class Measurement:
 class Evaluator(Plugin[OptionsT]):
     """Measures metrics of a model.
 
+    Attributes:
+        same_batches: whether ``evaluate`` calls the base model with the same token ids for every architecture, without
+            mask or KV cache. Activations of layers that are shared with the architecture before are then reused
+            (:mod:`prunecast.models.reuse`). Leave it False for anything that takes time.
+
     ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
     ``metrics`` and ``data_hash`` are read; then, if anything is missing in the registry, ``observe_dense`` is called
     once and ``evaluate`` once for every architecture that is missing. ``evaluate`` must be deterministic and must leave
     the model as it was.
     """
+
+    same_batches: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:

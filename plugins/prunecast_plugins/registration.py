@@ -20,13 +20,25 @@ def prunecast_search_spaces() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_pruners() -> Iterable[Entry]:
-    """Gradient- and magnitude-based rankings."""
+    """Rankings by gradients, by activations, by weights, and by nothing."""
     return [
         Entry(
             "taylor",
             "prunecast_plugins.pruners.taylor:Taylor",
-            "First-order Taylor expansion of the loss on calibration text",
-            "arXiv 2305.11627 (LLM-Pruner), equation 5",
+            "Taylor expansion of the loss on calibration text, to first or second order",
+            "arXiv 2305.11627 (LLM-Pruner), equations 3 to 5",
+        ),
+        Entry(
+            "activation",
+            "prunecast_plugins.pruners.activation:Activation",
+            "Absolute weights times the norms of what they read in calibration text",
+            "arXiv 2306.11695 (Wanda), equation 1",
+        ),
+        Entry(
+            "flap",
+            "prunecast_plugins.pruners.flap:FLAP",
+            "Squared weights times the variances of what they read in calibration text",
+            "arXiv 2312.11983 (FLAP), metric WIFV",
         ),
         Entry(
             "magnitude",
@@ -34,18 +46,48 @@ def prunecast_pruners() -> Iterable[Entry]:
             "Sum of absolute or squared weights; needs no text",
             "arXiv 1608.08710, section 3.1",
         ),
+        Entry("random", "prunecast_plugins.pruners.random:Random", "Random order: the control; needs no text"),
     ]
 
 
 @hookimpl
 def prunecast_evaluators() -> Iterable[Entry]:
-    """Perplexity."""
+    """On texts, on questions, and of speed."""
     return [
         Entry(
             "perplexity",
             "prunecast_plugins.evaluators.perplexity:Perplexity",
             "Perplexity of a text in windows of fixed length",
-        )
+        ),
+        Entry(
+            "kl",
+            "prunecast_plugins.evaluators.kl:KL",
+            "Kullback-Leibler divergence from the dense model's predictions on a text",
+            "arXiv 1503.02531 (distillation), section 2, at temperature 1",
+        ),
+        Entry(
+            "multiple_choice",
+            "prunecast_plugins.evaluators.multiple_choice:MultipleChoice",
+            "Accuracy on ARC, PIQA, OpenBookQA, WinoGrande, Social IQa and questions of one's own",
+            "prompts of https://github.com/EleutherAI/lm-evaluation-harness 0.4",
+        ),
+        Entry(
+            "mmlu",
+            "prunecast_plugins.evaluators.mmlu:MMLU",
+            "Accuracy on MMLU after a few solved questions, mean over subjects",
+            "arXiv 2009.03300; prompt of https://github.com/hendrycks/test",
+        ),
+        Entry(
+            "latency",
+            "prunecast_plugins.evaluators.latency:Latency",
+            "Measured speed of prompt and generation, bytes of weights and key-value cache",
+        ),
+        Entry(
+            "lm_eval",
+            "prunecast_plugins.evaluators.lm_eval:LMEval",
+            "Log-likelihood tasks of the EleutherAI harness; needs prunecast[lm-eval]",
+            "https://github.com/EleutherAI/lm-evaluation-harness",
+        ),
     ]
 
 

@@ -11,25 +11,33 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sliced_models import slice_stock, zero_stock
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM as AutoCausal
 from transformers import (
+    Gemma2Config,
+    GPT2Config,
     LlamaConfig,
     MistralConfig,
+    OPTConfig,
+    Phi3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 from prunecast.architecture import Architecture
 from prunecast.errors import ExportError, ModelError
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.interfaces import LayerImportance
 
 HEAD_DIM, GROUPS, HEADS, WIDTH, VOCABULARY = 8, 4, 2, 48, 97
 NEW_TOKENS = 12
@@ -46,6 +54,14 @@ SIZES = {
     "bos_token_id": None,
 }
 SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+OWN_GROUPS = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": GROUPS * HEADS * HEAD_DIM,
+    "num_attention_heads": GROUPS * HEADS,
+    "max_position_embeddings": 128,
+    "eos_token_id": None,
+    "bos_token_id": None,
+}
 MIXED = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
 
 CASES = {
@@ -62,8 +78,69 @@ CASES = {
         Qwen2Config(**SIZES, num_hidden_layers=4, layer_types=MIXED, **SLIDING),
         "0+10 0+48 1x2+11 3x1+0",
     ),
-    "qwen3-uniform": (Qwen3Config(**SIZES, num_hidden_layers=2), "3x1+17*2"),
+    "qwen3-uniform": (
+        Qwen3Config(
+            **SIZES,
+            num_hidden_layers=2,
+            rope_parameters={
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        ),
+        "3x1+17*2",
+    ),
+    "gemma2-sliding": (Gemma2Config(**SIZES, num_hidden_layers=4, sliding_window=8), "2x1+48 0+10 1x2+0 4x2+7"),
+    "smollm3-no-rope": (
+        SmolLM3Config(**SIZES, num_hidden_layers=4, no_rope_layer_interval=2, pad_token_id=0),
+        "0+10 3x1+48 1x2+0 2x2+7",
+    ),
+    "phi3-fused": (Phi3Config(**SIZES, num_hidden_layers=4, pad_token_id=0), "3x1+10 0+48 1x2+0 4x1+7"),
+    "phi3-long": (
+        Phi3Config(
+            **SIZES | {"hidden_size": 64},
+            num_hidden_layers=2,
+            pad_token_id=0,
+            original_max_position_embeddings=40,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "short_factor": [1.0, 1.0, 1.0, 1.0],
+                "long_factor": [2.0, 3.0, 4.0, 5.0],
+            },
+        ),
+        "2x1+10 1x2+48",
+    ),
+    "gpt2-mixed": (GPT2Config(**OWN_GROUPS, n_layer=4, n_inner=WIDTH), "0+10 3x1+0 1x1+48 8x1+7"),
+    "gpt2-width-not-given": (GPT2Config(**OWN_GROUPS, n_layer=2), "8x1+256 5x1+7"),
+    "opt-mixed": (OPTConfig(**OWN_GROUPS, num_hidden_layers=4, ffn_dim=WIDTH), "0+10 3x1+0 1x1+48 8x1+7"),
+    "opt-norms-last": (
+        OPTConfig(
+            **OWN_GROUPS,
+            num_hidden_layers=4,
+            ffn_dim=WIDTH,
+            do_layer_norm_before=False,
+            word_embed_proj_dim=16,
+            enable_bias=False,
+        ),
+        "2x1+10 3x1+0 0+48 0+0",
+    ),
 }
+
+NORMS = {
+    "gemma2": (
+        ("input_layernorm", "post_attention_layernorm"),
+        ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+    "gpt2": (("ln_1",), ("ln_2",)),
+    "opt": (("self_attn_layer_norm",), ("final_layer_norm",)),
+}
+"""Norms of attention and of the MLP, where they are not those of Llama."""
+
+SIZE_NAMES = {"gpt2": ("n_head", None, "n_inner"), "opt": ("num_attention_heads", None, "ffn_dim")}
+"""What configs call the number of query heads, of KV groups and of channels, where it is not as in Llama."""
 
 
 @dataclass
@@ -87,45 +164,33 @@ def prune(config, text):
     model = AutoCausal.from_config(config).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.25)
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for index, (groups, heads, width) in enumerate(architecture.layers):
-        rows = torch.arange(GROUPS * HEADS * HEAD_DIM).view(GROUPS, HEADS, HEAD_DIM)
-        query = rows[GROUPS - groups :, HEADS - heads :].flatten()
-        key = torch.arange((GROUPS - groups) * HEAD_DIM, GROUPS * HEAD_DIM)
-        channels = torch.arange(WIDTH - width, WIDTH)
-        layer = f"model.layers.{index}"
-        for part, kept in (("q", query), ("k", key), ("v", key)):
-            select(state, f"{layer}.self_attn.{part}_proj", kept)
-        for part in ("gate", "up"):
-            select(state, f"{layer}.mlp.{part}_proj", channels)
-        for part, kept in (("self_attn.o", query), ("mlp.down", channels)):
-            name = f"{layer}.{part}_proj.weight"
-            state[name] = state[name][:, kept]
-            zero_columns(model.get_parameter(name), kept)
-        if not groups:
-            drop(state, model, f"{layer}.self_attn", f"{layer}.self_attn.o_proj", f"{layer}.input_layernorm")
-        if not width:
-            drop(state, model, f"{layer}.mlp", f"{layer}.mlp.down_proj", f"{layer}.post_attention_layernorm")
-    return Pruned(config, architecture, state, model)
+    importance = [ascending(config)] * len(architecture.layers)
+    state = slice_stock(model, architecture, importance).state_dict()
+    for name in gone_norms(config, architecture):
+        for key in [key for key in state if key.startswith(f"{name}.")]:
+            del state[key]
+    return Pruned(config, architecture, state, zero_stock(model, architecture, importance))
 
 
-def select(state, projection, rows):
-    for name in (f"{projection}.weight", f"{projection}.bias"):
-        if name in state:
-            state[name] = state[name][rows]
+def ascending(config):
+    width = getattr(config, SIZE_NAMES.get(config.model_type, ("", "", "intermediate_size"))[2])
+    groups = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    return LayerImportance(
+        np.arange(groups),
+        np.arange(config.num_attention_heads).reshape(groups, -1),
+        np.arange(width or 4 * config.n_embd),
+    )
 
 
-def zero_columns(weight, kept):
-    mask = torch.zeros(weight.shape[1])
-    mask[kept] = 1
-    weight.data *= mask
-
-
-def drop(state, model, component, output, norm):
-    for name in [name for name in state if name.startswith((f"{component}.", f"{norm}."))]:
-        del state[name]
-    if (bias := model.get_submodule(output).bias) is not None:
-        bias.data.zero_()
+def gone_norms(config, architecture):
+    """Full names of the norms that go with the components that are gone."""
+    layers = {"gpt2": "transformer.h", "opt": "model.decoder.layers"}.get(config.model_type, "model.layers")
+    norms = NORMS.get(config.model_type, (("input_layernorm",), ("post_attention_layernorm",)))
+    if not getattr(config, "do_layer_norm_before", True):
+        return
+    for index, layer in enumerate(architecture.layers):
+        for kept, names in zip((layer.kv_groups, layer.mlp_width), norms, strict=True):
+            yield from (f"{layers}.{index}.{name}" for name in names if not kept)
 
 
 def greedy(pruned, prompt):
@@ -310,16 +375,14 @@ def test_tokenizer_loads_without_trust(exported):
 
 def test_config_spells_out_every_layer(exported):
     layers = exported.config["per_layer_config"]
-    found = [
-        (
-            layers[str(index)]["num_attention_heads"],
-            layers[str(index)]["num_key_value_heads"],
-            layers[str(index)]["intermediate_size"],
-        )
-        for index in range(len(layers))
-    ]
+    default = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    names = SIZE_NAMES.get(exported.pruned.config.model_type, default)
     architecture = exported.pruned.architecture
-    assert found == [(layer.query_heads, layer.kv_groups, layer.mlp_width) for layer in architecture.layers]
+    assert len(layers) == len(architecture.layers)
+    for index, layer in enumerate(architecture.layers):
+        counts = (layer.query_heads, layer.kv_groups, layer.mlp_width)
+        expected = {name: count for name, count in zip(names, counts, strict=True) if name is not None}
+        assert layers[str(index)] == expected
     assert exported.config["head_dim"] == HEAD_DIM
 
 
@@ -332,7 +395,8 @@ def test_config_offers_nothing_to_a_stock_class(exported):
 
 def test_modelling_file_names_only_the_family_it_is_for(exported):
     code = (exported.report.folder / "modeling_prunecast.py").read_text().lower()
-    others = {"llama", "mistral", "qwen2", "qwen3"} - {exported.pruned.config.model_type}
+    every = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "smollm3", "phi3", "gpt2", "opt"}
+    others = every - {exported.pruned.config.model_type}
     assert exported.pruned.config.model_type in code
     assert not [name for name in others if name in code]
     assert "import prunecast" not in code
@@ -371,7 +435,8 @@ def test_model_card_has_a_valid_front_matter_and_the_table(exported):
 def test_weights_are_stored_bit_by_bit_in_their_own_dtype(dtype, tmp_path, tokenizer):
     pruned = prune(*CASES["llama-mixed"])
     pruned.state = {name: tensor.to(dtype) for name, tensor in pruned.state.items()}
-    pruned.zeroed.to(dtype)
+    for parameter in pruned.zeroed.parameters():
+        parameter.data = parameter.data.to(dtype).float()
     folder = export(pruned, tokenizer, tmp_path / "half").folder
     stored = load_file(folder / "model.safetensors")
     assert set(stored) == set(pruned.state) - {"lm_head.weight"}
@@ -397,6 +462,38 @@ def test_views_of_a_larger_tensor_are_stored_alone(tmp_path, tokenizer):
     large = torch.cat([pruned.state[name], torch.ones(500, 32)])
     pruned.state |= {name: large[:5], "model.norm.weight": pruned.state["model.norm.weight"]}
     assert export(pruned, tokenizer, tmp_path / "model").max_logit_difference <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "given", "expected"),
+    [
+        (LlamaConfig(**SIZES, num_hidden_layers=3), "2x2+5 0+48 4x2+0", "mlp.down_proj", ["mlp.down_proj"]),
+        (LlamaConfig(**SIZES, num_hidden_layers=3), "2x2+5 3x1+4 0+9", "self_attn.o_proj", ["self_attn.o_proj"]),
+        (Phi3Config(**SIZES, num_hidden_layers=2, pad_token_id=0), "2x2+5 3x1+4", "mlp.down_proj", ["mlp.down_proj"]),
+        (
+            LlamaConfig(**SIZES, num_hidden_layers=2, attention_bias=True),
+            "2x2+5 3x1+4",
+            "mlp.down_proj",
+            ["self_attn.o_proj", "mlp.down_proj"],
+        ),
+    ],
+)
+def test_biases_the_dense_model_has_not_are_carried(config, text, given, expected, tmp_path, tokenizer):
+    pruned = prune(config, text)
+    bias = torch.linspace(-1, 1, 32)
+    pruned.state[f"model.layers.0.{given}.bias"] = bias
+    projection = pruned.zeroed.get_submodule(f"model.layers.0.{given}")
+    assert projection.bias is None
+    projection.bias = torch.nn.Parameter(bias)
+    report = export(pruned, tokenizer, tmp_path / "model")
+    stored = load_file(report.folder / "model.safetensors")
+    kept = {name for name in pruned.state if name.endswith(f".{given}.weight")}
+    biases = {name: tensor for name, tensor in stored.items() if name.endswith(f".{given}.bias")}
+    assert {name.replace(".bias", ".weight") for name in biases} == kept
+    assert torch.equal(biases.pop(f"model.layers.0.{given}.bias"), bias)
+    assert not any(tensor.any() for tensor in biases.values())
+    assert json.loads((report.folder / "config.json").read_text())["output_bias"] == expected
+    assert report.parameters == sum(tensor.numel() for tensor in stored.values())
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong
@@ -484,7 +581,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(small, tokenizer, t
 
 
 def test_a_family_nobody_described_is_refused(small, tokenizer, tmp_path):
-    from transformers import GPT2Config
+    from transformers import BloomConfig
 
-    with pytest.raises(ModelError, match="gpt2"):
-        export(small, tokenizer, tmp_path / "model", config=GPT2Config())
+    with pytest.raises(ModelError, match="bloom"):
+        export(small, tokenizer, tmp_path / "model", config=BloomConfig())

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+
 from prunecast.architecture import Architecture, Layer
 from prunecast.interfaces import LayerImportance
 from prunecast.models import compensation

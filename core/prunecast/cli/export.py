@@ -23,7 +23,7 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
-        record = registry.run(int(run) if run.isdigit() else run)
+        record = registry.run(run)
     report = redeliver(record, architecture, Path(folder), PluginHost.discover(), Progress()).to_json()
     if as_json:
         print_json(report)

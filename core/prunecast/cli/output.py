@@ -59,6 +59,11 @@ def text(value: Any) -> str:
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
 
 
+def percent(fraction: float) -> str:
+    """A fraction of the dense model, in percent with one decimal."""
+    return f"{100 * fraction:.1f} %"
+
+
 def _is_number(cell: str) -> bool:
     return (
         cell == ""

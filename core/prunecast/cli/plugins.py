@@ -69,5 +69,6 @@ def _described(field: dict[str, Any]) -> tuple[str, str, str]:
     import json
 
     kind = field.get("type") or field.get("$ref", "").rsplit("/", 1)[-1]
+    kind = kind or " or ".join(json.dumps(value) for value in field.get("enum", ()))
     default = json.dumps(field["default"]) if "default" in field else "required"
     return str(kind), default if len(default) < 60 else "...", field.get("description", "")

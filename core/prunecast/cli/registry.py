@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from prunecast.cli.output import json_option, print_json, print_rows, registry_option, table, text
+from prunecast.cli.output import json_option, percent, print_json, print_rows, registry_option, table, text
 
 
 @click.group()
@@ -48,7 +48,7 @@ def query(
     from prunecast.registry import Registry, queries
 
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = queries.query(opened, model, metric, int(run) if run and run.isdigit() else run, sort, limit)
+        rows = queries.query(opened, model, metric, run, sort, limit)
     print_rows(rows if as_json else _short(rows), as_json, empty="no measurement matches")
 
 
@@ -87,7 +87,7 @@ def sql(statement: str, registry_path: str, as_json: bool) -> None:
 def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The columns that fit a terminal; --json has them all."""
     columns = ("model", "dtype", "metric", "value", "standard_error", "parameters", "kept", "architecture")
-    return [{column: row[column] for column in columns} for row in rows]
+    return [{column: row[column] for column in columns} | {"kept": percent(row["kept"])} for row in rows]
 
 
 def _limit(given: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from prunecast.cli.output import json_option, print_json, registry_option, table, text
+from prunecast.cli.output import json_option, percent, print_json, registry_option, table, text
 
 PROMPT = "The most important thing about writing a program is"
 
@@ -59,7 +59,7 @@ def render_result(result: dict[str, Any]) -> str:
         [
             row["name"],
             text(row["parameters"]),
-            f"{row['parameters'] / dense['parameters']:.1%}".replace("%", " %"),
+            percent(row["parameters"] / dense["parameters"]),
             *(text(row["metrics"].get(metric)) for metric in metrics),
         ]
         for row in (dense, *result["baselines"], predicted, measured)

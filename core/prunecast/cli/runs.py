@@ -46,7 +46,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
-        record = registry.run(int(run) if run.isdigit() else run)
+        record = registry.run(run)
     if as_json:
         print_json(
             {
@@ -59,6 +59,6 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
             }
         )
     elif record.result is None:
-        click.echo(f"run {record.id} ({record.name}): {record.status}. {record.message}\n\n{record.spec_text}")
+        click.echo(f"run {record.id} ({record.name}): {record.status}. {record.message}\n\n{record.spec_text.rstrip()}")
     else:
-        click.echo(f"{render_result(record.result)}\n\n{record.spec_text}")
+        click.echo(f"{render_result(record.result)}\n\n{record.spec_text.rstrip()}")

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +73,8 @@ def export_huggingface(
     Args:
         config: config of the dense model; it is not changed.
         state: weights of the pruned model under the stock parameter names, sliced; no entries for a component that is
-            gone nor for its norm. Written with their dtypes, bit by bit.
+            gone nor for its norm. Written with their dtypes, bit by bit. If an output or down projection has a bias
+            in one layer, it gets one in every layer that has the projection, zeros where ``state`` has none.
         architecture: what each layer keeps, matching ``state``.
         tokenizer: saved beside the model.
         folder: where to write.
@@ -88,7 +89,7 @@ def export_huggingface(
     from safetensors import SafetensorError
 
     family, folder = family_of(config), folder.absolute()
-    weights = _stored_weights(config, state)
+    weights = _stored_weights(config, family, state)
     try:
         _check_target(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -132,10 +133,22 @@ def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
         )
 
 
-def _stored_weights(config: "PreTrainedConfig", state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """What the weights file holds: a tied output embedding is left out, as ``save_pretrained`` does."""
+def _stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """What the weights file holds: the state without a tied output embedding, as ``save_pretrained`` does it, and with
+    zeros for the biases that only some layers have."""
     tied = _stock_class(config)._tied_weights_keys if config.tie_word_embeddings else ()
-    return {name: tensor.detach() for name, tensor in state.items() if name not in tied}
+    weights = {name: tensor.detach() for name, tensor in state.items() if name not in tied}
+    for projection in _with_bias(family, weights):
+        for name in [name for name in weights if name.endswith(f".{projection}.weight")]:
+            bias = f"{name.removesuffix('weight')}bias"
+            weights.setdefault(bias, weights[name].new_zeros(config.hidden_size))
+    return weights
+
+
+def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
+    """The projections back into the residual stream that have a bias in some layer."""
+    back = (family.output, family.down)
+    return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
 
 
 def _count(weights: "Mapping[str, Tensor]") -> int:
@@ -156,10 +169,9 @@ def _write(
 
     tokenizer.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
-    prefix = _stock_class(config).__name__.removesuffix("ForCausalLM")
     texts = {
-        "config.json": json.dumps(_config_json(config, prefix, weights, architecture), indent=2) + "\n",
-        MODELING.name: _modeling_code(family, prefix),
+        "config.json": json.dumps(_config_json(config, family, weights, architecture), indent=2) + "\n",
+        MODELING.name: _modeling_code(config, family),
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
         "README.md": render_card(card, architecture, _count(weights)),
@@ -183,23 +195,21 @@ def _stock_class(config: "PreTrainedConfig") -> Any:
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
 
-def _modeling_code(family: Family, prefix: str) -> str:
+def _modeling_code(config: "PreTrainedConfig", family: Family) -> str:
     """The modelling file with the family written through in place of Llama."""
-    code = MODELING.read_text(encoding="utf-8").replace("Llama", prefix).replace("llama", family.name)
-    names = {
-        "LAYERS": family.layers,
-        "ATTENTION": family.attention,
-        "ATTENTION_NORMS": family.attention_norms,
-        "MLP": family.mlp,
-        "MLP_NORMS": family.mlp_norms,
-    }
-    for constant, value in names.items():
-        code = re.sub(rf"^{constant} = .*$", f"{constant} = {value!r}", code, flags=re.MULTILINE)
+    code = MODELING.read_text(encoding="utf-8")
+    model, configuration = _stock_class(config).__name__, type(config).__name__
+    names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
+    for name, own in (names | {"llama": family.name}).items():
+        code = code.replace(name, own)
+    for part in fields(family):
+        line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
+        code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
     return code
 
 
 def _config_json(
-    config: "PreTrainedConfig", prefix: str, weights: "Mapping[str, Tensor]", architecture: Architecture
+    config: "PreTrainedConfig", family: Family, weights: "Mapping[str, Tensor]", architecture: Architecture
 ) -> dict[str, Any]:
     """The dense config with the sizes of each layer, under a model type that no stock class is chosen for.
 
@@ -208,26 +218,26 @@ def _config_json(
     """
     pruned = config.to_diff_dict()
     pruned.pop("quantization_config", None)
+    model, configuration = (f"Pruned{stock.__name__}" for stock in (_stock_class(config), type(config)))
+    layers = enumerate(architecture.layers)
     return pruned | {
-        "architectures": [f"Pruned{prefix}ForCausalLM"],
+        "architectures": [model],
         "auto_map": {
-            "AutoConfig": f"{MODELING.stem}.Pruned{prefix}Config",
-            "AutoModelForCausalLM": f"{MODELING.stem}.Pruned{prefix}ForCausalLM",
+            "AutoConfig": f"{MODELING.stem}.{configuration}",
+            "AutoModelForCausalLM": f"{MODELING.stem}.{model}",
         },
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
         "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         "model_type": f"prunecast-{config.model_type}",
-        "per_layer_config": {str(index): _layer_sizes(layer) for index, layer in enumerate(architecture.layers)},
+        "output_bias": _with_bias(family, weights),
+        "per_layer_config": {str(index): _layer_sizes(family, layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }
 
 
-def _layer_sizes(layer: Layer) -> dict[str, int]:
-    return {
-        "num_attention_heads": layer.query_heads,
-        "num_key_value_heads": layer.kv_groups,
-        "intermediate_size": layer.mlp_width,
-    }
+def _layer_sizes(family: Family, layer: Layer) -> dict[str, int]:
+    sizes = {family.heads_attribute: layer.query_heads, family.width_attribute: layer.mlp_width}
+    return sizes if family.groups_attribute is None else sizes | {family.groups_attribute: layer.kv_groups}
 
 
 def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":

@@ -192,7 +192,8 @@ class FromMoments:
             damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=device)
             factor, failed = torch.linalg.cholesky_ex(damped)
             if not failed or damping > _MOST_DAMPING:
-                return factor.float()
+                lower: Tensor = factor.float()
+                return lower
             damping = max(damping * 10, 1e-8)
 
     def _remember(self, key: tuple[object, ...], solve: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

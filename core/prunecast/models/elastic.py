@@ -5,9 +5,10 @@ prefix, and switching to it replaces views, not numbers. The stock transformers 
 their linear projections are replaced by ones whose kept part can change.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from prunecast.architecture import Architecture, Layer
 from prunecast.choices import Component
 from prunecast.errors import ModelError
 from prunecast.interfaces import LayerImportance
-from prunecast.models.families import Family, LayerParts, layers_of
+from prunecast.models.families import Family, Kept, LayerParts, Projection, layers_of
 from prunecast.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -50,10 +51,12 @@ class ShrinkingOutput(nn.Module):
         weight: shape (blocks x rows, D_in).
         bias: shape (blocks x rows,) or None.
         blocks: number of blocks the outputs fall into: KV groups for queries, keys and values, 1 for the MLP.
+        transposed: whether the stock module stores its weight as (D_in, D_out).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int, *, transposed: bool = False) -> None:
         super().__init__()
+        self.transposed = transposed
         self.weight = _frozen(weight.view(blocks, -1, weight.shape[1]))
         self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
         self.keep(blocks, self.weight.shape[1])
@@ -82,6 +85,28 @@ class ShrinkingOutput(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
 
+class FusedOutput(nn.Module):
+    """A linear projection that does the work of several: the kept outputs of each, one after the other.
+
+    Args:
+        parts: the projections, in order.
+    """
+
+    def __init__(self, parts: Sequence[ShrinkingOutput]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.transposed = parts[0].transposed
+
+    def kept(self) -> tuple[Tensor, Tensor | None]:
+        """Copies of the kept weight (rows, D_in) and bias (rows,)."""
+        weights, biases = zip(*(part.kept() for part in self.parts), strict=True)  # type: ignore[operator]
+        return torch.cat(weights), None if biases[0] is None else torch.cat(biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D_in) to (..., rows)."""
+        return torch.cat([part(x) for part in self.parts], dim=-1)
+
+
 class ShrinkingInput(nn.Module):
     """A linear projection of which the first ``columns`` inputs of the first ``blocks`` blocks are kept.
 
@@ -91,10 +116,12 @@ class ShrinkingInput(nn.Module):
         weight: shape (D_out, blocks x columns).
         bias: shape (D_out,) or None.
         blocks: number of blocks the inputs fall into.
+        transposed: whether the stock module stores its weight as (D_in, D_out).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int, *, transposed: bool = False) -> None:
         super().__init__()
+        self.transposed = transposed
         self.weight = _frozen(weight.t().contiguous().view(blocks, -1, weight.shape[0]))
         self.bias = None if bias is None else _frozen(bias)
         self.keep(blocks, self.weight.shape[1])
@@ -135,7 +162,7 @@ class ShrinkingInput(nn.Module):
 
 
 class Nothing(nn.Module):
-    """A component that is gone: adds zero to the residual stream."""
+    """A component that is gone, or a part of it: adds zero to the residual stream."""
 
     def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
         """A single zero that broadcasts over (B, T, D)."""
@@ -150,26 +177,42 @@ class NoAttention(Nothing):
         return hidden_states.new_zeros(()), None
 
 
+class OwnConfig:
+    """The model's config as one attention module reads it: attributes set on this object come first."""
+
+    def __init__(self, config: object) -> None:
+        self.shared = config
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.shared, name)
+
+
 class ElasticLayer:
     """One decoder layer with changeable sizes."""
 
     def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
         _check(importance, dense)
-        self._family, self._layer = family, parts.layer
-        self._parts = {family.attention: parts.attention, family.mlp: parts.mlp}
-        self._norms = {name: parts.layer.get_submodule(name) for name in family.attention_norms + family.mlp_norms}
-        self._gone: dict[str, nn.Module] = {family.attention: NoAttention(), family.mlp: Nothing()}
-        heads, groups = _head_order(importance)
-        head_dim, blocks = parts.head_dim, dense.kv_groups
-        channels = _descending(importance.mlp_channels)
-        self._query = _shrink_output(parts.attention, family.query, _expand(heads, head_dim), blocks)
-        self._key = _shrink_output(parts.attention, family.key, _expand(groups, head_dim), blocks)
-        self._value = _shrink_output(parts.attention, family.value, _expand(groups, head_dim), blocks)
-        self._output = _shrink_input(parts.attention, family.output, _expand(heads, head_dim), blocks)
-        self._gate = _shrink_output(parts.mlp, family.gate, channels, 1)
-        self._up = _shrink_output(parts.mlp, family.up, channels, 1)
-        self._down = _shrink_input(parts.mlp, family.down, channels, 1)
-        self._head_dim = head_dim
+        self._layer, self._attention, self._follows = parts.layer, parts.attention, family.follows
+        self._head_dim = parts.head_dim
+        if any(attribute.startswith("config.") for attribute in family.follows):
+            parts.attention.config = OwnConfig(parts.attention.config)  # type: ignore[assignment]
+        order, group_order = (_expand(order, parts.head_dim) for order in _head_order(importance))
+        channels, blocks = _descending(importance.mlp_channels), dense.kv_groups
+        self._query = _shrink_output(parts.query, order, blocks)
+        self._key, self._value = (_shrink_output(part, group_order, blocks) for part in (parts.key, parts.value))
+        self._output = _shrink_input(parts.output, order, blocks)
+        self._widening = [_shrink_output(part, channels, 1) for part in parts.widening]
+        self._down = _shrink_input(parts.down, channels, 1)
+        self._install(parts)
+        self._attention_members = self._members({family.attention: NoAttention()}, family.attention_norms)
+        self._mlp_members = self._members({name: Nothing() for name in family.mlp}, family.mlp_norms)
+
+    @property
+    def module(self) -> nn.Module:
+        """The stock decoder layer."""
+        return self._layer
 
     @property
     def inputs(self) -> dict[Component, ShrinkingInput]:
@@ -178,25 +221,55 @@ class ElasticLayer:
 
     def apply(self, kept: Layer, compensated: Callable[[Component], Compensated | None]) -> None:
         """Switch to the given sizes, with compensated numbers where there are any."""
-        self._switch(self._family.attention, self._family.attention_norms, present=kept.kv_groups > 0)
-        self._switch(self._family.mlp, self._family.mlp_norms, present=kept.mlp_width > 0)
+        self._switch(self._attention_members, present=kept.kv_groups > 0)
+        self._switch(self._mlp_members, present=kept.mlp_width > 0)
         if kept.kv_groups:
             rows = kept.heads_per_group * self._head_dim
             self._query.keep(kept.kv_groups, rows)
             self._key.keep(kept.kv_groups, self._head_dim)
             self._value.keep(kept.kv_groups, self._head_dim)
             self._output.keep(kept.kv_groups, rows, compensated("attention"))
-            self._parts[self._family.attention].num_key_value_groups = kept.heads_per_group  # type: ignore[assignment]
+            self._follow(kept)
         if kept.mlp_width:
-            self._gate.keep(1, kept.mlp_width)
-            self._up.keep(1, kept.mlp_width)
+            for projection in self._widening:
+                projection.keep(1, kept.mlp_width)
             self._down.keep(1, kept.mlp_width, compensated("mlp"))
 
-    def _switch(self, component: str, norms: tuple[str, ...], *, present: bool) -> None:
-        modules = self._layer._modules
-        modules[component] = self._parts[component] if present else self._gone[component]
-        for norm in norms:
-            modules[norm] = self._norms[norm] if present else _IDENTITY
+    def _install(self, parts: LayerParts) -> None:
+        """Put the shrinking projections where the stock ones were; those of one fused module together."""
+        outputs: dict[str, list[ShrinkingOutput]] = defaultdict(list)
+        located = zip(
+            (parts.query, parts.key, parts.value, *parts.widening),
+            (self._query, self._key, self._value, *self._widening),
+            strict=True,
+        )
+        for projection, module in located:
+            outputs[projection.name].append(module)
+        for name, modules in outputs.items():
+            self._layer.set_submodule(name, modules[0] if len(modules) == 1 else FusedOutput(modules))
+        self._layer.set_submodule(parts.output.name, self._output)
+        self._layer.set_submodule(parts.down.name, self._down)
+
+    def _members(self, gone: dict[str, nn.Module], norms: tuple[str, ...]) -> list[tuple[str, nn.Module, nn.Module]]:
+        """Modules that go when a component goes: name, the module itself, and what stands in for it."""
+        stand_ins = gone | dict.fromkeys(norms, _IDENTITY)
+        return [(name, self._layer.get_submodule(name), stand_in) for name, stand_in in stand_ins.items()]
+
+    def _switch(self, members: list[tuple[str, nn.Module, nn.Module]], *, present: bool) -> None:
+        for name, module, stand_in in members:
+            self._layer.set_submodule(name, module if present else stand_in)
+
+    def _follow(self, kept: Layer) -> None:
+        """Tell the attention module what it keeps, where its forward pass has to know."""
+        amounts: dict[Kept, int] = {
+            "kv_groups": kept.kv_groups,
+            "query_heads": kept.query_heads,
+            "heads_per_group": kept.heads_per_group,
+            "query_width": kept.query_heads * self._head_dim,
+        }
+        for attribute, amount in self._follows.items():
+            owner = self._attention.config if attribute.startswith("config.") else self._attention
+            setattr(owner, attribute.removeprefix("config."), amounts[amount])
 
 
 class ElasticModel:
@@ -258,15 +331,21 @@ class ElasticModel:
 
         A layer without attention or MLP has no entries for it nor for its norms.
         """
-        state: dict[str, Tensor] = {}
-        for name, module in self.model.named_modules():
-            if isinstance(module, ShrinkingOutput | ShrinkingInput):
-                weight, bias = module.kept()
-                state |= {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
-            else:
-                own = module.named_parameters(name, recurse=False)
-                state |= {key: parameter.detach() for key, parameter in own}
-        return state
+        return dict(_stock_entries(self.model, ""))
+
+
+def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Parameters of a module as the stock module in its place would have them."""
+    if isinstance(module, ShrinkingOutput | FusedOutput | ShrinkingInput):
+        weight, bias = module.kept()
+        yield f"{prefix}weight", weight.t().contiguous() if module.transposed else weight
+        if bias is not None:
+            yield f"{prefix}bias", bias
+        return
+    for name, parameter in module.named_parameters(prefix.removesuffix("."), recurse=False):
+        yield name, parameter.detach()
+    for name, child in module.named_children():
+        yield from _stock_entries(child, f"{prefix}{name}.")
 
 
 def check_fits(architecture: Architecture, shape: ModelShape) -> None:
@@ -326,25 +405,15 @@ def _expand(order: Tensor, width: int) -> Tensor:
     return (order[:, None] * width + torch.arange(width)).flatten()
 
 
-def _shrink_output(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingOutput:
-    weight, bias = _weights(component, name)
+def _shrink_output(projection: Projection, order: Tensor, blocks: int) -> ShrinkingOutput:
+    weight, bias = projection.weight().data, projection.bias()
     rows = order.to(weight.device)
-    module = ShrinkingOutput(weight[rows], None if bias is None else bias[rows], blocks)
-    component._modules[name] = module
-    return module
+    return ShrinkingOutput(
+        weight[rows], None if bias is None else bias.data[rows], blocks, transposed=projection.transposed
+    )
 
 
-def _shrink_input(component: nn.Module, name: str, order: Tensor, blocks: int) -> ShrinkingInput:
-    weight, bias = _weights(component, name)
-    module = ShrinkingInput(weight[:, order.to(weight.device)], bias, blocks)
-    component._modules[name] = module
-    return module
-
-
-def _weights(component: nn.Module, name: str) -> tuple[Tensor, Tensor | None]:
-    linear = component.get_submodule(name)
-    if not isinstance(linear, nn.Linear):
-        raise ModelError(
-            f"{name} is a {type(linear).__name__}, not a linear projection: correct the family's description"
-        )
-    return linear.weight.data, None if linear.bias is None else linear.bias.data
+def _shrink_input(projection: Projection, order: Tensor, blocks: int) -> ShrinkingInput:
+    weight, bias = projection.weight().data, projection.bias()
+    columns = weight[:, order.to(weight.device)]
+    return ShrinkingInput(columns, None if bias is None else bias.data, blocks, transposed=projection.transposed)

@@ -3,48 +3,132 @@
 Supporting a family means describing it here; the forward pass stays the one of the stock transformers classes.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from prunecast.architecture import Architecture
 from prunecast.errors import ModelError
 from prunecast.shape import ComponentCost, ModelShape
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.pytorch_utils import Conv1D
+
+Kept = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
+"""What an attribute of an attention module can follow; ``query_width`` is query heads times the width of a head."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Names of the parts of one decoder layer, relative to the layer.
+    """Where the parts of one decoder layer are. Names of modules are relative to the layer.
+
+    One module named for several of query, key and value, or for gate and up, is fused: its outputs are theirs, in this
+    order. Projections are ``nn.Linear`` or ``Conv1D``.
 
     Attributes:
         name: the ``model_type`` of the transformers config.
         layers: path of the list of layers in the causal language model.
-        attention, mlp: the two component modules.
-        query, key, value, output: linear projections of the attention.
-        gate, up, down: linear projections of the MLP; a channel is a row of ``gate`` and ``up``, a column of ``down``.
+        attention: the attention module.
+        mlp: what goes when the MLP goes: its module, or its projections where they are directly in the layer.
+        query, key, value, output: projections of the attention.
+        gate, up, down: projections of the MLP; a channel is a row of ``gate`` and ``up``, a column of ``down``.
+            ``gate`` is None where there is none.
         attention_norms, mlp_norms: norms of the layer that only the component needs: they go when all of it goes.
+        lasting: modules of the layer that stay even if both components go.
+        norms_first: attribute of the config that says whether the norms are as above. Where it is false they normalise
+            the residual stream itself, and stay. None if there is no such choice.
+        heads_attribute, groups_attribute, width_attribute: attributes of the config that give the number of query heads
+            and KV groups and the MLP width; None for the groups if every query head has its own.
+        follows: attributes of the attention module that its forward pass needs to be right, and what they follow.
+            ``config.NAME`` is an attribute of the config that this one attention module reads.
     """
 
     name: str
     layers: str = "model.layers"
     attention: str = "self_attn"
-    mlp: str = "mlp"
-    query: str = "q_proj"
-    key: str = "k_proj"
-    value: str = "v_proj"
-    output: str = "o_proj"
-    gate: str = "gate_proj"
-    up: str = "up_proj"
-    down: str = "down_proj"
+    mlp: tuple[str, ...] = ("mlp",)
+    query: str = "self_attn.q_proj"
+    key: str = "self_attn.k_proj"
+    value: str = "self_attn.v_proj"
+    output: str = "self_attn.o_proj"
+    gate: str | None = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    down: str = "mlp.down_proj"
     attention_norms: tuple[str, ...] = ("input_layernorm",)
     mlp_norms: tuple[str, ...] = ("post_attention_layernorm",)
+    lasting: tuple[str, ...] = ()
+    norms_first: str | None = None
+    heads_attribute: str = "num_attention_heads"
+    groups_attribute: str | None = "num_key_value_heads"
+    width_attribute: str = "intermediate_size"
+    follows: Mapping[str, Kept] = field(default_factory=lambda: {"num_key_value_groups": "heads_per_group"}, hash=False)
+
+    def heads_of(self, config: "PreTrainedConfig") -> tuple[int, int]:
+        """KV groups, and query heads per group, of the dense model."""
+        heads = getattr(config, self.heads_attribute)
+        groups = heads if self.groups_attribute is None else getattr(config, self.groups_attribute)
+        return groups, heads // groups
 
 
-FAMILIES: Mapping[str, Family] = {name: Family(name) for name in ("llama", "mistral", "qwen2", "qwen3")}
+_DESCRIBED = (
+    *map(Family, ("llama", "mistral", "qwen2", "qwen3", "smollm3")),
+    Family(
+        "gemma2",
+        attention_norms=("input_layernorm", "post_attention_layernorm"),
+        mlp_norms=("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+    Family(
+        "phi3",
+        query="self_attn.qkv_proj",
+        key="self_attn.qkv_proj",
+        value="self_attn.qkv_proj",
+        gate="mlp.gate_up_proj",
+        up="mlp.gate_up_proj",
+        follows={
+            "num_key_value_groups": "heads_per_group",
+            "num_key_value_heads": "kv_groups",
+            "config.num_attention_heads": "query_heads",
+        },
+    ),
+    Family(
+        "gpt2",
+        layers="transformer.h",
+        attention="attn",
+        query="attn.c_attn",
+        key="attn.c_attn",
+        value="attn.c_attn",
+        output="attn.c_proj",
+        gate=None,
+        up="mlp.c_fc",
+        down="mlp.c_proj",
+        attention_norms=("ln_1",),
+        mlp_norms=("ln_2",),
+        heads_attribute="n_head",
+        groups_attribute=None,
+        width_attribute="n_inner",
+        follows={"split_size": "query_width"},
+    ),
+    Family(
+        "opt",
+        layers="model.decoder.layers",
+        mlp=("fc1", "fc2"),
+        output="self_attn.out_proj",
+        gate=None,
+        up="fc1",
+        down="fc2",
+        attention_norms=("self_attn_layer_norm",),
+        mlp_norms=("final_layer_norm",),
+        norms_first="do_layer_norm_before",
+        groups_attribute=None,
+        width_attribute="ffn_dim",
+        follows={"num_heads": "query_heads"},
+    ),
+)
+
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _DESCRIBED}
 
 
 def family_of(config: "PreTrainedConfig") -> Family:
@@ -53,41 +137,131 @@ def family_of(config: "PreTrainedConfig") -> Family:
     if family is None:
         raise ModelError(
             f"model type {config.model_type!r} is not described (described: {', '.join(FAMILIES)}): "
-            f"add Family({config.model_type!r}, query='...', ...) to prunecast/models/families.py"
+            f"add {Family(config.model_type)!r} to prunecast/models/families.py, with the names its own modules have"
         )
+    if family.norms_first is not None and not getattr(config, family.norms_first):
+        return replace(family, attention_norms=(), mlp_norms=(), lasting=family.attention_norms + family.mlp_norms)
     return family
 
 
 @dataclass(frozen=True)
+class Projection:
+    """A linear projection: a module, or those rows of a fused one that do its work.
+
+    Attributes:
+        name: of the module, relative to the layer.
+        module: an ``nn.Linear``, or a ``Conv1D``, which stores its weight as (D_in, D_out).
+        rows: its rows of the weight as (D_out, D_in).
+        transposed: whether the module is a ``Conv1D``.
+    """
+
+    name: str
+    module: "nn.Linear | Conv1D"
+    rows: slice
+    transposed: bool
+
+    def weight(self, of: "Callable[[Tensor], Tensor]" = lambda parameter: parameter) -> "Tensor":
+        """The weight, shape (D_out, D_in), or what ``of`` makes of it without changing its shape."""
+        whole = of(self.module.weight)
+        return (whole.t() if self.transposed else whole)[self.rows]
+
+    def bias(self, of: "Callable[[Tensor], Tensor]" = lambda parameter: parameter) -> "Tensor | None":
+        """The bias, shape (D_out,), or what ``of`` makes of it; None if there is none."""
+        return None if self.module.bias is None else of(self.module.bias)[self.rows]
+
+    @property
+    def vectors(self) -> int:
+        """Number of parameters in the bias."""
+        bias = self.bias()
+        return 0 if bias is None else bias.numel()
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.weight().numel() + self.vectors
+
+
+@dataclass(frozen=True)
 class LayerParts:
-    """The modules of one decoder layer, found through its family's description."""
+    """One decoder layer and its projections, found through its family's description."""
 
     layer: "nn.Module"
     attention: "nn.Module"
-    mlp: "nn.Module"
-    query: "nn.Linear"
-    key: "nn.Linear"
-    value: "nn.Linear"
-    output: "nn.Linear"
-    gate: "nn.Linear"
-    up: "nn.Linear"
-    down: "nn.Linear"
+    query: Projection
+    key: Projection
+    value: Projection
+    output: Projection
+    up: Projection
+    down: Projection
+    gate: Projection | None = None
 
     @property
     def head_dim(self) -> int:
         """Width of one head."""
         return int(self.attention.head_dim)  # type: ignore[arg-type]  # nn.Module does not know its attributes
 
+    @property
+    def widening(self) -> tuple[Projection, ...]:
+        """The projections whose rows are the channels of the MLP: gate, if there is one, and up."""
+        return (self.up,) if self.gate is None else (self.gate, self.up)
+
 
 def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
-    """Parts of each decoder layer, first layer first."""
-    for layer in model.get_submodule(family.layers):  # type: ignore[attr-defined]  # a ModuleList
-        attention, mlp = layer.get_submodule(family.attention), layer.get_submodule(family.mlp)
-        of_attention = {
-            part: attention.get_submodule(getattr(family, part)) for part in ("query", "key", "value", "output")
-        }
-        of_mlp = {part: mlp.get_submodule(getattr(family, part)) for part in ("gate", "up", "down")}
-        yield LayerParts(layer, attention, mlp, **of_attention, **of_mlp)
+    """Parts of each decoder layer, first layer first.
+
+    Raises:
+        ModelError: the modules are not where the description says, or not what it says.
+    """
+    groups, per_group = family.heads_of(model.config)
+    hidden = model.config.hidden_size
+    for layer in _module(model, "layers", family):  # type: ignore[attr-defined]  # a ModuleList
+        attention = _module(layer, "attention", family)
+        head_dim = int(attention.head_dim)  # type: ignore[arg-type]  # nn.Module does not know its attributes
+        channels = _linear(layer, "down", family).weight.numel() // hidden
+        outputs = {"query": groups * per_group * head_dim, "key": groups * head_dim, "value": groups * head_dim}
+        outputs |= ({} if family.gate is None else {"gate": channels}) | {"up": channels}
+        yield LayerParts(layer, attention, **_projections(layer, family, outputs | {"output": hidden, "down": hidden}))
+
+
+def _projections(layer: "nn.Module", family: Family, outputs: Mapping[str, int]) -> dict[str, Projection]:
+    """Projections from their numbers of outputs; in a fused module each follows those that are listed before it."""
+    from transformers.pytorch_utils import Conv1D
+
+    found: dict[str, Projection] = {}
+    taken: Counter[str] = Counter()
+    for part, count in outputs.items():
+        name, module = getattr(family, part), _linear(layer, part, family)
+        found[part] = Projection(name, module, slice(taken[name], taken[name] + count), isinstance(module, Conv1D))
+        taken[name] += count
+    for part, projection in found.items():
+        available = projection.module.weight.shape[1 if projection.transposed else 0]
+        if available != taken[projection.name]:
+            raise _wrong(family, part, f"which has {available} outputs where {taken[projection.name]} are expected")
+    return found
+
+
+def _linear(layer: "nn.Module", part: str, family: Family) -> "nn.Linear | Conv1D":
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    module = _module(layer, part, family)
+    if not isinstance(module, nn.Linear | Conv1D):
+        raise _wrong(family, part, f"which is a {type(module).__name__}, not a linear projection")
+    return module
+
+
+def _module(parent: "nn.Module", part: str, family: Family) -> "nn.Module":
+    try:
+        return parent.get_submodule(getattr(family, part))
+    except AttributeError as error:
+        raise _wrong(family, part, "which does not exist") from error
+
+
+def _wrong(family: Family, part: str, reason: str) -> ModelError:
+    return ModelError(
+        f"family {family.name!r} is described with {part}={getattr(family, part)!r}, {reason}: "
+        "correct it in prunecast/models/families.py"
+    )
 
 
 def shape_of(config: "PreTrainedConfig") -> ModelShape:
@@ -102,57 +276,65 @@ def shape_of(config: "PreTrainedConfig") -> ModelShape:
     family = family_of(config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    groups = config.num_key_value_heads
-    heads = config.num_attention_heads // groups
+    groups, per_group = family.heads_of(config)
     parts = list(layers_of(model, family))
-    first = parts[0]
-    attention = ComponentCost(
-        base=_rest(first, first.attention, (first.query, first.key, first.value), family.attention_norms)
-        - first.output.weight.numel(),
-        unit=(_size(first.key) + _size(first.value)) // groups,
-        head=(_size(first.query) + first.output.weight.numel()) // (groups * heads),
-        unit_vectors=(_bias(first.key) + _bias(first.value)) // groups,
-        head_vectors=_bias(first.query) // (groups * heads),
-    )
-    width = first.up.out_features
-    mlp = ComponentCost(
-        base=_rest(first, first.mlp, (first.gate, first.up), family.mlp_norms) - first.down.weight.numel(),
-        unit=(_size(first.gate) + _size(first.up) + first.down.weight.numel()) // width,
-        unit_vectors=(_bias(first.gate) + _bias(first.up)) // width,
-    )
-    in_layers = len(parts) * (
-        attention.base + attention.unit * groups + attention.head * groups * heads + mlp.base + mlp.unit * width
-    )
-    total = model.num_parameters()
-    if in_layers != sum(p.numel() for part in parts for p in part.layer.parameters()):
-        raise ModelError(
-            f"the description of family {family.name!r} does not cover its layers' parameters: "
-            "check the norms and projections it names in prunecast/models/families.py"
-        )
+    width = parts[0].down.weight().shape[1]
+    attention, mlp = _attention_cost(parts[0], family, groups, groups * per_group), _mlp_cost(parts[0], family, width)
+    in_attention = attention.base + groups * (attention.unit + per_group * attention.head)
+    in_layer = in_attention + mlp.base + mlp.unit * width
+    for layer in parts:
+        _check_covered(layer, family, in_layer)
     embeddings = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
     return ModelShape(
         family=family.name,
-        dense=Architecture([(groups, heads, width)] * len(parts)),
+        dense=Architecture([(groups, per_group, width)] * len(parts)),
         hidden_size=config.hidden_size,
-        head_dim=first.head_dim,
+        head_dim=parts[0].head_dim,
         vocabulary=config.vocab_size,
         context=config.max_position_embeddings,
         embeddings=sum(weight.numel() for weight in embeddings),
-        fixed=total - in_layers,
+        fixed=model.num_parameters() - len(parts) * in_layer,
         attention=attention,
         mlp=mlp,
     )
 
 
-def _size(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _attention_cost(parts: LayerParts, family: Family, groups: int, heads: int) -> ComponentCost:
+    query, key, value, output = parts.query, parts.key, parts.value, parts.output.weight().numel()
+    whole = _count(parts.layer, (family.attention, *family.attention_norms))
+    return ComponentCost(
+        base=whole - query.size - key.size - value.size - output,
+        unit=(key.size + value.size) // groups,
+        head=(query.size + output) // heads,
+        unit_vectors=(key.vectors + value.vectors) // groups,
+        head_vectors=query.vectors // heads,
+    )
 
 
-def _bias(linear: "nn.Linear") -> int:
-    return 0 if linear.bias is None else linear.bias.numel()
+def _mlp_cost(parts: LayerParts, family: Family, width: int) -> ComponentCost:
+    channels = sum(projection.size for projection in parts.widening) + parts.down.weight().numel()
+    return ComponentCost(
+        base=_count(parts.layer, (*family.mlp, *family.mlp_norms)) - channels,
+        unit=channels // width,
+        unit_vectors=sum(projection.vectors for projection in parts.widening) // width,
+    )
 
 
-def _rest(parts: LayerParts, component: "nn.Module", shrinking: tuple["nn.Linear", ...], norms: tuple[str, ...]) -> int:
-    """Parameters of a component, its norms included, beside those of the projections whose outputs shrink."""
-    own_norms = sum(_size(parts.layer.get_submodule(norm)) for norm in norms)
-    return _size(component) + own_norms - sum(map(_size, shrinking))
+def _check_covered(parts: LayerParts, family: Family, counted: int) -> None:
+    """Raise ModelError unless the description accounts for every parameter of a layer, and names every matrix."""
+    described = {getattr(family, part) for part in ("query", "key", "value", "output", "gate", "up", "down")}
+    names = [name for name, parameter in parts.layer.named_parameters() if parameter.ndim > 1]
+    lasting = tuple(f"{module}." for module in family.lasting)
+    unknown = [name for name in names if name.removesuffix(".weight") not in described and not name.startswith(lasting)]
+    here = _count(parts.layer, ("",)) - _count(parts.layer, family.lasting)
+    if unknown or here != counted:
+        raise ModelError(
+            f"the description of family {family.name!r} does not cover its layers' parameters "
+            f"({unknown[0] if unknown else f'{counted:,} of {here:,}'}): "
+            "check the norms and projections it names in prunecast/models/families.py"
+        )
+
+
+def _count(layer: "nn.Module", names: Sequence[str]) -> int:
+    """Number of parameters of some modules of a layer."""
+    return sum(parameter.numel() for name in names for parameter in layer.get_submodule(name).parameters())

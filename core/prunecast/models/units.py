@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prunecast.interfaces import LayerImportance
-from prunecast.models.families import Family, LayerParts, layers_of
+from prunecast.models.families import Family, LayerParts, Projection, layers_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
 WeightScore = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -26,7 +25,7 @@ def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore)
         family: its description.
         score: maps a parameter to a tensor of its shape.
     """
-    groups = model.config.num_key_value_heads
+    groups, _ = family.heads_of(model.config)
     return [_layer_importance(parts, score, groups) for parts in layers_of(model, family)]
 
 
@@ -34,7 +33,7 @@ def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> Lay
     heads = _rows(parts.query, score) + _columns(parts.output, score)
     query_heads = heads.reshape(groups, -1, parts.head_dim).sum(-1)
     keys_and_values = (_rows(parts.key, score) + _rows(parts.value, score)).reshape(groups, -1).sum(-1)
-    channels = _rows(parts.gate, score) + _rows(parts.up, score) + _columns(parts.down, score)
+    channels = sum(_rows(projection, score) for projection in parts.widening) + _columns(parts.down, score)
     return LayerImportance(
         kv_groups=(keys_and_values + query_heads.sum(-1)).cpu().numpy(),
         query_heads=query_heads.cpu().numpy(),
@@ -42,14 +41,15 @@ def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> Lay
     )
 
 
-def _rows(linear: "nn.Linear", score: WeightScore) -> "torch.Tensor":
+def _rows(projection: Projection, score: WeightScore) -> "torch.Tensor":
     import torch
 
-    rows = score(linear.weight).sum(1, dtype=torch.float64)
-    return rows if linear.bias is None else rows + score(linear.bias)
+    rows = projection.weight(score).sum(1, dtype=torch.float64)
+    bias = projection.bias(score)
+    return rows if bias is None else rows + bias
 
 
-def _columns(linear: "nn.Linear", score: WeightScore) -> "torch.Tensor":
+def _columns(projection: Projection, score: WeightScore) -> "torch.Tensor":
     import torch
 
-    return score(linear.weight).sum(0, dtype=torch.float64)
+    return projection.weight(score).sum(0, dtype=torch.float64)

@@ -17,15 +17,9 @@ def uniform(shape: ModelShape, choices: tuple[Choice, ...], parameters: int, *, 
     one with fewer KV groups, as LLM-Pruner cuts (arXiv 2305.11627, section 3.3). Without, only MLPs are cut.
     """
     layers = sorted({layer for choice in choices for layer in choice.layers})
-    candidates = [_dense_attention(shape)]
-    if attention:
-        candidates = _attentions(shape)
-    tried = [_fill(shape, layers, kept, parameters) for kept in candidates]
-    return min(tried, key=lambda pair: pair[1])[0]
-
-
-def _dense_attention(shape: ModelShape) -> Layer:
-    return shape.dense.layers[0]
+    candidates = _attentions(shape) if attention else [shape.dense.layers[0]]
+    filled = [_fill(shape, layers, kept, parameters) for kept in candidates]
+    return min(filled, key=lambda architecture: _distance(shape, layers[0], architecture, parameters))
 
 
 def _attentions(shape: ModelShape) -> list[Layer]:
@@ -34,16 +28,20 @@ def _attentions(shape: ModelShape) -> list[Layer]:
     return whole_groups if heads == 1 else whole_groups + [Layer(groups, kept, width) for kept in range(1, heads)]
 
 
-def _fill(shape: ModelShape, layers: list[int], attention: Layer, parameters: int) -> tuple[Architecture, float]:
-    """The widest uniform MLP that fits beside the given attention, and how far the two kept shares are apart."""
-    dense = shape.dense.layers[0]
-    widths = np.arange(dense.mlp_width + 1)
+def _fill(shape: ModelShape, layers: list[int], attention: Layer, parameters: int) -> Architecture:
+    """The widest uniform MLP that fits beside the given attention; no MLP at all if none fits."""
+    widths = np.arange(shape.dense.layers[0].mlp_width + 1)
     sizes = np.repeat(np.array([shape.dense.layers], dtype=np.int64), len(widths), axis=0)
     sizes[:, layers, :2] = attention[:2]
     sizes[:, layers, 2] = widths[:, None]
     fits = np.flatnonzero(shape.count_sizes(sizes, "parameters") <= parameters)
-    if len(fits) == 0:
-        return Architecture.from_sizes(sizes[:1])[0], np.inf
-    width = int(fits[-1])
-    gap = abs(width / dense.mlp_width - attention.query_heads / dense.query_heads)
-    return Architecture.from_sizes(sizes[width : width + 1])[0], gap
+    width = int(fits[-1]) if len(fits) else 0
+    return Architecture.from_sizes(sizes[width : width + 1])[0]
+
+
+def _distance(shape: ModelShape, layer: int, architecture: Architecture, parameters: int) -> tuple[bool, float, float]:
+    """How far it is from a uniform cut to ``parameters``: above them, off by how much, and the rates apart."""
+    count, dense, kept = int(shape.count([architecture])[0]), shape.dense.layers[layer], architecture.layers[layer]
+    off = max(abs(parameters - count) / parameters - TOLERANCE, 0.0)
+    apart = abs(kept.mlp_width / dense.mlp_width - kept.query_heads / dense.query_heads)
+    return count > parameters, off, apart

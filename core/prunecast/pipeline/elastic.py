@@ -1,5 +1,6 @@
 """From a set-up to an elastic model: load, rank, convert, reorder. Rankings are kept on disk by content."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
 
 def _compensate(setup: Setup, elastic: "ElasticModel", progress: Progress) -> None:
     """Let the elastic model compensate for what it removes, if the pruner's options say so."""
+    import torch
+
     from prunecast.models.compensation import FromMoments, Moments, gather_moments
 
     options = setup.pruner.options.compensate
@@ -51,7 +54,9 @@ def _compensate(setup: Setup, elastic: "ElasticModel", progress: Progress) -> No
     content = [_ranking_key(setup), setup.compensation_hash, str(setup.dtype)]
     path = cache_dir() / "moments" / f"{content_key(content)}.safetensors"
     if not path.is_file():
-        batches = [batch.to(setup.device) for sample in setup.compensation for batch in sample.split(MOMENT_BATCH)]
+        batches = [
+            batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)
+        ]
         with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
             gather_moments(elastic, batches, path, advance)
     elastic.compensation = FromMoments(elastic, Moments(path), options.method, options.damping)
@@ -81,6 +86,6 @@ def _read(path: Path) -> list[LayerImportance] | None:
 def _write(path: Path, importance: list[LayerImportance]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{part}.{i}": getattr(layer, part) for i, layer in enumerate(importance) for part in _PARTS}
-    unfinished = path.with_suffix(f".{id(importance)}.tmp.npz")
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez_compressed(unfinished, **arrays)
     unfinished.replace(path)

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from prunecast.architecture import Architecture
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
-from prunecast.pipeline.setup import NamedEvaluator, Setup
+from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
 from prunecast.registry import Registry
 
 if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
+    from prunecast.models.reuse import ActivationReuse
 
 Metrics = dict[str, float]
 
@@ -26,34 +29,40 @@ class Measuring:
 
     def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress) -> None:
         self._setup, self._registry, self._run_id, self._progress = setup, registry, run_id, progress
-        self._elastic: ElasticModel | None = None
         self._counted: set[tuple[str, Architecture]] = set()
         self._observed: set[str] = set()
         self.measured = 0
         self.cached = 0
 
-    @property
+    @cached_property
     def elastic(self) -> "ElasticModel":
         """The elastic model, made when it is first needed."""
-        if self._elastic is None:
-            self._elastic = build_elastic(self._setup, self._progress)
-        return self._elastic
+        return build_elastic(self._setup, self._progress)
+
+    @cached_property
+    def _reuse(self) -> "ActivationReuse":
+        from prunecast.models.reuse import ActivationReuse
+
+        return ActivationReuse(self.elastic)
 
     def measure(
         self, stage: str, architectures: Sequence[Architecture], evaluators: Iterable[NamedEvaluator]
     ) -> dict[Architecture, Metrics]:
-        """All metrics of all architectures, by architecture in the given order.
+        """All metrics of all architectures, both in the given order.
 
         One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else.
         """
+        evaluators = list(evaluators)
         metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
-        missing = self._from_registry(stage, metrics, list(evaluators))
+        missing = self._from_registry(stage, metrics, evaluators)
         with self._progress.bar(stage, sum(map(len, missing.values())), "eval") as advance:
-            for architecture, wanted in missing.items():
-                for named in wanted:
+            # Neighbours in this order share most first layers, whose activations are then reused.
+            for architecture in sorted(missing, key=lambda architecture: architecture.layers):
+                for named in missing[architecture]:
                     metrics[architecture] |= self._evaluate(stage, architecture, named)
                     advance(1)
-        return metrics
+        names = [metric.name for metric in metrics_of(evaluators)]
+        return {architecture: {name: found[name] for name in names} for architecture, found in metrics.items()}
 
     def _from_registry(
         self, stage: str, metrics: dict[Architecture, Metrics], evaluators: Sequence[NamedEvaluator]
@@ -87,7 +96,8 @@ class Measuring:
                 self._observed.add(named.setting.key)
             elastic.apply(architecture)
             start = time.perf_counter()
-            measurements = named.evaluator.evaluate(elastic.model)
+            with self._reuse.active() if named.evaluator.same_batches else nullcontext():
+                measurements = named.evaluator.evaluate(elastic.model)
         seconds = time.perf_counter() - start
         device = str(self._setup.device)
         self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)

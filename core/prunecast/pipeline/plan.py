@@ -50,7 +50,8 @@ class Plan:
 
 
 def plan(setup: Setup, registry: Registry) -> Plan:
-    """Plan a run without loading a weight or measuring anything."""
+    """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
+    setup.check()
     clock = _Clock(setup, registry)
     spec = setup.spec
     limit = setup.budget.limits.get("parameters", setup.dense_count("parameters"))

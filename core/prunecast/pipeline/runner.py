@@ -35,7 +35,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     """
     start = time.perf_counter()
     setup = Setup(spec, host)
-    setup.check_data()
+    setup.check()
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     with _outcome(registry, started.id):
         result = Run(setup, registry, started.id, progress).execute(start)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prunecast.budget import Budget
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
+from prunecast.errors import EvaluationError
 from prunecast.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
@@ -135,8 +136,23 @@ class Setup:
         """What the search minimises."""
         return Objective.of(metrics_of(self.evaluators), self.spec.objective)
 
-    def check_data(self) -> None:
-        """Raise DataError if the pruner is calibrated on text that is evaluated."""
+    def check(self) -> None:
+        """Find what a run would otherwise stumble over only after it has measured.
+
+        Raises:
+            EvaluationError: the objective names a metric that no evaluator of the search measures, or two evaluators
+                measure one metric.
+            DataError: the pruner is calibrated on text that is evaluated.
+        """
+        names = [metric.name for metric in metrics_of(self.verifiers)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise EvaluationError(
+                f"two evaluators measure {twice[0]}: leave one of them out, or give them different data sets or splits"
+            )
+        Objective.of(metrics_of(self.evaluators), self.spec.objective)
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
         compensate = self.pruner.options.compensate
         looked_at = [self.pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
         for wanted in filter(None, looked_at):

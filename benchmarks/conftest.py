@@ -1,0 +1,93 @@
+"""SmolLM2-135M ready to be measured, and a place where benchmarks say their ratios.
+
+Everything is a ratio of two times, sizes or counts taken in the same run on the same machine: seconds alone say nothing
+on a shared one.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prunecast.architecture import Architecture
+from prunecast.pipeline.baselines import uniform
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import Setup
+from prunecast.plugins import PluginHost
+from prunecast.spec.load import parse_spec
+
+if TYPE_CHECKING:
+    from prunecast.models.elastic import ElasticModel
+
+SPEC = """
+model: {source: smollm2-135m}
+space: {use: layerwise, layers: "3:28"}
+pruner: {use: magnitude}
+evaluators: [{use: perplexity, dataset: python-docs, tokens: 4096, context: 512}]
+predictor: {use: gbdt}
+searcher: {use: random}
+budget: {parameters: 0.75}
+"""
+ROUNDS = 5
+RATIOS = pytest.StashKey[list[str]]()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The elastic model of SmolLM2-135M, an evaluator of 4,096 tokens, and a uniform cut of the MLPs to 75 %."""
+
+    setup: Setup
+    elastic: "ElasticModel"
+    architecture: Architecture
+
+    @property
+    def evaluator(self) -> Any:
+        """Perplexity on 4,096 tokens in windows of 512."""
+        return self.setup.evaluators[0].evaluator
+
+
+@pytest.fixture(scope="session")
+def bench() -> Bench:
+    """SmolLM2-135M in the fastest number format of this machine."""
+    pytest.importorskip("torch")
+    setup = Setup(parse_spec(SPEC, PluginHost.discover()), PluginHost.discover())
+    kept = uniform(setup.shape, setup.space.choices, setup.budget.limits["parameters"], attention=False)
+    return Bench(setup, build_elastic(setup, Progress(quiet=True)), kept)
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line in the summary at the end of the run."""
+    return request.config.stash.setdefault(RATIOS, []).append
+
+
+@pytest.fixture
+def inference() -> Iterator[None]:
+    """Benchmarks run without gradients."""
+    import torch
+
+    with torch.inference_mode():
+        yield
+
+
+def medians(*actions: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median seconds of each action, taken in turn so that a slow spell of the machine falls on all of them."""
+    for action in actions:
+        action()
+    seconds: list[list[float]] = [[] for _ in actions]
+    for _ in range(rounds):
+        for action, taken in zip(actions, seconds, strict=True):
+            start = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say all ratios together."""
+    for line in config.stash.get(RATIOS, []):
+        terminalreporter.write_line(line)

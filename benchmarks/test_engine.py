@@ -1,0 +1,173 @@
+"""What measuring one architecture costs: SmolLM2-135M, 4,096 tokens, windows of 512, 75 % of the parameters kept."""
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import Bench, medians
+from torch import Tensor, nn
+
+from prunecast.architecture import Architecture
+from prunecast.models.families import layers_of
+
+pytestmark = pytest.mark.usefixtures("inference")
+
+
+def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
+    """The evaluation anyone would write: windows through the stock model, cross-entropy over its logits."""
+    windows = bench.evaluator._tokens.view(-1, 512)
+
+    def evaluate() -> float:
+        losses = []
+        for batch in windows.split(4):
+            logits = model(batch, use_cache=False).logits.float()
+            losses.append(nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten()))
+        return float(torch.stack(losses).mean().exp())
+
+    return evaluate
+
+
+def bare_products(bench: Bench) -> Callable[[], object]:
+    """The matrix products of the kept architecture, vocabulary projection included, with nothing around them."""
+    shape, dtype, rows = bench.setup.shape, bench.setup.dtype, 4096
+    made: dict[tuple[int, int], Tensor] = {}
+
+    def some(height: int, width: int) -> Tensor:
+        return made.setdefault((height, width), torch.randn(height, width).to(dtype))
+
+    products = []
+    for kept in bench.architecture.layers:
+        d, q, kv = shape.hidden_size, kept.query_heads * shape.head_dim, kept.kv_groups * shape.head_dim
+        products += [(d, q), (d, kv), (d, kv), (q, d), (d, kept.mlp_width), (d, kept.mlp_width), (kept.mlp_width, d)]
+
+    def multiply() -> None:
+        for inner, outer in products:
+            torch.mm(some(rows, inner), some(inner, outer))
+        for _ in range(0, rows, 1024):
+            torch.mm(some(1024, shape.hidden_size), some(shape.vocabulary, shape.hidden_size).T)
+
+    return multiply
+
+
+def test_candidate_against_stock_and_against_its_own_arithmetic(bench: Bench, say: Callable[[str], None]) -> None:
+    stock = bench.setup.source.load(torch.float32, "cpu")
+    bench.elastic.apply(bench.architecture)
+
+    def candidate() -> object:
+        return bench.evaluator.evaluate(bench.elastic.model)
+
+    ours, theirs, products = medians(candidate, stock_evaluation(bench, stock), bare_products(bench))
+    say(f"candidate / stock dense float32 evaluation   {ours / theirs:.3f}   (target 0.45)")
+    say(f"candidate / bare products of what it keeps   {ours / products:.3f}   (target 1.25)")
+    say(f"share of the machine's product throughput    {products / ours:.3f}")
+
+
+def test_switching(bench: Bench, benchmark: Any, say: Callable[[str], None]) -> None:
+    shape = bench.setup.shape
+    two = [bench.architecture, Architecture([(2, 2, 640)] * len(shape.dense.layers))]
+
+    def switch() -> None:
+        for architecture in two:
+            bench.elastic.apply(architecture)
+
+    benchmark.pedantic(switch, rounds=200, warmup_rounds=5)
+    milliseconds = benchmark.stats.stats.median / len(two) * 1000
+    say(f"switching all {len(shape.dense.layers)} layers, milliseconds         {milliseconds:.3f}   (target 1)")
+
+
+def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None:
+    """Load, rank by a backward pass, slice, evaluate, for each candidate."""
+    source, family, kept = bench.setup.source, bench.setup.family, bench.architecture
+    tokens = bench.evaluator._tokens[:640].view(5, 128)
+    sliced: list[Any] = []
+
+    def prepare() -> None:
+        sliced.clear()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            model = source.load(torch.float32, "cpu")
+            model.requires_grad_(True)
+            model(tokens, labels=tokens, use_cache=False).loss.backward()
+            for parts, layer in zip(layers_of(model, family), kept.layers, strict=True):
+                cut(parts, layer.mlp_width)
+        sliced.append(model)
+
+    def switch() -> None:
+        bench.elastic.apply(bench.setup.shape.dense)
+        bench.elastic.apply(kept)
+
+    usual_preparation, ours = medians(prepare, switch, rounds=3)
+    usual_evaluation, our_evaluation = medians(
+        stock_evaluation(bench, sliced[0]), lambda: bench.evaluator.evaluate(bench.elastic.model), rounds=3
+    )
+    whole = (usual_preparation + usual_evaluation) / (ours + our_evaluation)
+    say(f"preparing a candidate, usual way / ours      {usual_preparation / ours:,.0f}   (target 1,000)")
+    say(f"the whole candidate, usual way / ours        {whole:.2f}   (target 6)")
+
+
+def cut(parts: Any, width: int) -> None:
+    """Keep the ``width`` channels whose weights times gradients are largest."""
+    gate, up, down = parts.mlp.gate_proj, parts.mlp.up_proj, parts.mlp.down_proj
+    scores = sum((m.weight * m.weight.grad).abs().sum(d) for m, d in ((gate, 1), (up, 1), (down, 0)))
+    order = torch.as_tensor(scores).argsort(descending=True)[:width]
+    for module in (gate, up):
+        module.weight = nn.Parameter(module.weight.detach()[order])
+    down.weight = nn.Parameter(down.weight.detach()[:, order])
+
+
+def test_peak_memory(bench: Bench, say: Callable[[str], None]) -> None:
+    """Resident memory of a fresh process over 20 architectures, above what it has before the weights are loaded."""
+    script = f"{PEAK}\nmain({SPEC_FOR_PEAK!r})"
+    gc.collect()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    peak, weights = map(int, done.stdout.split())
+    chunk = 1024 * bench.setup.shape.vocabulary * 4
+    say(f"peak memory / (1.25 x weights + logits chunk) {peak / (1.25 * weights + chunk):.3f}   (target 1)")
+
+
+SPEC_FOR_PEAK = """
+model: {source: smollm2-135m, dtype: float32}
+space: {use: layerwise, layers: "3:28"}
+pruner: {use: magnitude}
+evaluators: [{use: perplexity, dataset: python-docs, tokens: 1024, context: 256, batch: 1}]
+predictor: {use: gbdt}
+searcher: {use: random}
+"""
+
+PEAK = """
+import gc, threading
+import psutil, torch, transformers
+import numpy as np
+import transformers.models.llama.modeling_llama
+from prunecast.choices import architectures_at
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import Setup
+from prunecast.plugins import PluginHost
+from prunecast.spec.load import parse_spec
+
+def main(text):
+    setup = Setup(parse_spec(text, PluginHost.discover()), PluginHost.discover())
+    evaluator = setup.evaluators[0].evaluator
+    space = setup.space
+    architectures = architectures_at(space.choices, setup.shape.dense, space.sample(20, np.random.default_rng(0)))
+    build_elastic(setup, Progress(quiet=True))  # leaves the ranking in the cache
+    process, peak, done = psutil.Process(), [0], threading.Event()
+    gc.collect()
+    start = process.memory_info().rss
+    def watch():
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], process.memory_info().rss)
+    watcher = threading.Thread(target=watch); watcher.start()
+    elastic = build_elastic(setup, Progress(quiet=True))
+    with torch.inference_mode():
+        for architecture in architectures:
+            elastic.apply(architecture)
+            evaluator.evaluate(elastic.model)
+    done.set(); watcher.join()
+    print(peak[0] - start, sum(p.nbytes for p in elastic.model.parameters()))
+"""

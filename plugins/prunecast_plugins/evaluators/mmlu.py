@@ -1,0 +1,256 @@
+"""MMLU: questions of 57 subjects after a few solved ones."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from prunecast.errors import DataError, EvaluationError
+from prunecast.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.shape import ModelShape
+from prunecast_plugins.evaluators.logits import logits_of
+from prunecast_plugins.evaluators.padding import chunks, padded
+from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
+from prunecast_plugins.evaluators.reading import Reading
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LETTERS = "ABCD"
+
+
+class MMLUOptions(PluginOptions):
+    """Options of the MMLU evaluator."""
+
+    immaterial = frozenset({"batch", "reuse_prefix"})
+
+    split: str = Field(default="test", description="part the questions come from")
+    shots: int = Field(default=5, ge=0, description="solved questions of the dev part before each question")
+    subjects: tuple[str, ...] | None = Field(default=None, min_length=1, description="subjects; all if left out")
+    questions_per_subject: int | None = Field(
+        default=None, ge=1, description="number of questions a subject, the first ones; all if left out"
+    )
+    batch: int = Field(default=8, ge=1, description="questions a forward pass; does not change the result")
+    reuse_prefix: bool = Field(
+        default=True, description="read the solved questions of a subject once; does not change the result"
+    )
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What follows a group's prefix: the tokens of a question, and the index of its right choice."""
+
+    tokens: list[int]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Questions of one subject whose prompts begin with the same tokens, ``prefix``, read only once."""
+
+    subject: str
+    prefix: list[int]
+    endings: list[Ending]
+
+    def batches(self, size: int) -> Iterator[list[Ending]]:
+        """The endings, at most ``size`` at a time."""
+        return chunks(self.endings, [len(ending.tokens) for ending in self.endings], size)
+
+
+class MMLU(Evaluator[MMLUOptions]):
+    """Accuracy on MMLU (arXiv 2009.03300), the mean over subjects.
+
+    The prompt is that of the paper's code, https://github.com/hendrycks/test, with one space before the subject::
+
+        The following are multiple choice questions (with answers) about abstract algebra.
+
+        Find all c in Z_3 such that Z_3[x]/(x^2 + c) is a field.
+        A. 0
+        B. 1
+        C. 2
+        D. 3
+        Answer: B
+
+        ... four more, then the question, up to "Answer:"
+
+    The answer is the letter with the highest logit; a letter's token is the last of ``Answer: A``. No special tokens.
+    As in that code, a prompt longer than the model's context loses solved questions, the last first.
+
+    The tokens with which all prompts of a subject begin are read once, and their keys and values serve all its
+    questions. Prompts are tokenised whole, so reuse changes no token.
+
+    The standard error is that of a mean over strata; None if a subject has only one question.
+
+    Attributes:
+        tokens_computed: number of tokens the last ``evaluate`` fed to the model, padding included.
+    """
+
+    options_model = MMLUOptions
+
+    def __init__(self, options: MMLUOptions) -> None:
+        super().__init__(options)
+        self.tokens_computed = 0
+
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
+        """Tokenise the prompts.
+
+        Raises:
+            DataError: no such subject, too few questions, one that is longer than the model's context, or a tokenizer
+                that does not tell the letters apart.
+        """
+        solved = _by_subject(read_questions("mmlu", "dev", data_dir))
+        asked = _by_subject(read_questions("mmlu", self.options.split, data_dir))
+        self._letters = [ids[-1] for ids in encode(tokenizer, [f"Answer: {letter}" for letter in LETTERS])]
+        if len(set(self._letters)) < len(LETTERS):
+            raise DataError("mmlu: the tokenizer gives two of the answers A, B, C and D one token; use multiple_choice")
+        self._groups = [
+            group
+            for subject in self._subjects(asked)
+            for group in self._groups_of(
+                subject, solved.get(subject, []), asked[subject], _Prompts(tokenizer, shape.context)
+            )
+        ]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """``mmlu.SPLIT.accuracy``."""
+        return (Metric(f"mmlu.{self.options.split}.accuracy", "maximize", "fraction"),)
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the prompts' token ids, question by question, of the answers, and of the letters."""
+        return hash_of(
+            [
+                self._letters,
+                *([e.answer, *group.prefix, *e.tokens] for group in self._groups for e in group.endings),
+            ]
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens fed to the model, padding included: every prefix once."""
+        return sum(
+            len(group.prefix)
+            + sum(len(batch) * max(len(e.tokens) for e in batch) for batch in group.batches(self.options.batch))
+            for group in self._groups
+        )
+
+    def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
+        """Mean over subjects of the fraction of right answers."""
+        self.tokens_computed = 0
+        right: dict[str, list[bool]] = {}
+        for group in self._groups:
+            right.setdefault(group.subject, []).extend(self._answer(model, group))
+        accuracies = [fmean(answers) for answers in right.values()]
+        measured = Measurement(
+            self.metrics[0], fmean(accuracies), _error(right.values()), sum(map(len, right.values()))
+        )
+        return [measured]
+
+    def _subjects(self, asked: dict[str, list[Question]]) -> list[str]:
+        wanted = self.options.subjects or tuple(asked)
+        unknown = [subject for subject in wanted if subject not in asked]
+        if unknown:
+            raise DataError(f"mmlu: no subject {unknown[0]!r} in split {self.options.split}; it has {', '.join(asked)}")
+        return list(dict.fromkeys(wanted))
+
+    def _groups_of(
+        self, subject: str, solved: list[Question], asked: list[Question], prompts: "_Prompts"
+    ) -> Iterator[Group]:
+        wanted = self.options.questions_per_subject or len(asked)
+        for have, need, what in ((len(solved), self.options.shots, "shots"), (len(asked), wanted, "questions")):
+            if have < need:
+                raise DataError(f"mmlu: subject {subject} has {have} {what}, {need} are wanted; ask for fewer")
+        questions = asked[:wanted]
+        by_shots: dict[int, list[Ending]] = {}
+        for question, (shots, ids) in zip(
+            questions, prompts.of(subject, solved[: self.options.shots], questions), strict=True
+        ):
+            by_shots.setdefault(shots, []).append(Ending(ids, question.answer))
+        for endings in by_shots.values():
+            yield _shared(subject, endings) if self.options.reuse_prefix else Group(subject, [], endings)
+
+    def _answer(self, model: "PreTrainedModel", group: Group) -> list[bool]:
+        """Whether each answer is right. Raises EvaluationError if a logit of a letter is not finite."""
+        import torch
+
+        start = Reading(model)
+        if group.prefix:
+            self._read(start, [group.prefix], model)
+        right: list[bool] = []
+        for batch in group.batches(self.options.batch):
+            hidden = self._read(start.repeated(len(batch)), [ending.tokens for ending in batch], model)
+            last = torch.tensor([len(ending.tokens) - 1 for ending in batch], device=hidden.device)
+            logits = logits_of(model, hidden[torch.arange(len(batch), device=hidden.device), last])[:, self._letters]
+            if not logits.isfinite().all():
+                raise EvaluationError(f"mmlu, subject {group.subject}: the model's logits are not finite")
+            answers = logits.argmax(dim=1).tolist()
+            right += [answer == ending.answer for answer, ending in zip(answers, batch, strict=True)]
+        return right
+
+    def _read(self, reading: Reading, rows: Sequence[Sequence[int]], model: "PreTrainedModel") -> "torch.Tensor":
+        ids = padded(rows, model.device)
+        self.tokens_computed += ids.numel()
+        return reading.read(ids)
+
+
+class _Prompts:
+    """Writes prompts and tokenises them, with as many solved questions as the context has room for."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", context: int) -> None:
+        self._tokenizer, self._context = tokenizer, context
+
+    def of(self, subject: str, solved: list[Question], asked: list[Question]) -> list[tuple[int, list[int]]]:
+        """For each question the number of solved ones before it, and the ids of its prompt."""
+        texts = [_prompt(subject, solved, question) for question in asked]
+        return [
+            (len(solved), ids) if len(ids) <= self._context else self._shorter(subject, solved, question)
+            for question, ids in zip(asked, encode(self._tokenizer, texts), strict=True)
+        ]
+
+    def _shorter(self, subject: str, solved: list[Question], question: Question) -> tuple[int, list[int]]:
+        if not solved:
+            raise DataError(
+                f"mmlu: a question of {subject} is longer than the model's context, {self._context:,} tokens; "
+                "name the other subjects"
+            )
+        return self.of(subject, solved[:-1], [question])[0]
+
+
+def _by_subject(questions: list[Question]) -> dict[str, list[Question]]:
+    subjects: dict[str, list[Question]] = {}
+    for question in questions:
+        subjects.setdefault(question.subject, []).append(question)
+    return subjects
+
+
+def _prompt(subject: str, solved: list[Question], question: Question) -> str:
+    title = subject.replace("_", " ")
+    head = f"The following are multiple choice questions (with answers) about {title}.\n\n"
+    return head + "".join(f"{_asked(one)} {LETTERS[one.answer]}\n\n" for one in solved) + _asked(question)
+
+
+def _asked(question: Question) -> str:
+    choices = (f"{letter}. {text}" for letter, text in zip(LETTERS, question.choices, strict=True))
+    return "\n".join([question.question, *choices, "Answer:"])
+
+
+def _shared(subject: str, endings: list[Ending]) -> Group:
+    """A group whose prefix is all that the endings begin with, short of the last token of the shortest."""
+    columns = zip(*(ending.tokens[:-1] for ending in endings), strict=False)
+    prefix = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    return Group(subject, prefix, [Ending(ending.tokens[len(prefix) :], ending.answer) for ending in endings])
+
+
+def _error(answers: Collection[list[bool]]) -> float | None:
+    """Standard error of the mean over subjects, from the binomial variance inside each; None for a single question."""
+    if any(len(of_subject) < 2 for of_subject in answers):
+        return None
+    variances = [fmean(right) * (1 - fmean(right)) / (len(right) - 1) for right in answers]
+    return math.sqrt(sum(variances)) / len(answers)

@@ -1,0 +1,219 @@
+"""Multiple-choice questions, answered by the likeliest choice."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from prunecast.errors import DataError, EvaluationError
+from prunecast.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.shape import ModelShape
+from prunecast_plugins.evaluators.logits import next_token_losses
+from prunecast_plugins.evaluators.naming import metric_name
+from prunecast_plugins.evaluators.padding import chunks, padded
+from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Pair = tuple[str, str]
+"""A context, and the text after it whose likelihood counts."""
+
+
+class MultipleChoiceOptions(PluginOptions):
+    """Options of the multiple-choice evaluator."""
+
+    immaterial = frozenset({"batch"})
+
+    dataset: str = Field(description="name of a data set of questions, or path of a .jsonl file")
+    split: str = Field(default="validation", description="part of the data set")
+    questions: int | None = Field(default=None, ge=1, description="how many questions, the first ones; all if left out")
+    normalise: Literal["bytes", "tokens", "none"] = Field(
+        default="bytes",
+        description="what a choice's log-likelihood is divided by: its bytes, its tokens, nothing",
+    )
+    batch: int = Field(default=8, ge=1, description="questions a forward pass; does not change the result")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``tokens`` of a context and a choice, the choice's from ``start`` on; the score is divided by ``size``."""
+
+    tokens: list[int]
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question ready to be asked: its choices and the index of the right one."""
+
+    choices: list[Choice]
+    answer: int
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest choice with its context, in tokens."""
+        return max(len(choice.tokens) for choice in self.choices)
+
+
+class MultipleChoice(Evaluator[MultipleChoiceOptions]):
+    """Fraction of questions whose right choice has the highest log-likelihood after the question.
+
+    The log-likelihood of a choice is divided by the bytes of its text (``normalise``; ``acc_bytes`` of lm-eval, and
+    ``acc_norm`` where the text is ASCII; ``none`` is ``acc``). Zero-shot, no special tokens, prompts as in lm-eval 0.4:
+
+    ================================= =========================== =========================
+    data set                          context                     scored text
+    ================================= =========================== =========================
+    arc_*, piqa, any other            ``Question: Q\\nAnswer:``    `` CHOICE``
+    openbookqa                        ``Q``                       `` CHOICE``
+    social_iqa                        ``Q: Q\\nA:``                `` CHOICE``
+    winogrande                        Q up to ``_``, the choice   `` `` and Q after ``_``
+    ================================= =========================== =========================
+
+    A tie goes to the first choice. The standard error is binomial.
+    """
+
+    options_model = MultipleChoiceOptions
+
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
+        """Tokenise the questions.
+
+        Raises:
+            DataError: there are too few, a row is no question, or one is longer than the model's context.
+        """
+        options = self.options
+        questions = read_questions(options.dataset, options.split, data_dir)
+        wanted = len(questions) if options.questions is None else options.questions
+        if not 0 < wanted <= len(questions):
+            raise DataError(
+                f"data set {options.dataset}, split {options.split}: {len(questions):,} questions, {wanted:,} are "
+                "wanted; ask for fewer"
+            )
+        self._problems = self._tokenise(tokenizer, questions[:wanted])
+        too_long = [n for n, problem in enumerate(self._problems, start=1) if problem.longest > shape.context]
+        if too_long:
+            raise DataError(
+                f"data set {options.dataset}, split {options.split}: question {too_long[0]} has "
+                f"{self._problems[too_long[0] - 1].longest:,} tokens, the model's context is {shape.context:,}; "
+                "shorten or remove it"
+            )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """``DATASET.SPLIT.accuracy``."""
+        return (Metric(metric_name(self.options.dataset, self.options.split, "accuracy"), "maximize", "fraction"),)
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of all token ids, of what is scored, of the sizes that are divided by, and of the answers."""
+        return hash_of(
+            numbers
+            for problem in self._problems
+            for numbers in [[problem.answer], *([c.start, c.size, *c.tokens] for c in problem.choices)]
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all choices with their contexts, padding included."""
+        return sum(
+            max(problem.longest for problem in batch) * sum(len(problem.choices) for problem in batch)
+            for batch in self._batches()
+        )
+
+    def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
+        """Fraction of right answers."""
+        right = [
+            max(range(len(scores)), key=scores.__getitem__) == problem.answer
+            for batch in self._batches()
+            for problem, scores in zip(batch, self._scores(model, batch), strict=True)
+        ]
+        accuracy = sum(right) / len(right)
+        error = math.sqrt(accuracy * (1 - accuracy) / len(right))
+        return [Measurement(self.metrics[0], accuracy, error, len(right))]
+
+    def _tokenise(self, tokenizer: "PreTrainedTokenizerBase", questions: list[Question]) -> list[Problem]:
+        options = self.options
+        by_question = [_pairs(options.dataset, question) for question in questions]
+        pairs = [_with_leading_space(pair) for pairs in by_question for pair in pairs]
+        contexts = encode(tokenizer, [context for context, _ in pairs])
+        wholes = encode(tokenizer, [context + scored for context, scored in pairs])
+        choices = (
+            Choice(whole, start, self._size(scored, len(whole) - start))
+            for (_, scored), context, whole in zip(pairs, contexts, wholes, strict=True)
+            # The first token has no prediction, and a tokenizer may merge across the end of the context.
+            for start in [max(1, min(len(context), len(whole) - 1))]
+        )
+        return [Problem([next(choices) for _ in question.choices], question.answer) for question in questions]
+
+    def _size(self, scored: str, tokens: int) -> int:
+        sizes = {"bytes": len(scored.strip().encode()), "tokens": tokens, "none": 1}
+        return max(1, sizes[self.options.normalise])
+
+    def _batches(self) -> list[list[Problem]]:
+        lengths = [problem.longest for problem in self._problems]
+        return list(chunks(self._problems, lengths, self.options.batch))
+
+    def _scores(self, model: "PreTrainedModel", batch: Sequence[Problem]) -> list[list[float]]:
+        """Log-likelihood over size of each choice of each problem. Raises EvaluationError if one is not finite."""
+        choices = [choice for problem in batch for choice in problem.choices]
+        scores = (-_losses(model, choices)).tolist()
+        if not all(map(math.isfinite, scores)):
+            raise EvaluationError(f"multiple_choice on {self.options.dataset}: the model's logits are not finite")
+        each = iter(score / choice.size for score, choice in zip(scores, choices, strict=True))
+        return [[next(each) for _ in problem.choices] for problem in batch]
+
+
+def _losses(model: "PreTrainedModel", choices: Sequence[Choice]) -> "torch.Tensor":
+    """Negative log-likelihood of each choice after its context, float32 of shape (choices,)."""
+    import torch
+
+    ids = padded([choice.tokens for choice in choices], model.device)
+    hidden = model.base_model(ids, use_cache=False).last_hidden_state
+    row = [number for number, choice in enumerate(choices) for _ in choice.tokens[choice.start :]]
+    position = [at for choice in choices for at in range(choice.start, len(choice.tokens))]
+    rows, positions = torch.tensor(row, device=ids.device), torch.tensor(position, device=ids.device)
+    losses = next_token_losses(model, hidden[rows, positions - 1], ids[rows, positions])
+    return losses.new_zeros(len(choices)).index_add(0, rows, losses)
+
+
+def _pairs(dataset: str, question: Question) -> list[Pair]:
+    return _PROMPTS.get(dataset, _answer_after_question)(question)
+
+
+def _answer_after_question(row: Question) -> list[Pair]:
+    return [(f"Question: {row.question}\nAnswer:", f" {choice}") for choice in row.choices]
+
+
+def _continuation(row: Question) -> list[Pair]:
+    return [(row.question, f" {choice}") for choice in row.choices]
+
+
+def _initials(row: Question) -> list[Pair]:
+    return [(f"Q: {row.question}\nA:", f" {choice}") for choice in row.choices]
+
+
+def _blank(row: Question) -> list[Pair]:
+    before, blank, after = row.question.partition("_")
+    if not blank:
+        raise DataError(f"data set winogrande: no blank _ in {row.question!r}; every question has to have one")
+    return [(before + choice, f" {after.strip()}") for choice in row.choices]
+
+
+_PROMPTS: Mapping[str, Callable[[Question], list[Pair]]] = {
+    "openbookqa": _continuation,
+    "social_iqa": _initials,
+    "winogrande": _blank,
+}
+
+
+def _with_leading_space(pair: Pair) -> Pair:
+    """White space at the end of the context goes to the scored text: tokenizers join it with the word after it."""
+    context, scored = pair
+    kept = context.rstrip()
+    return kept, context[len(kept) :] + scored

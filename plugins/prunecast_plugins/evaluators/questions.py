@@ -1,0 +1,67 @@
+"""What evaluators of multiple-choice questions share."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from prunecast.data import content_hash, read_rows
+from prunecast.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+
+class Question(BaseModel):
+    """One row of a multiple-choice data set; other columns are ignored."""
+
+    question: str = Field(min_length=1)
+    choices: list[str] = Field(min_length=2)
+    answer: int = Field(ge=0)
+    subject: str = ""
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> "Question":
+        if self.answer >= len(self.choices):
+            raise ValueError(f"answer {self.answer} is no index into {len(self.choices)} choices")
+        return self
+
+
+def read_questions(dataset: str, split: str, data_dir: "Path | None") -> list[Question]:
+    """All questions of a split, in order.
+
+    Raises:
+        DataError: the data cannot be had, or a row is no question; says which.
+    """
+    rows = read_rows(dataset, split, data_dir)
+    try:
+        return [_question(row, number) for number, row in enumerate(rows, start=1)]
+    except DataError as error:
+        raise DataError(f"data set {dataset}, split {split}, {error}") from error
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens."""
+    # verbose=False: that a text is longer than the model's context is for the caller to say.
+    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
+
+
+def hash_of(lists: Iterable[Sequence[int]]) -> str:
+    """Hash of lists of whole numbers: their lengths and their content."""
+    import torch
+
+    return content_hash(torch.tensor([number for part in lists for number in (len(part), *part)], dtype=torch.int64))
+
+
+def _question(row: dict[str, object], number: int) -> Question:
+    try:
+        return Question.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "row"
+        raise DataError(
+            f"row {number}: {where}: {first['msg']}; a row is "
+            '{"question": "...", "choices": ["...", "..."], "answer": INDEX}'
+        ) from error

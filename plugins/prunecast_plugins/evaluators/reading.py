@@ -1,0 +1,55 @@
+"""Reading a text piece by piece with a key-value cache, also where layers have no attention."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class Reading:
+    """What a model has read so far, as keys and values of the stock cache.
+
+    The stock cache asks its first layer how many tokens it holds, and positions and masks follow from the answer. If
+    that layer has no attention, it gets a placeholder of one number a token, which nothing reads.
+
+    Keys and values of all tokens are kept, also where attention slides: the stock mask sees to that.
+
+    Args:
+        model: a causal language model, stock or elastic; the architecture must stay the same while reading.
+
+    Attributes:
+        seen: number of tokens read so far.
+    """
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        from transformers import DynamicCache
+
+        self._model, self._cache, self._first_is_placeholder = model, DynamicCache(), False
+        self.seen = 0
+
+    def read(self, ids: "torch.Tensor") -> "torch.Tensor":
+        """Read on with ids, int64 of shape (B, T); returns their final hidden states (B, T, D) in the model's dtype."""
+        hidden: torch.Tensor
+        hidden = self._model.base_model(ids, past_key_values=self._cache, use_cache=True).last_hidden_state
+        self.seen += ids.shape[1]
+        if self._cache.get_seq_length() < self.seen:
+            placeholder = hidden.new_zeros(ids.shape[0], 1, ids.shape[1], 1)
+            self._cache.update(placeholder, placeholder, 0)
+            self._first_is_placeholder = True
+        return hidden
+
+    def repeated(self, batch: int) -> "Reading":
+        """A copy of ``batch`` rows that have all read what the one row here has."""
+        twin = Reading(self._model)
+        twin.seen, twin._first_is_placeholder = self.seen, self._first_is_placeholder
+        for layer, (keys, values, _) in enumerate(self._cache):
+            if keys is not None:
+                twin._cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
+        return twin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all cached keys and values."""
+        layers = list(self._cache)[1 if self._first_is_placeholder else 0 :]
+        return sum(keys.nbytes + values.nbytes for keys, values, _ in layers if keys is not None)

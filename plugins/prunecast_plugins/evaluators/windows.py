@@ -1,0 +1,104 @@
+"""What evaluators of a running text share: the windows it is cut into, and means over them."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from prunecast.data import content_hash, read_text, tokenize_head
+from prunecast.errors import DataError, EvaluationError
+from prunecast.interfaces import Evaluator, PluginOptions
+from prunecast.shape import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class WindowOptions(PluginOptions):
+    """Which text, and how it is cut."""
+
+    immaterial = frozenset({"batch"})
+
+    dataset: str = Field(description="name of a data set, or path of a text file")
+    split: str = Field(default="validation", description="part of the data set")
+    tokens: int = Field(default=16384, ge=2, description="number of tokens, from the start of the text")
+    context: int = Field(default=512, ge=2, description="window length in tokens; windows do not overlap")
+    batch: int = Field(default=4, ge=1, description="windows a forward pass; does not change the result")
+
+
+class Mean(NamedTuple):
+    """A mean over all ``tokens``, and its standard error over windows, None for one window."""
+
+    value: float
+    error: float | None
+    tokens: int
+
+
+class TextEvaluator(Evaluator[WindowOptions]):
+    """Base of evaluators that take a number a token from windows of ``context`` tokens that do not overlap.
+
+    No special tokens are added. The first token of each window is context only, so a window of T tokens gives T - 1
+    numbers. A last window shorter than ``context`` is used too, unless it is a single token.
+
+    Attributes:
+        title: what errors call the evaluator.
+    """
+
+    options_model = WindowOptions
+    same_batches = True
+    title: ClassVar[str]
+
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
+        """Tokenise the text. Raises DataError for a context longer than the model's, or too little text."""
+        options = self.options
+        if options.context > shape.context:
+            raise DataError(
+                f"{self.title} on {options.dataset}: context {options.context} is longer than the model's, "
+                f"set it to {shape.context} or less"
+            )
+        text = read_text(options.dataset, options.split, data_dir)
+        self._tokens = tokenize_head(tokenizer, text, options.tokens)
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the token ids."""
+        return content_hash(self._tokens)
+
+    @property
+    def tokens(self) -> int:
+        """The ``tokens`` option."""
+        return len(self._tokens)
+
+    def windows(self, device: "torch.device") -> "list[torch.Tensor]":
+        """Batches of windows, int64 of shape (B, T), in the order of the text; the same at every call."""
+        import torch
+
+        context, batch = self.options.context, self.options.batch
+        tokens = self._tokens.to(device)
+        whole = len(tokens) // context * context
+        batches = list(torch.split(tokens[:whole].view(-1, context), batch))
+        rest = tokens[whole:]
+        return [*batches, rest[None]] if len(rest) > 1 else batches
+
+    def mean(self, parts: "list[torch.Tensor]") -> Mean:
+        """Mean of the numbers of all tokens, given batch by batch as (B, T - 1).
+
+        Raises:
+            EvaluationError: they are not finite.
+        """
+        import torch
+
+        value = float(torch.cat([part.flatten() for part in parts]).mean())
+        if not math.isfinite(value):
+            raise EvaluationError(f"{self.title} on {self.options.dataset}: the model's logits are not finite")
+        by_window = torch.cat([part.mean(dim=1) for part in parts])
+        error = float(by_window.std()) / math.sqrt(len(by_window)) if len(by_window) > 1 else None
+        return Mean(value, error, sum(part.numel() for part in parts))
+
+
+def hidden_states(model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor":
+    """Final hidden states before each next token of ids (B, T), in the model's dtype, shape (B, T - 1, D)."""
+    hidden: torch.Tensor = model.base_model(ids, use_cache=False).last_hidden_state
+    return hidden[:, :-1]

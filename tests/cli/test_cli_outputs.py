@@ -1,0 +1,152 @@
+"""What commands print, word for word: ``golden/`` holds it. RENEW_GOLDEN=1 writes it anew; read the difference."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from prunecast.cli.main import cli
+
+GOLDEN = Path(__file__).with_name("golden")
+QUERY = ("registry", "query")
+BEST = ("registry", "best", "wikitext2.test.ppl")
+TERMINAL = {"COLUMNS": "80"}
+SQL = ("registry", "sql", "SELECT name, direction FROM metrics")
+
+COMMANDS = {
+    "plugins-show-layerwise": ("plugins", "show", "layerwise"),
+    "registry-stats": ("registry", "stats"),
+    "registry-stats-json": ("registry", "stats", "--json"),
+    "registry-query": QUERY,
+    "registry-query-sorted": (*QUERY, "--metric", "wikitext2.test.ppl", "--sort", "-value", "--limit", "2"),
+    "registry-query-json": (*QUERY, "--limit", "1", "--json"),
+    "registry-best": (*BEST, "--budget", "parameters=0.9"),
+    "registry-best-two-limits": (*BEST, "--budget", "parameters=0.9", "--budget", "kv_cache_bytes=0.97"),
+    "registry-best-json": (*BEST, "--budget", "parameters=110000000", "--limit", "1", "--json"),
+    "registry-sql": SQL,
+    "registry-sql-json": (*SQL, "--json"),
+    "runs-list": ("runs", "list"),
+    "runs-list-json": ("runs", "list", "--limit", "1", "--json"),
+    "runs-show-finished": ("runs", "show", "smollm2-80"),
+    "runs-show-failed": ("runs", "show", "2"),
+    "runs-show-json": ("runs", "show", "aaaa", "--json"),
+}
+
+
+def output_of(*arguments: str) -> str:
+    """What a command prints, with dates and version replaced by fixed ones."""
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False, prog_name="prunecast", env=TERMINAL)
+    assert (result.return_value, result.stderr) == (0, "")
+    dated = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "2025-01-31T12:00:00Z", result.stdout)
+    return re.sub(r"prunecast \d[\w.]*", "prunecast 0.1.0", dated)
+
+
+def assert_golden(name: str, found: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    if "RENEW_GOLDEN" in os.environ:
+        path.write_text(found)
+    assert found == path.read_text()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_output_is_word_for_word_the_golden_one(filled: Path, name: str) -> None:
+    output = output_of(*COMMANDS[name])
+    assert_golden(name, output)
+    if name.endswith("-json"):
+        json.loads(output)
+
+
+def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is_last(filled: Path) -> None:
+    for arguments in (QUERY, BEST):
+        head, _, *rows = output_of(*arguments).splitlines()
+        assert head.split()[-1] == "architecture"
+        assert head.index("architecture") <= 100
+        assert {row[head.index("architecture") - 1] for row in rows} == {" "}
+    assert max(map(len, output_of("runs", "list").splitlines())) <= 120
+
+
+@pytest.mark.parametrize(("more", "stdout"), [((), ""), (("--json",), "[]\n")])
+def test_no_rows_are_an_empty_list_in_json_and_a_word_on_stderr_in_a_table(
+    filled: Path, more: tuple[str, ...], stdout: str
+) -> None:
+    result = CliRunner().invoke(cli, (*BEST, "--budget", "parameters=0.1", *more), standalone_mode=False)
+    assert (result.return_value, result.stdout) == (0, stdout)
+    assert result.stderr == ("" if more else "no measured architecture meets the budget\n")
+
+
+# ------------------------------------------------------------------------------------------------------ plugins
+
+
+def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
+    rows = json.loads(output_of("plugins", "list", "--json"))
+    assert {row["kind"] for row in rows} == {"space", "pruner", "evaluator", "predictor", "searcher"}
+    assert {
+        "kind": "space",
+        "name": "layerwise",
+        "distribution": "prunecast 0.1.0",
+        "summary": "KV groups, query heads per group and MLP width of every layer",
+        "reference": "arXiv 2309.09507, section 3.1",
+    } in rows
+    head, rule, *lines = output_of("plugins", "list").splitlines()
+    assert head.split() == ["kind", "name", "distribution", "summary", "reference"]
+    columns = [(dashes.start(), dashes.end()) for dashes in re.finditer("-+", rule)]
+    cells = [[line[start:end].rstrip() for start, end in columns] for line in lines]
+    assert cells == [list(row.values()) for row in rows]
+
+
+def test_plugins_show_in_json_has_the_schema_of_the_options() -> None:
+    shown = json.loads(output_of("plugins", "show", "layerwise", "--json"))
+    assert (shown["kind"], shown["name"]) == ("space", "layerwise")
+    options = shown["options"]["properties"]
+    assert {"layers", "attention", "mlp", "tie"} <= set(options)
+    assert all(option["description"] for option in options.values())
+
+
+def test_plugins_list_of_one_kind() -> None:
+    rows = json.loads(output_of("plugins", "list", "--kind", "pruner", "--json"))
+    assert {"taylor", "magnitude"} <= {row["name"] for row in rows}
+    assert {row["kind"] for row in rows} == {"pruner"}
+
+
+# -------------------------------------------------------------------------------------------------------- specs
+
+
+@pytest.mark.parametrize("name", ["quickstart", "smollm2-80"])
+def test_packaged_specs_are_valid(name: str) -> None:
+    assert re.fullmatch(rf"{name} is valid \(key [0-9a-f]{{32}}\)\n", output_of("spec", "validate", name))
+    spec = json.loads(output_of("spec", "validate", name, "--set", "rounds=9", "--json"))
+    assert (spec["name"], spec["rounds"], spec["space"]["use"]) == (name, 9, "layerwise")
+
+
+def test_spec_schema_is_json_that_knows_the_plugins() -> None:
+    schema = json.loads(output_of("spec", "schema"))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert "layerwise" in json.dumps(schema["$defs"])
+
+
+# --------------------------------------------------------------------------------------------------------- help
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    below: dict[str, Any] = getattr(command, "commands", {})
+    return [(path, command), *(found for name in sorted(below) for found in commands(below[name], (*path, name)))]
+
+
+def test_help_of_every_command_is_word_for_word_the_golden_one() -> None:
+    helps = [output_of(*path, "--help") for path, _ in commands(cli)]
+    assert_golden("help", "\n".join(helps))
+
+
+def test_every_option_says_what_it_does() -> None:
+    silent = [
+        (*path, option.name)
+        for path, command in commands(cli)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert silent == []

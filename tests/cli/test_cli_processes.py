@@ -1,0 +1,72 @@
+"""The command line in processes of its own: exit codes, clean streams, and a start that imports nothing heavy."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from workplace import Workplace
+
+LEARNING = ("torch", "transformers", "optuna", "xgboost", "datasets", "sklearn", "scipy")
+
+LIGHT = """
+import sys
+from prunecast.cli import main
+sys.argv = ["prunecast", *sys.argv[1:]]
+try:
+    main()
+finally:
+    loaded = sorted(name for name in {heavy!r} if name in sys.modules)
+    print("loaded:", *loaded, file=sys.stderr)
+"""
+
+
+def loaded_by(workplace: Workplace, heavy: tuple[str, ...], *arguments: str) -> list[str]:
+    """Which of the ``heavy`` packages a command has imported when it is done."""
+    process = subprocess.run(
+        [sys.executable, "-c", LIGHT.format(heavy=heavy), *arguments],
+        cwd=workplace.folder,
+        env={**os.environ, "PRUNECAST_REGISTRY": "registry.db"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout
+    return process.stderr.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("run", "--help"), ("registry", "--help"), ("registry", "query", "--help"), ("--version",)],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(workplace: Workplace, arguments: tuple[str, ...]) -> None:
+    assert loaded_by(workplace, (*LEARNING, "numpy", "pydantic", "prunecast_plugins"), *arguments) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("plugins", "list"), ("registry", "stats"), ("runs", "show", "1"), ("spec", "validate", "tiny.yaml")],
+    ids=" ".join,
+)
+def test_looking_things_up_imports_no_machine_learning(continued: Workplace, arguments: tuple[str, ...]) -> None:
+    assert loaded_by(continued, LEARNING, *arguments) == []
+
+
+def test_a_process_prints_one_json_object_and_quiet_nothing_else(continued: Workplace) -> None:
+    process = continued.start("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null")
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stderr) == (0, "")
+    assert json.loads(stdout)["evaluations"]["measured"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("runs", "list", "--registry", "nothing.db"), 1), (("runs", "list", "--limit", "0"), 2), (("--version",), 0)],
+)
+def test_the_exit_code_of_a_process(workplace: Workplace, arguments: tuple[str, ...], code: int) -> None:
+    process = workplace.start(*arguments)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in stderr

@@ -1,0 +1,115 @@
+"""The EleutherAI harness: what is said without it, and a task of its own making with it."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evaluator_samples import elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
+from transformers import AutoTokenizer
+
+from prunecast.errors import DataError, EvaluationError, PluginError
+from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions
+
+needs_harness = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason='needs the harness: pip install "prunecast[lm-eval]"'
+)
+
+TASK = """\
+task: toy
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+metadata: {{version: 1.0}}
+"""
+GROUP = "group: toys\ntask: [toy]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+ROWS = [{"question": f"what is {n}", "choices": [f"a{n}", "b" * (n + 1)], "answer": n % 2} for n in range(6)]
+
+
+@pytest.fixture
+def tokenizer(tiny_checkpoint: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture
+def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/toy.yaml").write_text(TASK.format(rows=tmp_path / "rows.jsonl"))
+    (tmp_path / "tasks/toys.yaml").write_text(GROUP)
+    return tmp_path / "tasks"
+
+
+def prepared(tokenizer: Any, **options: Any) -> LMEval:
+    evaluator = LMEval(LMEvalOptions(**options))
+    evaluator.prepare(tokenizer, shape_with_room(), None)
+    return evaluator
+
+
+def test_without_the_harness_one_line_says_what_to_install(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(PluginError, match=r'pip install "prunecast\[lm-eval\]"') as caught:
+        prepared(tokenizer, tasks=["arc_easy"])
+    assert "\n" not in str(caught.value)
+
+
+@needs_harness
+@pytest.mark.parametrize("name", ["toy", "toys"])
+@torch.inference_mode()
+def test_a_task_or_group_is_scored_by_the_likelihoods_of_the_model_handed_over(
+    name: str, tokenizer: Any, definitions: Path, tiny_model: Callable[..., Any]
+) -> None:
+    model = elastic_of(model_of(tiny_model, "llama"), gone=(0,)).model
+    evaluator = prepared(tokenizer, tasks=[name], definitions=definitions, limit=5)
+    [found] = evaluator.evaluate(model)
+    right = 0
+    for row in ROWS[:5]:
+        scores = [
+            log_likelihood(model, tokenizer, f"Question: {row['question']}\nAnswer:", f" {choice}")
+            for choice in row["choices"]
+        ]
+        right += scores.index(max(scores)) == row["answer"]
+    assert (found.metric.name, found.metric.direction) == (f"{name}.test.acc", "maximize")
+    assert (found.value, found.count) == (right / 5, 5)
+    assert found.standard_error is not None
+    assert evaluator.tokens > 0
+
+
+@needs_harness
+def test_shots_and_limit_are_in_the_hash(tokenizer: Any, definitions: Path) -> None:
+    changes: list[dict[str, Any]] = [{}, {"batch": 2}, {"limit": 3}, {"shots": 1}]
+    hashes = [prepared(tokenizer, tasks=["toy"], definitions=definitions, **own).data_hash for own in changes]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+
+
+@needs_harness
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"tasks": ["no_such_task"]}, "no_such_task"), ({"tasks": ["toy"], "metric": "f1"}, "no metric 'f1'; it has acc")],
+)
+def test_what_the_harness_does_not_have_is_an_error(
+    options: dict[str, Any], problem: str, tokenizer: Any, definitions: Path
+) -> None:
+    with pytest.raises(DataError, match=problem):
+        prepared(tokenizer, definitions=definitions, **options)
+
+
+@needs_harness
+@torch.inference_mode()
+def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_task(
+    tokenizer: Any, definitions: Path, tiny_model: Callable[..., Any]
+) -> None:
+    evaluator = prepared(tokenizer, tasks=["toy"], definitions=definitions)
+    with pytest.raises(EvaluationError, match=r"lm_eval on toy\.test\.acc: .* not finite"):
+        evaluator.evaluate(spoil(model_of(tiny_model, "llama")))

@@ -1,0 +1,183 @@
+"""Perplexity and divergence of a text, against sums over the logits of the stock forward pass."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evaluator_samples import elastic_of, model_of, shape_with_room, spoil, without_attention
+from transformers import AutoTokenizer
+from workplace import words
+
+from prunecast.errors import DataError, EvaluationError
+from prunecast_plugins.evaluators.kl import KL, KLOptions
+from prunecast_plugins.evaluators.logits import LOGIT_ROWS
+from prunecast_plugins.evaluators.perplexity import Perplexity, PerplexityOptions
+
+BOTH = [(Perplexity, PerplexityOptions), (KL, KLOptions)]
+each_evaluator = pytest.mark.parametrize(("evaluator", "options"), BOTH, ids=["perplexity", "kl"])
+each_family = pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2"])
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    path = tmp_path / "a.story.txt"
+    path.write_text(words(11, 600))
+    return str(path)
+
+
+@pytest.fixture
+def prepared(tiny_checkpoint: Path) -> Callable[..., Any]:
+    def make(evaluator: Any, options: Any, **given: object) -> Any:
+        made = evaluator(options(**given))
+        made.prepare(AutoTokenizer.from_pretrained(tiny_checkpoint), shape_with_room(), None)
+        return made
+
+    return make
+
+
+def windows_of(text: str, tokenizer: Any, tokens: int, context: int) -> list[torch.Tensor]:
+    ids = tokenizer(Path(text).read_text())["input_ids"][:tokens]
+    windows = [torch.tensor([ids[start : start + context]]) for start in range(0, tokens, context)]
+    return [window for window in windows if window.shape[1] > 1]
+
+
+def by_window(model: Any, windows: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Log-probabilities of all tokens at each position that is followed by one."""
+    with torch.inference_mode():
+        return [model(window, use_cache=False).logits[0, :-1].log_softmax(-1) for window in windows]
+
+
+@each_family
+@pytest.mark.parametrize(("tokens", "context"), [(90, 20), (81, 20), (64, 64)])
+@torch.inference_mode()
+def test_perplexity_is_that_of_the_stock_logits(
+    case: str,
+    tokens: int,
+    context: int,
+    text: str,
+    prepared: Callable[..., Any],
+    tiny_model: Callable[..., Any],
+    tiny_checkpoint: Path,
+) -> None:
+    model = model_of(tiny_model, case)
+    windows = windows_of(text, AutoTokenizer.from_pretrained(tiny_checkpoint), tokens, context)
+    predicted = by_window(model, windows)
+    losses = [-p.gather(1, w[0, 1:, None])[:, 0] for p, w in zip(predicted, windows, strict=True)]
+    evaluator = prepared(*BOTH[0], dataset=text, tokens=tokens, context=context, batch=2)
+    [found] = evaluator.evaluate(model)
+    expected = math.exp(torch.cat(losses).mean())
+    assert found.value == pytest.approx(expected, rel=1e-4)
+    assert found.count == sum(map(len, losses))
+    means = torch.stack([loss.mean() for loss in losses])
+    error = expected * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else None
+    assert found.standard_error == (None if error is None else pytest.approx(error, rel=1e-3))
+
+
+@each_family
+@torch.inference_mode()
+def test_divergence_is_that_of_the_stock_logits(
+    case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any], tiny_checkpoint: Path
+) -> None:
+    model = model_of(tiny_model, case)
+    elastic = elastic_of(model)
+    windows = windows_of(text, AutoTokenizer.from_pretrained(tiny_checkpoint), 90, 20)
+    evaluator = prepared(*BOTH[1], dataset=text, tokens=90, context=20, batch=3)
+    evaluator.observe_dense(elastic.model)
+    pruned = elastic_of(model, gone=(0, 2)).model
+    [found] = evaluator.evaluate(pruned)
+    pairs = list(zip(by_window(model, windows), by_window(pruned, windows), strict=True))
+    each = [(p.exp() * (p - q)).sum(-1) for p, q in pairs]
+    assert found.value == pytest.approx(float(torch.cat(each).mean()), rel=1e-3)
+    means = torch.stack([part.mean() for part in each])
+    assert found.standard_error == pytest.approx(float(means.std()) / math.sqrt(len(means)), rel=1e-2)
+    assert (found.value > 0.01, found.count) == (True, sum(map(len, each)))
+
+
+@torch.inference_mode()
+def test_divergence_of_the_dense_model_from_itself_is_exactly_zero(
+    text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    elastic = elastic_of(model_of(tiny_model, "llama"))
+    evaluator = prepared(*BOTH[1], dataset=text, tokens=300, context=64)
+    evaluator.observe_dense(elastic.model)
+    dense = elastic.architecture
+    elastic.apply(without_attention(dense, gone=(1,)))
+    assert evaluator.evaluate(elastic.model)[0].value > 0
+    elastic.apply(dense)
+    assert evaluator.evaluate(elastic.model)[0].value == 0.0
+
+
+@each_evaluator
+@torch.inference_mode()
+def test_the_number_of_windows_a_forward_pass_changes_nothing(
+    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    model = model_of(tiny_model, "llama")
+    pruned = elastic_of(model, gone=(0,)).model
+    values = []
+    for batch in (1, 3, 16):
+        made = prepared(evaluator, options, dataset=text, tokens=200, context=24, batch=batch)
+        made.observe_dense(model)
+        values.append((made.evaluate(pruned)[0].value, made.data_hash))
+    assert len({data_hash for _, data_hash in values}) == 1
+    assert [value for value, _ in values] == pytest.approx([values[0][0]] * 3, rel=1e-5)
+
+
+@each_evaluator
+@torch.inference_mode()
+def test_never_more_rows_of_logits_at_once_than_the_limit(
+    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    model = model_of(tiny_model, "llama")
+    made = prepared(evaluator, options, dataset=text, tokens=1800, context=600, batch=3)
+    rows: list[int] = []
+    model.lm_head.register_forward_hook(lambda module, given, logits: rows.append(logits[..., 0].numel()))
+    made.observe_dense(model)
+    made.evaluate(model)
+    assert max(rows) <= LOGIT_ROWS < sum(rows)
+
+
+@each_evaluator
+@torch.inference_mode()
+def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_data(
+    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    model = spoil(model_of(tiny_model, "llama"))
+    made = prepared(evaluator, options, dataset=text, tokens=100, context=50)
+    made.observe_dense(model)
+    with pytest.raises(EvaluationError, match=rf"{evaluator.title} on .*a\.story\.txt.* not finite"):
+        made.evaluate(model)
+
+
+@each_evaluator
+def test_a_context_longer_than_the_models_is_an_error_that_says_what_fits(
+    evaluator: Any, options: Any, text: str, tiny_checkpoint: Path
+) -> None:
+    made = evaluator(options(dataset=text, context=513))
+    with pytest.raises(DataError, match="513 is longer than the model's, set it to 512 or less"):
+        made.prepare(AutoTokenizer.from_pretrained(tiny_checkpoint), shape_with_room(512), None)
+
+
+@each_evaluator
+def test_too_short_a_text_is_an_error(evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]) -> None:
+    with pytest.raises(DataError, match="tokens, 1,000,000 are wanted"):
+        prepared(evaluator, options, dataset=text, tokens=1_000_000, context=512)
+
+
+@each_evaluator
+def test_a_local_file_goes_by_its_stem(evaluator: Any, options: Any) -> None:
+    kind = {"Perplexity": "ppl", "KL": "kl"}[evaluator.__name__]
+    names = {"texts/a.story.txt": "a.story", "b.jsonl.gz#body": "b", "wikitext2": "wikitext2", "org/set": "org/set"}
+    for dataset, name in names.items():
+        assert evaluator(options(dataset=dataset, split="test")).metrics[0].name == f"{name}.test.{kind}"
+
+
+def test_divergence_without_a_dense_model_is_an_error(
+    text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    made = prepared(*BOTH[1], dataset=text, tokens=100, context=50)
+    with pytest.raises(EvaluationError, match="observe_dense"):
+        made.evaluate(model_of(tiny_model, "llama"))
