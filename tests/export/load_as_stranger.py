@@ -61,14 +61,15 @@ def texts(folder, model, info):
         "untrusted": complaint(AutoModelForCausalLM, folder),
         "stock": complaint(stock, folder),
         "base": complaint(AutoModel, folder),
-        "tokens": AutoTokenizer.from_pretrained(folder)("w3 w5").input_ids,
+        "tokens": AutoTokenizer.from_pretrained(folder, trust_remote_code=True)("w3 w5").input_ids,
+        "untrusted tokenizer": complaint(AutoTokenizer, folder),
     }
 
 
 def tensors(folder, model, ids, padded, mask):
     eager = load(folder, attn_implementation="eager")
     answers = {"eager": eager(ids).logits.clone()}
-    eager.set_attn_implementation("sdpa")
+    eager.set_attn_implementation(model.config._attn_implementation)
     half = load(folder, dtype=torch.bfloat16, device_map="auto", max_memory={"cpu": "1GiB"})
     return answers | {
         "logits": model(ids).logits,

@@ -1,6 +1,5 @@
 """Models with attention gone here and there, a tokenizer of bytes, and data folders made on the spot."""
 
-import copy
 import gzip
 import json
 import os
@@ -11,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sliced_models
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from prunecast.architecture import Architecture
 from prunecast.errors import ModelError
-from prunecast.interfaces import LayerImportance
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
+from prunecast.models.families import shape_of
 from prunecast.models.source import resolve_source
 
-BYTES = 259
+BYTES = 256
 """Tokens of the byte tokenizer."""
 
 FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
@@ -36,6 +37,22 @@ GONE: dict[str, tuple[int, ...]] = {"nowhere": (), "first": (0,), "last": (2,), 
 """Layers whose attention is gone."""
 
 
+def byte_tokenizer() -> Any:
+    """A tokenizer that has a token for every byte, and no other."""
+    vocabulary = {token: number for number, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="!")
+
+
+def words(seed: int, count: int) -> str:
+    """Made-up words, few of them often, as in a language."""
+    rng = np.random.default_rng(seed)
+    known = ["".join(rng.choice(list("aeinorst"), size=2 + length % 5)) for length in range(40)]
+    return " ".join(known[min(39, pick)] for pick in rng.geometric(0.1, size=count) - 1)
+
+
 def model_of(tiny_model: Any, case: str, **changes: object) -> Any:
     """The tiny model of a case of ``FAMILIES`` with room for the bytes of a prompt."""
     family, own = FAMILIES[case]
@@ -44,16 +61,8 @@ def model_of(tiny_model: Any, case: str, **changes: object) -> Any:
 
 def elastic_of(model: Any, gone: Iterable[int] = ()) -> ElasticModel:
     """The elastic form of a copy of the model, without attention in some layers."""
-    shape, rng = shape_of(model.config), np.random.default_rng(3)
-    importance = [
-        LayerImportance(
-            rng.random(layer.kv_groups),
-            rng.random((layer.kv_groups, layer.heads_per_group)),
-            rng.random(layer.mlp_width),
-        )
-        for layer in shape.dense.layers
-    ]
-    elastic = ElasticModel(copy.deepcopy(model), family_of(model.config), shape, importance)
+    shape = shape_of(model.config)
+    elastic = sliced_models.elastic_of(model, sliced_models.random_importance(shape, seed=3))
     elastic.apply(without_attention(shape.dense, gone))
     return elastic
 
@@ -65,8 +74,6 @@ def without_attention(dense: Architecture, gone: Iterable[int]) -> Architecture:
 
 def shape_with_room(context: int = 100_000) -> Any:
     """The shape of a tiny model whose context is as long as wanted: nothing else of it matters to data."""
-    from transformers import AutoConfig
-
     config = AutoConfig.for_model(
         "llama", vocab_size=BYTES, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
     )
@@ -106,8 +113,6 @@ def real_data() -> Path:
 
 def smollm2_tokenizer() -> Any:
     """The tokenizer of SmolLM2, from its file; skips the test if the distribution that has it is missing."""
-    from transformers import AutoTokenizer
-
     try:
         path = resolve_source("smollm2-135m").path
     except ModelError as error:

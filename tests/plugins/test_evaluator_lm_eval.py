@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from evaluator_samples import elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
-from transformers import AutoTokenizer
+from evaluator_samples import byte_tokenizer, elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
 
 from prunecast.errors import DataError, EvaluationError, PluginError
 from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions
@@ -35,9 +34,9 @@ GROUP = "group: toys\ntask: [toy]\naggregate_metric_list: [{metric: acc, weight_
 ROWS = [{"question": f"what is {n}", "choices": [f"a{n}", "b" * (n + 1)], "answer": n % 2} for n in range(6)]
 
 
-@pytest.fixture
-def tokenizer(tiny_checkpoint: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return byte_tokenizer()
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ import pytest
 import torch
 from evaluator_samples import (
     GONE,
+    byte_tokenizer,
     elastic_of,
     model_of,
     real_data,
     shape_with_room,
     smollm2_tokenizer,
     spoil,
+    words,
     write_rows,
 )
-from transformers import AutoTokenizer
-from workplace import words
 
 from prunecast.errors import DataError, EvaluationError
 from prunecast_plugins.evaluators.mmlu import MMLU, MMLUOptions
@@ -27,9 +27,9 @@ Rows = list[dict[str, Any]]
 SIZES = {"high_school_magic": 7, "law": 3}
 
 
-@pytest.fixture
-def tokenizer(tiny_checkpoint: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return byte_tokenizer()
 
 
 def rows(sizes: Mapping[str, int], seed: int) -> Rows:

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from evaluator_samples import (
+    byte_tokenizer,
     elastic_of,
     log_likelihood,
     model_of,
     real_data,
     shape_with_room,
     spoil,
+    words,
     write_rows,
 )
-from transformers import AutoTokenizer
-from workplace import words
 
 from prunecast.errors import DataError, EvaluationError
 from prunecast_plugins.evaluators.multiple_choice import MultipleChoice, MultipleChoiceOptions
@@ -37,9 +37,9 @@ PROMPTS: dict[str, Callable[[str, str], tuple[str, str]]] = {
 FILES = {"winogrande": "winogrande_xl"}
 
 
-@pytest.fixture
-def tokenizer(tiny_checkpoint: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return byte_tokenizer()
 
 
 def asked(count: int) -> list[dict[str, Any]]:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from evaluator_samples import elastic_of, model_of, shape_with_room, spoil, without_attention
-from transformers import AutoTokenizer
-from workplace import words
+from evaluator_samples import byte_tokenizer, elastic_of, model_of, shape_with_room, spoil, without_attention, words
 
 from prunecast.errors import DataError, EvaluationError
 from prunecast_plugins.evaluators.kl import KL, KLOptions
@@ -29,10 +27,10 @@ def text(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def prepared(tiny_checkpoint: Path) -> Callable[..., Any]:
+def prepared() -> Callable[..., Any]:
     def make(evaluator: Any, options: Any, **given: object) -> Any:
         made = evaluator(options(**given))
-        made.prepare(AutoTokenizer.from_pretrained(tiny_checkpoint), shape_with_room(), None)
+        made.prepare(byte_tokenizer(), shape_with_room(), None)
         return made
 
     return make
@@ -60,10 +58,9 @@ def test_perplexity_is_that_of_the_stock_logits(
     text: str,
     prepared: Callable[..., Any],
     tiny_model: Callable[..., Any],
-    tiny_checkpoint: Path,
 ) -> None:
     model = model_of(tiny_model, case)
-    windows = windows_of(text, AutoTokenizer.from_pretrained(tiny_checkpoint), tokens, context)
+    windows = windows_of(text, byte_tokenizer(), tokens, context)
     predicted = by_window(model, windows)
     losses = [-p.gather(1, w[0, 1:, None])[:, 0] for p, w in zip(predicted, windows, strict=True)]
     evaluator = prepared(*BOTH[0], dataset=text, tokens=tokens, context=context, batch=2)
@@ -79,11 +76,11 @@ def test_perplexity_is_that_of_the_stock_logits(
 @each_family
 @torch.inference_mode()
 def test_divergence_is_that_of_the_stock_logits(
-    case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any], tiny_checkpoint: Path
+    case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, case)
     elastic = elastic_of(model)
-    windows = windows_of(text, AutoTokenizer.from_pretrained(tiny_checkpoint), 90, 20)
+    windows = windows_of(text, byte_tokenizer(), 90, 20)
     evaluator = prepared(*BOTH[1], dataset=text, tokens=90, context=20, batch=3)
     evaluator.observe_dense(elastic.model)
     pruned = elastic_of(model, gone=(0, 2)).model
@@ -154,11 +151,11 @@ def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_data(
 
 @each_evaluator
 def test_a_context_longer_than_the_models_is_an_error_that_says_what_fits(
-    evaluator: Any, options: Any, text: str, tiny_checkpoint: Path
+    evaluator: Any, options: Any, text: str
 ) -> None:
     made = evaluator(options(dataset=text, context=513))
     with pytest.raises(DataError, match="513 is longer than the model's, set it to 512 or less"):
-        made.prepare(AutoTokenizer.from_pretrained(tiny_checkpoint), shape_with_room(512), None)
+        made.prepare(byte_tokenizer(), shape_with_room(512), None)
 
 
 @each_evaluator

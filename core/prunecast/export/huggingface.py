@@ -91,7 +91,7 @@ def export_huggingface(
     family, folder = family_of(config), folder.absolute()
     weights = _stored_weights(config, family, state)
     try:
-        _check_target(folder)
+        check_target(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _check_space(folder.parent, weights)
         with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
@@ -99,7 +99,7 @@ def export_huggingface(
             fresh.mkdir()
             _write(fresh, config, family, weights, architecture, tokenizer, card)
             difference = _verify(fresh, config, reference)
-            _check_target(folder)
+            check_target(folder)
             if folder.exists():
                 folder.rename(Path(workplace, "replaced"))
             fresh.rename(folder)
@@ -115,7 +115,8 @@ def export_huggingface(
     )
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
+    """Raise ExportError if ``folder`` holds something that is no earlier export."""
     if folder.is_dir() and (not any(folder.iterdir()) or (folder / ARCHITECTURE_FILE).is_file()):
         return
     if folder.exists():
@@ -229,6 +230,7 @@ def _config_json(
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
         "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         "model_type": f"prunecast-{config.model_type}",
+        "num_hidden_layers": config.num_hidden_layers,
         "output_bias": _with_bias(family, weights),
         "per_layer_config": {str(index): _layer_sizes(family, layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,

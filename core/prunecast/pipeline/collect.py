@@ -4,12 +4,18 @@ import numpy as np
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
-from prunecast.choices import Indices, architectures_at
+from prunecast.choices import architectures_at
 from prunecast.errors import BudgetError
 from prunecast.pipeline.setup import Setup
 
 LEVELS = 8
 """Budgets that the proposals are spread over, evenly from below to above the target."""
+
+BATCH = 4 * LEVELS
+"""Proposals drawn together."""
+
+MOST_BATCHES = 200
+"""Batches after which a space too small for the wanted pairs is taken to be exhausted."""
 
 
 def propose(setup: Setup) -> list[Architecture]:
@@ -18,25 +24,22 @@ def propose(setup: Setup) -> list[Architecture]:
     With a budget and a band, proposals of the space are brought to budgets spread around the target, because that is
     where the predictor will be asked. Without, they are what the space draws.
     """
-    choices, wanted = setup.space.choices, setup.spec.collect.pairs
     found: dict[Architecture, None] = {}
-    for attempt in range(20):
-        rng = setup.rng("collect", attempt)
-        indices = _around_budget(setup, setup.space.sample(wanted, rng), rng)
-        found |= dict.fromkeys(architectures_at(choices, setup.shape.dense, indices))
-        if len(found) >= wanted:
+    for batch in range(MOST_BATCHES):
+        if len(found) >= setup.spec.collect.pairs:
             break
-    return list(found)[:wanted]
+        found |= dict.fromkeys(_batch(setup, batch))
+    return list(found)[: setup.spec.collect.pairs]
 
 
-def _around_budget(setup: Setup, indices: Indices, rng: np.random.Generator) -> Indices:
+def _batch(setup: Setup, number: int) -> list[Architecture]:
+    """Proposals for every level once. Batches do not depend on one another: more pairs begin with the same ones."""
+    rng, choices = setup.rng("collect", number), setup.space.choices
+    indices = setup.space.sample(BATCH, rng)
     budgets = _budgets(setup)
-    if not budgets:
-        return indices
-    fitted = indices.copy()
     for level, budget in enumerate(budgets):
-        fitted[level :: len(budgets)] = budget.fit(setup.space.choices, indices[level :: len(budgets)], rng)
-    return fitted
+        indices[level :: len(budgets)] = budget.fit(choices, indices[level :: len(budgets)], rng)
+    return architectures_at(choices, setup.shape.dense, indices)
 
 
 def _budgets(setup: Setup) -> list[Budget]:

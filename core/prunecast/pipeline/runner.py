@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prunecast.architecture import Architecture
 from prunecast.errors import BudgetError, PrunecastError
-from prunecast.export.huggingface import ExportReport
+from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.pipeline.baselines import uniform
 from prunecast.pipeline.collect import propose
 from prunecast.pipeline.deliver import deliver
@@ -36,6 +36,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     start = time.perf_counter()
     setup = Setup(spec, host)
     setup.check()
+    if spec.export is not None:
+        check_target(Path(spec.export.path))
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     with _outcome(registry, started.id):
         result = Run(setup, registry, started.id, progress).execute(start)

@@ -234,7 +234,7 @@ class Registry:
             RegistryError: there is no such run, or ``result`` is not JSON-able or holds a NaN or an infinity.
         """
         try:
-            result_json = None if result is None else canonical_json(result)
+            result_json = None if result is None else json.dumps(result, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: result of run {run_id} cannot be kept as JSON: {error}") from error
         with self._write() as connection:
