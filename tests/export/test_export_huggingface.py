@@ -38,6 +38,9 @@ from prunecast.errors import ExportError, ModelError
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.interfaces import LayerImportance
+from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast.models.elastic import ElasticModel
+from prunecast.models.families import family_of, shape_of
 
 HEAD_DIM, GROUPS, HEADS, WIDTH, VOCABULARY = 8, 4, 2, 48, 97
 NEW_TOKENS = 12
@@ -499,6 +502,24 @@ def test_biases_the_dense_model_has_not_are_carried(config, text, given, expecte
     assert not any(tensor.any() for tensor in biases.values())
     assert json.loads((report.folder / "config.json").read_text())["output_bias"] == expected
     assert report.parameters == sum(tensor.numel() for tensor in stored.values())
+
+
+@pytest.mark.parametrize("case", ["llama-mixed", "qwen2-sliding", "phi3-fused", "gpt2-mixed"])
+def test_an_elastic_model_compensated_by_biases_is_exported_as_it_is(case, tmp_path, tokenizer):
+    config, text = CASES[case]
+    model = AutoCausal.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.25)
+    architecture, shape = Architecture.parse(text), shape_of(config)
+    elastic = ElasticModel(model, family_of(config), shape, [ascending(config)] * len(architecture.layers))
+    moments = gather_moments(elastic, [torch.randint(97, (4, 32))], tmp_path / "moments.safetensors", lambda _: None)
+    elastic.compensation = FromMoments(elastic, moments, "bias", 0.0)
+    elastic.apply(architecture)
+    reference = lambda ids: elastic.model(ids, use_cache=False).logits  # noqa: E731
+    state = elastic.state_dict()
+    report = export(Pruned(config, architecture, state, model), tokenizer, tmp_path / "model", reference=reference)
+    assert report.max_logit_difference <= 1e-4
+    assert report.parameters >= shape.count([architecture])[0]
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong

@@ -48,7 +48,9 @@ def test_stdout_holds_one_line_of_json_and_stderr_the_progress(finished: Finishe
     outcome = finished[1]
     assert outcome.stdout.count("\n") == 1
     assert isinstance(json.loads(outcome.stdout), dict)
-    assert outcome.stderr.splitlines() == ["ranking heads and channels (taylor)", "writing out/tiny"]
+    said = outcome.stderr.splitlines()
+    assert said[-1] == "writing out/tiny"
+    assert said[:-1] in ([], ["ranking heads and channels (taylor)"])  # none if another run has left the ranking behind
 
 
 def test_quiet_says_nothing_on_stderr(workplace: Workplace) -> None:

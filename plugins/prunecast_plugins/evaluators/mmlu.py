@@ -109,12 +109,11 @@ class MMLU(Evaluator[MMLUOptions]):
         self._letters = [ids[-1] for ids in encode(tokenizer, [f"Answer: {letter}" for letter in LETTERS])]
         if len(set(self._letters)) < len(LETTERS):
             raise DataError("mmlu: the tokenizer gives two of the answers A, B, C and D one token; use multiple_choice")
+        prompts = _Prompts(tokenizer, shape.context)
         self._groups = [
             group
             for subject in self._subjects(asked)
-            for group in self._groups_of(
-                subject, solved.get(subject, []), asked[subject], _Prompts(tokenizer, shape.context)
-            )
+            for group in self._groups_of(subject, solved.get(subject, []), asked[subject], prompts)
         ]
 
     @property
@@ -163,16 +162,14 @@ class MMLU(Evaluator[MMLUOptions]):
     def _groups_of(
         self, subject: str, solved: list[Question], asked: list[Question], prompts: "_Prompts"
     ) -> Iterator[Group]:
-        wanted = self.options.questions_per_subject or len(asked)
-        for have, need, what in ((len(solved), self.options.shots, "shots"), (len(asked), wanted, "questions")):
+        shots, wanted = self.options.shots, self.options.questions_per_subject or len(asked)
+        for have, need, what in ((len(solved), shots, "shots"), (len(asked), wanted, "questions")):
             if have < need:
                 raise DataError(f"mmlu: subject {subject} has {have} {what}, {need} are wanted; ask for fewer")
-        questions = asked[:wanted]
+        asked = asked[:wanted]
         by_shots: dict[int, list[Ending]] = {}
-        for question, (shots, ids) in zip(
-            questions, prompts.of(subject, solved[: self.options.shots], questions), strict=True
-        ):
-            by_shots.setdefault(shots, []).append(Ending(ids, question.answer))
+        for question, (kept, ids) in zip(asked, prompts.of(subject, solved[:shots], asked), strict=True):
+            by_shots.setdefault(kept, []).append(Ending(ids, question.answer))
         for endings in by_shots.values():
             yield _shared(subject, endings) if self.options.reuse_prefix else Group(subject, [], endings)
 
