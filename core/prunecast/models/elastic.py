@@ -299,7 +299,7 @@ class ElasticModel:
     ) -> None:
         if len(importance) != len(shape.dense.layers):
             raise ModelError(f"{len(importance)} layers were ranked, the model has {len(shape.dense.layers)}")
-        self.model, self.shape, self._family = model, shape, family
+        self.model, self.shape = model, shape
         model.requires_grad_(False)
         self.compensation: Compensation | None = None
         self.layers = [
