@@ -54,7 +54,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 12
+        assert len(tables) == 13
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}

@@ -1,5 +1,6 @@
 """Measuring: every number comes from the registry if it is there, from the model if not, and is kept at once."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -7,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from prunecast.architecture import Architecture
+from prunecast.errors import EvaluationError, PrunecastError
+from prunecast.interfaces import Measurement
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from prunecast.models.reuse import ActivationReuse
 
 Metrics = dict[str, float]
+
+MOST_ATTEMPTS = 2
+"""Failures after which an architecture is not tried again under the same setting."""
 
 
 class Measuring:
@@ -48,9 +54,11 @@ class Measuring:
     def measure(
         self, stage: str, architectures: Sequence[Architecture], evaluators: Iterable[NamedEvaluator]
     ) -> dict[Architecture, Metrics]:
-        """All metrics of all architectures, both in the given order.
+        """All metrics of the architectures that can be measured, both in the given order.
 
-        One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else.
+        One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else. An
+        architecture that cannot be measured is said, noted in the registry with the reason, left out of the result,
+        and after ``MOST_ATTEMPTS`` runs not tried again.
         """
         evaluators = list(evaluators)
         metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
@@ -62,7 +70,7 @@ class Measuring:
                     metrics[architecture] |= self._evaluate(stage, architecture, named)
                     advance(1)
         names = [metric.name for metric in metrics_of(evaluators)]
-        return {architecture: {name: found[name] for name in names} for architecture, found in metrics.items()}
+        return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
     def _from_registry(
         self, stage: str, metrics: dict[Architecture, Metrics], evaluators: Sequence[NamedEvaluator]
@@ -73,10 +81,12 @@ class Measuring:
             found = self._registry.lookup(named.setting, list(metrics))
             self._registry.note_reuse(self._run_id, stage, named.setting, list(found))
             self._count_cached(named, found)
+            failures = self._registry.failures(named.setting, list(metrics))
+            given_up = {a for a, failure in failures.items() if failure.attempts >= MOST_ATTEMPTS}
             for architecture in metrics:
                 if architecture in found:
                     metrics[architecture] |= {name: known.value for name, known in found[architecture].items()}
-                else:
+                elif architecture not in given_up:
                     missing.setdefault(architecture, []).append(named)
         return missing
 
@@ -96,11 +106,47 @@ class Measuring:
                 self._observed.add(named.setting.key)
             elastic.apply(architecture)
             start = time.perf_counter()
-            with self._reuse.active() if named.evaluator.same_batches else nullcontext():
-                measurements = named.evaluator.evaluate(elastic.model)
+            try:
+                measurements = self._measurements(named)
+            except EvaluationError as error:
+                self._progress.say(f"not measured: {architecture}: {error}")
+                self._registry.record_failure(self._run_id, named.setting, architecture, str(error))
+                return {}
         seconds = time.perf_counter() - start
         device = str(self._setup.device)
         self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)
         self._counted.add((named.setting.key, architecture))
         self.measured += 1
         return {measurement.metric.name: measurement.value for measurement in measurements}
+
+    def _measurements(self, named: NamedEvaluator) -> list[Measurement]:
+        """What the evaluator says of the model as it stands. Raises EvaluationError for whatever it does wrong."""
+        evaluator = named.evaluator
+        try:
+            with self._reuse.active() if evaluator.same_batches else nullcontext():
+                measurements = self._within_memory(named)
+        except PrunecastError:
+            raise
+        except Exception as error:
+            raise EvaluationError(f"{named.setting.evaluator.name}: {type(error).__name__}: {error}") from error
+        if [measurement.metric for measurement in measurements] != list(named.metrics):
+            raise EvaluationError(f"{named.setting.evaluator.name} measured other metrics than it promised")
+        for measurement in measurements:
+            if not math.isfinite(measurement.value):
+                raise EvaluationError(f"{measurement.metric.name} is {measurement.value}, not a finite number")
+        return measurements
+
+    def _within_memory(self, named: NamedEvaluator) -> list[Measurement]:
+        """Evaluate, with half the batch each time the device runs out of memory, for as long as there is a batch."""
+        import torch
+
+        evaluator = named.evaluator
+        while True:
+            try:
+                return evaluator.evaluate(self.elastic.model)
+            except torch.OutOfMemoryError:
+                batch = getattr(evaluator.options, "batch", 1)
+                if batch <= 1:
+                    raise
+                evaluator.options = evaluator.options.model_copy(update={"batch": batch // 2})
+                self._progress.say(f"{named.setting.evaluator.name}: out of memory, going on with batch {batch // 2}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunecast.architecture import Architecture
-from prunecast.errors import BudgetError, PrunecastError
+from prunecast.errors import BudgetError, EvaluationError, PrunecastError
 from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.pipeline.baselines import uniform
 from prunecast.pipeline.collect import propose
@@ -71,6 +71,8 @@ class Run:
         setup, measuring = self._setup, self._measuring
         dense = self._compared("dense", setup.shape.dense)
         pairs = measuring.measure("pairs", propose(setup), setup.evaluators)
+        if not pairs:
+            raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
         fitted = fit(setup, pairs)
         for round_number in range(1, self._spec.rounds + 1):
             pairs |= self._round(fitted, pairs, round_number)
@@ -110,8 +112,10 @@ class Run:
                 "measure more architectures near it"
             )
         metrics = self._measuring.measure("verify", top, self._setup.verifiers)
+        if not metrics:
+            raise EvaluationError("none of the best architectures could be verified: see the registry's table failures")
         in_sample = dict(zip(top, fitted.metrics(top), strict=True))
-        return [self._candidate("best", a, metrics[a], self._predicted.get(a, in_sample[a])) for a in top]
+        return [self._candidate("best", a, found, self._predicted.get(a, in_sample[a])) for a, found in metrics.items()]
 
     def _export(self, compared: list[Candidate]) -> ExportReport | None:
         """Write the last of the compared architectures, if the spec says where to."""
@@ -129,6 +133,8 @@ class Run:
     def _compared(self, name: str, architecture: Architecture) -> Candidate:
         """An architecture to compare with, measured by every evaluator."""
         metrics = self._measuring.measure(name, [architecture], self._setup.verifiers)
+        if architecture not in metrics:
+            raise EvaluationError(f"{name} could not be measured: see the registry's table failures")
         return self._candidate(name, architecture, metrics[architecture], None)
 
     def _candidate(

@@ -85,6 +85,14 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An architecture that could not be measured: why the last attempt failed, and how many there were."""
+
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True)
 class RunStart:
     """A run that has just been started: its id, and whether a run of the same spec was there before."""
 

@@ -13,7 +13,7 @@ from sqlite_utils import Migrations
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -166,6 +166,22 @@ def v1_initial(database: "Database") -> None:
     """Every table of the first release."""
     for statement in _TABLES:
         database.conn.execute(statement)
+
+
+@migrations()
+def v2_failures(database: "Database") -> None:
+    """Architectures that could not be measured, and why."""
+    database.conn.execute(
+        """CREATE TABLE failures (
+            setting_id INTEGER NOT NULL REFERENCES settings (id),
+            architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+            run_id INTEGER NOT NULL REFERENCES runs (id),
+            reason TEXT NOT NULL,
+            attempts INTEGER NOT NULL,
+            last_utc TEXT NOT NULL,
+            PRIMARY KEY (setting_id, architecture_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
 
 
 def migrate(database: "Database") -> None:

@@ -24,6 +24,7 @@ from prunecast.interfaces import Measurement, Metric
 from prunecast.registry.database import immediate, open_database, told_in_one_line
 from prunecast.registry.keys import canonical_json
 from prunecast.registry.records import (
+    Failure,
     PluginRecord,
     Recorded,
     RunRecord,
@@ -47,6 +48,15 @@ _FIND_EVALUATIONS = """
     JOIN metrics n ON n.id = x.metric_id
     WHERE a.key IN ({marks})
     ORDER BY x.evaluation_id, x.metric_id"""
+
+_FIND_FAILURES = """
+    SELECT a.key, f.reason, f.attempts FROM failures f JOIN architectures a ON a.id = f.architecture_id
+    WHERE f.setting_id = ?"""
+
+_NOTE_FAILURE = """
+    INSERT INTO failures (setting_id, architecture_id, run_id, reason, attempts, last_utc) VALUES (?, ?, ?, ?, 1, ?)
+    ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason, attempts = attempts + 1,
+        last_utc = excluded.last_utc"""
 
 _LINK = """
     INSERT INTO run_evaluations (run_id, position, evaluation_id, stage, cached)
@@ -200,6 +210,19 @@ class Registry:
             setting_id = self.setting_id(setting)
             if setting_id is not None:
                 _link(connection, run_id, stage, setting_id, architectures, cached=True)
+
+    def record_failure(self, run_id: int, setting: Setting, architecture: Architecture, reason: str) -> None:
+        """Note that an architecture could not be measured under ``setting``, so that it is not tried for ever."""
+        with self._write() as connection:
+            identity = (_setting_id(connection, setting), _architecture_id(connection, architecture))
+            connection.execute(_NOTE_FAILURE, (*identity, run_id, reason, _now_utc()))
+
+    def failures(self, setting: Setting, architectures: Sequence[Architecture]) -> dict[Architecture, Failure]:
+        """Those of ``architectures`` that could once not be measured under ``setting``, in the order given."""
+        with told_in_one_line(self.path):
+            rows = self.database.conn.execute(_FIND_FAILURES, (self.setting_id(setting),)).fetchall()
+        found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
+        return {a: found[_key_bytes(a)] for a in architectures if _key_bytes(a) in found}
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
         """Start the run of a spec, or start it again, however it ended before; its evaluations stay linked to it.
