@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint format schema clean
+.PHONY: help demo test bench lint format schema clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -14,6 +14,9 @@ demo: $(INSTALLED) ## prune SmolLM2-135M to a budget and write the smaller model
 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED) ## print what the measuring engine costs, as ratios taken in one run
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check

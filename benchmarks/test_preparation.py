@@ -1,0 +1,51 @@
+"""What is paid once: ranking, moments, and the solves of compensation, in units of one dense evaluation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Bench, medians
+
+from prunecast.interfaces import CalibrationOptions
+from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast_plugins.pruners.taylor import Taylor, TaylorOptions
+
+
+def test_ranking_and_compensation(bench: Bench, tmp_path: Path, say: Callable[[str], None]) -> None:
+    import torch
+
+    setup, elastic = bench.setup, bench.elastic
+    tokens = bench.evaluator._tokens[:1280].view(10, 128)
+    pruner = Taylor(TaylorOptions(calibration=CalibrationOptions(dataset="python-docs")))
+
+    def rank() -> None:
+        model = setup.source.load(torch.float32, "cpu")
+        pruner.rank(model, setup.family, tokens)
+
+    def gather() -> None:
+        gather_moments(
+            elastic, bench.evaluator._tokens.view(-1, 512).split(4), tmp_path / "moments", lambda count: None
+        )
+
+    def solve() -> None:
+        elastic.apply(setup.shape.dense)
+        elastic.compensation = FromMoments(elastic, moments, "least-squares", 0.01)
+        elastic.apply(bench.architecture)
+
+    def again() -> None:
+        elastic.apply(setup.shape.dense)
+        elastic.apply(bench.architecture)
+
+    def dense() -> None:
+        elastic.apply(setup.shape.dense)
+        with torch.inference_mode():
+            bench.evaluator.evaluate(elastic.model)
+
+    ranking, gathering, evaluation = medians(rank, gather, dense, rounds=3)
+    moments = gather_moments(elastic, [bench.evaluator._tokens.view(-1, 512)[:4]], tmp_path / "m", lambda count: None)
+    solving, switching = medians(solve, again, rounds=3)
+    elastic.apply(setup.shape.dense)
+    elastic.compensation = None
+    say(f"ranking on 10 x 128 tokens / dense evaluation   {ranking / evaluation:.2f}")
+    say(f"moments of 4,096 tokens / dense evaluation      {gathering / evaluation:.2f}")
+    say(f"first solve of 25 widths / dense evaluation     {solving / evaluation:.2f}")
+    say(f"the same architecture again, milliseconds       {switching * 1000:.2f}")
