@@ -2,6 +2,7 @@
 
 import click
 
+from prunecast.cli.offline import offline_option
 from prunecast.cli.output import json_option, print_json, registry_option
 
 
@@ -11,6 +12,7 @@ from prunecast.cli.output import json_option, print_json, registry_option
 @click.option(
     "--architecture", help="Another architecture than the best of the run, as text, e.g. '3x3+1536*3 3x2+768*27'."
 )
+@offline_option
 @registry_option
 @json_option
 def export(run: str, folder: str, architecture: str | None, registry_path: str, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from prunecast.cli.export import export
+from prunecast.cli.offline import offline_option
 from prunecast.cli.plugins import plugins
 from prunecast.cli.registry import registry
 from prunecast.cli.run import run
@@ -49,14 +50,12 @@ def _fail(message: str, code: int) -> int:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="prunecast")
-@click.option("--offline", is_flag=True, help="Use no network: models and data come from this machine.")
-def cli(offline: bool) -> None:
+@offline_option
+def cli() -> None:
     """Prune a causal language model to a budget, with an accuracy predictor choosing what each layer keeps.
 
     Start with:  prunecast run quickstart
     """
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

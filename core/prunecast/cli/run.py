@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from prunecast.cli.offline import offline_option
 from prunecast.cli.output import json_option, percent, print_json, registry_option, table, text
 
 PROMPT = "The most important thing about writing a program is"
@@ -17,6 +18,7 @@ PROMPT = "The most important thing about writing a program is"
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would be measured, what is cached and how long it takes.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@offline_option
 @registry_option
 @json_option
 def run(
