@@ -38,7 +38,7 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        folder: the exported folder.
+        folder: the exported folder, as it was given.
         parameters: number of parameters in the weights file; tied embeddings count once.
         bytes: size of all files.
         max_logit_difference: largest absolute difference between the logits of the measured model and those of the
@@ -88,7 +88,7 @@ def export_huggingface(
     """
     from safetensors import SafetensorError
 
-    family, folder = family_of(config), folder.absolute()
+    family = family_of(config)
     weights = _stored_weights(config, family, state)
     try:
         check_target(folder)
