@@ -41,7 +41,7 @@ def test_json_result_has_the_promised_keys_and_types(finished: Finished) -> None
     assert result["evaluations"] == {"measured": EVALUATIONS, "cached": 0}
     assert result["predictor"]["pairs"] == 12 + 2 * 3
     assert result["seconds"] > 0
-    assert Path(result["export"]["folder"]).is_dir()
+    assert (finished[0].folder / result["export"]["folder"]).is_dir()
 
 
 def test_stdout_holds_one_line_of_json_and_stderr_the_progress(finished: Finished) -> None:
@@ -98,7 +98,7 @@ def test_exported_folder_measures_in_stock_transformers_what_the_registry_says(
 
     workplace, outcome = finished
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path))
-    folder = outcome.json["export"]["folder"]
+    folder = workplace.folder / outcome.json["export"]["folder"]
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     assert model.num_parameters() == outcome.json["best"]["parameters"] == outcome.json["export"]["parameters"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
