@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -74,8 +75,9 @@ class BaggedPredictor(Predictor[BaggingOptionsT]):
         rows = [rng.integers(len(features), size=size) for _ in range(self.options.members)]
         directions = self._directions * self.options.monotone
         self._members = [self.estimator(int(rng.integers(2**31)), directions) for _ in rows]
-        for member, sample in zip(self._members, rows, strict=True):
-            member.fit(features[sample], standard[sample])
+        with _one_thread():
+            for member, sample in zip(self._members, rows, strict=True):
+                member.fit(features[sample], standard[sample])
         self._widen = self._calibrate(features, standard, rows)
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
@@ -85,8 +87,9 @@ class BaggedPredictor(Predictor[BaggingOptionsT]):
         return Prediction(mean * self._scale + self._center, spread * self._widen * np.abs(self._scale))
 
     def _votes(self, features: Floats) -> Floats:
-        targets = len(self._center)
-        return np.stack([np.asarray(m.predict(features), dtype=np.float64).reshape(-1, targets) for m in self._members])
+        shape = (-1, len(self._center))
+        with _one_thread():
+            return np.stack([np.asarray(m.predict(features), dtype=np.float64).reshape(shape) for m in self._members])
 
     def _calibrate(self, features: Floats, standard: Floats, rows: list[NDArray[np.int64]]) -> Floats:
         """Factor (M,) from the members' spread to the error on pairs that they did not see."""
@@ -111,3 +114,11 @@ class BaggedPredictor(Predictor[BaggingOptionsT]):
     def _encode(self, architectures: Sequence[Architecture]) -> Floats:
         encode = {"structured": structured, "rates": kept_fractions}[self.options.encoding]
         return encode(architectures, self.shape)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Pairs are few: threads that wait for one another, on cores that others use too, cost more than they save."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
