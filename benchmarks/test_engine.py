@@ -91,7 +91,8 @@ def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None
         with torch.inference_mode(mode=False), torch.enable_grad():
             model = source.load(torch.float32, "cpu")
             model.requires_grad_(True)
-            model(tokens, labels=tokens, use_cache=False).loss.backward()
+            rows = tokens.clone()  # not a tensor of inference mode, which could not take part
+            model(rows, labels=rows, use_cache=False).loss.backward()
             for parts, layer in zip(layers_of(model, family), kept.layers, strict=True):
                 cut(parts, layer.mlp_width)
         sliced.append(model)
@@ -111,7 +112,8 @@ def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None
 
 def cut(parts: Any, width: int) -> None:
     """Keep the ``width`` channels whose weights times gradients are largest."""
-    gate, up, down = parts.mlp.gate_proj, parts.mlp.up_proj, parts.mlp.down_proj
+    mlp = parts.layer.mlp
+    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
     scores = sum((m.weight * m.weight.grad).abs().sum(d) for m, d in ((gate, 1), (up, 1), (down, 0)))
     order = torch.as_tensor(scores).argsort(descending=True)[:width]
     for module in (gate, up):
