@@ -14,6 +14,9 @@ from typing import Any
 
 import yaml
 
+from prunecast.architecture import Architecture
+from prunecast.shape import ComponentCost, ModelShape
+
 TEXTS = ("calibration.txt", "validation.txt", "test.txt")
 
 SPEC: dict[str, Any] = {
@@ -33,6 +36,20 @@ SPEC: dict[str, Any] = {
     },
     "export": {"path": "out/tiny"},
 }
+
+SMOLLM2 = ModelShape(
+    family="llama",
+    dense=Architecture([(3, 3, 1536)] * 30),
+    hidden_size=576,
+    head_dim=64,
+    vocabulary=49152,
+    context=8192,
+    embeddings=49152 * 576,
+    fixed=49152 * 576 + 576,
+    attention=ComponentCost(base=576, unit=2 * 64 * 576, head=2 * 64 * 576),
+    mlp=ComponentCost(base=576, unit=3 * 576),
+)
+"""The sizes of SmolLM2-135M."""
 
 EVALUATIONS = 2 + 12 + 2 * 3 + 2 + 2 * 2
 """What a run of ``SPEC`` measures: dense, pairs, rounds, verification, baselines."""

@@ -4,24 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workplace import SMOLLM2
 
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Measurement, Metric
 from prunecast.registry import ModelRecord, PluginRecord, Registry, Setting
-from prunecast.shape import ComponentCost, ModelShape
 
-SHAPE = ModelShape(
-    family="llama",
-    dense=Architecture([(3, 3, 1536)] * 30),
-    hidden_size=576,
-    head_dim=64,
-    vocabulary=49152,
-    context=8192,
-    embeddings=49152 * 576,
-    fixed=49152 * 576 + 576,
-    attention=ComponentCost(base=576, unit=2 * 64 * 576, head=2 * 64 * 576),
-    mlp=ComponentCost(base=576, unit=3 * 576),
-)
 MEASURED = {
     "3x3+1536*30": (28.8161, 64.9324),
     "3x3+1536*3 0+768 3x2+512*24 3x3+1536*2": (112.5, None),
@@ -34,7 +22,7 @@ def setting(dataset: str) -> Setting:
     """Perplexity of the test text of ``dataset``."""
     options = {"dataset": dataset, "split": "test", "tokens": 16384}
     return Setting(
-        model=ModelRecord("0123456789abcdef" * 2, "smollm2-135m", SHAPE),
+        model=ModelRecord("0123456789abcdef" * 2, "smollm2-135m", SMOLLM2),
         pruner=PluginRecord("taylor", 1, {}, "c" * 32, "prunecast 0.1.0"),
         evaluator=PluginRecord("perplexity", 1, options, "d" * 32, "prunecast 0.1.0"),
         dtype="bfloat16",
@@ -43,10 +31,10 @@ def setting(dataset: str) -> Setting:
 
 def candidate(name: str, text: str, **more: Any) -> dict[str, Any]:
     """A row of a result."""
-    parameters = int(SHAPE.count([Architecture.parse(text)])[0])
+    parameters = int(SMOLLM2.count([Architecture.parse(text)])[0])
     metrics = dict(zip(("wikitext2.test.ppl", "ptb.test.ppl"), MEASURED[text], strict=True))
     row = {"name": name, "architecture": text, "parameters": parameters, "metrics": metrics}
-    return {**row, "parameters_without_embeddings": parameters - SHAPE.embeddings, **more}
+    return {**row, "parameters_without_embeddings": parameters - SMOLLM2.embeddings, **more}
 
 
 def result() -> dict[str, Any]:

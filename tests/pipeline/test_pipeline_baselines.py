@@ -1,28 +1,17 @@
 """Uniform baselines: the parameter count they are compared at, and equal rates as far as whole heads go."""
 
 import pytest
+from workplace import SMOLLM2
 
-from prunecast.architecture import Architecture
 from prunecast.choices import Choice
 from prunecast.pipeline.baselines import TOLERANCE, uniform
-from prunecast.shape import ComponentCost, ModelShape
+from prunecast.shape import ModelShape
 
 
 @pytest.fixture
 def shape() -> ModelShape:
     """The sizes of SmolLM2-135M."""
-    return ModelShape(
-        family="llama",
-        dense=Architecture([(3, 3, 1536)] * 30),
-        hidden_size=576,
-        head_dim=64,
-        vocabulary=49152,
-        context=8192,
-        embeddings=49152 * 576,
-        fixed=49152 * 576 + 576,
-        attention=ComponentCost(base=576, unit=2 * 64 * 576, head=2 * 64 * 576),
-        mlp=ComponentCost(base=576, unit=3 * 576),
-    )
+    return SMOLLM2
 
 
 CHOICES = tuple(Choice("mlp", (layer,), ((512,), (1536,))) for layer in range(3, 28))

@@ -33,11 +33,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A predictor fitted on all pairs, with its objective and its quality."""
+    """A predictor fitted on all pairs, with its objective."""
 
     predictor: Predictor[Any]
     objective: Objective
-    quality: Quality
 
     def score(self, architectures: Sequence[Architecture]) -> Floats:
         """Predicted objective, shape (N,); smaller is better."""
@@ -49,16 +48,15 @@ class Fitted:
 
 
 def fit(setup: Setup, pairs: Mapping[Architecture, Mapping[str, float]]) -> Fitted:
-    """Fit the spec's predictor on all pairs and judge a twin of it on held-out ones."""
-    architectures = list(pairs)
-    targets = setup.objective.targets([pairs[architecture] for architecture in architectures])
-    quality = _judge(setup, architectures, targets)
+    """Fit the spec's predictor on all pairs."""
     predictor = setup.new_predictor()
-    predictor.fit(architectures, targets)
-    return Fitted(predictor, setup.objective, quality)
+    predictor.fit(list(pairs), setup.objective.targets(list(pairs.values())))
+    return Fitted(predictor, setup.objective)
 
 
-def _judge(setup: Setup, architectures: list[Architecture], targets: Floats) -> Quality:
+def judge(setup: Setup, pairs: Mapping[Architecture, Mapping[str, float]]) -> Quality:
+    """Judge the spec's predictor on held-out pairs, fitted on the others."""
+    architectures, targets = list(pairs), setup.objective.targets(list(pairs.values()))
     held_out = round(len(architectures) * HELD_OUT)
     if held_out < 3:
         return Quality(len(architectures), None, None)

@@ -15,7 +15,7 @@ from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.pipeline.baselines import uniform
 from prunecast.pipeline.collect import propose
 from prunecast.pipeline.deliver import deliver
-from prunecast.pipeline.fit import Fitted, fit
+from prunecast.pipeline.fit import Fitted, fit, judge
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.result import Candidate, RunResult
@@ -90,7 +90,7 @@ class Run:
             best=best,
             verified=[best, *others],
             predictor=self._spec.predictor.use,
-            quality=fitted.quality,
+            quality=judge(setup, pairs),
             measured=measuring.measured,
             cached=measuring.cached,
             export=self._export([dense, *baselines, best]),
