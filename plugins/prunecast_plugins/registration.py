@@ -93,7 +93,7 @@ def prunecast_evaluators() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_predictors() -> Iterable[Entry]:
-    """Gradient-boosted trees."""
+    """Gradient-boosted trees, and whatever scikit-learn can fit."""
     return [
         Entry(
             "gbdt",
@@ -106,6 +106,12 @@ def prunecast_predictors() -> Iterable[Entry]:
             "prunecast_plugins.predictors.xgboost:XGBoost",
             "Gradient-boosted decision trees of XGBoost, bagged for a standard deviation",
             "arXiv 1603.02754",
+        ),
+        Entry(
+            "sklearn",
+            "prunecast_plugins.predictors.sklearn:Sklearn",
+            "Any scikit-learn regressor by import path, its parameters as options",
+            "Pedregosa et al., JMLR 12 (2011)",
         ),
     ]
 

@@ -1,0 +1,221 @@
+"""Classes that a spec names by import path: which of them may be imported, and how their parameters become options.
+
+A spec may be somebody else's, and to import a module is to run it. Therefore
+
+- nothing is imported but modules of known packages: those listed here, and those that an installed distribution offers
+  in the entry-point group :data:`GROUP`;
+- the path leads to a class of a public module, never through an attribute of a module or of a class;
+- the class derives from the base that the plugin is for, and is defined in one of those packages itself;
+- values are plain data, or instances of classes found by the same rule: a mapping with ``class: PATH`` and the
+  parameters beside it. No text ever becomes a function.
+
+``os.system``, ``builtins.eval`` or ``subprocess.Popen`` fail each of the first three rules.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from prunecast.interfaces import PluginOptions
+
+GROUP = "prunecast.importable"
+"""Entry-point group in which a distribution offers a top-level package: ``mylib = "mylib"``."""
+
+CLASS = "class"
+"""Key that makes a mapping of a spec an instance of the class it names."""
+
+_PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
+
+
+@dataclass(frozen=True)
+class Importable:
+    """The classes that one option may name.
+
+    Attributes:
+        what: what they are called in messages.
+        bases: ``module:class`` of the classes one of which they derive from.
+        packages: top-level packages they may come from, besides those offered in :data:`GROUP`.
+    """
+
+    what: str
+    bases: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def find(self, path: object) -> type[Any]:
+        """The class at ``path``. Raises ValueError, in one line, for everything that the rule of this module forbids.
+
+        A package that is allowed but not installed is told apart from one that is not allowed.
+        """
+        if not isinstance(path, str) or not _PATH.fullmatch(path):
+            raise ValueError(f"{path!r} is no import path of a {self.what}: write PACKAGE.MODULE.CLASS")
+        package, (module_name, _, name) = path.split(".")[0], path.rpartition(".")
+        allowed = self._allowed()
+        if package not in allowed:
+            raise ValueError(
+                f"{path!r} may not be imported: a {self.what} comes from {', '.join(sorted(allowed))}, or from a "
+                f"distribution that offers its package in the entry-point group {GROUP}"
+            )
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            raise ValueError(f"{path!r} cannot be imported: {' '.join(str(error).split())}") from error
+        found = vars(module).get(name)
+        if not self._fits(found, allowed):
+            reason = "is not there" if found is None else f"is no {self.what}"
+            raise ValueError(f"{path!r} {reason}{self._nearest(module, name, allowed)}")
+        return typing.cast(type[Any], found)
+
+    def _allowed(self) -> set[str]:
+        return {*self.packages, *(point.name for point in entry_points(group=GROUP))}
+
+    def _fits(self, found: object, allowed: Iterable[str]) -> bool:
+        if not isinstance(found, type) or inspect.isabstract(found):
+            return False
+        bases = tuple(pkgutil.resolve_name(base) for base in self.bases)
+        return issubclass(found, bases) and found not in bases and found.__module__.split(".")[0] in allowed
+
+    def _nearest(self, module: object, name: str, allowed: Iterable[str]) -> str:
+        fitting = [other for other, found in vars(module).items() if self._fits(found, allowed)]
+        near = get_close_matches(name, fitting, n=1)
+        return f" (did you mean {near[0]!r}?)" if near else ""
+
+    def build(self, value: Any) -> Any:
+        """A value of a spec with every ``{class: PATH, ...}`` in it made an instance. Raises ValueError."""
+        if isinstance(value, Mapping) and CLASS in value:
+            found = self.find(value[CLASS])
+            given = {name: self.build(part) for name, part in value.items() if name != CLASS}
+            if unknown := sorted(set(given) - set(parameters_of(found))):
+                raise ValueError(unknown_parameter(found, unknown[0], parameters_of(found)))
+            return found(**given)
+        if isinstance(value, Mapping):
+            return {name: self.build(part) for name, part in value.items()}
+        return [self.build(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+class NamedClassOptions(PluginOptions):
+    """Base of options one of which names a class; what no field takes are parameters of that class.
+
+    Attributes:
+        importable: what may be named.
+        naming: name of the field that holds the import path.
+        withheld: parameters of the class that are not the spec's to set, such as its seed.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    importable: ClassVar[Importable]
+    naming: ClassVar[str]
+    withheld: ClassVar[frozenset[str]]
+
+    @property
+    def named_class(self) -> type[Any]:
+        """The class that is named."""
+        return self.importable.find(getattr(self, self.naming))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Parameters of the class that the spec gives, as plain data."""
+        return dict(self.model_extra or {})
+
+    def arguments(self) -> dict[str, Any]:
+        """What the spec gives, ready to be handed to the class: fresh instances in place of ``{class: PATH}``."""
+        return {name: self.importable.build(value) for name, value in self.given.items()}
+
+    def misfit(self, name: str, value: Any) -> str:
+        """What is wrong with the value of one parameter, empty if nothing is known to be.
+
+        ``value`` is what :meth:`arguments` makes of it. By default it has to agree with the parameter's annotation.
+        """
+        wanted = _annotation(self.named_class, name)
+        if wanted is inspect.Parameter.empty:
+            return ""
+        try:
+            adapter = TypeAdapter(wanted, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+            adapter.validate_python(value)
+        except ValidationError as error:
+            return f"{self.named_class.__name__}: {error.errors()[0]['msg']}"
+        except PydanticUserError:
+            return ""  # an annotation that says nothing about plain data
+        return ""
+
+    @model_validator(mode="after")
+    def _check_class_and_parameters(self) -> "NamedClassOptions":
+        problems = list(self._problems())
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
+        return self
+
+    def _problems(self) -> Iterator[InitErrorDetails]:
+        try:
+            found = self.named_class
+        except ValueError as error:
+            yield _problem((self.naming,), str(error), getattr(self, self.naming))
+            return
+        known = {n: p for n, p in parameters_of(found).items() if n not in {*self.withheld, *type(self).model_fields}}
+        for name, value in self.given.items():
+            if name not in known:
+                yield _problem((name, "[key]"), unknown_parameter(found, name, known), value)
+            elif wrong := self._wrong(name, value):
+                yield _problem((name,), wrong, value)
+        for name, default in known.items():
+            if default is inspect.Parameter.empty and name not in self.given:
+                yield InitErrorDetails(type="missing", loc=(name,), input=self.given)
+
+    def _wrong(self, name: str, value: Any) -> str:
+        try:
+            return self.misfit(name, self.importable.build(value))
+        except (ValueError, TypeError) as error:
+            return _first_line(error)
+
+
+def parameters_of(found: type[Any]) -> dict[str, Any]:
+    """Names and defaults of what a class is made with; ``inspect.Parameter.empty`` for what has no default.
+
+    A scikit-learn estimator that takes ``**kwargs`` tells the rest itself.
+    """
+    parameters = inspect.signature(found).parameters.values()
+    kinds = {parameter.kind for parameter in parameters}
+    named = {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    if inspect.Parameter.VAR_KEYWORD in kinds and hasattr(found, "get_params"):
+        named |= {name: value for name, value in found().get_params(deep=False).items() if name not in named}
+    return named
+
+
+def unknown_parameter(found: type[Any], name: str, known: Iterable[str]) -> str:
+    """Message about a parameter that a class does not have."""
+    near = get_close_matches(name, known, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown option {name!r}{guess}; {found.__name__} takes: {', '.join(sorted(known)) or 'none'}"
+
+
+def _annotation(found: type[Any], name: str) -> Any:
+    """The annotation of a parameter; ``inspect.Parameter.empty`` if there is none, or it cannot be evaluated."""
+    parameter = inspect.signature(found).parameters.get(name)
+    if parameter is None or not isinstance(parameter.annotation, str):
+        return inspect.Parameter.empty if parameter is None else parameter.annotation
+    holder: Any = SimpleNamespace(__annotations__={name: parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=vars(importlib.import_module(found.__module__)))[name]
+    except (NameError, SyntaxError, TypeError):  # it needs what is imported for type checking only
+        return inspect.Parameter.empty
+
+
+def _problem(location: tuple[str, ...], message: str, value: object) -> InitErrorDetails:
+    return InitErrorDetails(
+        type=PydanticCustomError("named_class", "{message}", {"message": message}), loc=location, input=value
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,159 @@
+"""Any regressor of scikit-learn, or of a library that follows it, by import path."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from prunecast.architecture import Architecture
+from prunecast.errors import PluginError
+from prunecast.interfaces import Floats, Prediction
+from prunecast_plugins.named_classes import Importable, NamedClassOptions
+from prunecast_plugins.predictors.bagging import Bag
+from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor, Regression
+
+REGRESSORS = Importable(
+    "scikit-learn regressor or kernel",
+    ("sklearn.base:RegressorMixin", "sklearn.gaussian_process.kernels:Kernel"),
+    ("sklearn", "lightgbm", "xgboost"),
+)
+
+
+class SklearnOptions(EncodedOptions, NamedClassOptions):
+    """Options of the sklearn predictor; all others are parameters of the estimator.
+
+    A parameter of the estimator that has the name of one of these options keeps its default.
+    """
+
+    importable: ClassVar[Importable] = REGRESSORS
+    naming: ClassVar[str] = "estimator"
+    withheld: ClassVar[frozenset[str]] = frozenset({"random_state"})
+
+    estimator: str = Field(
+        description="import path of a regressor, such as sklearn.ensemble.ExtraTreesRegressor; its own parameters are "
+        "written beside it, an object among them as {class: PATH, ...}; random_state follows the seed of the spec"
+    )
+    members: int = Field(
+        default=8,
+        ge=1,
+        description="estimators in the bootstrap bag, for those that know no standard deviation of their own",
+    )
+
+    def misfit(self, name: str, value: Any) -> str:
+        """What scikit-learn says of the value of one parameter; other libraries check theirs when they fit."""
+        from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
+
+        constraints = getattr(self.named_class, "_parameter_constraints", {})
+        try:
+            validate_parameter_constraints({name: constraints[name]}, {name: value}, self.named_class.__name__)
+        except KeyError:
+            return super().misfit(name, value)
+        except InvalidParameterError as error:
+            return str(error)
+        return ""
+
+
+class Sklearn(EncodedPredictor[SklearnOptions]):
+    """One regressor by import path.
+
+    The standard deviation is the regressor's own where ``predict`` has ``return_std`` (Gaussian processes, Bayesian
+    ridge), the spread of the trees of a forest (arXiv 1211.0906, section 4.3), and that of a bootstrap bag of
+    everything else. A regressor for one target is fitted once a target.
+    """
+
+    options_model = SklearnOptions
+
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """As always; what the regressor cannot learn from is a PluginError."""
+        with self._told_in_one_line():
+            super().fit(architectures, targets)
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """As always; what the regressor cannot do, such as to find more neighbours than pairs, is a PluginError."""
+        with self._told_in_one_line():
+            return super().predict(architectures)
+
+    def regression(self, directions: NDArray[np.int64]) -> Regression:
+        """What gives a mean and a standard deviation with this regressor."""
+        from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+
+        regressor = self._regressor(self.seed)
+        if "return_std" in inspect.signature(type(regressor).predict).parameters:
+            return _FittedOnce(_EveryTarget(regressor), _own_deviation)
+        if isinstance(regressor, ExtraTreesRegressor | RandomForestRegressor):
+            return _FittedOnce(_EveryTarget(regressor), _spread_of_trees)
+        return Bag(lambda seed: _EveryTarget(self._regressor(seed)), self.options.members, self.seed)
+
+    def _regressor(self, seed: int) -> Any:
+        regressor = self.options.named_class(**self.options.arguments())
+        seeded = [name for name in regressor.get_params() if name.split("__")[-1] == "random_state"]
+        return regressor.set_params(**dict.fromkeys(seeded, seed))
+
+    @contextmanager
+    def _told_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise PluginError(f"{self.options.estimator}: {' '.join(str(error).split())}") from error
+
+
+class _EveryTarget:
+    """A regressor for any number of targets: as it is if it can do that, else a copy a target.
+
+    Attributes:
+        parts: the fitted regressors; together they predict all targets in order.
+    """
+
+    def __init__(self, regressor: Any) -> None:
+        self._regressor = regressor
+
+    def fit(self, X: Floats, y: Floats) -> None:
+        """Learn from features (N, F) and targets (N, M)."""
+        from sklearn.base import clone
+        from sklearn.utils import get_tags
+
+        tags = get_tags(self._regressor).target_tags
+        if tags.multi_output:
+            column = tags.single_output and y.shape[1] == 1
+            self.parts: Sequence[Any] = [self._regressor.fit(X, y[:, 0] if column else y)]
+        else:
+            self.parts = [clone(self._regressor).fit(X, column) for column in y.T]
+
+    def predict(self, X: Floats) -> Floats:
+        """Targets (N, M) of features (N, F)."""
+        return _side_by_side([part.predict(X) for part in self.parts])
+
+
+class _FittedOnce:
+    """A regressor fitted on all pairs, and where its standard deviation comes from."""
+
+    def __init__(self, regressor: _EveryTarget, look: Callable[[Any, Floats], tuple[Floats, Floats]]) -> None:
+        self._regressor, self._look = regressor, look
+
+    def fit(self, features: Floats, targets: Floats) -> None:
+        """Learn from features (N, F) and targets (N, M)."""
+        self._regressor.fit(features, targets)
+
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation, both (N, M)."""
+        mean, std = zip(*(self._look(part, features) for part in self._regressor.parts), strict=True)
+        return _side_by_side(mean), _side_by_side(std)
+
+
+def _own_deviation(regressor: Any, features: Floats) -> tuple[Floats, Floats]:
+    mean, std = regressor.predict(features, return_std=True)
+    return mean, std
+
+
+def _spread_of_trees(forest: Any, features: Floats) -> tuple[Floats, Floats]:
+    votes = np.stack([tree.predict(features) for tree in forest.estimators_])
+    return votes.mean(axis=0), votes.std(axis=0)
+
+
+def _side_by_side(predicted: Sequence[Floats]) -> Floats:
+    """What regressors predict for N rows, each (N,) or (N, M'), as one array (N, M)."""
+    return np.concatenate([np.asarray(each, dtype=np.float64).reshape(len(each), -1) for each in predicted], axis=1)
