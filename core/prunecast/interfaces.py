@@ -298,7 +298,12 @@ class Predictor(Plugin[OptionsT]):
         options: validated options.
         shape: the dense model, for encodings relative to it (see :mod:`prunecast.encodings`).
         seed: makes fitting reproducible.
+
+    Attributes:
+        thread_safe: whether ``predict`` may be called from several threads at once, as a searcher with workers would.
     """
+
+    thread_safe: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, shape: ModelShape, seed: int) -> None:
         super().__init__(options)

@@ -16,14 +16,14 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
-    {"registry", "models", "spec", "plugins", "export", "data"},
+    {"registry", "models", "spec", "plugins", "export", "data", "examples", "testing"},
     {"interfaces", "encodings", "models.families", "hookspecs", "budget", "choices", "shape", "architecture", "errors"},
 )
 """Parts of prunecast from top to bottom. A part imports from its own layer and from those below it."""
 
 PUBLIC = {
     *("architecture", "budget", "choices", "data", "encodings", "errors", "hookspecs", "interfaces", "shape"),
-    *("models.elastic", "models.families", "models.units"),
+    *("models.elastic", "models.families", "models.units", "testing"),
 }
 """What plugins may import of prunecast."""
 

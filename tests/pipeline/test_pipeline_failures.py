@@ -27,7 +27,7 @@ class Moody(Perplexity):
     """Perplexity that goes wrong for every third architecture or so, always for the same ones."""
 
     options_model = MoodyOptions
-    batches: list[int] = []  # noqa: RUF012
+    batches: list[int] = []
 
     def evaluate(self, model: Any) -> list[Measurement]:
         options: Any = self.options
