@@ -10,6 +10,7 @@ from sqlite_utils import Database, Migrations
 from prunecast.errors import RegistryError
 from prunecast.registry import schema
 from prunecast.registry.queries import query
+from prunecast.registry.records import Failure
 from prunecast.registry.store import Registry
 
 RELEASED = Path(__file__).parent / "released"
@@ -28,10 +29,11 @@ def old(tmp_path: Path) -> Path:
 def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
     """prunecast as it will be with one more migration."""
     later = Migrations("prunecast")
-    later(name="v1_initial")(schema.v1_initial)
+    for released in (schema.v1_initial, schema.v2_failures, schema.v3_provenance_and_leases):
+        later()(released)
 
     @later()
-    def v2_notes(database: Database) -> None:
+    def v4_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(schema, "migrations", later)
@@ -54,7 +56,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 13
+        assert len(tables) == 14
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}
@@ -66,6 +68,38 @@ def test_a_registry_of_every_release_is_upgraded_without_loss(path: Path, tmp_pa
     with Registry.open(copy) as registry:
         assert [row["value"] for row in query(registry, metric=PPL.name)] == [31.5, 32.5]
         assert registry.lookup(setting(), [architecture(1)])[architecture(1)][PPL.name].value == 32.5
+        assert next(registry.rows("PRAGMA foreign_key_check"), None) is None
+        row = next(registry.rows("SELECT device, python, pruner_distribution, run_id FROM metric_measurements"))
+        assert tuple(row.values()) == ("cpu", "unknown", "prunecast", 1)
+        run = next(registry.rows("SELECT evaluations, measured, seconds_spent FROM run_summary"))
+        assert tuple(run.values()) == (2, 2, 2.0)
+        failed = registry.failures(setting(), [architecture(2)])
+        assert failed == ({} if path.stem == "v1" else {architecture(2): Failure("out of memory", 1)})
+
+
+def test_an_upgraded_registry_has_the_very_schema_of_a_new_one(tmp_path: Path) -> None:
+    def schema_of(path: Path) -> set[tuple[str, ...]]:
+        with Registry.open(path) as registry:
+            return {tuple(row.values()) for row in registry.rows("SELECT type, name, tbl_name, sql FROM sqlite_master")}
+
+    copies = [Path(shutil.copy(path, tmp_path)) for path in RELEASED.glob("*.db")]
+    new = tmp_path / "new.db"
+    with Registry.open(new) as registry:
+        registry.record(start(registry), "sample", setting(), architecture(0), measurements(1.0), 1.0, "cpu")
+    assert len(copies) == schema.SCHEMA_VERSION - 1
+    assert all(schema_of(copy) == schema_of(new) for copy in copies)
+
+
+def test_a_row_that_refers_to_nothing_stops_the_upgrade_instead_of_vanishing(tmp_path: Path) -> None:
+    copy = Path(shutil.copy(RELEASED / "v2.db", tmp_path))
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("DELETE FROM settings")
+        connection.commit()
+    before = copy.read_bytes()
+    with pytest.raises(RegistryError, match=r"a row of \w+ refers to a row of settings that is not there; restore"):
+        Registry.open(copy)
+    assert copy.read_bytes() == before
+    assert list(tmp_path.glob("*.bak*")) == []
 
 
 def test_an_old_registry_is_copied_before_it_is_upgraded(
@@ -104,7 +138,7 @@ def test_a_migration_that_fails_leaves_the_old_registry(old: Path, request: pyte
     later: Migrations = request.getfixturevalue("next_release")
 
     @later()
-    def v3_broken(database: Database) -> None:
+    def v5_broken(database: Database) -> None:
         database.conn.execute("DROP TABLE run_evaluations")
         raise ZeroDivisionError
 

@@ -120,7 +120,7 @@ def test_damage_found_while_reading_is_one_clear_line(filled: Path) -> None:
         with pytest.raises(RegistryError, match="the file is damaged"):
             registry.lookup(setting(), [architecture(number) for number in range(200)])
         with pytest.raises(RegistryError, match="the file is damaged"):
-            list(registry.rows("SELECT * FROM measurements"))
+            list(registry.rows("SELECT * FROM metric_measurements"))
     assert filled.read_bytes() == bytes(content)
 
 

@@ -122,7 +122,7 @@ def test_best_within_a_budget_has_the_largest_architecture_that_fits(registry: R
 
 
 def test_sql_reads_tables_and_views(registry: Registry) -> None:
-    assert sql(registry, "SELECT count(*) AS n FROM measurements;") == [{"n": 20}]
+    assert sql(registry, "SELECT count(*) AS n FROM metric_measurements;") == [{"n": 20}]
     key = sql(registry, "WITH a AS (SELECT key FROM architectures ORDER BY id) SELECT key FROM a LIMIT 1")
     assert key == [{"key": cut(24).key}]
 

@@ -9,7 +9,15 @@ from registry_samples import ACCURACY, PPL, architecture, measurements, setting,
 from prunecast.architecture import Architecture
 from prunecast.errors import RegistryError
 from prunecast.interfaces import Measurement, Metric
-from prunecast.registry.records import ModelRecord, PluginRecord, Recorded, Setting, shape_from_json, shape_to_json
+from prunecast.registry.records import (
+    Evaluation,
+    ModelRecord,
+    PluginRecord,
+    Recorded,
+    Setting,
+    shape_from_json,
+    shape_to_json,
+)
 from prunecast.registry.store import Registry
 
 
@@ -90,7 +98,11 @@ def test_numpy_and_torch_scalars_are_kept_as_numbers_not_blobs(registry: Registr
         registry.record(run, "sample", setting(), architecture(number), measured, np.float32(2), "cpu")  # type: ignore[arg-type]
     kinds = "SELECT DISTINCT typeof(value), typeof(standard_error), typeof(count) FROM metric_values"
     assert [tuple(row.values()) for row in registry.rows(kinds)] == [("real", "real", "integer")]
-    assert [row["value"] for row in registry.rows("SELECT value FROM metric_values")] == [31.5, 31.0, 31.5]
+    assert [row["value"] for row in registry.rows("SELECT value FROM metric_values ORDER BY evaluation_id")] == [
+        31.5,
+        31.0,
+        31.5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +220,7 @@ def test_a_models_sizes_survive_the_registry() -> None:
 def test_views_spell_out_what_the_tables_keep_short(registry: Registry) -> None:
     pruned = Architecture([(4, 2, 24), (0, 0, 12), (1, 2, 0)])
     registry.record(start(registry), "sample", setting(), pruned, measurements(31.5), 2.0, "cpu")
-    row = next(registry.rows("SELECT * FROM measurements ORDER BY metric DESC"))
+    row = next(registry.rows("SELECT * FROM metric_measurements ORDER BY metric DESC"))
     assert Architecture.from_json(row["layers_json"]) == pruned
     assert row["architecture_key"] == pruned.key
     assert (row["model"], row["pruner"], row["evaluator"], row["metric"]) == ("tiny", "taylor", "perplexity", PPL.name)
@@ -226,9 +238,12 @@ def test_a_thousand_evaluations_of_a_deep_model_stay_small(tmp_path: Path) -> No
     with Registry.open(path) as registry:
         run = start(registry)
         empty = _bytes(registry)
-        for widths in rng.integers(1, 13, size=(1000, 30)).tolist():
-            layers = [(width % 4, 3, width * 128) for width in widths]
-            registry.record(run, "sample", setting(model=deep), Architecture(layers), measurements(3.0)[:1], 1.0, "cpu")
+        under = setting(model=deep)
+        batch = [
+            Evaluation(under, Architecture([(w % 4, 3, w * 128) for w in widths]), measurements(3.0)[:1], 1.0, "cpu")
+            for widths in rng.integers(1, 13, size=(1000, 30)).tolist()
+        ]
+        registry.record_many(run, "sample", batch)
         assert (_bytes(registry) - empty) / 1000 < 400
 
 

@@ -4,10 +4,11 @@ What is kept is described in :mod:`prunecast.registry.schema`, questions are ask
 """
 
 from prunecast.registry.keys import content_key
-from prunecast.registry.records import ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
+from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
 from prunecast.registry.store import Registry
 
 __all__ = [
+    "Evaluation",
     "ModelRecord",
     "PluginRecord",
     "Recorded",

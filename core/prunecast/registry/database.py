@@ -113,11 +113,7 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
     if readonly:
         return connect_readonly(path)
     # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rwc", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-    )
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
@@ -140,6 +136,7 @@ def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
         with immediate(database.conn):
             _upgrade(database, path)
     _use_write_ahead_log(database.conn)
+    database.conn.execute("PRAGMA foreign_keys = ON")
 
 
 def _upgrade(database: Database, path: Path) -> None:
@@ -148,8 +145,19 @@ def _upgrade(database: Database, path: Path) -> None:
     if found == schema.SCHEMA_VERSION:
         return
     if found:
+        _refuse_dangling(database.conn, path)
         _back_up(path, found)
     schema.migrate(database)
+
+
+def _refuse_dangling(connection: sqlite3.Connection, path: Path) -> None:
+    # An upgrade joins rows to what they refer to; one that refers to nothing would vanish.
+    dangling = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if dangling is not None:
+        raise RegistryError(
+            f"{path}: damaged, a row of {dangling[0]} refers to a row of {dangling[2]} that is not there; restore a "
+            "copy of it, or move it away to start a new registry"
+        )
 
 
 def _back_up(path: Path, found: int) -> None:

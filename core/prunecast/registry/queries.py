@@ -181,7 +181,7 @@ def _order(sort: str) -> str:
 
 
 def _select(where: list[str], order: list[str]) -> str:
-    return f"SELECT * FROM measurements WHERE {' AND '.join(where) or 1} ORDER BY {', '.join(order)}"
+    return f"SELECT * FROM metric_measurements WHERE {' AND '.join(where) or 1} ORDER BY {', '.join(order)}"
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What goes into the registry and what comes out of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prunecast.architecture import Architecture
+from prunecast.interfaces import Measurement
 from prunecast.registry.keys import canonical_json, content_key
 from prunecast.shape import ComponentCost, ModelShape
 
@@ -72,6 +74,25 @@ class Setting:
     def key(self) -> str:
         """Content key of the whole setting."""
         return content_key([self.model.fingerprint, self.pruner.key, self.evaluator.key, self.dtype])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An architecture that has been measured.
+
+    Attributes:
+        setting: what it was measured under.
+        architecture: what was measured.
+        measurements: at least one, each of another metric. Numbers may be numpy or torch scalars.
+        seconds: how long that took.
+        device: where it was measured, e.g. ``cpu`` or ``cuda``.
+    """
+
+    setting: Setting
+    architecture: Architecture
+    measurements: Sequence[Measurement]
+    seconds: float
+    device: str
 
 
 @dataclass(frozen=True)

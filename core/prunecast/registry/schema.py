@@ -1,4 +1,4 @@
-"""Tables, views and migrations of the registry.
+"""Tables and migrations of the registry.
 
 Dimensions (models, pruners, evaluators, settings, metrics, layers, provenances) are small, and their rows are found by
 content. The facts (architectures, evaluations, metric_values, run_evaluations) may run into millions and hold little
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from sqlite_utils import Migrations
 
+from prunecast.registry.views import create_views, drop_views
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -121,45 +123,6 @@ _TABLES = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-# CROSS JOIN keeps SQLite from reordering the loops: json_each yields the layers first to last.
-_VIEWS = {
-    "architecture_layers": """
-        SELECT a.id AS architecture_id, lower(hex(a.key)) AS architecture_key, ids.key AS layer,
-            l.kv_groups, l.heads_per_group, l.mlp_width
-        FROM architectures a CROSS JOIN json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value""",
-    "measurements": """
-        SELECT e.id AS evaluation_id,
-            m.source AS model, m.key AS model_key, m.family,
-            p.name AS pruner, p.version AS pruner_version, p.options_json AS pruner_options_json,
-            v.name AS evaluator, v.version AS evaluator_version, v.options_json AS evaluator_options_json,
-            s.dtype, n.name AS metric, x.value, x.standard_error, x.count, n.unit, n.direction,
-            e.parameters, CAST(e.parameters AS REAL) / m.parameters AS kept, lower(hex(a.key)) AS architecture_key,
-            (SELECT json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width))
-                FROM json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value) AS layers_json,
-            e.run_id, o.device, o.prunecast, o.torch, o.transformers, e.seconds, e.measured_utc
-        FROM evaluations e
-        JOIN settings s ON s.id = e.setting_id
-        JOIN models m ON m.id = s.model_id
-        JOIN pruners p ON p.id = s.pruner_id
-        JOIN evaluators v ON v.id = s.evaluator_id
-        JOIN architectures a ON a.id = e.architecture_id
-        JOIN provenances o ON o.id = e.provenance_id
-        JOIN metric_values x ON x.evaluation_id = e.id
-        JOIN metrics n ON n.id = x.metric_id""",
-    "run_summary": """
-        SELECT r.id AS run_id, r.name, r.key, r.status, r.started_utc, r.finished_utc, r.message,
-            count(used.id) AS evaluations,
-            coalesce(sum(used.measured), 0) AS measured,
-            count(used.id) - coalesce(sum(used.measured), 0) AS reused,
-            coalesce(sum(used.seconds) FILTER (WHERE used.measured), 0.0) AS seconds_spent,
-            coalesce(sum(used.seconds) FILTER (WHERE NOT used.measured), 0.0) AS seconds_saved
-        FROM runs r LEFT JOIN (
-            SELECT DISTINCT u.run_id AS by_run, e.id, e.seconds, e.run_id = u.run_id AS measured
-            FROM run_evaluations u JOIN evaluations e ON e.id = u.evaluation_id
-        ) used ON used.by_run = r.id
-        GROUP BY r.id""",
-}
-
 
 @migrations()
 def v1_initial(database: "Database") -> None:
@@ -184,15 +147,130 @@ def v2_failures(database: "Database") -> None:
     )
 
 
-def migrate(database: "Database") -> None:
-    """Apply what is pending, make the views anew and stamp the file. Call inside a transaction.
+_V3_TABLES = {
+    "provenances": """(
+        id INTEGER PRIMARY KEY,
+        pruner_distribution TEXT NOT NULL,
+        evaluator_distribution TEXT NOT NULL,
+        prunecast TEXT NOT NULL,
+        python TEXT NOT NULL,
+        torch TEXT NOT NULL,
+        transformers TEXT NOT NULL,
+        device TEXT NOT NULL,
+        UNIQUE (pruner_distribution, evaluator_distribution, prunecast, python, torch, transformers, device)
+    ) STRICT""",
+    "evaluations": """(
+        id INTEGER PRIMARY KEY,
+        architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+        setting_id INTEGER NOT NULL REFERENCES settings (id),
+        run_id INTEGER REFERENCES runs (id) ON DELETE SET NULL,
+        provenance_id INTEGER NOT NULL REFERENCES provenances (id),
+        parameters INTEGER NOT NULL CHECK (parameters >= 0),
+        seconds REAL NOT NULL CHECK (seconds >= 0 AND seconds < 9e999),
+        measured_utc TEXT NOT NULL CHECK (measured_utc GLOB '????-??-??T??:??:??Z'),
+        UNIQUE (architecture_id, setting_id)
+    ) STRICT""",
+    "metric_values": """(
+        evaluation_id INTEGER NOT NULL REFERENCES evaluations (id) ON DELETE CASCADE,
+        metric_id INTEGER NOT NULL REFERENCES metrics (id),
+        value REAL NOT NULL CHECK (value > -9e999 AND value < 9e999),
+        standard_error REAL CHECK (standard_error >= 0 AND standard_error < 9e999),
+        count INTEGER NOT NULL CHECK (count >= 0),
+        setting_id INTEGER NOT NULL REFERENCES settings (id),
+        parameters INTEGER NOT NULL,
+        PRIMARY KEY (evaluation_id, metric_id)
+    ) STRICT, WITHOUT ROWID""",
+    "run_evaluations": """(
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        evaluation_id INTEGER NOT NULL REFERENCES evaluations (id) ON DELETE CASCADE,
+        stage TEXT NOT NULL,
+        cached INTEGER NOT NULL CHECK (cached IN (0, 1)),
+        PRIMARY KEY (run_id, position),
+        UNIQUE (evaluation_id, run_id, stage)
+    ) STRICT, WITHOUT ROWID""",
+    "failures": """(
+        architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+        setting_id INTEGER NOT NULL REFERENCES settings (id),
+        run_id INTEGER REFERENCES runs (id) ON DELETE SET NULL,
+        reason TEXT NOT NULL,
+        attempts INTEGER NOT NULL CHECK (attempts > 0),
+        last_utc TEXT NOT NULL CHECK (last_utc GLOB '????-??-??T??:??:??Z'),
+        PRIMARY KEY (architecture_id, setting_id)
+    ) STRICT, WITHOUT ROWID""",
+}
 
-    A released migration is never edited: append ``vN_...`` and raise :data:`SCHEMA_VERSION`.
+_V3_COPIES = {
+    "provenances": """
+        INSERT INTO new_provenances (pruner_distribution, evaluator_distribution, prunecast, python, torch,
+            transformers, device)
+        SELECT DISTINCT p.distribution, v.distribution, o.prunecast, 'unknown', o.torch, o.transformers, o.device
+        FROM evaluations e
+        JOIN settings s ON s.id = e.setting_id
+        JOIN pruners p ON p.id = s.pruner_id
+        JOIN evaluators v ON v.id = s.evaluator_id
+        JOIN provenances o ON o.id = e.provenance_id""",
+    "evaluations": """
+        INSERT INTO new_evaluations
+        SELECT e.id, e.architecture_id, e.setting_id, e.run_id, n.id, e.parameters, e.seconds, e.measured_utc
+        FROM evaluations e
+        JOIN settings s ON s.id = e.setting_id
+        JOIN pruners p ON p.id = s.pruner_id
+        JOIN evaluators v ON v.id = s.evaluator_id
+        JOIN provenances o ON o.id = e.provenance_id
+        JOIN new_provenances n ON (n.pruner_distribution, n.evaluator_distribution, n.prunecast, n.torch,
+                n.transformers, n.device)
+            = (p.distribution, v.distribution, o.prunecast, o.torch, o.transformers, o.device)
+        ORDER BY e.id""",
+    "metric_values": """
+        INSERT INTO new_metric_values
+        SELECT x.evaluation_id, x.metric_id, x.value, x.standard_error, x.count, e.setting_id, e.parameters
+        FROM metric_values x JOIN evaluations e ON e.id = x.evaluation_id
+        ORDER BY x.evaluation_id, x.metric_id""",
+    "run_evaluations": "INSERT INTO new_run_evaluations SELECT * FROM run_evaluations",
+    "failures": """
+        INSERT INTO new_failures
+        SELECT architecture_id, setting_id, run_id, reason, attempts, last_utc FROM failures""",
+}
+
+
+@migrations()
+def v3_provenance_and_leases(database: "Database") -> None:
+    """Provenance names Python and the plugins' distributions; indices for ``best``; leases; runs can be deleted.
+
+    ``metric_values`` repeats the setting and the parameters of its evaluation, so that one index answers which
+    architecture is best within a budget. Unique keys begin with what rows are looked up, and deleted, by.
     """
-    for name in _VIEWS:
-        database.conn.execute(f"DROP VIEW IF EXISTS {name}")
+    execute = database.conn.execute
+    for name, columns in _V3_TABLES.items():
+        execute(f"CREATE TABLE new_{name} {columns}")
+    for statement in _V3_COPIES.values():
+        execute(statement)
+    for name in reversed(_V3_TABLES):
+        execute(f"DROP TABLE {name}")
+    for name in _V3_TABLES:
+        execute(f"ALTER TABLE new_{name} RENAME TO {name}")
+    execute("CREATE INDEX metric_values_by_value ON metric_values (metric_id, setting_id, value, parameters)")
+    execute(
+        """CREATE TABLE leases (
+            architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+            setting_id INTEGER NOT NULL REFERENCES settings (id),
+            holder TEXT NOT NULL,
+            expires_utc TEXT NOT NULL CHECK (expires_utc GLOB '????-??-??T??:??:??Z'),
+            PRIMARY KEY (architecture_id, setting_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
+def migrate(database: "Database") -> None:
+    """Apply what is pending, make the views anew and stamp the file.
+
+    Call inside a transaction of a connection that does not enforce foreign keys: tables that others refer to are
+    rebuilt, as https://www.sqlite.org/lang_altertable.html section 7 has it. A released migration is never edited:
+    append ``vN_...`` and raise :data:`SCHEMA_VERSION`.
+    """
+    drop_views(database.conn)
     migrations.apply(database)
-    for name, select in _VIEWS.items():
-        database.conn.execute(f"CREATE VIEW {name} AS {select}")
+    create_views(database.conn)
     database.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -18,4 +18,5 @@ if __name__ == "__main__":
         run = start(registry)
         for number in range(2):
             registry.record(run, "sample", setting(), architecture(number), measurements(31.5 + number), 1.0, "cpu")
+        registry.record_failure(run, setting(), architecture(2), "out of memory")
         registry.finish_run(run, "finished", {"best": 31.5})

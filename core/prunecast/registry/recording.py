@@ -1,0 +1,269 @@
+"""Writing evaluations: rows of a batch, made in as few statements as their number allows.
+
+Everything here runs inside one ``BEGIN IMMEDIATE`` transaction, so ids can be given out from the largest one on.
+"""
+
+import math
+import operator
+import platform
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from itertools import count, groupby
+from typing import Any
+
+from prunecast.architecture import Architecture
+from prunecast.errors import RegistryError
+from prunecast.interfaces import Measurement, Metric
+from prunecast.registry.keys import canonical_json
+from prunecast.registry.records import Evaluation, PluginRecord, Setting, shape_to_json
+from prunecast.registry.times import utc_text
+from prunecast.registry.views import create_measurements
+
+CHUNK = 500
+"""Values looked up by one statement."""
+
+LARGEST_INTEGER = 2**63 - 1
+
+Plain = tuple[float, float | None, int]
+"""Value, standard error and count of a measurement as SQLite keeps them."""
+
+
+class Rows:
+    """What is about to be written, checked: numbers that are no Python numbers yet would become BLOBs or NULLs.
+
+    Raises:
+        RegistryError: an evaluation without measurement or with two of one metric; a number that is not finite or no
+            number at all; a standard error, count or time below zero; a count that takes more than 64 bits.
+    """
+
+    def __init__(self, evaluations: Sequence[Evaluation]) -> None:
+        self.evaluations = evaluations
+        self.numbers = [_plain_numbers(e.architecture, e.measurements) for e in evaluations]
+        self.seconds = [plain_number(e.seconds, f"seconds for {e.architecture}", least=0.0) for e in evaluations]
+
+
+def record(connection: sqlite3.Connection, run_id: int, stage: str, rows: Rows) -> None:
+    """Keep a batch and link it to the run. What is there already stays as it is and is linked as found."""
+    numbered = zip(rows.evaluations, rows.numbers, rows.seconds, strict=True)
+    # By identity: equal settings that are different objects are merely looked up twice.
+    for _, group in groupby(numbered, key=lambda row: id(row[0].setting)):
+        evaluations, numbers, seconds = zip(*group, strict=True)
+        _record_under_one_setting(connection, run_id, stage, evaluations, numbers, seconds)
+
+
+def _record_under_one_setting(
+    connection: sqlite3.Connection,
+    run_id: int,
+    stage: str,
+    evaluations: Sequence[Evaluation],
+    numbers: Sequence[Mapping[Metric, Plain]],
+    seconds: Sequence[float],
+) -> None:
+    setting = evaluations[0].setting
+    setting_id = ensure_setting(connection, setting)
+    architectures = [evaluation.architecture for evaluation in evaluations]
+    architecture_ids = ensure_architectures(connection, architectures)
+    known = evaluations_of(connection, setting_id, architecture_ids)
+    parameters = setting.model.shape.count(architectures).tolist()
+    provenances = {
+        device: _provenance_id(connection, setting, device) for device in {each.device for each in evaluations}
+    }
+    metrics = _metric_ids(connection, dict.fromkeys(metric for row in numbers for metric in row))
+    ids, now = _next_ids(connection, "evaluations"), utc_text()
+    new_evaluations, new_values = [], []
+    links: dict[int, bool] = {}
+    for architecture_id, evaluation, values, taken, size in zip(
+        architecture_ids, evaluations, numbers, seconds, parameters, strict=True
+    ):
+        cached = architecture_id in known
+        if not cached:
+            known[architecture_id] = new = next(ids)
+            provenance = provenances[evaluation.device]
+            new_evaluations.append((new, architecture_id, setting_id, run_id, provenance, size, taken, now))
+            new_values += [(new, metrics[metric], *plain, setting_id, size) for metric, plain in values.items()]
+        links.setdefault(known[architecture_id], cached)
+    connection.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new_evaluations)
+    connection.executemany("INSERT INTO metric_values VALUES (?, ?, ?, ?, ?, ?, ?)", new_values)
+    link(connection, run_id, stage, links)
+    end_leases(connection, setting_id, architecture_ids)
+
+
+def link(connection: sqlite3.Connection, run_id: int, stage: str, cached: Mapping[int, bool]) -> None:
+    """Note that the run used evaluations, by id: whether each was found instead of measured. Once a stage."""
+    statement = (
+        "SELECT evaluation_id FROM run_evaluations WHERE run_id = ? AND stage = ? AND evaluation_id IN ({marks})"
+    )
+    linked = {evaluation_id for (evaluation_id,) in select_in(connection, statement, list(cached), run_id, stage)}
+    last = "SELECT coalesce(max(position), 0) FROM run_evaluations WHERE run_id = ?"
+    positions = count(connection.execute(last, (run_id,)).fetchone()[0] + 1)
+    rows = [(run_id, next(positions), i, stage, int(found)) for i, found in cached.items() if i not in linked]
+    connection.executemany("INSERT INTO run_evaluations VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def evaluations_of(connection: sqlite3.Connection, setting_id: int, architecture_ids: Sequence[int]) -> dict[int, int]:
+    """Ids of the evaluations that are there, by architecture id."""
+    statement = "SELECT architecture_id, id FROM evaluations WHERE setting_id = ? AND architecture_id IN ({marks})"
+    return dict(select_in(connection, statement, architecture_ids, setting_id))
+
+
+def end_leases(connection: sqlite3.Connection, setting_id: int, architecture_ids: Iterable[int]) -> None:
+    """Nobody needs to wait for these any more."""
+    statement = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ?"
+    connection.executemany(statement, [(architecture_id, setting_id) for architecture_id in architecture_ids])
+
+
+def ensure_setting(connection: sqlite3.Connection, setting: Setting) -> int:
+    """Id of the setting, made with its model, pruner and evaluator if need be."""
+    model = setting.model
+    sizes = {
+        "source": model.source,
+        "family": model.shape.family,
+        "parameters": int(model.shape.count([model.shape.dense])[0]),
+        "shape_json": shape_to_json(model.shape),
+    }
+    identity = {
+        "model_id": _ensure(connection, "models", {"key": model.fingerprint}, sizes),
+        "pruner_id": _ensure_plugin(connection, "pruners", setting.pruner),
+        "evaluator_id": _ensure_plugin(connection, "evaluators", setting.evaluator),
+        "dtype": setting.dtype,
+    }
+    return _ensure(connection, "settings", identity, {})
+
+
+def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence[Architecture]) -> list[int]:
+    """Ids of the architectures, in order; those that are not there are made."""
+    keys = [key_bytes(architecture) for architecture in architectures]
+    ids: dict[bytes, int] = dict(
+        select_in(connection, "SELECT key, id FROM architectures WHERE key IN ({marks})", keys)
+    )
+    new = {key: each for key, each in zip(keys, architectures, strict=True) if key not in ids}
+    if new:
+        layers = {layer for architecture in new.values() for layer in architecture.layers}
+        layer_ids = {layer: str(_ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
+        ids |= dict(zip(new, _next_ids(connection, "architectures"), strict=False))
+        rows = [
+            (ids[key], key, len(each.layers), f"[{','.join(map(layer_ids.__getitem__, each.layers))}]")
+            for key, each in new.items()
+        ]
+        connection.executemany("INSERT INTO architectures VALUES (?, ?, ?, ?)", rows)
+    return [ids[key] for key in keys]
+
+
+def key_bytes(architecture: Architecture) -> bytes:
+    """Content key of an architecture as it is stored, 16 bytes."""
+    return bytes.fromhex(architecture.key)
+
+
+def select_in(
+    connection: sqlite3.Connection, statement: str, values: Sequence[object], *before: object
+) -> Iterator[Any]:
+    """Rows of a SELECT that ends in ``IN ({marks})``, for any number of values; ``before`` are its other parameters."""
+    for start in range(0, len(values), CHUNK):
+        some = values[start : start + CHUNK]
+        yield from connection.execute(statement.format(marks=",".join("?" * len(some))), (*before, *some))
+
+
+def plain_number(number: float, what: str, least: float) -> float:
+    """The number as a Python float: SQLite would keep a numpy scalar as a BLOB and a NaN as NULL."""
+    try:
+        plain = float(number)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise RegistryError(f"{what} is {number!r}, not a number; it was not recorded") from error
+    if not math.isfinite(plain) or plain < least:
+        wanted = "a finite number" if math.isinf(least) else f"a finite number of at least {least:g}"
+        raise RegistryError(f"{what} is {plain}, not {wanted}; it was not recorded")
+    return plain
+
+
+def _plain_count(number: int, what: str) -> int:
+    try:
+        plain = operator.index(number)
+    except (TypeError, RuntimeError) as error:
+        raise RegistryError(f"{what} is {number!r}, not a whole number; it was not recorded") from error
+    if not 0 <= plain <= LARGEST_INTEGER:
+        raise RegistryError(f"{what} is {plain}, not between 0 and 2^63 - 1; it was not recorded")
+    return plain
+
+
+def _plain_numbers(architecture: Architecture, measurements: Sequence[Measurement]) -> dict[Metric, Plain]:
+    if not measurements:
+        raise RegistryError(f"evaluation of {architecture} has no measurement; an evaluator must return one a metric")
+    names = [measurement.metric.name for measurement in measurements]
+    if len(set(names)) < len(names):
+        raise RegistryError(f"evaluation of {architecture} has two measurements of one metric: {', '.join(names)}")
+    return {measurement.metric: _plain_measurement(architecture, measurement) for measurement in measurements}
+
+
+def _plain_measurement(architecture: Architecture, measurement: Measurement) -> Plain:
+    what = f"{measurement.metric.name} of {architecture}"
+    error = measurement.standard_error
+    return (
+        plain_number(measurement.value, what, least=-math.inf),
+        None if error is None else plain_number(error, f"standard error of {what}", least=0.0),
+        _plain_count(measurement.count, f"count of {what}"),
+    )
+
+
+def _next_ids(connection: sqlite3.Connection, table: str) -> Iterator[int]:
+    return count(connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def _ensure(
+    connection: sqlite3.Connection, table: str, identity: Mapping[str, object], rest: Mapping[str, object]
+) -> int:
+    """Id of the row of ``table`` that has ``identity``, made with ``rest`` if there is none."""
+    where = " AND ".join(f"{name} = ?" for name in identity)
+    row = connection.execute(f"SELECT id FROM {table} WHERE {where}", tuple(identity.values())).fetchone()
+    if row is None:
+        columns = {**identity, **rest}
+        marks = ", ".join("?" * len(columns))
+        insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) RETURNING id"
+        row = connection.execute(insert, tuple(columns.values())).fetchone()
+    return int(row[0])
+
+
+def _ensure_plugin(connection: sqlite3.Connection, table: str, plugin: PluginRecord) -> int:
+    rest = {
+        "name": plugin.name,
+        "version": plugin.version,
+        "options_json": canonical_json(plugin.options),
+        "data_hash": plugin.data_hash,
+        "distribution": plugin.distribution,
+    }
+    return _ensure(connection, table, {"key": plugin.key}, rest)
+
+
+def _metric_ids(connection: sqlite3.Connection, metrics: Iterable[Metric]) -> dict[Metric, int]:
+    before = _metric_names(connection)
+    ids = {
+        metric: _ensure(
+            connection,
+            "metrics",
+            {"name": metric.name, "direction": metric.direction, "unit": metric.unit, "scale": metric.scale},
+            {},
+        )
+        for metric in metrics
+    }
+    if _metric_names(connection) != before:
+        create_measurements(connection)
+    return ids
+
+
+def _metric_names(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(DISTINCT name) FROM metrics").fetchone()[0])
+
+
+def _provenance_id(connection: sqlite3.Connection, setting: Setting, device: str) -> int:
+    distributions = {
+        "pruner_distribution": setting.pruner.distribution,
+        "evaluator_distribution": setting.evaluator.distribution,
+    }
+    return _ensure(connection, "provenances", {**distributions, **_versions(), "device": device}, {})
+
+
+@cache
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in ("prunecast", "torch", "transformers")}
+    return libraries | {"python": platform.python_version()}
