@@ -4,7 +4,8 @@ A search works on *indices*: an integer array of shape (N, C) that names, for N 
 position of the value each choice takes.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,3 +78,14 @@ def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity
         attention, mlp = shape.component_costs(sizes, quantity)
         costs.append((attention + mlp)[:, 0] * len(choice.layers))
     return costs
+
+
+def cut_rates(choice: Choice, dense: Architecture) -> NDArray[np.float64]:
+    """Share of the query heads or of the MLP width that each value of a choice removes, shape (V,), in [0, 1]."""
+    full = math.prod(tuple(dense.layers[choice.layers[0]])[_COLUMNS[choice.component]])
+    return 1 - np.array([math.prod(value) for value in choice.values]) / full
+
+
+def ascending(values: Iterable[Value]) -> tuple[Value, ...]:
+    """Different values of one component by size: by what they keep, then by KV groups."""
+    return tuple(sorted(set(values), key=lambda value: (math.prod(value), value)))

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
-from prunecast.choices import Choice, Indices
+from prunecast.choices import Choice, Indices, Value
 from prunecast.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ class SearchSpace(Plugin[OptionsT]):
         """
         tops = [len(choice.values) for choice in self.choices]
         return rng.integers(0, tops, size=(count, len(tops)), dtype=np.int64)
+
+    def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
+        """What the layers of ``choice`` could keep besides its values if cut at ``rate``, in [0, 1].
+
+        Refinement widens choices that matter little by it. The default, nothing, leaves them as they are.
+        """
+        return ()
 
 
 # ----------------------------------------------------------------------------------------------------- pruner
@@ -321,6 +328,14 @@ class Predictor(Plugin[OptionsT]):
     @abstractmethod
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """REQUIRED. Mean and standard deviation of every target for every architecture, on the scale of ``fit``."""
+
+    def importances(self) -> Floats | None:
+        """How much attention and MLP of every layer matter to every target, shape (L, 2, M), at least 0.
+
+        Called after ``fit``. None, the default, for predictors that do not know; their prediction is then varied choice
+        by choice.
+        """
+        return None
 
 
 # --------------------------------------------------------------------------------------------------- searcher

@@ -40,6 +40,12 @@ def test_json_result_has_the_promised_keys_and_types(finished: Finished) -> None
     assert set(result["predictor"]) == {"use", "pairs", "r2", "kendall_tau"}
     assert result["evaluations"] == {"measured": EVALUATIONS, "cached": 0}
     assert result["predictor"]["pairs"] == 12 + 2 * 3
+    assert result["quality_card"]["pairs"] == 12 + 2 * 3
+    assert [(each["round"], each["pairs"], len(each["chosen"])) for each in result["rounds"]] == [
+        (1, 12, 3),
+        (2, 15, 3),
+    ]
+    assert result["refinement"] is None
     assert result["seconds"] > 0
     assert (finished[0].folder / result["export"]["folder"]).is_dir()
 

@@ -63,6 +63,8 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "collect": {"pairs": 60, "band": 0.05},
         "rounds": 1,
         "per_round": 8,
+        "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5},
+        "refine": None,
         "verify": {"top": 3, "evaluators": []},
         "baselines": ["uniform", "uniform-mlp"],
         "export": None,

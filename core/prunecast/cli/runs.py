@@ -42,6 +42,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
     """Show RUN, given by its number, its name or the first digits of its key."""
     import json
 
+    from prunecast.cli.cards import render_card
     from prunecast.cli.run import render_result
     from prunecast.registry import Registry
 
@@ -61,4 +62,6 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
     elif record.result is None:
         click.echo(f"run {record.id} ({record.name}): {record.status}. {record.message}\n\n{record.spec_text.rstrip()}")
     else:
-        click.echo(f"{render_result(record.result)}\n\n{record.spec_text.rstrip()}")
+        card = record.result.get("quality_card")
+        parts = [render_result(record.result), *([render_card(card)] if card else []), record.spec_text.rstrip()]
+        click.echo("\n\n".join(parts))

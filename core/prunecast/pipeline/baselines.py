@@ -1,5 +1,7 @@
 """The baselines: the same rate in every layer, at the same parameter count as the architecture compared with."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from prunecast.architecture import Architecture, Layer
@@ -45,3 +47,12 @@ def _distance(shape: ModelShape, layer: int, architecture: Architecture, paramet
     off = max(abs(parameters - count) / parameters - TOLERANCE, 0.0)
     apart = abs(kept.mlp_width / dense.mlp_width - kept.query_heads / dense.query_heads)
     return count > parameters, off, apart
+
+
+def distinct_totals(counts: Iterable[int]) -> list[int]:
+    """The parameter counts to compare at, in order: those that none before is within the tolerance of."""
+    totals: list[int] = []
+    for count in counts:
+        if all(abs(count - total) > TOLERANCE * total for total in totals):
+            totals.append(count)
+    return totals

@@ -33,10 +33,12 @@ def propose(setup: Setup) -> list[Architecture]:
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:
-    """Proposals for every level once. Batches do not depend on one another: more pairs begin with the same ones."""
-    rng, choices = setup.rng("collect", number), setup.space.choices
-    indices = setup.space.sample(BATCH, rng)
-    budgets = _budgets(setup)
+    """Proposals for every level once. Batches do not depend on one another: more pairs begin with the same ones.
+
+    Without levels a batch is all pairs at once, so that the space's shares of them, such as of tied ones, are exact.
+    """
+    rng, choices, budgets = setup.rng("collect", number), setup.space.choices, _budgets(setup)
+    indices = setup.space.sample(BATCH if budgets else setup.spec.collect.pairs, rng)
     for level, budget in enumerate(budgets):
         indices[level :: len(budgets)] = budget.fit(choices, indices[level :: len(budgets)], rng)
     return architectures_at(choices, setup.shape.dense, indices)

@@ -44,7 +44,18 @@ class Objective:
         names = [metric.name for metric in self.metrics]
         return [{n: float(f(v)) for n, f, v in zip(names, scales, row, strict=True)} for row in targets]
 
+    @property
+    def signs(self) -> Floats:
+        """1 for each metric of which less is better, -1 for the others, shape (M,)."""
+        return np.array([1.0 if metric.direction == "minimize" else -1.0 for metric in self.metrics])
+
     def score(self, targets: Floats) -> Floats:
         """One number an architecture, shape (N,); smaller is better."""
-        signs = np.array([1.0 if metric.direction == "minimize" else -1.0 for metric in self.metrics])
-        return np.asarray(targets @ (signs * np.array(self.weights)), dtype=np.float64)
+        return np.asarray(targets @ (self.signs * np.array(self.weights)), dtype=np.float64)
+
+    def uncertainty(self, std: Floats) -> Floats:
+        """Standard deviation of :meth:`score`, shape (N,), from those of the targets, shape (N, M).
+
+        Metrics of one architecture err together, so their deviations add up.
+        """
+        return np.asarray(std @ np.array(self.weights), dtype=np.float64)

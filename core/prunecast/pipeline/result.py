@@ -6,8 +6,11 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.export.huggingface import ExportReport
-from prunecast.pipeline.fit import Quality
+from prunecast.pipeline.importance import ChoiceImportance
 from prunecast.pipeline.measure import Metrics
+from prunecast.pipeline.quality import QualityCard
+from prunecast.pipeline.refine import Refinement
+from prunecast.pipeline.search import Round
 from prunecast.registry import ModelRecord
 from prunecast.shape import Quantity
 
@@ -64,7 +67,11 @@ class RunResult:
         dense, baselines, best: measured for comparison; ``best`` is the first of ``verified``.
         verified: the best measured architectures, best first by the objective of the search.
         predictor: name of the predictor.
-        quality: how good it is on held-out pairs.
+        pairs: how many it was fitted on in the end.
+        card: how good it is on held-out pairs; None if there are too few.
+        importances: how much each choice of the space matters to it.
+        refinement: what was changed about the space after the first fit; None if nothing was to be.
+        rounds: what each round chose, predicted and measured.
         measured, cached: evaluations made, and found in the registry.
         export: what was written, or None.
         seconds: wall time.
@@ -80,7 +87,11 @@ class RunResult:
     best: Candidate
     verified: list[Candidate]
     predictor: str
-    quality: Quality
+    pairs: int
+    card: QualityCard | None
+    importances: list[ChoiceImportance]
+    refinement: Refinement | None
+    rounds: list[Round]
     measured: int
     cached: int
     export: ExportReport | None
@@ -88,7 +99,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""
-        quality = self.quality
+        card = self.card
         return {
             "run": self.run,
             "name": self.name,
@@ -100,10 +111,14 @@ class RunResult:
             "verified": [candidate.to_json() for candidate in self.verified],
             "predictor": {
                 "use": self.predictor,
-                "pairs": quality.pairs,
-                "r2": quality.r2,
-                "kendall_tau": quality.kendall_tau,
+                "pairs": self.pairs,
+                "r2": None if card is None else card.objective.r2,
+                "kendall_tau": None if card is None else card.objective.kendall_tau,
             },
+            "quality_card": None if card is None else card.to_json(),
+            "importances": [importance.to_json() for importance in self.importances],
+            "refinement": None if self.refinement is None else self.refinement.to_json(),
+            "rounds": [each.to_json() for each in self.rounds],
             "evaluations": {"measured": self.measured, "cached": self.cached},
             "seconds": round(self.seconds, 2),
             "export": None if self.export is None else self.export.to_json(),

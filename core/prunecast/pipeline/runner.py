@@ -5,21 +5,27 @@ whatever has been measured is found there; so a run that was killed continues by
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.errors import BudgetError, EvaluationError, PrunecastError
 from prunecast.export.huggingface import ExportReport, check_target
-from prunecast.pipeline.baselines import uniform
+from prunecast.interfaces import SearchSpace
+from prunecast.pipeline.baselines import distinct_totals, uniform
 from prunecast.pipeline.collect import propose
 from prunecast.pipeline.deliver import deliver
-from prunecast.pipeline.fit import Fitted, fit, judge
+from prunecast.pipeline.fit import Fitted, fit
+from prunecast.pipeline.importance import importances
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.quality import CURVE, QualityCard, judge
+from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
-from prunecast.pipeline.search import ranked, search
+from prunecast.pipeline.search import Round, finalists, search, spread_over
 from prunecast.pipeline.setup import Setup
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
@@ -64,7 +70,6 @@ class Run:
     def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._measuring = Measuring(setup, registry, run_id, progress)
-        self._predicted: dict[Architecture, Metrics] = {}
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
@@ -74,11 +79,16 @@ class Run:
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
         fitted = fit(setup, pairs)
-        for round_number in range(1, self._spec.rounds + 1):
-            pairs |= self._round(fitted, pairs, round_number)
+        refinement = self._refined(fitted)
+        space = setup.space if refinement is None else refinement.space
+        rounds = []
+        for number in range(1, self._spec.rounds + 1):
+            rounds.append(self._round(space, fitted, pairs, number))
+            pairs |= rounds[-1].measured
             fitted = fit(setup, pairs)
-        best, *others = self._verified(fitted, pairs)
-        baselines = [self._baseline(name, best.parameters) for name in self._spec.baselines]
+        best, *others = self._verified(fitted, pairs, rounds)
+        totals = distinct_totals([best.parameters, *(each.parameters for each in spread_over(rounds))])
+        baselines = [self._baseline(name, total) for total in totals for name in self._spec.baselines]
         return RunResult(
             run=self._run_id,
             name=self._spec.name,
@@ -90,22 +100,44 @@ class Run:
             best=best,
             verified=[best, *others],
             predictor=self._spec.predictor.use,
-            quality=judge(setup, pairs),
+            pairs=len(pairs),
+            card=self._judged(pairs),
+            importances=importances(setup, fitted),
+            refinement=refinement,
+            rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
             export=self._export([dense, *baselines, best]),
             seconds=time.perf_counter() - start,
         )
 
-    def _round(self, fitted: Fitted, pairs: Mapping[Architecture, Metrics], number: int) -> dict[Architecture, Metrics]:
-        """Search against the prediction and measure what was found."""
-        chosen = search(self._setup, fitted, pairs, set(pairs), number, self._progress)
-        self._predicted |= dict(zip(chosen, fitted.metrics(chosen), strict=True)) if chosen else {}
-        return self._measuring.measure(f"round {number}", chosen, self._setup.evaluators)
+    def _refined(self, fitted: Fitted) -> Refinement | None:
+        """The space with other values where the spec asks for them."""
+        setup, options = self._setup, self._spec.refine
+        if options is None:
+            return None
+        return refine(setup.space, setup.budget, setup.objective, importances(setup, fitted), options)
 
-    def _verified(self, fitted: Fitted, pairs: Mapping[Architecture, Metrics]) -> list[Candidate]:
-        """The best measured architectures by the objective of the search, verified on the other evaluators."""
-        top = ranked(self._setup, pairs)[: self._spec.verify.top]
+    def _round(
+        self, space: SearchSpace[Any], fitted: Fitted, pairs: Mapping[Architecture, Metrics], number: int
+    ) -> Round:
+        """Search against the prediction and measure what was found."""
+        chosen = search(self._setup, space, fitted, pairs, number, self._progress)
+        architectures = [each.architecture for each in chosen]
+        found = self._measuring.measure(f"round {number}", architectures, self._setup.evaluators)
+        measured = tuple(replace(each, measured=found.get(each.architecture)) for each in chosen)
+        return Round(number, len(pairs), self._spec.choose.rule, measured)
+
+    def _judged(self, pairs: Mapping[Architecture, Metrics]) -> QualityCard | None:
+        """How good the predictor is on the final pairs, with a learning curve."""
+        setup = self._setup
+        return judge(self._spec.predictor.use, setup.new_predictor, setup.objective, pairs, setup.rng("judge"), CURVE)
+
+    def _verified(
+        self, fitted: Fitted, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]
+    ) -> list[Candidate]:
+        """The finalists, verified on the other evaluators; the best by the objective of the search comes first."""
+        top = finalists(self._setup, pairs, rounds)
         if not top:
             raise BudgetError(
                 "no measured architecture meets the budget: raise collect.pairs or per_round, or collect.band to "
@@ -114,8 +146,11 @@ class Run:
         metrics = self._measuring.measure("verify", top, self._setup.verifiers)
         if not metrics:
             raise EvaluationError("none of the best architectures could be verified: see the registry's table failures")
-        in_sample = dict(zip(top, fitted.metrics(top), strict=True))
-        return [self._candidate("best", a, found, self._predicted.get(a, in_sample[a])) for a, found in metrics.items()]
+        in_sample = dict(zip(top, fitted.predictions(top)[0], strict=True))
+        predicted = in_sample | {
+            each.architecture: each.predicted for each_round in rounds for each in each_round.chosen
+        }
+        return [self._candidate("best", a, found, predicted[a]) for a, found in metrics.items()]
 
     def _export(self, compared: list[Candidate]) -> ExportReport | None:
         """Write the last of the compared architectures, if the spec says where to."""

@@ -1,41 +1,109 @@
-"""The searching stage: what the predictor thinks best among what has not been measured."""
+"""The searching stage: what the predictor thinks promising among what has not been measured."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from prunecast.architecture import Architecture
-from prunecast.interfaces import SearchProblem
+from prunecast.budget import Budget
+from prunecast.interfaces import SearchProblem, SearchSpace
+from prunecast.pipeline.choose import choose
 from prunecast.pipeline.fit import Fitted
+from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import Setup
 
-SPARE = 4
-"""Proposals asked for each one wanted, because some have been measured already."""
+POOL = 256
+"""Best proposals of a search that a round chooses from."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An architecture that a round chose.
+
+    Attributes:
+        architecture: what it keeps.
+        parameters: all of them.
+        predicted: metrics it was predicted to have.
+        std: standard deviation of each prediction, on the scale predictors learn (logarithms of perplexities).
+        measured: metrics it turned out to have; None if it could not be measured.
+    """
+
+    architecture: Architecture
+    parameters: int
+    predicted: Metrics
+    std: Metrics
+    measured: Metrics | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "architecture": str(self.architecture),
+            "parameters": self.parameters,
+            "predicted": self.predicted,
+            "std": self.std,
+            "measured": self.measured,
+        }
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: search against the prediction, choose, measure.
+
+    Attributes:
+        number: 1 for the first.
+        pairs: how many the predictor was fitted on.
+        rule: what the architectures were chosen by.
+        chosen: them, in the order chosen.
+    """
+
+    number: int
+    pairs: int
+    rule: str
+    chosen: tuple[Chosen, ...]
+
+    @property
+    def measured(self) -> dict[Architecture, Metrics]:
+        """What could be measured of the chosen, in order."""
+        return {each.architecture: each.measured for each in self.chosen if each.measured is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        chosen = [each.to_json() for each in self.chosen]
+        return {"round": self.number, "pairs": self.pairs, "rule": self.rule, "chosen": chosen}
 
 
 def search(
     setup: Setup,
+    space: SearchSpace[Any],
     fitted: Fitted,
-    measured: Mapping[Architecture, Mapping[str, float]],
-    exclude: Collection[Architecture],
-    round_number: int,
+    pairs: Mapping[Architecture, Metrics],
+    number: int,
     progress: Progress,
-) -> list[Architecture]:
-    """Up to ``per_round`` architectures that meet the budget and are not in ``exclude``, best predicted first."""
-    wanted = setup.spec.per_round
-    with progress.bar(f"search, round {round_number}", setup.searcher.evaluations, "arch") as advance:
+) -> list[Chosen]:
+    """Up to ``per_round`` architectures of ``space`` that meet the budget and have not been measured.
+
+    The rule ``spread`` looks at all totals, whatever the budget: it then only says which of them is the best one.
+    """
+    options, searcher = setup.spec.choose, setup.searcher
+    everywhere = options.rule == "spread"
+    with progress.bar(f"search, round {number}", searcher.evaluations, "arch") as advance:
         problem = SearchProblem(
-            space=setup.space,
-            budget=setup.budget,
-            score=fitted.score,
-            rng=setup.rng("search", round_number),
-            known=ranked(setup, measured),
+            space=space,
+            budget=Budget(setup.shape, {}) if everywhere else setup.budget,
+            score=(lambda batch: fitted.bound(batch, options.width)) if options.rule == "confidence" else fitted.score,
+            rng=setup.rng("search", number),
+            known=ranked(setup, pairs),
             progress=advance,
         )
-        proposals = setup.searcher.search(problem, wanted * SPARE + len(exclude))
-    return [proposal for proposal in proposals if proposal not in exclude][:wanted]
+        found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(pairs))
+    pool = [architecture for architecture in found if architecture not in pairs]
+    chosen = choose(pool, fitted, setup.shape, options, setup.spec.per_round)
+    parameters = setup.shape.count(chosen).tolist() if chosen else []
+    return [Chosen(*row) for row in zip(chosen, parameters, *fitted.predictions(chosen), strict=True)]
 
 
-def ranked(setup: Setup, measured: Mapping[Architecture, Mapping[str, float]]) -> list[Architecture]:
+def ranked(setup: Setup, measured: Mapping[Architecture, Metrics]) -> list[Architecture]:
     """Measured architectures that meet the budget, best objective first."""
     architectures = [architecture for architecture in measured if setup.budget.met_by(architecture)]
     if not architectures:
@@ -43,3 +111,14 @@ def ranked(setup: Setup, measured: Mapping[Architecture, Mapping[str, float]]) -
     scores = setup.objective.score(setup.objective.targets([measured[a] for a in architectures]))
     order = sorted(range(len(architectures)), key=lambda i: (scores[i], architectures[i].key))
     return [architectures[i] for i in order]
+
+
+def finalists(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> list[Architecture]:
+    """What is verified: the best measured architectures that meet the budget, then what the last round spread."""
+    spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]
+    return list(dict.fromkeys([*ranked(setup, pairs)[: setup.spec.verify.top], *spread]))
+
+
+def spread_over(rounds: Sequence[Round]) -> tuple[Chosen, ...]:
+    """What the last round chose to be spread over the totals; nothing under any other rule."""
+    return rounds[-1].chosen if rounds[-1].rule == "spread" else ()

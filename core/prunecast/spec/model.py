@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -159,6 +159,54 @@ class CollectSpec(_Section):
     )
 
 
+class NarrowSpec(_Section):
+    """What becomes of the choices that matter most."""
+
+    share: float = Field(0.30, ge=0, le=1, description="Share of the choices, those that matter most.")
+    most: float = Field(0.3, gt=0, le=1, description="Hardest cut left to them, as a rate.")
+
+
+class WidenSpec(_Section):
+    """What becomes of the choices that matter least."""
+
+    share: float = Field(0.26, ge=0, le=1, description="Share of the choices, those that matter least.")
+    least: float = Field(0.0, ge=0, lt=1, description="Mildest cut left to them, as a rate.")
+    most: float = Field(0.7, gt=0, le=1, description="Hardest cut added to them, as a rate.")
+    step: float = Field(0.1, gt=0, le=1, description="Step of the rates that are added.")
+
+
+class RefineSpec(_Section):
+    """How the space is refined after the first fit. The shares are the paper's 16 and 14 of 54 choices."""
+
+    narrow: NarrowSpec = NarrowSpec()
+    widen: WidenSpec = WidenSpec()
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.narrow.share + self.widen.share > 1:
+            raise ValueError("narrow.share and widen.share are of the same choices: give at most 1 together")
+        return self
+
+
+class ChooseSpec(_Section):
+    """Which of the architectures a search found a round measures."""
+
+    rule: Literal["greedy", "confidence", "spread"] = Field(
+        "confidence",
+        description="greedy: best predicted; confidence: best lower confidence bounds, unlike one another; spread: "
+        "best predicted in equal intervals of the parameter count.",
+    )
+    width: float = Field(
+        1.0, ge=0, description="Standard deviations that a lower confidence bound lies below the mean."
+    )
+    reach: float = Field(
+        0.5,
+        gt=0,
+        description="How far knowledge of one architecture reaches, in mean distances of those found; larger asks for "
+        "more diverse ones.",
+    )
+
+
 class VerifySpec(_Section):
     """How the last round's best architectures are measured before one of them is believed."""
 
@@ -204,6 +252,10 @@ class Spec(_Section):
     collect: CollectSpec = CollectSpec()
     rounds: int = Field(1, ge=1, description="How often to fit, search and measure.")
     per_round: int = Field(8, ge=1, description="Number of proposed architectures measured each round.")
+    choose: ChooseSpec = ChooseSpec()
+    refine: RefineSpec | None = Field(
+        None, description="How the space is refined after the first fit; not at all if not given."
+    )
     verify: VerifySpec = VerifySpec()
     baselines: list[Literal["uniform", "uniform-mlp"]] = Field(
         default=["uniform", "uniform-mlp"], description="What to compare with, at the same budget."

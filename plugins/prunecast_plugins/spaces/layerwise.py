@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from prunecast.choices import Choice, Component, Indices, Value
+from prunecast.choices import Choice, Component, Indices, Value, ascending
 from prunecast.errors import ModelError
 from prunecast.interfaces import PluginOptions, SearchSpace
 
@@ -113,23 +113,27 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
             raise ModelError(f"space.layers {self.options.layers!r} selects none of the model's {depth} layers")
         return layers
 
+    def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
+        """What a rate of the options would allow."""
+        return self._heads_at(rate) if choice.component == "attention" else ((self._width_at(rate),),)
+
     @property
     def _attention(self) -> tuple[Value, ...]:
-        groups, per_group, _ = self.shape.dense.layers[self._layers[0]]
-        every = [(kv, heads) for kv in range(1, groups + 1) for heads in range(1, per_group + 1)] + [(0, 0)]
-        values: set[Value] = set()
-        for rate in self.options.attention:
-            wanted = round((1 - rate) * groups * per_group)
-            nearest = min((abs(kv * heads - wanted), -kv * heads) for kv, heads in every if rate == 1 or kv)
-            values |= {pair for pair in every if pair[0] * pair[1] == -nearest[1]}
-        return tuple(sorted(values, key=lambda pair: (pair[0] * pair[1], pair[0])))
+        return ascending(value for rate in self.options.attention for value in self._heads_at(rate))
 
     @property
     def _mlp(self) -> tuple[Value, ...]:
-        dense = self.shape.dense.layers[self._layers[0]].mlp_width
-        return tuple((width,) for width in sorted({self._width(rate, dense) for rate in self.options.mlp}))
+        return ascending((self._width_at(rate),) for rate in self.options.mlp)
 
-    def _width(self, rate: float, dense: int) -> int:
+    def _heads_at(self, rate: float) -> tuple[Value, ...]:
+        groups, per_group, _ = self.shape.dense.layers[self._layers[0]]
+        every = [(kv, heads) for kv in range(1, groups + 1) for heads in range(1, per_group + 1)] + [(0, 0)]
+        wanted = round((1 - rate) * groups * per_group)
+        nearest = min((abs(kv * heads - wanted), -kv * heads) for kv, heads in every if rate == 1 or kv)
+        return tuple(pair for pair in every if pair[0] * pair[1] == -nearest[1])
+
+    def _width_at(self, rate: float) -> int:
+        dense = self.shape.dense.layers[self._layers[0]].mlp_width
         if rate in (0, 1):
             return 0 if rate else dense
         step = self.options.round_width
