@@ -25,7 +25,7 @@ evaluators:
 predictor: line
 searcher: dice
 """
-KEY_OF_MINIMAL = "828e959923e9bf788da7f444c41af899"
+KEY_OF_MINIMAL = "e3818052dc805b67a6cf63631ad49a09"
 
 
 def problems(text: str, *overrides: str) -> list[str]:
@@ -208,7 +208,7 @@ s.yaml:20:1: rounds: written twice, first on line 15: remove one
 LONG_PARTS = {
     "KNOWN": (
         "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, rounds, "
-        "per_round, verify, baselines, export, seed"
+        "per_round, choose, refine, verify, baselines, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",

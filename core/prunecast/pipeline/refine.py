@@ -74,8 +74,8 @@ class RefinedSpace(SearchSpace[PluginOptions]):
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
         """Draws of the base space, stretched or squeezed to the new values: what was drawn mild stays mild.
 
-        A value stands for an equal part of the range of cuts, and a proposal lies at the same place in each part, so that
-        choices that were drawn as tied stay tied.
+        A value stands for an equal part of the range of cuts. A proposal lies at the same place in each part, so that
+        choices drawn as tied stay tied.
         """
         counts, base_counts = (np.array([len(c.values) for c in cs]) for cs in (self.choices, self._base.choices))
         place = (self._base.sample(count, rng) + rng.random((count, 1))) / base_counts

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializationInfo,
     SerializeAsAny,
     ValidationInfo,
     model_serializer,
@@ -99,8 +100,9 @@ class PluginUse(_Section):
         )
 
     @model_serializer
-    def _as_written(self) -> dict[str, Any]:
-        return {"use": self.use, **self.options.model_dump(mode="json")}
+    def _as_written(self, info: SerializationInfo) -> dict[str, Any]:
+        options = self.options.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
+        return {"use": self.use, **options}
 
 
 class SpaceUse(PluginUse):
@@ -287,14 +289,16 @@ class Spec(_Section):
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name`` and ``export``.
 
-        Defaults and plugin options are part of it, the order of keys and the way they are written are not.
+        The order of keys and the way they are written are no part of it. What holds its default is left out, so that a
+        new key or option leaves the specs written before it their runs.
         """
-        return hashlib.blake2b(_canonical_json(self, {"name", "export"}).encode(), digest_size=16).hexdigest()
+        content = self.model_dump(mode="json", exclude={"name", "export"}, exclude_defaults=True)
+        return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
     def to_json(self) -> str:
         """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces. A valid spec of its own."""
-        return _canonical_json(self, set())
+        return _canonical_json(self.model_dump(mode="json"))
 
 
-def _canonical_json(spec: Spec, excluded: set[str]) -> str:
-    return json.dumps(spec.model_dump(mode="json", exclude=excluded), sort_keys=True, separators=(",", ":"))
+def _canonical_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
