@@ -43,27 +43,31 @@ class Importable:
     """The classes that one option may name.
 
     Attributes:
-        what: what they are called in messages.
+        what: what one of them is called in messages, with its article.
         bases: ``module:class`` of the classes one of which they derive from.
         packages: top-level packages they may come from, besides those offered in :data:`GROUP`.
+        home: module of the classes that may be named without one; empty if none may.
     """
 
     what: str
     bases: tuple[str, ...]
     packages: tuple[str, ...]
+    home: str = ""
 
     def find(self, path: object) -> type[Any]:
         """The class at ``path``. Raises ValueError, in one line, for everything that the rule of this module forbids.
 
         A package that is allowed but not installed is told apart from one that is not allowed.
         """
+        if self.home and isinstance(path, str) and path.isidentifier():
+            path = f"{self.home}.{path}"
         if not isinstance(path, str) or not _PATH.fullmatch(path):
-            raise ValueError(f"{path!r} is no import path of a {self.what}: write PACKAGE.MODULE.CLASS")
+            raise ValueError(f"{path!r} is no import path of {self.what}: write PACKAGE.MODULE.CLASS")
         package, (module_name, _, name) = path.split(".")[0], path.rpartition(".")
         allowed = self._allowed()
         if package not in allowed:
             raise ValueError(
-                f"{path!r} may not be imported: a {self.what} comes from {', '.join(sorted(allowed))}, or from a "
+                f"{path!r} may not be imported: {self.what} comes from {', '.join(sorted(allowed))}, or from a "
                 f"distribution that offers its package in the entry-point group {GROUP}"
             )
         try:
@@ -71,36 +75,42 @@ class Importable:
         except Exception as error:
             raise ValueError(f"{path!r} cannot be imported: {' '.join(str(error).split())}") from error
         found = vars(module).get(name)
-        if not self._fits(found, allowed):
-            reason = "is not there" if found is None else f"is no {self.what}"
+        if not self.fits(found, allowed):
+            reason = "is not there" if found is None else f"is not {self.what}"
             raise ValueError(f"{path!r} {reason}{self._nearest(module, name, allowed)}")
         return typing.cast(type[Any], found)
 
     def _allowed(self) -> set[str]:
         return {*self.packages, *(point.name for point in entry_points(group=GROUP))}
 
-    def _fits(self, found: object, allowed: Iterable[str]) -> bool:
+    def fits(self, found: object, packages: Iterable[str]) -> bool:
+        """Whether something is a class that may be named, defined in one of the top-level packages."""
         if not isinstance(found, type) or inspect.isabstract(found):
             return False
         bases = tuple(pkgutil.resolve_name(base) for base in self.bases)
-        return issubclass(found, bases) and found not in bases and found.__module__.split(".")[0] in allowed
+        return issubclass(found, bases) and found not in bases and found.__module__.split(".")[0] in packages
 
     def _nearest(self, module: object, name: str, allowed: Iterable[str]) -> str:
-        fitting = [other for other, found in vars(module).items() if self._fits(found, allowed)]
+        fitting = [other for other, found in vars(module).items() if self.fits(found, allowed)]
         near = get_close_matches(name, fitting, n=1)
         return f" (did you mean {near[0]!r}?)" if near else ""
 
-    def build(self, value: Any) -> Any:
-        """A value of a spec with every ``{class: PATH, ...}`` in it made an instance. Raises ValueError."""
+    def build(self, value: Any, fill: Mapping[str, Any]) -> Any:
+        """A value of a spec with every ``{class: PATH, ...}`` in it made an instance. Raises ValueError.
+
+        Args:
+            value: plain data.
+            fill: parameters that every instance gets whose class takes them, unless the spec gives them.
+        """
         if isinstance(value, Mapping) and CLASS in value:
-            found = self.find(value[CLASS])
-            given = {name: self.build(part) for name, part in value.items() if name != CLASS}
-            if unknown := sorted(set(given) - set(parameters_of(found))):
-                raise ValueError(unknown_parameter(found, unknown[0], parameters_of(found)))
-            return found(**given)
+            found, parameters = self.find(value[CLASS]), parameters_of(self.find(value[CLASS]))
+            given = {name: part for name, part in value.items() if name != CLASS}
+            if unknown := sorted(set(given) - set(parameters)):
+                raise ValueError(unknown_parameter(found, unknown[0], parameters))
+            return found(**_filled(parameters, {n: self.build(part, fill) for n, part in given.items()}, fill))
         if isinstance(value, Mapping):
-            return {name: self.build(part) for name, part in value.items()}
-        return [self.build(part) for part in value] if isinstance(value, list | tuple) else value
+            return {name: self.build(part, fill) for name, part in value.items()}
+        return [self.build(part, fill) for part in value] if isinstance(value, list | tuple) else value
 
 
 class NamedClassOptions(PluginOptions):
@@ -128,14 +138,20 @@ class NamedClassOptions(PluginOptions):
         """Parameters of the class that the spec gives, as plain data."""
         return dict(self.model_extra or {})
 
-    def arguments(self) -> dict[str, Any]:
-        """What the spec gives, ready to be handed to the class: fresh instances in place of ``{class: PATH}``."""
-        return {name: self.importable.build(value) for name, value in self.given.items()}
+    def instance(self, **fill: Any) -> Any:
+        """A fresh instance of the named class.
+
+        Args:
+            fill: parameters that it, and everything it is made of, gets if its class takes them, such as a seed.
+        """
+        found = self.named_class
+        arguments = {name: self.importable.build(value, fill) for name, value in self.given.items()}
+        return found(**_filled(parameters_of(found), arguments, fill))
 
     def misfit(self, name: str, value: Any) -> str:
         """What is wrong with the value of one parameter, empty if nothing is known to be.
 
-        ``value`` is what :meth:`arguments` makes of it. By default it has to agree with the parameter's annotation.
+        ``value`` has instances where the spec has ``{class: PATH}``. By default it has to agree with the annotation.
         """
         wanted = _annotation(self.named_class, name)
         if wanted is inspect.Parameter.empty:
@@ -174,7 +190,7 @@ class NamedClassOptions(PluginOptions):
 
     def _wrong(self, name: str, value: Any) -> str:
         try:
-            return self.misfit(name, self.importable.build(value))
+            return self.misfit(name, self.importable.build(value, {}))
         except (ValueError, TypeError) as error:
             return _first_line(error)
 
@@ -190,6 +206,10 @@ def parameters_of(found: type[Any]) -> dict[str, Any]:
     if inspect.Parameter.VAR_KEYWORD in kinds and hasattr(found, "get_params"):
         named |= {name: value for name, value in found().get_params(deep=False).items() if name not in named}
     return named
+
+
+def _filled(parameters: Mapping[str, Any], given: Mapping[str, Any], fill: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: value for name, value in fill.items() if name in parameters}, **given}
 
 
 def unknown_parameter(found: type[Any], name: str, known: Iterable[str]) -> str:

@@ -132,4 +132,16 @@ def prunecast_searchers() -> Iterable[Entry]:
             "Many random architectures at the budget, the best predicted of them",
             "arXiv 2309.09507, section 3.4",
         ),
+        Entry(
+            "evolution",
+            "prunecast_plugins.searchers.evolution:Evolution",
+            "Mutations that move what is kept between layers, the best predicted survive",
+            "arXiv 2410.14649 (EvoPress), algorithm 1",
+        ),
+        Entry(
+            "optuna",
+            "prunecast_plugins.searchers.optuna:Optuna",
+            "Any Optuna or OptunaHub sampler by name, its parameters as options",
+            "Akiba et al., KDD 2019",
+        ),
     ]

@@ -28,11 +28,11 @@ HOSTILE = {
     "sklearn.ensemble.ExtraTreesRegressor; import os": "is no import path",
     "sklearn.utils.os.system": "cannot be imported",
     "sklearn.ensemble.ExtraTreesRegressor.fit": "cannot be imported",
-    "sklearn.utils.Path": "is no|is not there",
-    "sklearn.datasets.fetch_openml": "is no scikit-learn regressor",
-    "sklearn.linear_model.LogisticRegression": "is no scikit-learn regressor",
-    "sklearn.base.RegressorMixin": "is no scikit-learn regressor",
-    "sklearn.ensemble.BaseEnsemble": "is no scikit-learn regressor",
+    "sklearn.utils.Path": "is not",
+    "sklearn.datasets.fetch_openml": "is not a scikit-learn regressor",
+    "sklearn.linear_model.LogisticRegression": "is not a scikit-learn regressor",
+    "sklearn.base.RegressorMixin": "is not a scikit-learn regressor",
+    "sklearn.ensemble.BaseEnsemble": "is not a scikit-learn regressor",
 }
 
 
@@ -46,7 +46,7 @@ def test_hostile_names_are_refused_in_one_line(path: str) -> None:
 def test_hostile_names_are_refused_inside_values_too() -> None:
     nested = {"k1": [{"class": "sklearn.gaussian_process.kernels.RBF"}, {"class": "os.system", "command": "true"}]}
     with pytest.raises(ValueError, match=r"'os\.system' may not be imported"):
-        REGRESSORS.build(nested)
+        REGRESSORS.build(nested, {})
 
 
 def test_a_module_that_is_not_allowed_is_never_run(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_distribution_may_offer_its_package(tmp_path: Path, monkeypatch: pytes
     (metadata / "entry_points.txt").write_text("[prunecast.importable]\nownstats = ownstats\n")
     found = REGRESSORS.find("ownstats.Mean")
     assert parameters_of(found) == {"shrink": 0.0}
-    with pytest.raises(ValueError, match="is no scikit-learn regressor"):
+    with pytest.raises(ValueError, match="is not a scikit-learn regressor"):
         REGRESSORS.find("ownstats.Path")
 
 
@@ -168,6 +168,48 @@ TREES = "{use: sklearn, estimator: sklearn.ensemble.ExtraTreesRegressor"
 )
 def test_a_parameter_is_checked_like_any_option_and_told_at_its_place(predictor: str, problem: str) -> None:
     [found] = problems(predictor=predictor)
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("searcher", "problem"),
+    [
+        (
+            "{use: optuna, sampler: CmaEsSampler, popsise: 3}",
+            "5:48: searcher.popsise: unknown option 'popsise' (did you mean 'popsize'?); CmaEsSampler takes: ",
+        ),
+        (
+            "{use: optuna, sampler: CmaEsSampler, popsize: many}",
+            "5:57: searcher.popsize: CmaEsSampler: Input should be a valid integer",
+        ),
+        ("{use: optuna, sampler: CmaEsSampler, seed: 3}", "5:48: searcher.seed: unknown option 'seed'"),
+        (
+            "{use: optuna, sampler: CmaSampler}",
+            "5:34: searcher.sampler: 'optuna.samplers.CmaSampler' is not there (did you mean 'CmaEsSampler'?)",
+        ),
+        (
+            "{use: optuna, sampler: shutil.rmtree}",
+            "5:34: searcher.sampler: 'shutil.rmtree' may not be imported: an Optuna sampler comes from optuna, "
+            "optuna_integration, or",
+        ),
+        (
+            "{use: optuna, sampler: QMCSampler, independent_sampler: {class: os.system, command: reboot}}",
+            "5:67: searcher.independent_sampler: 'os.system' may not be imported",
+        ),
+        (
+            "{use: optuna, sampler: samplers/auto_sampler}",
+            "5:34: searcher.sampler: 'samplers/auto_sampler' is code from OptunaHub: read it, then set "
+            "trust_remote_code: true",
+        ),
+        (
+            "{use: optuna, sampler: samplers/../../evil, trust_remote_code: true}",
+            "5:34: searcher.sampler: 'samplers/../../evil' is no sampler package of OptunaHub: write samplers/NAME",
+        ),
+        ("{use: optuna, sampler: GridSampler}", "5:11: searcher.search_space: required, but missing"),
+    ],
+)
+def test_a_sampler_and_its_parameters_are_checked_likewise(searcher: str, problem: str) -> None:
+    [found] = problems(searcher=searcher)
     assert found.startswith(problem)
 
 

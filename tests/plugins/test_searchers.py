@@ -12,6 +12,8 @@ from prunecast.choices import architectures_at
 from prunecast.errors import BudgetError
 from prunecast.interfaces import SearchProblem
 from prunecast.shape import ModelShape
+from prunecast_plugins.searchers.evolution import Evolution, EvolutionOptions
+from prunecast_plugins.searchers.optuna import Optuna, OptunaOptions
 from prunecast_plugins.searchers.random import Random, RandomOptions
 from prunecast_plugins.searchers.tpe import TPE, TPEOptions
 from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
@@ -20,8 +22,12 @@ SEARCHERS = [
     Random(RandomOptions(samples=2000)),
     TPE(TPEOptions(trials=60, startup=500, seeds=30, batch=20)),
     TPE(TPEOptions(trials=30, startup=500, seeds=30, batch=7, multivariate=True)),
+    Evolution(EvolutionOptions(startup=500, survivors=5, offspring=40, generations=5)),
+    Optuna(OptunaOptions(sampler="CmaEsSampler", popsize=8, trials=60, startup=500, seeds=16, batch=8)),
 ]
-each_searcher = pytest.mark.parametrize("searcher", SEARCHERS, ids=["random", "tpe", "tpe-multivariate"])
+each_searcher = pytest.mark.parametrize(
+    "searcher", SEARCHERS, ids=["random", "tpe", "tpe-multivariate", "evolution", "optuna"]
+)
 
 
 def problem_of(shape: ModelShape, score: Callable[..., Any], **changes: Any) -> SearchProblem:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -98,4 +99,4 @@ class BaggedPredictor(EncodedPredictor[BaggingOptionsT]):
     def regression(self, directions: NDArray[np.int64]) -> Bag:
         """A bag of the estimator."""
         bounds = directions * self.options.monotone
-        return Bag(lambda seed: self.estimator(seed, bounds), self.options.members, self.seed)
+        return Bag(partial(self.estimator, directions=bounds), self.options.members, self.seed)

@@ -17,7 +17,7 @@ from prunecast_plugins.predictors.bagging import Bag
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor, Regression
 
 REGRESSORS = Importable(
-    "scikit-learn regressor or kernel",
+    "a scikit-learn regressor or kernel",
     ("sklearn.base:RegressorMixin", "sklearn.gaussian_process.kernels:Kernel"),
     ("sklearn", "lightgbm", "xgboost"),
 )
@@ -81,17 +81,15 @@ class Sklearn(EncodedPredictor[SklearnOptions]):
         """What gives a mean and a standard deviation with this regressor."""
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-        regressor = self._regressor(self.seed)
-        if "return_std" in inspect.signature(type(regressor).predict).parameters:
-            return _FittedOnce(_EveryTarget(regressor), _own_deviation)
-        if isinstance(regressor, ExtraTreesRegressor | RandomForestRegressor):
-            return _FittedOnce(_EveryTarget(regressor), _spread_of_trees)
-        return Bag(lambda seed: _EveryTarget(self._regressor(seed)), self.options.members, self.seed)
+        named = self.options.named_class
+        if "return_std" in inspect.signature(named.predict).parameters:
+            return _FittedOnce(self._member(self.seed), _own_deviation)
+        if issubclass(named, ExtraTreesRegressor | RandomForestRegressor):
+            return _FittedOnce(self._member(self.seed), _spread_of_trees)
+        return Bag(self._member, self.options.members, self.seed)
 
-    def _regressor(self, seed: int) -> Any:
-        regressor = self.options.named_class(**self.options.arguments())
-        seeded = [name for name in regressor.get_params() if name.split("__")[-1] == "random_state"]
-        return regressor.set_params(**dict.fromkeys(seeded, seed))
+    def _member(self, seed: int) -> "_EveryTarget":
+        return _EveryTarget(self.options.instance(random_state=seed))
 
     @contextmanager
     def _told_in_one_line(self) -> Iterator[None]:

@@ -1,0 +1,93 @@
+"""Evolution over the prediction, by moving what is kept from one choice to another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from prunecast.architecture import Architecture
+from prunecast.choices import Choice, Indices
+from prunecast.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
+
+
+class EvolutionOptions(PluginOptions):
+    """Options of the evolution searcher."""
+
+    startup: int = Field(default=4000, ge=1, description="random architectures predicted first")
+    survivors: int = Field(default=20, ge=1, description="architectures that each generation descends from")
+    offspring: int = Field(default=200, ge=1, description="mutated architectures a generation")
+    generations: int = Field(default=50, ge=1, description="how often to mutate and select")
+    switches: int = Field(default=3, ge=1, description="most levels that a mutation moves; few are likelier than many")
+
+
+class Evolution(Searcher[EvolutionOptions]):
+    """EvoPress (arXiv 2410.14649, algorithm 1) with a predictor as the fitness, and more than one survivor.
+
+    A mutation is a few level switches: one choice keeps a step less, another one of equal size a step more, so what the
+    architecture costs stays as it is. Where steps differ in cost, the offspring is brought back to the budget. As in
+    EvoPress the number of switches is the smaller of two draws. Parents compete with their offspring.
+    """
+
+    options_model = EvolutionOptions
+
+    @property
+    def evaluations(self) -> int:
+        """Startup and all offspring."""
+        return self.options.startup + self.options.generations * self.options.offspring
+
+    def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
+        """Startup sample, then generations."""
+        parents = np.concatenate([random_at_budget(problem, self.options.startup), known_at_budget(problem)])
+        architectures, fitness = score(problem, parents)
+        scored = dict(zip(architectures, fitness.tolist(), strict=True))
+        for _ in range(self.options.generations):
+            parents, fitness = _select(parents, fitness, self.options.survivors)
+            chosen = problem.rng.integers(len(parents), size=self.options.offspring)
+            children = self._mutate(problem, parents[chosen])
+            architectures, of_children = score(problem, children)
+            scored |= dict(zip(architectures, of_children.tolist(), strict=True))
+            parents, fitness = np.concatenate([parents, children]), np.concatenate([fitness, of_children])
+        return best_of(scored.items(), count)
+
+    def _mutate(self, problem: SearchProblem, parents: Indices) -> Indices:
+        """Offspring of shape (N, C), one a parent."""
+        choices, rng = problem.space.choices, problem.rng
+        children = parents.copy()
+        switches = rng.integers(1, self.options.switches + 1, size=(2, len(parents))).min(axis=0)
+        for child, count in zip(children, switches, strict=True):
+            for _ in range(count):
+                switch_levels(child, choices, rng)
+        return problem.budget.fit(choices, children, rng)
+
+
+def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
+    """Lower one choice of ``row``, shape (C,), by a step and raise another that costs the same, in place.
+
+    Of equal cost are choices of one component with the same values and as many layers. Nothing changes if the choice
+    drawn first has no such other that can be raised.
+    """
+    lowerable = np.flatnonzero(row > 0)
+    if not len(lowerable):
+        return
+    lower = rng.choice(lowerable)
+    raisable = [
+        other
+        for other, choice in enumerate(choices)
+        if other != lower and row[other] + 1 < len(choice.values) and _cost_alike(choice, choices[lower])
+    ]
+    if raisable:
+        row[lower] -= 1
+        row[rng.choice(raisable)] += 1
+
+
+def _cost_alike(one: Choice, other: Choice) -> bool:
+    return (one.component, one.values, len(one.layers)) == (other.component, other.values, len(other.layers))
+
+
+def _select(indices: Indices, fitness: np.ndarray, count: int) -> tuple[Indices, np.ndarray]:
+    """The ``count`` best different rows and their fitness."""
+    order = np.argsort(fitness, kind="stable")
+    _, first = np.unique(indices[order], axis=0, return_index=True)
+    best = order[np.sort(first)[:count]]
+    return indices[best], fitness[best]
