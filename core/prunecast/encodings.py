@@ -52,5 +52,30 @@ def structured_directions(depth: int) -> NDArray[np.int64]:
     return np.array([1, 1, 1, 1, 1, 1, -1] * depth + [1, -1] * 3, dtype=np.int64)
 
 
+BINS = 10
+"""Slices of relative depth that every model is cut into to be compared with others."""
+
+
+def relative_depth(architectures: Sequence[Architecture], shape: ModelShape, bins: int = BINS) -> Floats:
+    """Architectures without the sizes of their model: kept fractions in slices of relative depth.
+
+    Layer l of L reaches from l / L to (l + 1) / L of the depth; a slice holds the mean over its part of the depth, so
+    models of any depth come to the same length, and nothing is lost as long as ``bins`` is a multiple of L.
+
+    Returns shape (N, bins, 3), values in [0, 1]: kept fractions of KV groups, of query heads and of MLP width.
+    """
+    kept, dense = sizes_of(architectures), sizes_of([shape.dense])
+    heads = _share(kept[..., 0] * kept[..., 1], dense[..., 0] * dense[..., 1])
+    fractions = np.stack([_share(kept[..., 0], dense[..., 0]), heads, _share(kept[..., 2], dense[..., 2])], axis=-1)
+    return np.einsum("bl,nlf->nbf", _overlaps(bins, fractions.shape[1]), fractions)
+
+
+def _overlaps(bins: int, depth: int) -> Floats:
+    """Share of each slice that each layer takes, shape (bins, depth); every row sums to 1."""
+    slices, layers = np.arange(bins)[:, None] / bins, np.arange(depth)[None, :] / depth
+    reach = np.minimum(slices + 1 / bins, layers + 1 / depth) - np.maximum(slices, layers)
+    return np.asarray(bins * np.clip(reach, 0, None), dtype=np.float64)
+
+
 def _share(kept: NDArray[np.int64], dense: NDArray[np.int64]) -> Floats:
     return np.asarray(kept / np.maximum(dense, 1), dtype=np.float64)

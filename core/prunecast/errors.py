@@ -47,3 +47,7 @@ class RegistryError(PrunecastError):
 
 class ExportError(PrunecastError):
     """A model could not be written, or what was written is not what was measured."""
+
+
+class ConfigurationError(PrunecastError):
+    """A file of architectures, or of another tool's configuration, cannot be read as architectures of the model."""
