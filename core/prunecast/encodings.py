@@ -67,7 +67,7 @@ def relative_depth(architectures: Sequence[Architecture], shape: ModelShape, bin
     kept, dense = sizes_of(architectures), sizes_of([shape.dense])
     heads = _share(kept[..., 0] * kept[..., 1], dense[..., 0] * dense[..., 1])
     fractions = np.stack([_share(kept[..., 0], dense[..., 0]), heads, _share(kept[..., 2], dense[..., 2])], axis=-1)
-    return np.einsum("bl,nlf->nbf", _overlaps(bins, fractions.shape[1]), fractions)
+    return np.asarray(np.einsum("bl,nlf->nbf", _overlaps(bins, fractions.shape[1]), fractions), dtype=np.float64)
 
 
 def _overlaps(bins: int, depth: int) -> Floats:

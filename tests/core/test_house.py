@@ -17,7 +17,19 @@ LAYERS = (
     {"cli"},
     {"pipeline"},
     {"registry", "models", "spec", "plugins", "export", "data", "examples", "testing"},
-    {"interfaces", "encodings", "models.families", "hookspecs", "budget", "choices", "shape", "architecture", "errors"},
+    {
+        "interfaces",
+        "encodings",
+        "reference",
+        "transfer",
+        "models.families",
+        "hookspecs",
+        "budget",
+        "choices",
+        "shape",
+        "architecture",
+        "errors",
+    },
 )
 """Parts of prunecast from top to bottom. A part imports from its own layer and from those below it."""
 

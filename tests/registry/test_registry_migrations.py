@@ -9,8 +9,8 @@ from sqlite_utils import Database, Migrations
 
 from prunecast.errors import RegistryError
 from prunecast.registry import schema
-from prunecast.registry.queries import query
 from prunecast.registry.records import Failure
+from prunecast.registry.selection import Filter, query
 from prunecast.registry.store import Registry
 
 RELEASED = Path(__file__).parent / "released"
@@ -66,7 +66,7 @@ def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: 
 def test_a_registry_of_every_release_is_upgraded_without_loss(path: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(path, tmp_path))
     with Registry.open(copy) as registry:
-        assert [row["value"] for row in query(registry, metric=PPL.name)] == [31.5, 32.5]
+        assert [row[PPL.name] for row in query(registry, Filter(metrics=(PPL.name,)))] == [31.5, 32.5]
         assert registry.lookup(setting(), [architecture(1)])[architecture(1)][PPL.name].value == 32.5
         assert next(registry.rows("PRAGMA foreign_key_check"), None) is None
         row = next(registry.rows("SELECT device, python, pruner_distribution, run_id FROM metric_measurements"))
@@ -147,7 +147,7 @@ def test_a_migration_that_fails_leaves_the_old_registry(old: Path, request: pyte
     request.getfixturevalue("monkeypatch").undo()
     with Registry.open(old) as registry:
         assert registry.lookup(setting(), [architecture(1)])
-        assert len(query(registry)) == 2
+        assert len(query(registry, Filter())) == 2
 
 
 def test_processes_that_upgrade_at_the_same_time_make_one_copy(

@@ -1,5 +1,7 @@
 """What commands print: data on stdout, as a table for people or JSON for programs."""
 
+import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,45 @@ registry_option = click.option(
     type=click.Path(dir_okay=True),
     help="The registry file.",
 )
+
+
+def rows_option(command: Callable[..., None]) -> Callable[..., None]:
+    """``--json``, ``--csv`` and ``--nl``, as the argument ``form``: ``table`` without any of them."""
+    helps = {"nl": "Print one JSON object a line.", "csv": "Print CSV.", "json": "Print a JSON list."}
+    for form, text in helps.items():
+        command = click.option(f"--{form}", "form", flag_value=form, default=None, help=text)(command)
+    return command
+
+
+def show_rows(
+    rows: Sequence[Mapping[str, Any]],
+    form: str | None,
+    empty: str,
+    short: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> None:
+    """Rows with the same keys on stdout; ``empty`` is said on stderr if there are none.
+
+    Args:
+        rows: what to show.
+        form: ``json``, ``csv`` or ``nl``, which have every column as it is; a table of what fits a terminal otherwise.
+        empty: what to say instead of an empty table.
+        short: makes a row of the table of a row.
+    """
+    if form == "json":
+        print_json(list(rows))
+    elif form == "nl":
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    elif form == "csv" and rows:
+        lines = io.StringIO()
+        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        click.echo(lines.getvalue(), nl=False)
+    elif rows:
+        print_rows([short(row) for row in rows], as_json=False, empty=empty)
+    if not rows and form != "json":
+        click.echo(empty, err=True)
 
 
 def print_json(value: Any) -> None:

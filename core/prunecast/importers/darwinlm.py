@@ -9,14 +9,15 @@ from prunecast.errors import ConfigurationError
 from prunecast.importers.imported import Imported, checked, read_lines
 from prunecast.shape import ModelShape
 
-_LINE = re.compile(r"(?P<module>[\w.]*?layers\.(?P<layer>\d+)\.(?P<part>self_attn\.o_proj|mlp\.down_proj)): *(?P<level>\d+)")
+_LINE = re.compile(r"[\w.]*?layers\.(?P<layer>\d+)\.(?P<part>self_attn\.o_proj|mlp\.down_proj): *(?P<level>\d+)")
 
 
 def from_darwinlm(
     path: Path, shape: ModelShape, removed_attention: Sequence[int], removed_mlp: Sequence[int]
 ) -> Imported:
-    """The architecture of a level file: a line ``model.layers.0.self_attn.o_proj: LEVEL`` or ``...mlp.down_proj: LEVEL``
-    a module; modules without a line keep everything.
+    """The architecture of a level file, ``model.layers.0.self_attn.o_proj: LEVEL`` or ``...mlp.down_proj: LEVEL`` a line.
+
+    Modules without a line keep everything.
 
     A level is a place in the lists its database was made with: how many input columns of ``o_proj`` and of
     ``down_proj`` are gone. The file does not say which query heads were removed, only how many; they are laid out over
@@ -66,7 +67,9 @@ def _attention(dense: Layer, removed: int, head_dim: int, where: str) -> tuple[i
     if removed % head_dim:
         raise ConfigurationError(f"{where}: {removed} columns are no whole heads of size {head_dim}")
     kept = max(dense.query_heads - removed // head_dim, 0)
-    fitting = [(g, kept // g) for g in range(dense.kv_groups, 0, -1) if kept % g == 0 and kept // g <= dense.heads_per_group]
+    fitting = [
+        (g, kept // g) for g in range(dense.kv_groups, 0, -1) if kept % g == 0 and kept // g <= dense.heads_per_group
+    ]
     if not fitting:
         raise ConfigurationError(
             f"{where}: {kept} query heads cannot be held by equal KV groups of at most "

@@ -73,7 +73,9 @@ def _parts(block: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], Map
     strange = [kind for kind in kinds if kind not in ("attention", "ffn")]
     strange += [name for part in (block, *kinds.values()) for name in _UNKNOWN_TO_US if part.get(name)]
     if strange:
-        raise ConfigurationError(f"{where}: {strange[0]} is no part of an architecture here; only attention and ffn are")
+        raise ConfigurationError(
+            f"{where}: {strange[0]} is no part of an architecture here; only attention and ffn are"
+        )
     return kinds.get("attention") or absent, kinds.get("ffn") or absent
 
 

@@ -1,13 +1,12 @@
 """Series: evaluations that may be compared with one another."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
 
 from prunecast.errors import RegistryError
-from prunecast.plugins import did_you_mean
-from prunecast.registry.keys import canonical_json
 from prunecast.registry.records import shape_from_json
 from prunecast.registry.store import Registry
 from prunecast.shape import ModelShape
@@ -36,6 +35,7 @@ class Column:
     metric_id: int
     setting_id: int
     evaluator_id: int
+    evaluator_key: str
     evaluator: str
     evaluator_options_json: str
 
@@ -69,7 +69,7 @@ class Series:
 
     @property
     def pruner_text(self) -> str:
-        """Name of the pruner, and its compensation if it has one."""
+        """The pruner, as :func:`described`."""
         return described(self.pruner, self.pruner_options_json)
 
     def column(self, metric: str) -> Column | None:
@@ -81,8 +81,19 @@ class Series:
 
 
 def described(plugin: str, options_json: str) -> str:
-    """A plugin with the options it differs in from its defaults, e.g. ``perplexity {"tokens":4096}``."""
-    return plugin if options_json == canonical_json({}) else f"{plugin} {options_json}"
+    """A plugin with what it differs in from its defaults, e.g. ``perplexity dataset=wikitext2 tokens=4096``.
+
+    Lists are left out; the registry has all of it in ``options_json``.
+    """
+    return " ".join([plugin, *_leaves(json.loads(options_json))])
+
+
+def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        elif not isinstance(value, list):
+            yield f"{path}{name}={value}"
 
 
 def find_series(registry: Registry, model: str | None = None, metrics: Sequence[str] = ()) -> list[Series]:
@@ -104,7 +115,9 @@ def find_series(registry: Registry, model: str | None = None, metrics: Sequence[
     if model is not None:
         named = [row for row in rows if row["source"] == model or (model and row["model_key"].startswith(model))]
         if not named:
-            _check_known(registry, "model", [model], [row["source"] for row in registry.rows("SELECT source FROM models")])
+            _check_known(
+                registry, "model", [model], [row["source"] for row in registry.rows("SELECT source FROM models")]
+            )
         rows = named
     found = []
     for _, group in groupby(rows, key=lambda row: (row["model_id"], row["pruner_id"], row["dtype"])):
@@ -123,9 +136,8 @@ def _check_known(registry: Registry, kind: str, wanted: Sequence[str], known: Se
     names = list(dict.fromkeys(known))
     for name in wanted:
         if name not in names:
-            guess = did_you_mean(name, names)
             raise RegistryError(
-                f"{registry.path}: no {kind} is called {name!r}{guess}; it holds: {', '.join(names) or 'none'}"
+                f"{registry.path}: no {kind} is called {name!r}; it holds: {', '.join(names) or 'none'}"
             )
 
 
@@ -138,9 +150,9 @@ def _most_measured(registry: Registry, rows: Sequence[dict[str, Any]]) -> dict[s
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> Series:
     first = rows[0]
-    names = ("metric", "direction", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator")
+    names = ("metric", "direction", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator_key")
     columns = tuple(
-        Column(**{name: row[name] for name in (*names, "evaluator_options_json")}) for row in rows
+        Column(**{name: row[name] for name in (*names, "evaluator", "evaluator_options_json")}) for row in rows
     )
     return Series(
         first["source"],

@@ -1,0 +1,114 @@
+"""Transfer: what was learnt on other models, put to use on one of which little has been measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from prunecast.architecture import Architecture
+from prunecast.interfaces import Floats, PluginOptions, Prediction, Predictor
+from prunecast.reference import at_reference, reference_shape
+from prunecast.shape import ModelShape
+
+OWN_WEIGHT = 4
+"""How often an own pair counts for each pair of another model."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pairs of another model.
+
+    Attributes:
+        model: what it is called.
+        shape: its sizes.
+        architectures: N of them.
+        lost: targets less those of its dense model, shape (N, M), on the scale predictors learn.
+    """
+
+    model: str
+    shape: ModelShape
+    architectures: Sequence[Architecture]
+    lost: Floats
+
+
+class Prior:
+    """What other models say about a model: a predictor of the loss of its architectures relative to its dense self.
+
+    Architectures of all models are seen as those of the reference model (:mod:`prunecast.reference`), where a predictor
+    of any kind learns from them.
+
+    Args:
+        new_predictor: makes a predictor for the model of a shape.
+        shape: the model.
+        sources: pairs of other models, at least one, all with the same metrics.
+    """
+
+    def __init__(
+        self, new_predictor: Callable[[ModelShape], Predictor[Any]], shape: ModelShape, sources: Sequence[Source]
+    ) -> None:
+        self._new_predictor, self.shape, self.sources = new_predictor, shape, sources
+
+    @cached_property
+    def architectures(self) -> list[Architecture]:
+        """The architectures of all sources, of the reference model."""
+        return [carried for source in self.sources for carried in at_reference(source.architectures, source.shape)]
+
+    @cached_property
+    def lost(self) -> Floats:
+        """Their targets less those of the dense model each belongs to, shape (N, M)."""
+        return np.concatenate([source.lost for source in self.sources])
+
+    def new_predictor(self) -> Predictor[Any]:
+        """A predictor for the reference model that has not been fitted."""
+        return self._new_predictor(reference_shape(self.shape))
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """What architectures of the model lose, relative to its dense self, by the sources alone."""
+        return self._fitted.predict(at_reference(architectures, self.shape))
+
+    @cached_property
+    def _fitted(self) -> Predictor[Any]:
+        predictor = self.new_predictor()
+        predictor.fit(self.architectures, self.lost)
+        return predictor
+
+
+class Transferred(Predictor[PluginOptions]):
+    """A predictor that begins with what other models say and is corrected with every pair of its own.
+
+    The sources' targets are brought to the scale of the own ones by a straight line, fitted from what the prior says of
+    the own pairs to what they measured; then one predictor learns from both, at the reference model, where an own pair
+    counts :data:`OWN_WEIGHT` times.
+    """
+
+    def __init__(self, prior: Prior, seed: int) -> None:
+        super().__init__(PluginOptions(), prior.shape, seed)
+        self._prior = prior
+
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """Learn from own pairs and from those of the sources."""
+        slope, offset = _line(self._prior.predict(architectures).mean, targets)
+        own = at_reference(architectures, self.shape)
+        self._predictor = self._prior.new_predictor()
+        self._predictor.fit(
+            [*self._prior.architectures, *own * OWN_WEIGHT],
+            np.concatenate([self._prior.lost * slope + offset, *[targets] * OWN_WEIGHT]),
+        )
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """What the predictor says that learnt from both."""
+        return self._predictor.predict(at_reference(architectures, self.shape))
+
+
+def _line(predicted: Floats, measured: Floats) -> tuple[Floats, Floats]:
+    """Slope and offset, each of shape (M,), of the least-squares line of every column; slope 1 where it makes no sense.
+
+    It makes none from a single pair, from predictions that are all alike, or where it would turn the order round.
+    """
+    centered = predicted - predicted.mean(axis=0)
+    spread = (centered**2).sum(axis=0)
+    slope = np.divide((centered * measured).sum(axis=0), spread, out=np.ones_like(spread), where=spread > 0)
+    slope = np.where(slope > 0, slope, 1.0)
+    return slope, measured.mean(axis=0) - slope * predicted.mean(axis=0)
