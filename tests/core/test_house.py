@@ -16,7 +16,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
-    {"registry", "models", "spec", "plugins", "export", "data", "examples", "testing"},
+    {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing"},
     {
         "interfaces",
         "encodings",

@@ -56,8 +56,9 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, **
     from prunecast.registry import Registry
     from prunecast.registry.selection import query
 
+    wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = query(opened, _filter(**filters), sort, limit)
+        rows = query(opened, wanted, sort, limit)
     show_rows(rows, form, "no measured architecture matches", _short)
 
 
@@ -72,8 +73,9 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
     from prunecast.registry import Registry
     from prunecast.registry.selection import best
 
+    wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = best(opened, metric, _filter(**filters), limit)
+        rows = best(opened, metric, wanted, limit)
     show_rows(rows, form, "no measured architecture matches", _short)
 
 
@@ -87,8 +89,9 @@ def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **fi
     from prunecast.registry import Registry
     from prunecast.registry.pareto import pareto
 
+    wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = pareto(opened, criteria, _filter(**filters))
+        rows = pareto(opened, criteria, wanted)
     show_rows(rows, form, "no measured architecture matches", _short)
 
 
@@ -107,8 +110,9 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
     from prunecast.registry.likeness import nearest
     from prunecast.registry.shown import find_architecture
 
+    wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = nearest(opened, find_architecture(opened, architecture), _filter(**filters), limit)
+        rows = nearest(opened, find_architecture(opened, architecture), wanted, limit)
     show_rows(rows, form, "no measured architecture matches", _short)
 
 

@@ -15,7 +15,7 @@ _LINE = re.compile(r"[\w.]*?layers\.(?P<layer>\d+)\.(?P<part>self_attn\.o_proj|m
 def from_darwinlm(
     path: Path, shape: ModelShape, removed_attention: Sequence[int], removed_mlp: Sequence[int]
 ) -> Imported:
-    """The architecture of a level file: ``model.layers.0.self_attn.o_proj: LEVEL`` or ``...mlp.down_proj: LEVEL`` lines.
+    """The architecture of a level file: ``model.layers.0.self_attn.o_proj: LEVEL`` or ``...mlp.down_proj: LEVEL``.
 
     Modules without a line keep everything.
 
