@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import pluggy
 
+from prunecast.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
+
 hookspec = pluggy.HookspecMarker("prunecast")
 hookimpl = pluggy.HookimplMarker("prunecast")
 
@@ -65,3 +67,33 @@ def prunecast_predictors() -> Iterable[Entry]:  # type: ignore[empty-body]
 @hookspec
 def prunecast_searchers() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Entries of :class:`prunecast.interfaces.Searcher` classes."""
+
+
+# A plugin may also follow runs. These hooks are called in the process that runs, from the thread that runs, in the
+# order in which things happen; what they return is ignored. One that raises costs a warning that names its
+# distribution, and is not called again in that run.
+
+
+@hookspec
+def prunecast_run_started(event: RunStarted) -> None:
+    """Called once, before anything is measured."""
+
+
+@hookspec
+def prunecast_architecture_measured(event: ArchitectureMeasured) -> None:
+    """Called for every architecture and evaluator, also for numbers that the registry had: be quick."""
+
+
+@hookspec
+def prunecast_predictor_fitted(event: PredictorFitted) -> None:
+    """Called after the pairs and after every round."""
+
+
+@hookspec
+def prunecast_round_finished(event: RoundFinished) -> None:
+    """Called after every round, before the predictor is fitted again."""
+
+
+@hookspec
+def prunecast_run_finished(event: RunFinished) -> None:
+    """Called once, also if the run fails or is interrupted: close here what was opened."""

@@ -120,10 +120,10 @@ class PluginHost:
             raise PluginError("it has no prunecast hook: decorate its functions with prunecast.hookspecs.hookimpl")
         for caller in callers:
             for implementation in (each for each in caller.get_hookimpls() if each.plugin is plugin):
-                if caller.has_spec():
+                if caller.has_spec() and caller.name in {hook for hook, _ in KINDS.values()}:
                     _entries_of(implementation.function(), distribution)
-                elif not implementation.optionalhook:
-                    known = [hook for hook, _ in KINDS.values()]
+                elif not (caller.has_spec() or implementation.optionalhook):
+                    known = [name for name in vars(hookspecs) if name.startswith("prunecast_")]
                     raise PluginError(f"there is no hook {caller.name!r}{did_you_mean(caller.name, known)}")
 
     def entries(self, kind: str) -> dict[str, Registered]:

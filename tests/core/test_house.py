@@ -18,24 +18,15 @@ LAYERS = (
     {"pipeline"},
     {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing"},
     {
-        "interfaces",
-        "encodings",
-        "reference",
-        "transfer",
-        "models.families",
-        "hookspecs",
-        "budget",
-        "choices",
-        "shape",
-        "architecture",
-        "errors",
+        *("interfaces", "hookspecs", "events", "encodings", "reference", "transfer", "models.families"),
+        *("budget", "choices", "shape", "architecture", "errors"),
     },
 )
 """Parts of prunecast from top to bottom. A part imports from its own layer and from those below it."""
 
 PUBLIC = {
-    *("architecture", "budget", "choices", "data", "encodings", "errors", "hookspecs", "interfaces", "shape"),
-    *("models.elastic", "models.families", "models.units", "testing"),
+    *("architecture", "budget", "choices", "data", "encodings", "errors", "events", "hookspecs"),
+    *("interfaces", "shape", "models.elastic", "models.families", "models.units", "testing"),
 }
 """What plugins may import of prunecast."""
 

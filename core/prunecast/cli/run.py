@@ -1,7 +1,7 @@
 """``prunecast run``."""
 
 import json
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -17,14 +17,27 @@ PROMPT = "The most important thing about writing a program is"
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the spec, e.g. budget.parameters=0.7."
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would be measured, what is cached and how long it takes.")
+@click.option(
+    "--events",
+    type=click.File("a", encoding="utf-8", lazy=False),
+    metavar="FILE",
+    help="Append what happens to FILE, one line of JSON an event.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @offline_option
 @registry_option
 @json_option
 def run(
-    spec_name: str, overrides: tuple[str, ...], dry_run: bool, quiet: bool, registry_path: str, as_json: bool
+    spec_name: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    events: TextIO | None,
+    quiet: bool,
+    registry_path: str,
+    as_json: bool,
 ) -> None:
     """Run SPEC, a YAML file or the name of a packaged spec; run it again to continue it."""
+    from prunecast.pipeline.event_log import EventLog
     from prunecast.pipeline.plan import plan
     from prunecast.pipeline.progress import Progress
     from prunecast.pipeline.runner import run as run_spec
@@ -41,6 +54,8 @@ def run(
             planned = plan(Setup(spec, host), registry).to_json()
             print_json(planned) if as_json else click.echo(render_plan(planned))
             return
+        if events is not None:
+            host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)
         result = run_spec(spec, host, registry, progress).to_json()
     if as_json:

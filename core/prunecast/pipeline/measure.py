@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from prunecast.architecture import Architecture
 from prunecast.errors import EvaluationError, PrunecastError
+from prunecast.events import ArchitectureMeasured
 from prunecast.interfaces import Measurement
 from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
 from prunecast.registry import Registry
@@ -33,8 +35,9 @@ class Measuring:
         cached: evaluations found in the registry instead.
     """
 
-    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress) -> None:
+    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress, listeners: Listeners) -> None:
         self._setup, self._registry, self._run_id, self._progress = setup, registry, run_id, progress
+        self._listeners = listeners
         self._counted: set[tuple[str, Architecture]] = set()
         self._observed: set[str] = set()
         self.measured = 0
@@ -85,7 +88,9 @@ class Measuring:
             given_up = {a for a, failure in failures.items() if failure.attempts >= MOST_ATTEMPTS}
             for architecture in metrics:
                 if architecture in found:
-                    metrics[architecture] |= {name: known.value for name, known in found[architecture].items()}
+                    values = {name: known.value for name, known in found[architecture].items()}
+                    metrics[architecture] |= values
+                    self._tell(stage, architecture, named, values, None)
                 elif architecture not in given_up:
                     missing.setdefault(architecture, []).append(named)
         return missing
@@ -117,7 +122,25 @@ class Measuring:
         self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)
         self._counted.add((named.setting.key, architecture))
         self.measured += 1
-        return {measurement.metric.name: measurement.value for measurement in measurements}
+        values = {measurement.metric.name: measurement.value for measurement in measurements}
+        self._tell(stage, architecture, named, values, seconds)
+        return values
+
+    def _tell(
+        self, stage: str, architecture: Architecture, named: NamedEvaluator, values: Metrics, seconds: float | None
+    ) -> None:
+        self._listeners.tell(
+            ArchitectureMeasured(
+                run=self._run_id,
+                stage=stage,
+                architecture=str(architecture),
+                parameters=int(self._setup.shape.count([architecture])[0]),
+                evaluator=named.setting.evaluator.name,
+                metrics=values,
+                cached=seconds is None,
+                seconds=seconds,
+            )
+        )
 
     def _measurements(self, named: NamedEvaluator) -> list[Measurement]:
         """What the evaluator says of the model as it stands. Raises EvaluationError for whatever it does wrong."""

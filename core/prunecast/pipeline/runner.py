@@ -4,6 +4,7 @@ There is no state beside the registry. Every stage is a function of the spec's s
 whatever has been measured is found there; so a run that was killed continues by being run again.
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.errors import BudgetError, EvaluationError, PrunecastError
+from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.interfaces import SearchSpace
 from prunecast.pipeline.baselines import distinct_totals, uniform
@@ -20,15 +22,16 @@ from prunecast.pipeline.collect import propose
 from prunecast.pipeline.deliver import deliver
 from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
+from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
 from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
-from prunecast.pipeline.search import Round, finalists, search, spread_over
+from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
 from prunecast.pipeline.setup import Setup
 from prunecast.plugins import PluginHost
-from prunecast.registry import Registry
+from prunecast.registry import Registry, RunStart
 from prunecast.spec.model import Spec
 
 
@@ -45,31 +48,50 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     if spec.export is not None:
         check_target(Path(spec.export.path))
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
-    with _outcome(registry, started.id):
-        result = Run(setup, registry, started.id, progress).execute(start)
+    listeners = Listeners(host)
+    listeners.tell(_started(setup, started))
+    with _outcome(registry, started.id, listeners):
+        result = Run(setup, registry, started.id, progress, listeners).execute(start)
         registry.finish_run(started.id, "finished", result.to_json())
+    listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result
 
 
+def _started(setup: Setup, started: RunStart) -> RunStarted:
+    return RunStarted(
+        run=started.id,
+        spec_name=setup.spec.name,
+        spec=json.loads(setup.spec.to_json()),
+        model=setup.model_record.source,
+        fingerprint=setup.model_record.fingerprint,
+        dtype=str(setup.dtype).removeprefix("torch."),
+        budget={str(quantity): limit for quantity, limit in setup.budget.limits.items()},
+        resumed=started.resumed,
+    )
+
+
 @contextmanager
-def _outcome(registry: Registry, run_id: int) -> Iterator[None]:
-    """Note in the registry how a run that does not finish ended."""
+def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[None]:
+    """Note in the registry, and tell, how a run that does not finish ended."""
     try:
         yield
     except KeyboardInterrupt:
         registry.finish_run(run_id, "interrupted", None, "interrupted by the user")
+        listeners.tell(RunFinished(run_id, "interrupted", "interrupted by the user", None))
         raise
     except PrunecastError as error:
         registry.finish_run(run_id, "failed", None, str(error))
+        listeners.tell(RunFinished(run_id, "failed", str(error), None))
         raise
 
 
 class Run:
     """One execution of a spec."""
 
-    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress) -> None:
+    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress, listeners: Listeners) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
-        self._measuring = Measuring(setup, registry, run_id, progress)
+        self._listeners = listeners
+        self._measuring = Measuring(setup, registry, run_id, progress, listeners)
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
@@ -78,14 +100,15 @@ class Run:
         pairs = measuring.measure("pairs", propose(setup), setup.evaluators)
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
-        fitted = fit(setup, pairs)
+        fitted = self._fitted(pairs, 0)
         refinement = self._refined(fitted)
         space = setup.space if refinement is None else refinement.space
         rounds = []
         for number in range(1, self._spec.rounds + 1):
             rounds.append(self._round(space, fitted, pairs, number))
             pairs |= rounds[-1].measured
-            fitted = fit(setup, pairs)
+            self._tell_of(rounds[-1], pairs)
+            fitted = self._fitted(pairs, number)
         best, *others = self._verified(fitted, pairs, rounds)
         totals = distinct_totals([best.parameters, *(each.parameters for each in spread_over(rounds))])
         baselines = [self._baseline(name, total) for total in totals for name in self._spec.baselines]
@@ -109,6 +132,26 @@ class Run:
             cached=measuring.cached,
             export=self._export([dense, *baselines, best]),
             seconds=time.perf_counter() - start,
+        )
+
+    def _fitted(self, pairs: Mapping[Architecture, Metrics], rounds: int) -> Fitted:
+        start = time.perf_counter()
+        fitted = fit(self._setup, pairs)
+        seconds = time.perf_counter() - start
+        self._listeners.tell(PredictorFitted(self._run_id, rounds, self._spec.predictor.use, len(pairs), seconds))
+        return fitted
+
+    def _tell_of(self, finished: Round, pairs: Mapping[Architecture, Metrics]) -> None:
+        best = next(iter(ranked(self._setup, pairs)), None)
+        self._listeners.tell(
+            RoundFinished(
+                run=self._run_id,
+                round=finished.number,
+                proposed=len(finished.chosen),
+                measured=len(finished.measured),
+                best_architecture=None if best is None else str(best),
+                best_metrics={} if best is None else dict(pairs[best]),
+            )
         )
 
     def _refined(self, fitted: Fitted) -> Refinement | None:
