@@ -50,6 +50,7 @@ COMMANDS = {
     "registry-sql-json": (*SQL, "--json"),
     "runs-list": ("runs", "list"),
     "runs-list-json": ("runs", "list", "--limit", "1", "--json"),
+    "runs-compare": ("runs", "compare", "1", "too-small"),
     "runs-show-finished": ("runs", "show", "smollm2-80"),
     "runs-show-failed": ("runs", "show", "2"),
     "runs-show-json": ("runs", "show", "aaaa", "--json"),

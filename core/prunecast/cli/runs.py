@@ -3,6 +3,7 @@
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, registry_option
+from prunecast.cli.registry_questions import compare
 
 
 @click.group()
@@ -65,3 +66,6 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
         card = record.result.get("quality_card")
         parts = [render_result(record.result), *([render_card(card)] if card else []), record.spec_text.rstrip()]
         click.echo("\n\n".join(parts))
+
+
+runs.add_command(compare)

@@ -63,6 +63,7 @@ def _facts(run: RunRecord) -> dict[str, Any]:
             for baseline in result.get("baselines", ())
             for metric, value in baseline["metrics"].items()
         },
+        "seconds in all": result.get("seconds"),
     }
 
 
