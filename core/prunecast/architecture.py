@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """Canonical JSON, ``[[KV, H, width], ...]`` without spaces."""
-        return json.dumps(self.layers, separators=(",", ":"))
+        return f"[{','.join(map(_layer_json, self.layers))}]"
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
@@ -101,7 +102,15 @@ class Architecture:
 
 def sizes_of(architectures: Sequence[Architecture]) -> Sizes:
     """Architectures of equal depth as one int64 array of shape (N, L, 3)."""
-    return np.array([architecture.layers for architecture in architectures], dtype=np.int64)
+    # From one flat stream: numpy looks long at tuples of tuples.
+    counts = chain.from_iterable(chain.from_iterable(architecture.layers for architecture in architectures))
+    return np.fromiter(counts, dtype=np.int64).reshape(len(architectures), -1, 3)
+
+
+@cache
+def _layer_json(layer: Layer) -> str:
+    # Millions of architectures are made of a few hundred kinds of layers.
+    return "[{},{},{}]".format(*layer)
 
 
 def _canonical_layer(layer: Sequence[int]) -> Layer:

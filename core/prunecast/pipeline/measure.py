@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,13 +15,19 @@ from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
-from prunecast.registry import Registry
+from prunecast.registry import Registry, take_lease
 
 if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.reuse import ActivationReuse
 
 Metrics = dict[str, float]
+
+Wanted = tuple[Architecture, NamedEvaluator]
+"""An evaluation that is wanted."""
+
+POLL_SECONDS = 0.5
+"""How often it is looked whether another process has finished what is awaited."""
 
 MOST_ATTEMPTS = 2
 """Failures after which an architecture is not tried again under the same setting."""
@@ -60,40 +66,63 @@ class Measuring:
         """All metrics of the architectures that can be measured, both in the given order.
 
         One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else. An
-        architecture that cannot be measured is said, noted in the registry with the reason, left out of the result,
-        and after ``MOST_ATTEMPTS`` runs not tried again.
+        evaluation another process is at is left for the end and awaited. An architecture that cannot be measured is
+        said, noted in the registry with the reason, left out of the result, and after ``MOST_ATTEMPTS`` runs not tried
+        again.
         """
         evaluators = list(evaluators)
         metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
-        missing = self._from_registry(stage, metrics, evaluators)
-        with self._progress.bar(stage, sum(map(len, missing.values())), "eval") as advance:
-            # Neighbours in this order share most first layers, whose activations are then reused.
-            for architecture in sorted(missing, key=lambda architecture: architecture.layers):
-                for named in missing[architecture]:
-                    metrics[architecture] |= self._evaluate(stage, architecture, named)
-                    advance(1)
+        # Neighbours in this order share most first layers, whose activations are then reused.
+        ordered = sorted(metrics, key=lambda architecture: architecture.layers)
+        missing = self._from_registry(stage, [(a, named) for a in ordered for named in evaluators], metrics)
+        with self._progress.bar(stage, len(missing), "eval") as advance:
+            while missing:
+                left = self._measure_free(stage, missing, metrics, advance)
+                if left == missing:
+                    time.sleep(POLL_SECONDS)
+                missing = self._from_registry(stage, left, metrics)
+                advance(len(left) - len(missing))
         names = [metric.name for metric in metrics_of(evaluators)]
         return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
     def _from_registry(
-        self, stage: str, metrics: dict[Architecture, Metrics], evaluators: Sequence[NamedEvaluator]
-    ) -> Mapping[Architecture, Sequence[NamedEvaluator]]:
-        """Fill in what is known; returns the evaluators still missing, by architecture: each is applied only once."""
-        missing: dict[Architecture, list[NamedEvaluator]] = {}
-        for named in evaluators:
-            found = self._registry.lookup(named.setting, list(metrics))
-            self._registry.note_reuse(self._run_id, stage, named.setting, list(found))
+        self, stage: str, wanted: Sequence[Wanted], metrics: Mapping[Architecture, Metrics]
+    ) -> list[Wanted]:
+        """Fill in what is known; returns what is still missing and worth a try, in the order given."""
+        known: set[tuple[Architecture, int]] = set()
+        for named in {id(named): named for _, named in wanted}.values():
+            setting = named.setting
+            architectures = [architecture for architecture, other in wanted if other is named]
+            found = self._registry.lookup(setting, architectures)
+            self._registry.note_reuse(self._run_id, stage, setting, list(found))
             self._count_cached(named, found)
-            failures = self._registry.failures(named.setting, list(metrics))
-            given_up = {a for a, failure in failures.items() if failure.attempts >= MOST_ATTEMPTS}
-            for architecture in metrics:
-                if architecture in found:
-                    values = {name: known.value for name, known in found[architecture].items()}
-                    metrics[architecture] |= values
-                    self._tell(stage, architecture, named, values, None)
-                elif architecture not in given_up:
-                    missing.setdefault(architecture, []).append(named)
-        return missing
+            for architecture, numbers in found.items():
+                values = {name: number.value for name, number in numbers.items()}
+                metrics[architecture].update(values)
+                self._tell(stage, architecture, named, values, None)
+            failures = self._registry.failures(setting, architectures)
+            given_up = [a for a, failure in failures.items() if failure.attempts >= MOST_ATTEMPTS]
+            known |= {(architecture, id(named)) for architecture in (*found, *given_up)}
+        return [(a, named) for a, named in wanted if (a, id(named)) not in known]
+
+    def _measure_free(
+        self,
+        stage: str,
+        wanted: Sequence[Wanted],
+        metrics: Mapping[Architecture, Metrics],
+        advance: Callable[[int], None],
+    ) -> list[Wanted]:
+        """Measure what no other process is at; returns the rest."""
+        left: list[Wanted] = []
+        for architecture, named in wanted:
+            lease = take_lease(self._registry, named.setting, architecture)
+            if lease is None:
+                left.append((architecture, named))
+                continue
+            with lease:
+                metrics[architecture].update(self._evaluate(stage, architecture, named))
+            advance(1)
+        return left
 
     def _count_cached(self, named: NamedEvaluator, found: Iterable[Architecture]) -> None:
         new = {(named.setting.key, architecture) for architecture in found} - self._counted

@@ -4,11 +4,13 @@ What is kept is described in :mod:`prunecast.registry.schema`, questions are ask
 """
 
 from prunecast.registry.keys import content_key
+from prunecast.registry.leases import Lease, take_lease
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
 from prunecast.registry.store import Registry
 
 __all__ = [
     "Evaluation",
+    "Lease",
     "ModelRecord",
     "PluginRecord",
     "Recorded",
@@ -17,4 +19,5 @@ __all__ = [
     "RunStart",
     "Setting",
     "content_key",
+    "take_lease",
 ]

@@ -16,6 +16,9 @@ from prunecast.registry import schema
 BUSY_SECONDS = 60.0
 """How long a write waits for other processes before it gives up."""
 
+CACHE_KIBIBYTES = 64 * 1024
+"""Pages kept in memory: the upper levels of every index of a registry of millions."""
+
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
@@ -53,7 +56,8 @@ def open_database(path: Path, readonly: bool) -> Database:
         _refuse_unsuitable(path, readonly)
         if not readonly:
             path.parent.mkdir(parents=True, exist_ok=True)
-        database = Database(_connect(path, readonly), execute_plugins=False)
+        connection = connect_readonly(path) if readonly else connect_writable(path)
+        database = Database(connection, execute_plugins=False)
         try:
             _bring_up_to_date(database, path, readonly)
         except BaseException:
@@ -68,7 +72,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     Reading a file in WAL mode wants to make a ``-shm`` file beside it. Where the folder forbids that and nobody is
     writing, the file is read as it is.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+    connection = _connect_uri(f"{path.absolute().as_uri()}?mode=ro")
     try:
         schema_version(connection)
     except sqlite3.OperationalError as error:
@@ -76,8 +80,18 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
         cannot_open = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
         if not cannot_open or path.with_name(path.name + "-wal").exists():
             raise
-        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+        return _connect_uri(f"{path.absolute().as_uri()}?immutable=1")
     return connection
+
+
+def connect_writable(path: Path) -> sqlite3.Connection:
+    """Connection that can write, made with its file."""
+    return _connect_uri(f"{path.absolute().as_uri()}?mode=rwc")
+
+
+def _connect_uri(uri: str) -> sqlite3.Connection:
+    # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -109,14 +123,8 @@ def _refuse_foreign(path: Path) -> None:
         raise RegistryError(f"{path}: is an SQLite file but no registry; name another file, or move this one away")
 
 
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    if readonly:
-        return connect_readonly(path)
-    # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-
-
 def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
+    database.conn.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     # The version is in the header; this reads the schema too, so that damage to it shows now.
     database.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
     found = schema_version(database.conn)

@@ -40,8 +40,8 @@ class Rows:
 
     def __init__(self, evaluations: Sequence[Evaluation]) -> None:
         self.evaluations = evaluations
-        self.numbers = [_plain_numbers(e.architecture, e.measurements) for e in evaluations]
-        self.seconds = [plain_number(e.seconds, f"seconds for {e.architecture}", least=0.0) for e in evaluations]
+        self.numbers = [_plain_numbers(evaluation) for evaluation in evaluations]
+        self.seconds = [_plain_seconds(evaluation) for evaluation in evaluations]
 
 
 def record(connection: sqlite3.Connection, run_id: int, stage: str, rows: Rows) -> None:
@@ -140,7 +140,7 @@ def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence
     )
     new = {key: each for key, each in zip(keys, architectures, strict=True) if key not in ids}
     if new:
-        layers = {layer for architecture in new.values() for layer in architecture.layers}
+        layers = set().union(*(architecture.layers for architecture in new.values()))
         layer_ids = {layer: str(_ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
         ids |= dict(zip(new, _next_ids(connection, "architectures"), strict=False))
         rows = [
@@ -165,45 +165,62 @@ def select_in(
         yield from connection.execute(statement.format(marks=",".join("?" * len(some))), (*before, *some))
 
 
-def plain_number(number: float, what: str, least: float) -> float:
+def _plain_number(number: float, least: float = -math.inf) -> float:
     """The number as a Python float: SQLite would keep a numpy scalar as a BLOB and a NaN as NULL."""
     try:
         plain = float(number)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise RegistryError(f"{what} is {number!r}, not a number; it was not recorded") from error
+        raise _Unusable(f"{number!r}, not a number") from error
     if not math.isfinite(plain) or plain < least:
-        wanted = "a finite number" if math.isinf(least) else f"a finite number of at least {least:g}"
-        raise RegistryError(f"{what} is {plain}, not {wanted}; it was not recorded")
+        raise _Unusable(f"{plain}, not a finite number" + ("" if math.isinf(least) else f" of at least {least:g}"))
     return plain
 
 
-def _plain_count(number: int, what: str) -> int:
+def _plain_count(number: int) -> int:
     try:
         plain = operator.index(number)
     except (TypeError, RuntimeError) as error:
-        raise RegistryError(f"{what} is {number!r}, not a whole number; it was not recorded") from error
+        raise _Unusable(f"{number!r}, not a whole number") from error
     if not 0 <= plain <= LARGEST_INTEGER:
-        raise RegistryError(f"{what} is {plain}, not between 0 and 2^63 - 1; it was not recorded")
+        raise _Unusable(f"{plain}, not a whole number from 0 to 2^63 - 1")
     return plain
 
 
-def _plain_numbers(architecture: Architecture, measurements: Sequence[Measurement]) -> dict[Metric, Plain]:
+def _plain_seconds(evaluation: Evaluation) -> float:
+    try:
+        return _plain_number(evaluation.seconds, least=0.0)
+    except _Unusable as what:
+        raise RegistryError(f"seconds for {evaluation.architecture} is {what}; it was not recorded") from what
+
+
+def _plain_numbers(evaluation: Evaluation) -> dict[Metric, Plain]:
+    architecture, measurements = evaluation.architecture, evaluation.measurements
     if not measurements:
         raise RegistryError(f"evaluation of {architecture} has no measurement; an evaluator must return one a metric")
     names = [measurement.metric.name for measurement in measurements]
     if len(set(names)) < len(names):
         raise RegistryError(f"evaluation of {architecture} has two measurements of one metric: {', '.join(names)}")
-    return {measurement.metric: _plain_measurement(architecture, measurement) for measurement in measurements}
+    plain = {}
+    for measurement in measurements:
+        try:
+            plain[measurement.metric] = _plain_measurement(measurement)
+        except _Unusable as what:
+            name = measurement.metric.name
+            raise RegistryError(f"{name} of {architecture}: has {what}; it was not recorded") from what
+    return plain
 
 
-def _plain_measurement(architecture: Architecture, measurement: Measurement) -> Plain:
-    what = f"{measurement.metric.name} of {architecture}"
+def _plain_measurement(measurement: Measurement) -> Plain:
     error = measurement.standard_error
     return (
-        plain_number(measurement.value, what, least=-math.inf),
-        None if error is None else plain_number(error, f"standard error of {what}", least=0.0),
-        _plain_count(measurement.count, f"count of {what}"),
+        _plain_number(measurement.value),
+        None if error is None else _plain_number(error, least=0.0),
+        _plain_count(measurement.count),
     )
+
+
+class _Unusable(ValueError):
+    """A number that cannot be kept; the message says what it is and what would be right."""
 
 
 def _next_ids(connection: sqlite3.Connection, table: str) -> Iterator[int]:

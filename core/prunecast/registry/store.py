@@ -196,12 +196,12 @@ class Registry:
                 cannot be written, e.g. the disk is full.
         """
         rows = Rows(evaluations)
-        with self._write() as connection:
+        with self.transaction() as connection:
             record(connection, run_id, stage, rows)
 
     def note_reuse(self, run_id: int, stage: str, setting: Setting, architectures: Sequence[Architecture]) -> None:
         """Link evaluations that are already there to the run; what is not there or linked already is passed over."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             setting_id = self.setting_id(setting)
             if setting_id is not None:
                 keys = [key_bytes(architecture) for architecture in architectures]
@@ -211,7 +211,7 @@ class Registry:
 
     def record_failure(self, run_id: int, setting: Setting, architecture: Architecture, reason: str) -> None:
         """Note that an architecture could not be measured under ``setting``, so that it is not tried for ever."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
             connection.execute(_NOTE_FAILURE, (architecture_id, setting_id, run_id, reason, utc_text()))
@@ -233,7 +233,7 @@ class Registry:
             spec_json: the resolved spec as JSON.
             spec_text: the spec file as it was written.
         """
-        with self._write() as connection:
+        with self.transaction() as connection:
             before = connection.execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone()
             row = connection.execute(_START_RUN, (key, name, utc_text(), spec_json, spec_text)).fetchone()
         return RunStart(row[0], resumed=before is not None)
@@ -260,7 +260,7 @@ class Registry:
             result_json = None if result is None else json.dumps(result, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: result of run {run_id} cannot be kept as JSON: {error}") from error
-        with self._write() as connection:
+        with self.transaction() as connection:
             row = (status, utc_text(), result_json, message, run_id)
             if not connection.execute(_FINISH_RUN, row).rowcount:
                 raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
@@ -293,7 +293,12 @@ class Registry:
         raise RegistryError(f"{self.path}: no run has the id, name or key {text!r}; latest runs: {known}")
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction: committed at the end, undone by any error.
+
+        Raises:
+            RegistryError: the file cannot be written, or another process has kept it locked for too long.
+        """
         connection, now = self.database.conn, time.monotonic()
         sync = now - self._last_sync >= SYNC_SECONDS
         with told_in_one_line(self.path):

@@ -1,0 +1,166 @@
+"""A registry of 1,000,000 evaluations: what finding, ranking and writing cost, and how large it is.
+
+The hardest case for its size: every evaluation is of another architecture of 30 layers, and all are under one setting,
+so nothing is shared and one index holds them all.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prunecast.architecture import Architecture
+from prunecast.interfaces import Measurement, Metric
+from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
+from prunecast.registry.ranking import ranked
+from prunecast.shape import ComponentCost, ModelShape
+
+pytestmark = pytest.mark.timeout(3600)
+
+EVALUATIONS = 1_000_000
+BATCH = 5_000
+PPL = Metric("wikitext2.validation.ppl", "minimize", "perplexity", "log")
+SHAPE = ModelShape(
+    family="llama",
+    dense=Architecture([(3, 3, 1536)] * 30),
+    hidden_size=576,
+    head_dim=64,
+    vocabulary=49_152,
+    context=8_192,
+    embeddings=28_311_552,
+    fixed=28_312_128,
+    attention=ComponentCost(base=576, unit=73_728, head=73_728),
+    mlp=ComponentCost(base=576, unit=1_728),
+)
+SETTING = Setting(
+    ModelRecord("f" * 32, "smollm2-135m", SHAPE),
+    PluginRecord("taylor", 1, {}, "c" * 32, "prunecast 0.1.0"),
+    PluginRecord("perplexity", 1, {"tokens": 4096}, "d" * 32, "prunecast 0.1.0"),
+    "bfloat16",
+)
+
+
+class Seconds:
+    """How long a block took on the wall, and what of it the processor worked: the rest went to others and the disk."""
+
+    def __enter__(self) -> "Seconds":
+        self._start = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        wall, processor = self._start
+        self.wall, self.processor = time.perf_counter() - wall, time.process_time() - processor
+
+    def __str__(self) -> str:
+        return f"{self.wall:.3f} (processor {self.processor:.3f})"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A registry of a million evaluations, some of its architectures, and the seconds ``record_many`` took."""
+
+    path: Path
+    architectures: Sequence[Architecture]
+    wall: float
+    processor: float
+
+
+def evaluations(count: int, seed: int) -> Iterator[Evaluation]:
+    """Architectures of 48 kinds of layers, the larger the better but for noise, endlessly different."""
+    rng = np.random.default_rng(seed)
+    heads, widths = np.array([0, 1, 2, 3]), np.arange(1, 13) * 128
+    for _ in range(0, count, BATCH):
+        kept = np.stack([np.full((BATCH, 30), 3), rng.choice(heads, (BATCH, 30)), rng.choice(widths, (BATCH, 30))], -1)
+        architectures = Architecture.from_sizes(kept)
+        shares = SHAPE.count(architectures) / SHAPE.count([SHAPE.dense])
+        values = np.exp(7 - 4 * shares + rng.normal(0, 0.3, BATCH))
+        for architecture, value in zip(architectures, values.tolist(), strict=True):
+            yield Evaluation(SETTING, architecture, [Measurement(PPL, value, value / 20, 4088)], 5.0 + value, "cpu")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    path = tmp_path_factory.mktemp("strength") / "registry.db"
+    stream, wall, processor, some = evaluations(EVALUATIONS, 0), 0.0, 0.0, []
+    with Registry.open(path) as registry:
+        run = registry.start_run("a" * 32, "strength", "{}", "").id
+        while batch := list(islice(stream, BATCH)):
+            with Seconds() as seconds:
+                registry.record_many(run, "pairs", batch)
+            wall, processor = wall + seconds.wall, processor + seconds.processor
+            some += [Architecture(evaluation.architecture.layers) for evaluation in batch[::100]]
+    assert len(some) == EVALUATIONS // 100
+    return Filled(path, some, wall, processor)
+
+
+@pytest.fixture
+def registry(filled: Filled) -> Iterator[Registry]:
+    with Registry.open(filled.path) as opened:
+        yield opened
+
+
+def median_of(action: Callable[[], object], rounds: int = 5) -> Seconds:
+    """The median by the wall of an action done several times."""
+    taken = []
+    for _ in range(rounds):
+        with Seconds() as seconds:
+            action()
+        taken.append(seconds)
+    return sorted(taken, key=lambda seconds: seconds.wall)[rounds // 2]
+
+
+def test_size_and_batches(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+    (row,) = registry.rows("SELECT count(*) AS n FROM evaluations")
+    assert row["n"] == EVALUATIONS
+    say(f"bytes an evaluation                          {filled.path.stat().st_size / EVALUATIONS:.0f}   (target 400)")
+    rates = f"{EVALUATIONS / filled.wall:,.0f} (processor {EVALUATIONS / filled.processor:,.0f})"
+    say(f"evaluations a second, in batches             {rates}   (target 20,000)")
+
+
+def test_exact_lookup(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+    rng = np.random.default_rng(1)
+    taken = []
+    for place in rng.permutation(len(filled.architectures))[:2000]:
+        wanted = [Architecture(filled.architectures[place].layers)]  # a fresh one, whose key is not known yet
+        start = time.perf_counter()
+        found = registry.lookup(SETTING, wanted)
+        taken.append(time.perf_counter() - start)
+        assert found
+    p50, p99 = np.quantile(taken, [0.5, 0.99]) * 1000
+    say(f"exact lookup p50 / p99, milliseconds         {p50:.3f} / {p99:.3f}   (target 0.2 / 2)")
+
+
+def test_batch_lookup(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+    fresh = iter([[Architecture(each.layers) for each in filled.architectures] for _ in range(5)])
+    seconds = median_of(lambda: registry.lookup(SETTING, next(fresh)))
+    assert len(registry.lookup(SETTING, filled.architectures)) == 10_000
+    say(f"lookup of 10,000 architectures, seconds      {seconds}   (target 0.5)")
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.4])
+def test_best(registry: Registry, share: float, say: Callable[[str], None]) -> None:
+    largest = int(share * SHAPE.count([SHAPE.dense])[0])
+    seconds = median_of(lambda: list(islice(ranked(registry, PPL.name, {1: largest}), 10)))
+    say(f"best 10 within {share:.0%} of the parameters, seconds  {seconds}   (target 0.3)")
+
+
+def test_pareto(registry: Registry, say: Callable[[str], None]) -> None:
+    statement = "SELECT * FROM pareto WHERE model = 'smollm2-135m' AND metric = ?"
+    seconds = median_of(lambda: list(registry.rows(statement, (PPL.name,))))
+    front = list(registry.rows(statement, (PPL.name,)))
+    assert front
+    say(f"pareto of parameters and a metric, seconds   {seconds}   (target 0.3; {len(front)} points)")
+
+
+def test_commits_one_by_one(registry: Registry, say: Callable[[str], None]) -> None:
+    run = registry.start_run("b" * 32, "singles", "{}", "").id
+    singles = list(islice(evaluations(BATCH, 2), 1500))
+    with Seconds() as seconds:
+        for evaluation in singles:
+            registry.record_many(run, "pairs", [evaluation])
+    rates = f"{len(singles) / seconds.wall:,.0f} (processor {len(singles) / seconds.processor:,.0f})"
+    say(f"commits a second, one by one                 {rates}   (target 300)")

@@ -1,0 +1,110 @@
+"""Leases: of several processes that want the same evaluation, one measures it and the others wait for it.
+
+A lease lasts half a minute and is renewed in the background for as long as its holder measures. Of a holder that was
+killed it lapses, at once where the next process can see that, and is taken over. A lease that lapses too early, because
+its holder was suspended, costs a second measurement and nothing else: the first one recorded stays.
+"""
+
+import os
+import platform
+import sqlite3
+from contextlib import closing, suppress
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+from typing import Self
+from uuid import getnode, uuid4
+
+from prunecast.architecture import Architecture
+from prunecast.registry.database import connect_writable
+from prunecast.registry.keys import content_key
+from prunecast.registry.recording import ensure_architectures, ensure_setting, evaluations_of
+from prunecast.registry.records import Setting
+from prunecast.registry.store import Registry
+from prunecast.registry.times import utc_text
+
+LEASE_SECONDS = 30.0
+"""How long a lease outlives its holder."""
+
+_FIND = "SELECT holder, expires_utc FROM leases WHERE architecture_id = ? AND setting_id = ?"
+
+_TAKE = "INSERT OR REPLACE INTO leases (architecture_id, setting_id, holder, expires_utc) VALUES (?, ?, ?, ?)"
+
+_RENEW = "UPDATE leases SET expires_utc = ? WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
+
+_END = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
+
+
+def take_lease(
+    registry: Registry, setting: Setting, architecture: Architecture, seconds: float = LEASE_SECONDS
+) -> "Lease | None":
+    """The right to measure ``architecture`` under ``setting``.
+
+    Returns:
+        A lease, or None if another process has one or the evaluation is in the registry by now.
+
+    Raises:
+        RegistryError: the file cannot be written.
+    """
+    with registry.transaction() as connection:
+        setting_id = ensure_setting(connection, setting)
+        (architecture_id,) = ensure_architectures(connection, [architecture])
+        if evaluations_of(connection, setting_id, [architecture_id]):
+            return None
+        held = connection.execute(_FIND, (architecture_id, setting_id)).fetchone()
+        if held is not None and held[1] >= utc_text() and not _is_gone(held[0]):
+            return None
+        holder = f"{_place()}:{os.getpid()}:{uuid4().hex}"
+        connection.execute(_TAKE, (architecture_id, setting_id, holder, utc_text(seconds)))
+    return Lease(registry, architecture_id, setting_id, holder, seconds)
+
+
+class Lease:
+    """A lease that was taken. As a context manager it is renewed until the block ends.
+
+    Recording the evaluation, or its failure, ends it for good; so does an exception that leaves the block.
+    """
+
+    def __init__(self, registry: Registry, architecture_id: int, setting_id: int, holder: str, seconds: float) -> None:
+        self._registry, self._seconds = registry, seconds
+        self._row = (architecture_id, setting_id, holder)
+        self._over = Event()
+        self._renewal = Thread(target=_renew, args=(registry.path, self._row, seconds, self._over), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._renewal.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._over.set()
+        self._renewal.join()
+        if kind is not None:
+            with self._registry.transaction() as connection:
+                connection.execute(_END, self._row)
+
+
+def _renew(path: Path, row: tuple[int, int, str], seconds: float, over: Event) -> None:
+    while not over.wait(seconds / 3):
+        # A renewal that fails makes the lease lapse at worst.
+        with suppress(sqlite3.OperationalError), closing(connect_writable(path)) as connection:
+            connection.execute(_RENEW, (utc_text(seconds), *row))
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether the process that took a lease has certainly ended: only processes of this place can be told."""
+    import psutil
+
+    place, pid, _ = holder.split(":")
+    if place != _place():
+        return False
+    try:
+        return bool(psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@cache
+def _place() -> str:
+    """Where process ids mean the same: a machine, or a container on it. Names neither."""
+    namespace = Path("/proc/self/ns/pid")
+    return content_key([platform.node(), getnode(), namespace.stat().st_ino if namespace.exists() else 0])
