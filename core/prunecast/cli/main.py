@@ -14,6 +14,7 @@ from prunecast.cli.registry import registry
 from prunecast.cli.run import run
 from prunecast.cli.runs import runs
 from prunecast.cli.spec import spec
+from prunecast.cli.upkeep import delete, gc, vacuum, verify
 from prunecast.errors import PrunecastError, SpecError
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
@@ -62,3 +63,6 @@ def cli() -> None:
 
 for command in (run, spec, plugins, registry, runs, export):
     cli.add_command(command)
+
+for command in (verify, gc, vacuum, delete):
+    registry.add_command(command)

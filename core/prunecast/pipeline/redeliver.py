@@ -33,9 +33,7 @@ def redeliver(
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    source = SpecSource(text=record.spec_text)
-    spec = Spec.model_validate_json(record.spec_json, context=SpecContext(host, source))
-    setup = Setup(spec, host)
+    setup = setup_of(record, host)
     result = record.result
     compared = [Candidate.from_json(row) for row in (result["dense"], *result["baselines"], result["best"])]
     chosen = compared[-1].architecture if architecture is None else _parse(architecture)
@@ -43,6 +41,16 @@ def redeliver(
     if chosen != compared[-1].architecture:
         compared.pop()
     return deliver(setup, build_elastic(setup, progress), chosen, compared, folder)
+
+
+def setup_of(record: RunRecord, host: PluginHost) -> Setup:
+    """The set-up of a run that is in the registry.
+
+    Raises:
+        PrunecastError: something its spec names is not there any more.
+    """
+    source = SpecSource(text=record.spec_text)
+    return Setup(Spec.model_validate_json(record.spec_json, context=SpecContext(host, source)), host)
 
 
 def _parse(text: str) -> Architecture:

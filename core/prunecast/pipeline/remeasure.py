@@ -1,0 +1,130 @@
+"""Measuring again what a registry holds: the strongest reason to trust it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from prunecast.architecture import Architecture
+from prunecast.errors import PrunecastError, RegistryError
+from prunecast.interfaces import Measurement
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.redeliver import setup_of
+from prunecast.pipeline.setup import NamedEvaluator, Setup
+from prunecast.plugins import PluginHost
+from prunecast.registry import Registry
+
+SAME_PLACE_TOLERANCE = 1e-3
+"""Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
+
+Evaluators are deterministic, so on one machine the numbers are equal to the last bit. The number of threads and the
+instructions of another processor change the order of sums, which moves a perplexity in bfloat16 by a few 1e-4.
+"""
+
+ELSEWHERE_TOLERANCE = 1e-2
+"""Relative difference allowed anywhere else where the evaluation states no standard error."""
+
+_SAMPLED = """
+    SELECT e.id, e.setting_id, json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width)) AS layers_json,
+        o.device, o.torch, o.transformers
+    FROM evaluations e
+    JOIN provenances o ON o.id = e.provenance_id
+    JOIN architectures a ON a.id = e.architecture_id
+    CROSS JOIN json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value
+    WHERE e.id = ?"""
+
+_VALUES = """
+    SELECT n.name, x.value, x.standard_error FROM metric_values x JOIN metrics n ON n.id = x.metric_id
+    WHERE x.evaluation_id = ?"""
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """A number of the registry and the same one measured again.
+
+    Attributes:
+        evaluation_id: the evaluation it belongs to.
+        architecture: what was measured.
+        metric: name of the metric.
+        recorded, again: its value then and now.
+        tolerance: the largest difference that is no disagreement.
+    """
+
+    evaluation_id: int
+    architecture: Architecture
+    metric: str
+    recorded: float
+    again: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are the same within the tolerance."""
+        return abs(self.again - self.recorded) <= self.tolerance
+
+
+def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progress: Progress) -> Iterator[Remeasured]:
+    """Measure a random sample of evaluations again, each by the spec of the run that measured it.
+
+    Args:
+        registry: where they are; it is not changed.
+        count: how many evaluations.
+        seed: draws the sample.
+        host: where the plugins of the specs come from.
+        progress: where to tell what is being done.
+
+    Raises:
+        PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same.
+    """
+    rows = list(registry.rows("SELECT id, run_id FROM evaluations WHERE run_id IS NOT NULL ORDER BY id"))
+    rng = np.random.default_rng(seed)
+    chosen = [rows[place] for place in sorted(rng.permutation(len(rows))[:count].tolist())]
+    for run_id, group in groupby(sorted(chosen, key=lambda row: row["run_id"]), key=lambda row: row["run_id"]):
+        record = registry.run(run_id)
+        progress.say(f"measuring again by the spec of run {run_id} ({record.name})")
+        try:
+            yield from _of_one_run(registry, setup_of(record, host), [row["id"] for row in group], progress)
+        except PrunecastError as error:
+            raise RegistryError(f"{registry.path}: run {run_id} ({record.name}) cannot be repeated: {error}") from error
+
+
+def _of_one_run(
+    registry: Registry, setup: Setup, evaluation_ids: list[int], progress: Progress
+) -> Iterator[Remeasured]:
+    named_by_setting = {registry.setting_id(named.setting): named for named in setup.verifiers}
+    elastic = build_elastic(setup, progress)
+    for evaluation_id in evaluation_ids:
+        (row,) = registry.rows(_SAMPLED, (evaluation_id,))
+        named = named_by_setting.get(row["setting_id"])
+        if named is None:
+            raise RegistryError(
+                f"evaluation {evaluation_id} was made under another setting than the spec gives today: the model, the "
+                "data or a plugin has changed"
+            )
+        architecture = Architecture.from_json(row["layers_json"])
+        again = {m.metric.name: m.value for m in _measure(elastic, setup, named, architecture)}
+        for value in registry.rows(_VALUES, (evaluation_id,)):
+            name, recorded = value["name"], value["value"]
+            tolerance = _tolerance(row, setup, recorded, value["standard_error"])
+            yield Remeasured(evaluation_id, architecture, name, recorded, float(again[name]), tolerance)
+
+
+def _measure(elastic: Any, setup: Setup, named: NamedEvaluator, architecture: Architecture) -> list[Measurement]:
+    import torch
+
+    with torch.inference_mode():
+        elastic.apply(setup.shape.dense)
+        named.evaluator.observe_dense(elastic.model)
+        elastic.apply(architecture)
+        return named.evaluator.evaluate(elastic.model)
+
+
+def _tolerance(row: dict[str, Any], setup: Setup, recorded: float, standard_error: float | None) -> float:
+    here = (str(setup.device), version("torch"), version("transformers"))
+    if here == (row["device"], row["torch"], row["transformers"]):
+        return SAME_PLACE_TOLERANCE * abs(recorded)
+    return ELSEWHERE_TOLERANCE * abs(recorded) if standard_error is None else standard_error

@@ -1,0 +1,93 @@
+"""``prunecast registry verify | gc | vacuum | delete`` on the registry of a real run."""
+
+import re
+import sqlite3
+from contextlib import chdir, closing
+
+import pytest
+from click.testing import CliRunner
+from workplace import EVALUATIONS, Outcome, Workplace
+
+from prunecast.cli.main import cli
+
+
+@pytest.fixture
+def finished(workplace: Workplace) -> Workplace:
+    """A workplace with one finished run."""
+    assert workplace.prunecast("run", "tiny.yaml", "--quiet", "--set", "export=null").code == 0
+    return workplace
+
+
+def change(workplace: Workplace, statement: str) -> None:
+    with closing(sqlite3.connect(workplace.registry)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def answer(workplace: Workplace, text: str, *arguments: str) -> Outcome:
+    with chdir(workplace.folder):
+        result = CliRunner().invoke(cli, arguments, input=text, standalone_mode=False)
+    return Outcome(result.return_value, result.stdout, result.stderr)
+
+
+def test_what_a_run_measured_is_measured_again_and_agrees(finished: Workplace) -> None:
+    before = finished.registry.read_bytes()
+    outcome = finished.prunecast("registry", "verify", "--remeasure", "5", "--seed", "1")
+    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: all is well")
+    lines = outcome.stdout.splitlines()[:-1]
+    assert len(lines) == 5
+    for line in lines:
+        again, recorded = re.findall(r"([\d.]+) (?:now|recorded)", line)
+        assert again == recorded, "one machine, one dtype: equal to the last digit shown"
+    assert finished.registry.read_bytes() == before
+    others = finished.prunecast("registry", "verify", "--remeasure", "5", "--seed", "2").stdout
+    assert others != outcome.stdout
+
+
+def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> None:
+    change(finished, "UPDATE metric_values SET value = value * 1.002 WHERE evaluation_id = 3")
+    assert finished.prunecast("registry", "verify").code == 0
+    outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
+    assert outcome.code == 1
+    (line,) = outcome.stdout.splitlines()
+    assert "of evaluation 3: " in line
+    assert outcome.stderr.splitlines()[-1].startswith("error: registry.db: problems: 1; ")
+
+
+def test_a_spec_that_gives_another_setting_today_cannot_be_repeated_and_says_so(finished: Workplace) -> None:
+    (finished.folder / "validation.txt").write_text("another text, as long as need be. " * 200)
+    outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
+    assert outcome.code == 1
+    assert "run 1 (tiny) cannot be repeated: evaluation 1 was made under another setting" in outcome.stderr
+
+
+def test_damage_is_listed_and_exits_with_1(finished: Workplace) -> None:
+    change(finished, "UPDATE architectures SET depth = 9 WHERE id = 2")
+    outcome = finished.prunecast("registry", "verify")
+    assert (outcome.code, outcome.stdout) == (1, "architectures: key or depth of 2 is not that of its layers\n")
+    as_json = finished.prunecast("registry", "verify", "--json")
+    assert (as_json.code, as_json.json["problems"]) == (1, [outcome.stdout.strip()])
+
+
+def test_deleting_asks_and_a_no_deletes_nothing(finished: Workplace) -> None:
+    refused = answer(finished, "n\n", "registry", "delete", "tiny")
+    assert refused.code == 0
+    assert re.search(r"Delete run 1 \(tiny, finished, started .*Z\) from registry.db\? \[y/N\]", refused.stderr)
+    assert finished.sql("SELECT count(*) FROM runs") == [(1,)]
+    agreed = answer(finished, "y\n", "registry", "delete", "tiny")
+    assert "deleted run 1 (tiny, finished" in agreed.stdout
+    assert finished.sql("SELECT count(*), (SELECT count(*) FROM runs) FROM evaluations") == [(EVALUATIONS, 0)]
+    outcome = finished.prunecast("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null")
+    assert outcome.json["evaluations"] == {"measured": 0, "cached": EVALUATIONS}
+
+
+def test_a_registry_emptied_of_its_run_gives_the_space_back(finished: Workplace) -> None:
+    deleted = finished.prunecast("registry", "delete", "1", "--with-evaluations", "--yes")
+    assert f"and {EVALUATIONS} evaluations" in deleted.stdout
+    removed = finished.prunecast("registry", "gc", "--json").json
+    assert removed["architectures"] > 0
+    assert finished.sql("SELECT count(*) FROM architectures") == [(0,)]
+    assert finished.prunecast("registry", "gc").stdout == "nothing to remove\n"
+    shrunk = finished.prunecast("registry", "vacuum", "--json").json
+    assert shrunk["bytes_after"] < shrunk["bytes_before"]
+    assert finished.prunecast("registry", "verify").stdout == "registry.db: all is well\n"
