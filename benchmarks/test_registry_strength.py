@@ -22,7 +22,7 @@ from prunecast.shape import ComponentCost, ModelShape
 pytestmark = pytest.mark.timeout(3600)
 
 EVALUATIONS = 1_000_000
-BATCH = 5_000
+BATCH = 50_000
 PPL = Metric("wikitext2.validation.ppl", "minimize", "perplexity", "log")
 SHAPE = ModelShape(
     family="llama",

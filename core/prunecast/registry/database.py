@@ -16,7 +16,7 @@ from prunecast.registry import schema
 BUSY_SECONDS = 60.0
 """How long a write waits for other processes before it gives up."""
 
-CACHE_KIBIBYTES = 64 * 1024
+CACHE_KIBIBYTES = 128 * 1024
 """Pages kept in memory: the upper levels of every index of a registry of millions."""
 
 _HEADER_BYTES = 100
