@@ -42,9 +42,9 @@ def setting(**changes: object) -> Setting:
 
 
 def architecture(number: int) -> Architecture:
-    """The architecture of this number, different from any other up to 15,625."""
+    """The architecture of this number, different from any other up to 62,500."""
     widths = [number % 25, number // 25 % 25, number // 625 % 25]
-    return Architecture([(4, 2, width) for width in widths])
+    return Architecture([(4 - number // 15_625, 2, width) for width in widths])
 
 
 def measurements(ppl: float, error: float | None = 0.5) -> list[Measurement]:

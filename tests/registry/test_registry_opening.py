@@ -4,15 +4,18 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from registry_samples import architecture, measurements, process, setting, start
 
 from prunecast.errors import RegistryError
 from prunecast.registry import schema
+from prunecast.registry.database import told_in_one_line
 from prunecast.registry.store import Registry
 
 
@@ -188,3 +191,64 @@ def test_every_connection_checks_foreign_keys_and_writes_ahead(tmp_path: Path) -
             assert registry.database.conn.execute(f"PRAGMA {pragma}").fetchone() == (value,)
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             registry.record(99, "sample", setting(), architecture(1), measurements(31.5), 1.0, "cpu")
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
+    """Have the operating system list a file system of this kind at ``folder``, and nothing else."""
+    partition = namedtuple("partition", "device mountpoint fstype opts")
+    partitions = [partition("/dev/sda", "/", "ext4", "rw"), partition("server:/x", str(folder), kind, "rw")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        *((kind, True) for kind in ("nfs4", "cifs", "fuse.sshfs", "lustre", "9p", "NFS")),
+        *((kind, False) for kind in ("ext4", "fuse.ntfs-3g", "apfs", "overlay", "tmpfs")),
+    ],
+)
+def test_a_network_file_system_gets_a_journal_that_works_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, network: bool
+) -> None:
+    mounted(monkeypatch, tmp_path, kind)
+    path = tmp_path / "deeper" / "registry.db"
+    with Registry.open(path) as registry:
+        assert next(registry.rows("PRAGMA journal_mode"))["journal_mode"] == ("delete" if network else "wal")
+        registry.record(start(registry), "sample", setting(), architecture(1), measurements(31.5), 1.0, "cpu")
+        beside = {file.name for file in path.parent.iterdir()}
+        assert ("registry.db-shm" in beside) is not network
+    with Registry.open(path, readonly=True) as registry:
+        assert registry.lookup(setting(), [architecture(1)])
+
+
+def test_a_registry_that_was_moved_to_a_network_folder_changes_its_journal(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted(monkeypatch, filled.parent, "nfs4")
+    with Registry.open(filled) as registry:
+        assert next(registry.rows("PRAGMA journal_mode"))["journal_mode"] == "delete"
+        assert len(registry.lookup(setting(), [architecture(number) for number in range(200)])) == 200
+
+
+def test_a_file_system_that_cannot_lock_is_one_clear_line(tmp_path: Path) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_LOCK
+    message = r"cannot lock files.*keep the registry on a local disk"
+    with pytest.raises(RegistryError, match=message), told_in_one_line(tmp_path / "registry.db"):
+        raise error
+
+
+def upgrade_without_room(path: Path) -> None:
+    """Open an old registry where no file may grow beyond a few pages, as on a full disk."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+    assert_refused(path, False, "disk")
+
+
+def test_an_upgrade_on_a_full_disk_leaves_the_old_registry_and_no_half_a_copy(tmp_path: Path) -> None:
+    path = Path(shutil.copy(Path(__file__).parent / "released" / "v2.db", tmp_path / "registry.db"))
+    child = process(upgrade_without_room, path)
+    child.join()
+    assert child.exitcode == 0
+    Registry.open(path).close()

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from prunecast.errors import RegistryError
 from prunecast.registry import schema
+from prunecast.registry.file_systems import network_file_system
 
 BUSY_SECONDS = 60.0
 """How long a write waits for other processes before it gives up."""
@@ -23,6 +24,20 @@ _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 
+_NO_LOCKS = (
+    "its file system cannot lock files, so processes could spoil each other's work; keep the registry on a local disk "
+    "(--registry, or PRUNECAST_REGISTRY) and merge it from there"
+)
+
+_LOCK_TROUBLES = {
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+}
+
 _TROUBLES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: everything measured so far is kept",
     sqlite3.SQLITE_BUSY: f"another process has kept it locked for {BUSY_SECONDS:.0f} s; wait for it or stop it, "
@@ -31,6 +46,7 @@ _TROUBLES = {
     sqlite3.SQLITE_NOTADB: "the file is damaged; restore a copy of it, or move it away to start a new registry",
     sqlite3.SQLITE_READONLY: "it is open for reading only, or its folder cannot be written; allow that, or copy it",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that file and folder may be read and written, or copy it",
+    sqlite3.SQLITE_PROTOCOL: _NO_LOCKS,
     sqlite3.SQLITE_IOERR: "the disk reports an error; check it, then run again: everything measured so far is kept",
 }
 
@@ -41,11 +57,14 @@ def told_in_one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # The low byte is the primary code; the rest tells apart variants that need the same remedy.
-        trouble = _TROUBLES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        code = getattr(error, "sqlite_errorcode", 0)
+        # The low byte is the primary code; the rest tells apart variants, most of which need the same remedy.
+        trouble = _NO_LOCKS if code in _LOCK_TROUBLES else _TROUBLES.get(code & 0xFF)
         if trouble is None:
             raise
         raise RegistryError(f"{path}: {trouble} ({error})") from error
+    except UnicodeEncodeError as error:
+        raise RegistryError(f"{path}: {error.object!r} is no Unicode text and was not recorded; rename it") from error
     except OSError as error:
         raise RegistryError(f"{path}: {error.strerror}; name another file or make this one accessible") from error
 
@@ -143,7 +162,7 @@ def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
     if found < schema.SCHEMA_VERSION:
         with immediate(database.conn):
             _upgrade(database, path)
-    _use_write_ahead_log(database.conn)
+    _use_journal(database.conn, "delete" if network_file_system(path) else "wal")
     database.conn.execute("PRAGMA foreign_keys = ON")
 
 
@@ -184,12 +203,12 @@ def _suffixes() -> Iterator[str]:
     yield from (f"-{number}" for number in count(2))
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _use_journal(connection: sqlite3.Connection, mode: str) -> None:
     # The change of mode takes an exclusive lock without waiting for it, whatever the timeout.
     deadline = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != mode:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA journal_mode = {mode}")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
