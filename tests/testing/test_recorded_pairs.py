@@ -20,7 +20,7 @@ COUNT = 60
 STATEMENT = """
 SELECT architecture_key AS key, layers_json, metric, value, pruner_options_json AS pruner, dtype,
     json_extract(evaluator_options_json, '$.tokens') AS tokens
-FROM measurements
+FROM metric_measurements
 WHERE model = 'smollm2-135m' AND evaluator = 'perplexity' AND metric IN (?, ?) AND tokens = 4096
     AND json_extract(pruner_options_json, '$.compensate.method') = 'least-squares'
 ORDER BY architecture_key

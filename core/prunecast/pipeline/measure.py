@@ -46,6 +46,7 @@ class Measuring:
         self._listeners = listeners
         self._counted: set[tuple[str, Architecture]] = set()
         self._observed: set[str] = set()
+        self._has_waited = False
         self.measured = 0
         self.cached = 0
 
@@ -79,7 +80,7 @@ class Measuring:
             while missing:
                 left = self._measure_free(stage, missing, metrics, advance)
                 if left == missing:
-                    time.sleep(POLL_SECONDS)
+                    self._await_others(len(left))
                 missing = self._from_registry(stage, left, metrics)
                 advance(len(left) - len(missing))
         names = [metric.name for metric in metrics_of(evaluators)]
@@ -123,6 +124,12 @@ class Measuring:
                 metrics[architecture].update(self._evaluate(stage, architecture, named))
             advance(1)
         return left
+
+    def _await_others(self, count: int) -> None:
+        if not self._has_waited:
+            self._progress.say(f"waiting for another process that is at {count} of these evaluations")
+        self._has_waited = True
+        time.sleep(POLL_SECONDS)
 
     def _count_cached(self, named: NamedEvaluator, found: Iterable[Architecture]) -> None:
         new = {(named.setting.key, architecture) for architecture in found} - self._counted
