@@ -22,7 +22,7 @@ def random_architecture(rng: np.random.Generator, dense: Architecture) -> Archit
 
 @every_family
 def test_logits_equal_those_of_a_sliced_model_for_every_kept_count(case: str, tiny_model: Callable[..., Any]) -> None:
-    model = tiny_model(CASES[case][0], **CASES[case][1])
+    model = tiny_model(CASES[case][0], **CASES[case][1]).double()
     shape = shape_of(model.config)
     importance = random_importance(shape, seed=1)
     elastic = elastic_of(model, importance)
@@ -40,7 +40,7 @@ def test_logits_equal_those_of_a_sliced_model_for_every_kept_count(case: str, ti
 
 @every_family
 def test_random_walk_ends_where_the_dense_model_with_zeros_is(case: str, tiny_model: Callable[..., Any]) -> None:
-    model = tiny_model(CASES[case][0], **CASES[case][1])
+    model = tiny_model(CASES[case][0], **CASES[case][1]).double()
     shape = shape_of(model.config)
     importance = random_importance(shape, seed=2)
     walked, rng = elastic_of(model, importance), np.random.default_rng(3)

@@ -7,6 +7,7 @@ their linear projections are replaced by ones whose kept part can change.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -44,6 +45,18 @@ class Compensation(Protocol):
         """Numbers for the output projection of ``component`` of a layer, or None if nothing of it was removed."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What a projection keeps: the first ``size`` rows or columns of the first ``blocks``.
+
+    Changed in place, because assigning to an attribute of an ``nn.Module`` takes as long as thirty of these do.
+    """
+
+    blocks: int
+    size: int
+    compensated: Compensated | None = None
+
+
 class ShrinkingOutput(nn.Module):
     """A linear projection of which the first ``rows`` outputs of the first ``blocks`` blocks are kept.
 
@@ -59,19 +72,20 @@ class ShrinkingOutput(nn.Module):
         self.transposed = transposed
         self.weight = _frozen(weight.view(blocks, -1, weight.shape[1]))
         self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
-        self.keep(blocks, self.weight.shape[1])
+        self._kept = _Kept(blocks, self.weight.shape[1])
 
     def keep(self, blocks: int, rows: int) -> None:
         """Keep the first ``rows`` of the first ``blocks``."""
-        self._blocks, self._rows = blocks, rows
+        kept = self._kept
+        kept.blocks, kept.size = blocks, rows
 
     def views(self) -> list[tuple[Tensor, Tensor | None]]:
         """What is kept as contiguous views: one (weight, bias) if the kept blocks are whole, else one a block."""
-        if self._rows == self.weight.shape[1]:
-            bias = None if self.bias is None else self.bias[: self._blocks].flatten()
-            return [(self.weight[: self._blocks].flatten(0, 1), bias)]
-        blocks, kept = range(self._blocks), slice(self._rows)
-        return [(self.weight[b, kept], None if self.bias is None else self.bias[b, kept]) for b in blocks]
+        blocks, rows = self._kept.blocks, self._kept.size
+        if rows == self.weight.shape[1]:
+            bias = None if self.bias is None else self.bias[:blocks].flatten()
+            return [(self.weight[:blocks].flatten(0, 1), bias)]
+        return [(self.weight[b, :rows], None if self.bias is None else self.bias[b, :rows]) for b in range(blocks)]
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
         """Copies of the kept weight (rows, D_in) and bias (rows,)."""
@@ -124,19 +138,21 @@ class ShrinkingInput(nn.Module):
         self.transposed = transposed
         self.weight = _frozen(weight.t().contiguous().view(blocks, -1, weight.shape[0]))
         self.bias = None if bias is None else _frozen(bias)
-        self.keep(blocks, self.weight.shape[1])
+        self._kept = _Kept(blocks, self.weight.shape[1])
 
     def keep(self, blocks: int, columns: int, compensated: "Compensated | None" = None) -> None:
         """Keep the first ``columns`` of the first ``blocks``, with other numbers in their place if compensated."""
-        self._blocks, self._columns, self._compensated = blocks, columns, compensated
+        kept = self._kept
+        kept.blocks, kept.size, kept.compensated = blocks, columns, compensated
 
     def views(self) -> list[Tensor]:
         """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
-        if self._compensated is not None:
-            return [self._compensated.weight.to(self.weight.dtype)]
-        if self._columns == self.weight.shape[1]:
-            return [self.weight[: self._blocks].flatten(0, 1)]
-        return [self.weight[block, : self._columns] for block in range(self._blocks)]
+        kept = self._kept
+        if kept.compensated is not None:
+            return [kept.compensated.weight.to(self.weight.dtype)]
+        if kept.size == self.weight.shape[1]:
+            return [self.weight[: kept.blocks].flatten(0, 1)]
+        return [self.weight[block, : kept.size] for block in range(kept.blocks)]
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
         """Copies of the kept weight (D_out, columns) and the bias (D_out,)."""
@@ -145,8 +161,9 @@ class ShrinkingInput(nn.Module):
     @property
     def kept_bias(self) -> Tensor | None:
         """The bias (D_out,), compensated or not, or None."""
-        if self._compensated is not None and self._compensated.bias is not None:
-            return self._compensated.bias.to(self.weight.dtype)
+        compensated = self._kept.compensated
+        if compensated is not None and compensated.bias is not None:
+            return compensated.bias.to(self.weight.dtype)
         return self.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -190,10 +207,15 @@ class OwnConfig:
 
 
 class ElasticLayer:
-    """One decoder layer with changeable sizes."""
+    """One decoder layer with changeable sizes.
+
+    Attributes:
+        kept: what it is switched to; dense at first.
+    """
 
     def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
         _check(importance, dense)
+        self.kept = dense
         self._layer, self._attention, self._follows = parts.layer, parts.attention, family.follows
         self._head_dim = parts.head_dim
         if any(attribute.startswith("config.") for attribute in family.follows):
@@ -220,20 +242,35 @@ class ElasticLayer:
         return {"attention": self._output, "mlp": self._down}
 
     def apply(self, kept: Layer, compensated: Callable[[Component], Compensated | None]) -> None:
-        """Switch to the given sizes, with compensated numbers where there are any."""
-        self._switch(self._attention_members, present=kept.kv_groups > 0)
-        self._switch(self._mlp_members, present=kept.mlp_width > 0)
+        """Switch to the given sizes, with compensated numbers where there are any; what keeps its size is left.
+
+        Each component changes at once or, where its compensation raises, not at all.
+        """
+        if kept[:2] != self.kept[:2]:
+            self._keep_heads(kept, compensated("attention") if kept.kv_groups else None)
+            self.kept = Layer(*kept[:2], self.kept.mlp_width)
+        if kept.mlp_width != self.kept.mlp_width:
+            self._keep_channels(kept.mlp_width, compensated("mlp") if kept.mlp_width else None)
+            self.kept = kept
+
+    def _keep_heads(self, kept: Layer, compensated: Compensated | None) -> None:
+        if bool(kept.kv_groups) != bool(self.kept.kv_groups):
+            self._switch(self._attention_members, present=kept.kv_groups > 0)
         if kept.kv_groups:
             rows = kept.heads_per_group * self._head_dim
             self._query.keep(kept.kv_groups, rows)
             self._key.keep(kept.kv_groups, self._head_dim)
             self._value.keep(kept.kv_groups, self._head_dim)
-            self._output.keep(kept.kv_groups, rows, compensated("attention"))
+            self._output.keep(kept.kv_groups, rows, compensated)
             self._follow(kept)
-        if kept.mlp_width:
+
+    def _keep_channels(self, width: int, compensated: Compensated | None) -> None:
+        if bool(width) != bool(self.kept.mlp_width):
+            self._switch(self._mlp_members, present=width > 0)
+        if width:
             for projection in self._widening:
-                projection.keep(1, kept.mlp_width)
-            self._down.keep(1, kept.mlp_width, compensated("mlp"))
+                projection.keep(1, width)
+            self._down.keep(1, width, compensated)
 
     def _install(self, parts: LayerParts) -> None:
         """Put the shrinking projections where the stock ones were; those of one fused module together."""
@@ -314,12 +351,9 @@ class ElasticModel:
         Raises:
             ModelError: the architecture is of another model: another number of layers, or more than is there.
         """
-        if architecture.key == self.architecture.key:
-            return
         check_fits(architecture, self.shape)
-        changes = zip(self.layers, architecture.layers, self.architecture.layers, strict=True)
-        for index, (layer, kept, before) in enumerate(changes):
-            if kept != before:
+        for index, (layer, kept) in enumerate(zip(self.layers, architecture.layers, strict=True)):
+            if kept != layer.kept:
                 layer.apply(kept, partial(self._compensated, index, kept))
         self.architecture = architecture
 
