@@ -181,13 +181,14 @@ class Pruner(Plugin[PrunerOptionsT]):
     """Ranks the units of every layer; how many of them go is the search's business.
 
     Attributes:
-        calibration: the text wanted, or None if weights are enough. Its content hash enters the registry key.
+        calibration: the texts wanted, all with the same ``tokens``; none if weights are enough. The hash of their
+            content enters the registry key.
     """
 
     @property
-    def calibration(self) -> CalibrationOptions | None:
-        """Calibration text the pruner needs. None, the default, for pruners that look at weights only."""
-        return None
+    def calibration(self) -> tuple[CalibrationOptions, ...]:
+        """Calibration texts the pruner needs. None, the default, for pruners that look at weights only."""
+        return ()
 
     @abstractmethod
     def rank(self, model: "PreTrainedModel", family: "Family", tokens: "torch.Tensor | None") -> list[LayerImportance]:
@@ -199,7 +200,7 @@ class Pruner(Plugin[PrunerOptionsT]):
         Args:
             model: the dense model.
             family: where the projections of each layer are.
-            tokens: int64 of shape (samples, tokens), or None if ``calibration`` is None.
+            tokens: int64 of shape (samples, tokens), text after text, or None if ``calibration`` is empty.
         """
 
 

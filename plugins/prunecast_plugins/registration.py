@@ -29,6 +29,12 @@ def prunecast_pruners() -> Iterable[Entry]:
             "arXiv 2305.11627 (LLM-Pruner), equations 3 to 5",
         ),
         Entry(
+            "obs",
+            "prunecast_plugins.pruners.obs:OBS",
+            "Greedy removal under least-squares compensation, errors weighed by gradients of the loss",
+            "Hassibi and Stork, 1993, equation 5; arXiv 1503.05671, section 3",
+        ),
+        Entry(
             "activation",
             "prunecast_plugins.pruners.activation:Activation",
             "Absolute weights times the norms of what they read in calibration text",

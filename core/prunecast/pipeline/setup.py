@@ -75,8 +75,10 @@ class Setup:
     @cached_property
     def calibration(self) -> "torch.Tensor | None":
         """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
-        wanted = self.pruner.calibration
-        return None if wanted is None else self._sample(wanted)
+        import torch
+
+        texts = [self._sample(wanted) for wanted in self.pruner.calibration]
+        return torch.cat(texts) if texts else None
 
     @cached_property
     def compensation(self) -> "list[torch.Tensor]":
@@ -154,8 +156,8 @@ class Setup:
 
     def _check_calibration(self) -> None:
         compensate = self.pruner.options.compensate
-        looked_at = [self.pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
-        for wanted in filter(None, looked_at):
+        looked_at = [*self.pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
+        for wanted in looked_at:
             used = [named.evaluator.options for named in self.verifiers]
             evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
             check_disjoint((wanted.dataset, wanted.split), evaluated)
