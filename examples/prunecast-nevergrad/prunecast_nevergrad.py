@@ -1,0 +1,98 @@
+"""Any optimiser of Nevergrad as a searcher of prunecast."""
+
+from difflib import get_close_matches
+
+import numpy as np
+from pydantic import Field
+
+from prunecast.architecture import Architecture
+from prunecast.choices import Indices, architectures_at, indices_of
+from prunecast.errors import PluginError
+from prunecast.hookspecs import Entry, hookimpl
+from prunecast.interfaces import Floats, PluginOptions, Searcher, SearchProblem
+
+
+@hookimpl
+def prunecast_searchers() -> list[Entry]:
+    """Nevergrad's optimisers."""
+    return [
+        Entry(
+            "nevergrad",
+            "prunecast_nevergrad:Nevergrad",
+            "Any optimiser of Nevergrad by name, asked and told in batches",
+            "https://github.com/facebookresearch/nevergrad",
+        )
+    ]
+
+
+class NevergradOptions(PluginOptions):
+    """Options of the nevergrad searcher."""
+
+    optimizer: str = Field(
+        default="PortfolioDiscreteOnePlusOne", description="name in nevergrad.optimizers.registry, such as NGOpt"
+    )
+    trials: int = Field(default=1000, ge=1, description="architectures proposed by the optimiser")
+    startup: int = Field(default=1000, ge=1, description="random architectures predicted first")
+    seeds: int = Field(default=20, ge=1, description="best predicted of the startup that the optimiser starts from")
+    batch: int = Field(default=20, ge=1, description="architectures asked for at once, then predicted together")
+
+
+class Nevergrad(Searcher[NevergradOptions]):
+    """Ask and tell with an optimiser of Nevergrad (Bennet et al., GECCO 2021).
+
+    Each choice is a parameter whose values are ordered, so that a mutation goes to a neighbour. What the optimiser
+    proposes is brought to the budget, and it is told the predicted score of what comes of that.
+    """
+
+    options_model = NevergradOptions
+
+    @property
+    def evaluations(self) -> int:
+        """Startup and trials."""
+        return self.options.startup + self.options.trials
+
+    def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
+        """Startup sample, then batches."""
+        found: dict[Architecture, float] = {}
+        start = self._start(problem)
+        scores = self._scored(problem, start, found)
+        optimizer = self._optimizer(problem)
+        for row in start[np.argsort(scores, kind="stable")[: self.options.seeds]].tolist():
+            optimizer.suggest(*row)
+        for first in range(0, self.options.trials, self.options.batch):
+            asked = [optimizer.ask() for _ in range(min(self.options.batch, self.options.trials - first))]
+            proposed = np.array([candidate.args for candidate in asked], dtype=np.int64)
+            fitted = problem.budget.fit(problem.space.choices, proposed, problem.rng)
+            for candidate, score in zip(asked, self._scored(problem, fitted, found), strict=True):
+                optimizer.tell(candidate, float(score))
+        ranked = sorted(found.items(), key=lambda pair: (pair[1], pair[0].key))
+        return [architecture for architecture, _ in ranked[:count]]
+
+    def _start(self, problem: SearchProblem) -> Indices:
+        """Random proposals and what is known already, all at the budget."""
+        choices, dense = problem.space.choices, problem.space.shape.dense
+        random = problem.space.sample(self.options.startup, problem.rng)
+        rows = [indices_of(choices, dense, known) for known in problem.known if problem.budget.met_by(known)]
+        known = np.array([row for row in rows if row is not None], dtype=np.int64).reshape(-1, len(choices))
+        return np.concatenate([problem.budget.fit(choices, random, problem.rng), known])
+
+    def _scored(self, problem: SearchProblem, indices: Indices, found: dict[Architecture, float]) -> Floats:
+        """Scores of shape (N,), noted in ``found`` too."""
+        architectures = architectures_at(problem.space.choices, problem.space.shape.dense, indices)
+        scores = problem.score(architectures)
+        problem.progress(len(architectures))
+        found.update(zip(architectures, scores.tolist(), strict=True))
+        return scores
+
+    def _optimizer(self, problem: SearchProblem):
+        import nevergrad
+
+        known = nevergrad.optimizers.registry
+        if self.options.optimizer not in known:
+            near = get_close_matches(self.options.optimizer, known, n=1)
+            guess = f" (did you mean {near[0]!r}?)" if near else ""
+            raise PluginError(f"nevergrad has no optimiser {self.options.optimizer!r}{guess}")
+        values = [range(len(choice.values)) for choice in problem.space.choices]
+        space = nevergrad.p.Instrumentation(*(nevergrad.p.TransitionChoice(each) for each in values))
+        space.random_state = np.random.RandomState(problem.rng.integers(2**31))
+        return known[self.options.optimizer](space, budget=self.options.trials, num_workers=self.options.batch)

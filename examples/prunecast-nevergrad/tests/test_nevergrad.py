@@ -1,0 +1,20 @@
+"""The laws of searchers, and what is this one's own."""
+
+import pytest
+from prunecast_nevergrad import Nevergrad, NevergradOptions
+
+from prunecast.errors import PluginError
+from prunecast.testing import KnownOptimum, SearcherConformance
+
+SMALL = {"trials": 40, "startup": 80, "seeds": 5, "batch": 10}
+
+
+class TestLaws(SearcherConformance):
+    plugin = Nevergrad
+    options = SMALL
+
+
+def test_an_optimiser_that_there_is_not_is_told_with_the_nearest() -> None:
+    searcher = Nevergrad(NevergradOptions(optimizer="NGOp", **SMALL))
+    with pytest.raises(PluginError, match=r"no optimiser 'NGOp' \(did you mean 'NGOpt"):
+        searcher.search(KnownOptimum().problem(), 1)

@@ -1,0 +1,67 @@
+"""Runs of prunecast in TensorBoard.
+
+Set ``PRUNECAST_TENSORBOARD`` to a folder, and every run writes its curves to ``FOLDER/NAME-RUN``.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecast.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
+from prunecast.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+FOLDER = "PRUNECAST_TENSORBOARD"
+"""Environment variable: the folder that TensorBoard is pointed at."""
+
+_writers: "dict[int, SummaryWriter]" = {}
+_steps: dict[int, int] = {}
+
+
+@hookimpl
+def prunecast_run_started(event: RunStarted) -> None:
+    """Open a folder for the run and note its spec."""
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return
+    from tensorboardX import SummaryWriter
+
+    writer = SummaryWriter(str(Path(folder) / f"{event.spec_name}-{event.run}"))
+    writer.add_text("spec", f"```json\n{json.dumps(event.spec, indent=2)}\n```")
+    _writers[event.run], _steps[event.run] = writer, 0
+
+
+@hookimpl
+def prunecast_architecture_measured(event: ArchitectureMeasured) -> None:
+    """One point a metric, in the order of measuring."""
+    if writer := _writers.get(event.run):
+        _steps[event.run] += 1
+        for name, value in {**event.metrics, "parameters": event.parameters}.items():
+            writer.add_scalar(f"{event.stage.split()[0]}/{name}", value, _steps[event.run])
+
+
+@hookimpl
+def prunecast_predictor_fitted(event: PredictorFitted) -> None:
+    """How many pairs there are, and how long fitting them takes."""
+    if writer := _writers.get(event.run):
+        writer.add_scalar("predictor/pairs", event.pairs, event.round)
+        writer.add_scalar("predictor/seconds", event.seconds, event.round)
+
+
+@hookimpl
+def prunecast_round_finished(event: RoundFinished) -> None:
+    """The best so far."""
+    if writer := _writers.get(event.run):
+        for name, value in event.best_metrics.items():
+            writer.add_scalar(f"best/{name}", value, event.round)
+
+
+@hookimpl
+def prunecast_run_finished(event: RunFinished) -> None:
+    """Close the folder."""
+    if writer := _writers.pop(event.run, None):
+        writer.add_text("status", f"{event.status} {event.message}".strip())
+        writer.close()
