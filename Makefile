@@ -27,8 +27,9 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(INSTALLED) ## write specs/prunecast.schema.json again
+schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and datasette.yaml again
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
+	$(BIN)/python -m prunecast.registry.reference docs/registry.md datasette.yaml
 
 clean: ## remove what was made
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
