@@ -167,6 +167,8 @@ def select_in(
 
 def _plain_number(number: float, least: float = -math.inf) -> float:
     """The number as a Python float: SQLite would keep a numpy scalar as a BLOB and a NaN as NULL."""
+    if isinstance(number, str | bytes):
+        raise _Unusable(f"{number!r}, not a number")
     try:
         plain = float(number)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:

@@ -182,8 +182,8 @@ VIEWS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "pareto": (
         "Measurements that no other of the same model, metric and evaluator beats in value or parameters without "
-        "losing in the other. Pruners and dtypes compete; of equal ones under one setting, the first measured stands for "
-        "all.",
+        "losing in the other. Pruners and dtypes compete; of equal ones under one setting, the first measured stands "
+        "for all.",
         {
             **UNDER,
             **ARCHITECTURE,
