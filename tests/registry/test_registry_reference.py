@@ -17,6 +17,7 @@ from registry_samples import PPL, architecture, measurements, setting, start
 
 from prunecast.registry.reference import TABLES, VIEWS, datasette_yaml, page
 from prunecast.registry.store import Registry
+from prunecast.registry.verify import problems
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -92,3 +93,8 @@ def test_datasette_calls_models_and_runs_by_their_names_where_others_link_them(s
     assert '<a href="/registry/runs/1">first</a>' in read(f"{served}/registry/evaluations")
     assert PPL.name in read(f"{served}/registry/measurements")
     assert str(architecture(0)) in read(f"{served}/registry/measurements")
+
+
+def test_the_registry_that_ships_is_sound_and_of_the_latest_schema() -> None:
+    with Registry.open(REPOSITORY / "registry.db", readonly=True) as registry:
+        assert list(problems(registry)) == []
