@@ -3,6 +3,7 @@
 import click
 
 from prunecast.cli.registry_questions import best, compare, nearest, pareto, query, show, sql, stats
+from prunecast.cli.registry_transfer import transfer
 
 
 @click.group()
@@ -10,5 +11,5 @@ def registry() -> None:
     """Ask what has been measured, and share it."""
 
 
-for command in (query, best, pareto, nearest, show, compare, stats, sql):
+for command in (query, best, pareto, nearest, show, compare, stats, sql, transfer):
     registry.add_command(command)
