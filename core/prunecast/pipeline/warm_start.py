@@ -124,7 +124,8 @@ def judge_transfer(
     for count in counts:
         if len(architectures) - count < FEWEST_RANKED:
             break
-        warm, cold = [], []
+        warm: list[float] = []
+        cold: list[float] = []
         for order in orders[: DRAWS if count else 1]:
             own, others = order[:count], order[count:]
             ranked = [architectures[i] for i in others]
