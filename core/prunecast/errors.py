@@ -41,6 +41,10 @@ class EvaluationError(PrunecastError):
     """An evaluator could not produce a usable number."""
 
 
+class RecoveryError(PrunecastError):
+    """A pruned model could not be trained: something it needs is missing, or the training diverged."""
+
+
 class RegistryError(PrunecastError):
     """The registry file cannot be opened, trusted or written."""
 

@@ -68,6 +68,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "verify": {"top": 3, "evaluators": []},
         "baselines": ["uniform", "uniform-mlp"],
         "export": None,
+        "recover": None,
         "seed": 0,
     }
 
@@ -208,7 +209,7 @@ s.yaml:20:1: rounds: written twice, first on line 15: remove one
 LONG_PARTS = {
     "KNOWN": (
         "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, rounds, "
-        "per_round, choose, refine, verify, baselines, export, seed"
+        "per_round, choose, refine, verify, baselines, recover, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",

@@ -72,6 +72,8 @@ def render_result(result: dict[str, Any]) -> str:
     metrics = list(dense["metrics"])
     predicted = {**best, "name": "best, predicted", "metrics": best["predicted"]}
     measured = {**best, "name": "best, measured"}
+    recovery = result.get("recovery")
+    recovered = [{**recovery["after"], "name": f"best, recovered by {recovery['method']}"}] if recovery else []
     rows = [
         [
             row["name"],
@@ -79,7 +81,7 @@ def render_result(result: dict[str, Any]) -> str:
             percent(row["parameters"] / dense["parameters"]),
             *(text(row["metrics"].get(metric)) for metric in metrics),
         ]
-        for row in (dense, *result["baselines"], predicted, measured)
+        for row in (dense, *result["baselines"], predicted, measured, *recovered)
     ]
     evaluations, predictor, export = result["evaluations"], result["predictor"], result["export"]
     quality = "too few pairs to judge"
@@ -95,10 +97,20 @@ def render_result(result: dict[str, Any]) -> str:
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
     ]
+    if recovery:
+        lines.append(f"recovery      {_recovery_text(recovery)}")
     if export:
         off = export["max_logit_difference"]
         lines.append(f"written to    {export['folder']} (logits within {off:.1e} of the measured model's)")
     return "\n".join(lines)
+
+
+def _recovery_text(recovery: dict[str, Any]) -> str:
+    losses, options = recovery["losses"], recovery["options"]
+    trained = f"{recovery['method']} on {options['dataset']}, {recovery['steps']} steps of {options['batch']}"
+    if losses is None:
+        return f"{trained}, trained elsewhere"
+    return f"{trained} in {recovery['seconds']:,.0f} s: loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last"
 
 
 def render_plan(plan: dict[str, Any]) -> str:

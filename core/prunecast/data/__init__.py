@@ -15,14 +15,17 @@ from prunecast.data.catalog import CATALOG
 from prunecast.data.dataset import DataSet, Row
 from prunecast.data.files import LocalFile
 from prunecast.data.hub import HubSet
+from prunecast.data.instructions import Example, instruction_examples
 from prunecast.data.python_docs import PythonDocs
 from prunecast.data.tokens import content_hash, sample_windows, tokenize_head
 from prunecast.errors import DataError
 
 __all__ = [
     "DATA_SETS",
+    "Example",
     "check_disjoint",
     "content_hash",
+    "instruction_examples",
     "read_documents",
     "read_rows",
     "read_text",

@@ -89,7 +89,7 @@ def export_huggingface(
     from safetensors import SafetensorError
 
     family = family_of(config)
-    weights = _stored_weights(config, family, state)
+    weights = stored_weights(config, family, state)
     try:
         check_target(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
         )
 
 
-def _stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """What the weights file holds: the state without a tied output embedding, as ``save_pretrained`` does it, and with
     zeros for the biases that only some layers have."""
     tied = _stock_class(config)._tied_weights_keys if config.tie_word_embeddings else ()
@@ -165,22 +165,47 @@ def _write(
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
 ) -> None:
-    from safetensors.torch import save_file
     from transformers import GenerationConfig
 
     tokenizer.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
     texts = {
-        "config.json": json.dumps(_config_json(config, family, weights, architecture), indent=2) + "\n",
-        MODELING.name: _modeling_code(config, family),
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
         "README.md": render_card(card, architecture, _count(weights)),
     }
     for name, text in texts.items():
-        Path(folder, name).write_text(text, encoding="utf-8", newline="")
+        _write_text(folder / name, text)
+    write_model(folder, config, family, weights, architecture)
+
+
+def write_model(
+    folder: Path,
+    config: "PreTrainedConfig",
+    family: Family,
+    weights: "Mapping[str, Tensor]",
+    architecture: Architecture,
+) -> None:
+    """Write config, modelling code and weights, which is all that transformers needs to load a pruned model.
+
+    Args:
+        folder: an existing folder.
+        config: config of the dense model.
+        family: its description.
+        weights: what :func:`stored_weights` made of the pruned model's state.
+        architecture: what each layer keeps.
+    """
+    from safetensors.torch import save_file
+
+    config_json = json.dumps(_config_json(config, family, weights, architecture), indent=2)
+    _write_text(folder / "config.json", config_json + "\n")
+    _write_text(folder / MODELING.name, _modeling_code(config, family))
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
 
 
 def _owned(tensor: "Tensor") -> "Tensor":

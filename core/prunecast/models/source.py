@@ -156,7 +156,7 @@ class ModelSource:
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
         """Quiet transformers, and turn whatever it stumbles over into a ModelError."""
-        with _quiet():
+        with quiet_transformers():
             try:
                 yield
             except ModelError:
@@ -216,7 +216,7 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
-        with _quiet():
+        with quiet_transformers():
             return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     # Whatever the library or the network brings up, the model cannot be had.
     except Exception as error:
@@ -283,7 +283,7 @@ def _free_memory(device: "torch.device | str") -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers and the Hub from warning, and from drawing progress bars where there is no terminal."""
     from transformers.utils import logging
 

@@ -1,6 +1,7 @@
 """The delivering stage: the chosen architecture as a model that others can load."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,22 +13,41 @@ from prunecast.pipeline.setup import Setup
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from prunecast.models.elastic import ElasticModel
 
 
-def deliver(
-    setup: Setup, elastic: "ElasticModel", architecture: Architecture, compared: Sequence[Candidate], folder: Path
-) -> ExportReport:
-    """Write an architecture as a Hugging Face folder, in the number format it was measured in.
+@dataclass(frozen=True)
+class Deliverable:
+    """A model to write.
 
-    The folder's logits are compared with those of the elastic model in float32, to which both are widened without loss:
-    in bfloat16 two orders of summation already differ visibly.
+    Attributes:
+        model: what was measured, in the dtype it was measured in.
+        state: its weights under the stock names, sliced.
+        architecture: what it keeps.
+    """
+
+    model: "PreTrainedModel"
+    state: "Mapping[str, Tensor]"
+    architecture: Architecture
+
+    @classmethod
+    def of(cls, elastic: "ElasticModel", architecture: Architecture) -> "Deliverable":
+        """An architecture of the elastic model, which is left there."""
+        elastic.apply(architecture)
+        return cls(elastic.model, elastic.state_dict(), architecture)
+
+
+def deliver(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], folder: Path) -> ExportReport:
+    """Write a model as a Hugging Face folder, in the number format it was measured in.
+
+    The folder's logits are compared with those of the measured model in float32, to which both are widened without
+    loss: in bfloat16 two orders of summation already differ visibly.
 
     Args:
         setup: what the model comes from.
-        elastic: the elastic model; left at ``architecture``.
-        architecture: what to write.
+        chosen: what to write.
         compared: rows of the model card's table.
         folder: where to.
 
@@ -38,26 +58,23 @@ def deliver(
 
     from prunecast.models.elastic import convert_parameters
 
-    elastic.apply(architecture)
-    state = elastic.state_dict()
-
     def reference(tokens: "Tensor") -> "Tensor":
-        logits: Tensor = elastic.model(tokens.to(setup.device), use_cache=False).logits
+        logits: Tensor = chosen.model(tokens.to(setup.device), use_cache=False).logits
         return logits
 
-    convert_parameters(elastic.model, torch.float32)
+    convert_parameters(chosen.model, torch.float32)
     try:
         return export_huggingface(
-            elastic.model.config,
-            state,
-            architecture,
+            setup.source.config(),
+            chosen.state,
+            chosen.architecture,
             setup.tokenizer,
             folder,
             _card(setup, compared, folder),
             reference,
         )
     finally:
-        convert_parameters(elastic.model, setup.dtype)
+        convert_parameters(chosen.model, setup.dtype)
 
 
 def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:

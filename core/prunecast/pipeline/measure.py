@@ -18,8 +18,12 @@ from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
 from prunecast.registry import Registry, take_lease
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.reuse import ActivationReuse
+
+    ModelOf = Callable[[Architecture], PreTrainedModel]
 
 Metrics = dict[str, float]
 
@@ -75,16 +79,44 @@ class Measuring:
         metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
         # Neighbours in this order share most first layers, whose activations are then reused.
         ordered = sorted(metrics, key=lambda architecture: architecture.layers)
-        missing = self._from_registry(stage, [(a, named) for a in ordered for named in evaluators], metrics)
+        wanted = [(architecture, named) for architecture in ordered for named in evaluators]
+        self._fill(stage, self._from_registry(stage, wanted, metrics), metrics, self._applied)
+        names = [metric.name for metric in metrics_of(evaluators)]
+        return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
+
+    def measure_model(
+        self,
+        stage: str,
+        architecture: Architecture,
+        make: "Callable[[], PreTrainedModel]",
+        evaluators: Sequence[NamedEvaluator],
+    ) -> Metrics:
+        """All metrics of a model of ``architecture`` that has other weights than the elastic model.
+
+        Args:
+            stage: the stage of the run.
+            architecture: what the model keeps.
+            make: the model; called only if a number is missing.
+            evaluators: what measures, under settings that say how the weights came about.
+        """
+        metrics: dict[Architecture, Metrics] = {architecture: {}}
+        missing = self._from_registry(stage, [(architecture, named) for named in evaluators], metrics)
+        if missing:
+            model = make()
+            self._fill(stage, missing, metrics, lambda _: model)
+        return metrics[architecture]
+
+    def _fill(
+        self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"
+    ) -> None:
+        """Measure what is missing, or wait for the process that is at it."""
         with self._progress.bar(stage, len(missing), "eval") as advance:
             while missing:
-                left = self._measure_free(stage, missing, metrics, advance)
+                left = self._measure_free(stage, missing, metrics, model_of, advance)
                 if left == missing:
                     self._await_others(len(left))
                 missing = self._from_registry(stage, left, metrics)
                 advance(len(left) - len(missing))
-        names = [metric.name for metric in metrics_of(evaluators)]
-        return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
     def _from_registry(
         self, stage: str, wanted: Sequence[Wanted], metrics: Mapping[Architecture, Metrics]
@@ -111,6 +143,7 @@ class Measuring:
         stage: str,
         wanted: Sequence[Wanted],
         metrics: Mapping[Architecture, Metrics],
+        model_of: "ModelOf",
         advance: Callable[[int], None],
     ) -> list[Wanted]:
         """Measure what no other process is at; returns the rest."""
@@ -121,7 +154,7 @@ class Measuring:
                 left.append((architecture, named))
                 continue
             with lease:
-                metrics[architecture].update(self._evaluate(stage, architecture, named))
+                metrics[architecture].update(self._evaluate(stage, architecture, named, model_of))
             advance(1)
         return left
 
@@ -136,7 +169,18 @@ class Measuring:
         self._counted |= new
         self.cached += len(new)
 
-    def _evaluate(self, stage: str, architecture: Architecture, named: NamedEvaluator) -> Metrics:
+    def _applied(self, architecture: Architecture) -> "PreTrainedModel":
+        """The elastic model, switched to an architecture."""
+        self.elastic.apply(architecture)
+        return self.elastic.model
+
+    def _evaluate(
+        self,
+        stage: str,
+        architecture: Architecture,
+        named: NamedEvaluator,
+        model_of: "ModelOf",
+    ) -> Metrics:
         import torch
 
         elastic = self.elastic
@@ -145,10 +189,10 @@ class Measuring:
                 elastic.apply(self._setup.shape.dense)
                 named.evaluator.observe_dense(elastic.model)
                 self._observed.add(named.setting.key)
-            elastic.apply(architecture)
+            model = model_of(architecture)
             start = time.perf_counter()
             try:
-                measurements = self._measurements(named)
+                measurements = self._measurements(named, model)
             except EvaluationError as error:
                 self._progress.say(f"not measured: {architecture}: {error}")
                 self._registry.record_failure(self._run_id, named.setting, architecture, str(error))
@@ -178,12 +222,12 @@ class Measuring:
             )
         )
 
-    def _measurements(self, named: NamedEvaluator) -> list[Measurement]:
-        """What the evaluator says of the model as it stands. Raises EvaluationError for whatever it does wrong."""
+    def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
+        """What the evaluator says of the model. Raises EvaluationError for whatever it does wrong."""
         evaluator = named.evaluator
         try:
             with self._reuse.active() if evaluator.same_batches else nullcontext():
-                measurements = self._within_memory(named)
+                measurements = self._within_memory(named, model)
         except PrunecastError:
             raise
         except Exception as error:
@@ -195,14 +239,14 @@ class Measuring:
                 raise EvaluationError(f"{measurement.metric.name} is {measurement.value}, not a finite number")
         return measurements
 
-    def _within_memory(self, named: NamedEvaluator) -> list[Measurement]:
+    def _within_memory(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """Evaluate, with half the batch each time the device runs out of memory, for as long as there is a batch."""
         import torch
 
         evaluator = named.evaluator
         while True:
             try:
-                return evaluator.evaluate(self.elastic.model)
+                return evaluator.evaluate(model)
             except torch.OutOfMemoryError:
                 batch = getattr(evaluator.options, "batch", 1)
                 if batch <= 1:

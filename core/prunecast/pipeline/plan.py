@@ -2,15 +2,22 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.pipeline.baselines import uniform
-from prunecast.pipeline.collect import given, propose
+from prunecast.pipeline.collect import propose
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.recover import Recoverer
 from prunecast.pipeline.setup import NamedEvaluator, Setup
 from prunecast.registry import Registry
 from prunecast.registry.queries import mean_seconds
+from prunecast.spec.recovery import Recovery
+
+_SILENT = Progress(quiet=True)
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,11 @@ def plan(setup: Setup, registry: Registry) -> Plan:
     baselines = [uniform(setup.shape, choices, limit, attention=name == "uniform") for name in spec.baselines]
     steps = [
         clock.known("dense", [setup.shape.dense], setup.verifiers),
-        clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
+        clock.known("pairs", propose(setup), setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
         clock.unknown("verify", spec.verify.top, setup.verifiers[len(setup.evaluators) :]),
         clock.unknown("baselines", len(baselines), setup.verifiers),
+        *([] if spec.recover is None else [clock.training(spec.recover)]),
     ]
     return Plan(tuple(steps), clock.basis)
 
@@ -90,12 +98,21 @@ class _Clock:
         seconds = sum(count * self._seconds[named.setting.key] for named in evaluators)
         return Step(stage, count, count * len(evaluators), None, seconds)
 
+    def training(self, options: Recovery) -> Step:
+        """Recovery: the training, in which a backward pass takes twice a forward one, then the verification."""
+        recoverer = Recoverer(self._setup, options, lambda: build_elastic(self._setup, _SILENT), _SILENT)
+        tokens = recoverer.course.steps * options.batch * options.tokens
+        verified = self.unknown("recover", 1, self._setup.verifiers)
+        return replace(verified, seconds=verified.seconds + 3 * tokens * self._seconds_per_token)
+
     def _estimate(self, named: NamedEvaluator) -> float:
         recorded = mean_seconds(self._registry, named.setting)
-        if recorded is not None:
-            return recorded
-        macs = int(self._setup.shape.count([self._setup.shape.dense], "macs")[0])
-        return named.evaluator.tokens * macs / _macs_per_second(self._setup)
+        return named.evaluator.tokens * self._seconds_per_token if recorded is None else recorded
+
+    @cached_property
+    def _seconds_per_token(self) -> float:
+        """Time of one token's forward pass, by this machine's arithmetic."""
+        return int(self._setup.shape.count([self._setup.shape.dense], "macs")[0]) / _macs_per_second(self._setup)
 
 
 def _macs_per_second(setup: Setup) -> float:

@@ -1,14 +1,18 @@
 """Delivering again: the model of a run that is already in the registry."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.errors import ExportError
 from prunecast.export.huggingface import ExportReport
 from prunecast.models.elastic import check_fits
-from prunecast.pipeline.deliver import deliver
+from prunecast.pipeline.deliver import Deliverable, deliver
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.recover import Recoverer, check_recovery
 from prunecast.pipeline.result import Candidate
 from prunecast.pipeline.setup import Setup
 from prunecast.plugins import PluginHost
@@ -29,18 +33,31 @@ def redeliver(
         progress: where to tell what is being done.
 
     Raises:
+        RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
     setup = setup_of(record, host)
-    result = record.result
-    compared = [Candidate.from_json(row) for row in (result["dense"], *result["baselines"], result["best"])]
-    chosen = compared[-1].architecture if architecture is None else _parse(architecture)
+    dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
+    baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+    chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
-    if chosen != compared[-1].architecture:
-        compared.pop()
-    return deliver(setup, build_elastic(setup, progress), chosen, compared, folder)
+    elastic = cache(lambda: build_elastic(setup, progress))
+    if chosen != best.architecture:
+        return deliver(setup, Deliverable.of(elastic(), chosen), [dense, *baselines], folder)
+    if setup.spec.recover is None:
+        model = Deliverable.of(elastic(), chosen)
+    else:
+        check_recovery(setup.spec.recover, setup.device.type)
+        model = Recoverer(setup, setup.spec.recover, elastic, progress).deliverable(chosen)
+    return deliver(setup, model, [dense, *baselines, best, *recovered], folder)
+
+
+def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The dense model, the best architecture, and that after recovery if there was one."""
+    recovery = result.get("recovery")
+    return [result["dense"], result["best"], *([recovery["after"]] if recovery else [])]
 
 
 def setup_of(record: RunRecord, host: PluginHost) -> Setup:

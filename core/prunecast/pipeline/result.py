@@ -11,7 +11,6 @@ from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.quality import QualityCard
 from prunecast.pipeline.refine import Refinement
 from prunecast.pipeline.search import Round
-from prunecast.pipeline.warm_start import WarmStart
 from prunecast.registry import ModelRecord
 from prunecast.shape import Quantity
 
@@ -56,6 +55,35 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """The best architecture after it was trained.
+
+    Attributes:
+        method, options: how, as the spec says.
+        dtype: number format of the training.
+        examples: how many there were to train on.
+        steps: optimiser steps.
+        losses: loss of each step, nats a position; None if the weights were trained elsewhere and only their numbers
+            are known here.
+        seconds: time the training took; None likewise.
+        after: the measured numbers.
+    """
+
+    method: str
+    options: dict[str, Any]
+    dtype: str
+    examples: int
+    steps: int
+    losses: list[float] | None
+    seconds: float | None
+    after: Candidate
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**vars(self), "after": self.after.to_json()}
+
+
+@dataclass(frozen=True)
 class RunResult:
     """Everything a finished run has to say.
 
@@ -70,13 +98,13 @@ class RunResult:
         predictor: name of the predictor.
         pairs: how many it was fitted on in the end.
         card: how good it is on held-out pairs; None if there are too few.
-        warm_start: what it began with of other models, and how much that helped; None if nothing.
         importances: how much each choice of the space matters to it.
         refinement: what was changed about the space after the first fit; None if nothing was to be.
         rounds: what each round chose, predicted and measured.
         measured, cached: evaluations made, and found in the registry.
         export: what was written, or None.
         seconds: wall time.
+        recovered: the best after training; None if the spec does not recover.
     """
 
     run: int
@@ -91,7 +119,6 @@ class RunResult:
     predictor: str
     pairs: int
     card: QualityCard | None
-    warm_start: WarmStart | None
     importances: list[ChoiceImportance]
     refinement: Refinement | None
     rounds: list[Round]
@@ -99,6 +126,7 @@ class RunResult:
     cached: int
     export: ExportReport | None
     seconds: float
+    recovered: Recovered | None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""
@@ -119,10 +147,10 @@ class RunResult:
                 "kendall_tau": None if card is None else card.objective.kendall_tau,
             },
             "quality_card": None if card is None else card.to_json(),
-            "warm_start": None if self.warm_start is None else self.warm_start.to_json(),
             "importances": [importance.to_json() for importance in self.importances],
             "refinement": None if self.refinement is None else self.refinement.to_json(),
             "rounds": [each.to_json() for each in self.rounds],
+            "recovery": None if self.recovered is None else self.recovered.to_json(),
             "evaluations": {"measured": self.measured, "cached": self.cached},
             "seconds": round(self.seconds, 2),
             "export": None if self.export is None else self.export.to_json(),

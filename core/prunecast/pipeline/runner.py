@@ -18,19 +18,19 @@ from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunSta
 from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.interfaces import SearchSpace
 from prunecast.pipeline.baselines import distinct_totals, uniform
-from prunecast.pipeline.collect import given, propose
-from prunecast.pipeline.deliver import deliver
+from prunecast.pipeline.collect import propose
+from prunecast.pipeline.deliver import Deliverable, deliver
 from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
 from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
+from prunecast.pipeline.recover import Recoverer, check_recovery, recover
 from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
 from prunecast.pipeline.setup import Setup
-from prunecast.pipeline.warm_start import begin_warm, judge_warm
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry, RunStart
 from prunecast.spec.model import Spec
@@ -46,7 +46,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     start = time.perf_counter()
     setup = Setup(spec, host)
     setup.check()
-    begin_warm(setup, registry)
+    check_recovery(spec.recover, setup.device.type)
     if spec.export is not None:
         check_target(Path(spec.export.path))
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
@@ -94,13 +94,12 @@ class Run:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._listeners = listeners
         self._measuring = Measuring(setup, registry, run_id, progress, listeners)
-        self._given = given(setup, registry)
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
         setup, measuring = self._setup, self._measuring
         dense = self._compared("dense", setup.shape.dense)
-        pairs = measuring.measure("pairs", propose(setup, self._given), setup.evaluators)
+        pairs = measuring.measure("pairs", propose(setup), setup.evaluators)
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
         fitted = self._fitted(pairs, 0)
@@ -115,6 +114,8 @@ class Run:
         best, *others = self._verified(fitted, pairs, rounds)
         totals = distinct_totals([best.parameters, *(each.parameters for each in spread_over(rounds))])
         baselines = [self._baseline(name, total) for total in totals for name in self._spec.baselines]
+        recoverer = self._recoverer()
+        recovered = None if recoverer is None else recover(recoverer, best, measuring)
         return RunResult(
             run=self._run_id,
             name=self._spec.name,
@@ -128,14 +129,14 @@ class Run:
             predictor=self._spec.predictor.use,
             pairs=len(pairs),
             card=self._judged(pairs),
-            warm_start=judge_warm(setup, pairs),
             importances=importances(setup, fitted),
             refinement=refinement,
             rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
-            export=self._export([dense, *baselines, best]),
+            export=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
             seconds=time.perf_counter() - start,
+            recovered=recovered,
         )
 
     def _fitted(self, pairs: Mapping[Architecture, Metrics], rounds: int) -> Fitted:
@@ -199,13 +200,21 @@ class Run:
         }
         return [self._candidate("best", a, found, predicted[a]) for a, found in metrics.items()]
 
-    def _export(self, compared: list[Candidate]) -> ExportReport | None:
-        """Write the last of the compared architectures, if the spec says where to."""
+    def _recoverer(self) -> Recoverer | None:
+        """What trains the best architecture, if the spec says how."""
+        options = self._spec.recover
+        if options is None:
+            return None
+        return Recoverer(self._setup, options, lambda: self._measuring.elastic, self._progress)
+
+    def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
+        """Write the last of the compared architectures, recovered if the spec says how, if it says where to."""
         if self._spec.export is None:
             return None
-        folder = Path(self._spec.export.path)
+        folder, chosen = Path(self._spec.export.path), compared[-1].architecture
         self._progress.say(f"writing {folder}")
-        return deliver(self._setup, self._measuring.elastic, compared[-1].architecture, compared, folder)
+        model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._measuring.elastic, chosen)
+        return deliver(self._setup, model, compared, folder)
 
     def _baseline(self, name: str, parameters: int) -> Candidate:
         choices = self._setup.space.choices

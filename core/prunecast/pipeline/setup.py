@@ -21,7 +21,6 @@ from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.shape import ModelShape, Quantity
 from prunecast.spec.model import PluginUse, Spec
-from prunecast.transfer import Prior, Source, Transferred
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +64,6 @@ class Setup:
         self.space: SearchSpace[Any] = self._load("space", spec.space)(spec.space.options, self.shape)
         self.pruner: Pruner[Any] = self._load("pruner", spec.pruner)(spec.pruner.options)
         self.searcher: Searcher[Any] = self._load("searcher", spec.searcher)(spec.searcher.options)
-        self.prior: Prior | None = None
         self.budget = Budget.of(self.shape, spec.budget)
         self.budget.check(self.space.choices)
 
@@ -146,7 +144,7 @@ class Setup:
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, or two evaluators
                 measure one metric.
-            DataError: the pruner is calibrated on text that is evaluated.
+            DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -158,23 +156,17 @@ class Setup:
 
     def _check_calibration(self) -> None:
         compensate = self.pruner.options.compensate
-        looked_at = [*self.pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
-        for wanted in looked_at:
+        compensated = compensate.calibration if compensate.method != "none" else ()
+        looked_at = [*self.pruner.calibration, self.spec.recover, *compensated]
+        for wanted in filter(None, looked_at):
             used = [named.evaluator.options for named in self.verifiers]
             evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
             check_disjoint((wanted.dataset, wanted.split), evaluated)
 
-    def learn_from(self, sources: Sequence[Source]) -> None:
-        """Let every predictor begin with pairs of other models, at least of one."""
-        self.prior = Prior(self._cold_predictor, self.shape, sources)
-
     def new_predictor(self) -> Predictor[Any]:
-        """A predictor that has not been fitted on pairs of the model."""
-        return self._cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
-
-    def _cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
+        """A predictor that has not been fitted."""
         use = self.spec.predictor
-        predictor: Predictor[Any] = self._load("predictor", use)(use.options, shape, self.spec.seed)
+        predictor: Predictor[Any] = self._load("predictor", use)(use.options, self.shape, self.spec.seed)
         return predictor
 
     def rng(self, stage: str, number: int = 0) -> np.random.Generator:

@@ -64,6 +64,12 @@ def _message(error: ErrorDetails) -> str:
         return str(context["error"])
     if kind in _COUNTED:
         return _COUNTED[kind].format(**context)
+    if kind == "union_tag_not_found":
+        return f"needs the key {context['discriminator']}, which says what other keys there are"
+    if kind == "union_tag_invalid":
+        wanted, tag = context["expected_tags"], context["tag"]
+        guess = _guess(tag, re.findall(r"'([^']*)'", wanted))
+        return f"{context['discriminator']} must be one of {wanted}, got {tag!r}{guess}"
     if kind in _WANTED:
         wanted = _WANTED[kind].format(**context)
         quotes = ": put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
@@ -101,8 +107,17 @@ def _known_keys(path: KeyPath, data: Any, host: PluginHost) -> Iterator[str]:
         models = [
             model.options_model(host, data["use"]) if issubclass(model, PluginUse) and isinstance(data, dict) else model
             for model in models
+            if _is_meant(model, data)
         ]
     return (key for model in models for key, _ in _fields(model))
+
+
+def _is_meant(model: type[BaseModel], data: Any) -> bool:
+    """Whether a model is the one of a union that a value such as ``method: lora`` chooses."""
+    if not isinstance(data, dict):
+        return True
+    required = {key: get_args(field.annotation) for key, field in _fields(model) if field.is_required()}
+    return all(data.get(key) in allowed for key, allowed in required.items() if allowed and type(allowed[0]) is str)
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,65 @@
+"""Instructions as training examples, with the loss on the answer alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prunecast.data.dataset import Row
+from prunecast.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_INTRODUCTION = "Below is an instruction that describes a task"
+_REQUEST = "Write a response that appropriately completes the request."
+_WITH_INPUT = (
+    f"{_INTRODUCTION}, paired with an input that provides further context. {_REQUEST}\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+_WITHOUT_INPUT = f"{_INTRODUCTION}. {_REQUEST}\n\n### Instruction:\n{{instruction}}\n\n### Response:\n"
+
+_COLUMNS = ("instruction", "input", "output")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One instruction with its answer.
+
+    Attributes:
+        ids: token ids of the prompt and the answer, which ends with the end-of-text token unless it was cut.
+        prompt: how many of them are the prompt.
+    """
+
+    ids: tuple[int, ...]
+    prompt: int
+
+
+def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: int) -> list[Example]:
+    """Examples of rows with ``instruction``, ``input`` and ``output``, in their order, with the prompt of Alpaca.
+
+    An example longer than ``tokens`` is cut at the end; one whose prompt alone is as long is left out.
+
+    Raises:
+        DataError: the rows are no instructions, or no example is short enough to keep anything of its answer.
+    """
+    if not all(isinstance(row.get(column), str) for row in rows for column in _COLUMNS):
+        raise DataError(f"instructions need the columns {', '.join(_COLUMNS)}, all text: choose a data set like alpaca")
+    prompts = [(_WITH_INPUT if row["input"] else _WITHOUT_INPUT).format_map(row) for row in rows]
+    questions = _ids(tokenizer, prompts)
+    answers = _ids(tokenizer, [row["output"] for row in rows])
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    examples = [
+        Example(tuple([*question, *answer, *end][:tokens]), len(question))
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+    usable = [example for example in examples if example.prompt < len(example.ids)]
+    if not usable:
+        raise DataError(
+            f"none of {len(rows):,} instructions leaves an answer any room in {tokens:,} tokens: allow more"
+        )
+    return usable
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    return found

@@ -1,0 +1,65 @@
+"""Instructions as training examples, against prompts written out here."""
+
+import pytest
+
+from prunecast.data import instruction_examples
+from prunecast.errors import DataError
+
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nAdd {them}.\n\n### Input:\n1, 2\n\n### Response:\n"
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nAdd {them}.\n\n### Response:\n"
+)
+END = 7
+
+
+class Letters:
+    """A tokenizer whose tokens are code points, with the part of the interface that is used."""
+
+    eos_token_id: int | None = END
+
+    def __call__(self, texts: list[str], *, add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
+        assert not add_special_tokens
+        return {"input_ids": [list(map(ord, text)) for text in texts]}
+
+
+def row(given: str = "", output: str = "3") -> dict[str, str]:
+    return {"instruction": "Add {them}.", "input": given, "output": output}
+
+
+def text(ids: tuple[int, ...]) -> str:
+    return "".join(map(chr, ids))
+
+
+@pytest.mark.parametrize(("given", "prompt"), [("1, 2", WITH_INPUT), ("", WITHOUT_INPUT)])
+def test_example_is_the_prompt_the_answer_and_the_end(given: str, prompt: str) -> None:
+    [example] = instruction_examples(Letters(), [row(given)], 1000)  # type: ignore[arg-type]
+    assert text(example.ids[: example.prompt]) == prompt
+    assert text(example.ids[example.prompt :]) == "3" + chr(END)
+
+
+def test_a_tokenizer_without_an_end_adds_none() -> None:
+    letters = Letters()
+    letters.eos_token_id = None
+    [example] = instruction_examples(letters, [row()], 1000)  # type: ignore[arg-type]
+    assert text(example.ids[example.prompt :]) == "3"
+
+
+def test_long_answers_are_cut_and_examples_without_any_answer_left_out() -> None:
+    rows = [row(output="abcdef"), row("a long input"), row(output="xy")]
+    examples = instruction_examples(Letters(), rows, len(WITHOUT_INPUT) + 3)  # type: ignore[arg-type]
+    assert [text(example.ids[example.prompt :]) for example in examples] == ["abc", "xy" + chr(END)]
+
+
+def test_no_room_for_any_answer_is_an_error() -> None:
+    with pytest.raises(DataError, match="none of 1 instructions leaves an answer any room in 20 tokens"):
+        instruction_examples(Letters(), [row()], 20)  # type: ignore[arg-type]
+
+
+def test_rows_that_are_no_instructions_are_an_error() -> None:
+    with pytest.raises(DataError, match="instruction, input, output"):
+        instruction_examples(Letters(), [{"text": "a"}], 20)  # type: ignore[arg-type]
