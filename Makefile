@@ -1,10 +1,11 @@
 # One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
+RUN ?= smollm2-80
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test bench lint format schema clean
+.PHONY: help demo test bench lint format schema pictures clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +31,11 @@ format: $(INSTALLED) ## format the code
 schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and datasette.yaml again
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
 	$(BIN)/python -m prunecast.registry.reference docs/registry.md datasette.yaml
+
+pictures: $(INSTALLED) ## draw the pictures of the README again, from the run RUN in registry.db
+	$(BIN)/prunecast report $(RUN) --out out/report
+	mkdir -p docs/images
+	cp out/report/ratios.png out/report/predicted.png docs/images
 
 clean: ## remove what was made
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

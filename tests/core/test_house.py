@@ -15,6 +15,7 @@ ROOTS = (REPOSITORY / "core", REPOSITORY / "plugins")
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"report"},
     {"pipeline"},
     {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing"},
     {

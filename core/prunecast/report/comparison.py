@@ -1,0 +1,56 @@
+"""The result: dense, baselines, and what was found, side by side."""
+
+from collections.abc import Sequence
+
+from prunecast.report.facts import Facts, MetricFacts, Row
+from prunecast.report.section import Section, Table, better, number, percent
+
+MATCHED = 0.002
+"""A baseline is compared with the best if its parameter count is as near as this, as a fraction."""
+
+
+def section(facts: Facts) -> Section:
+    """Section with the table of results."""
+    rows = [_row(facts, row.name, row) for row in (facts.dense, *facts.baselines, facts.best)]
+    if facts.recovery:
+        rows.append(_row(facts, f"recovered by {facts.recovery['method']}", Row.of(facts.recovery["after"])))
+    matched = _matched(facts)
+    if matched:
+        gains = [_against_best(facts.best, matched, metric) for metric in facts.metrics]
+        rows.append(["best against the best baseline", "", "", *(better(gain) for gain in gains)])
+    caption = f"What was measured, in {facts.result['model']['dtype']}; parameters include embeddings"
+    columns = ("", "parameters", "kept", *(metric.name for metric in facts.metrics))
+    return Section("Result", [headline(facts)], tables=[Table(caption, columns, rows)])
+
+
+def headline(facts: Facts) -> str:
+    """The result in two sentences."""
+    best, kept = facts.best, facts.kept(facts.best.parameters)
+    size = f"{number(best.parameters)} of {number(facts.dense.parameters)} parameters stay ({percent(kept)})."
+    matched = _matched(facts)
+    if not matched:
+        return f"{size} The run has no baseline at this parameter count to compare with."
+    # What was searched on flatters the winner, so it is judged by the other metrics if there are any.
+    searched = {metric.name for metric in facts.searched}
+    judged = [metric for metric in facts.metrics if metric.name not in searched] or facts.metrics
+    gains = [f"{better(_against_best(best, matched, metric))} on {metric.name}" for metric in judged]
+    return f"{size} Against the best baseline of the same size, the architecture that was found is {_listed(gains)}."
+
+
+def _matched(facts: Facts) -> list[Row]:
+    best = facts.best.parameters
+    return [row for row in facts.baselines if abs(row.parameters - best) <= MATCHED * best]
+
+
+def _against_best(best: Row, baselines: Sequence[Row], metric: MetricFacts) -> float:
+    values = [row.metrics[metric.name] for row in baselines]
+    return metric.gain(best.metrics[metric.name], min(values) if metric.smaller_is_better else max(values))
+
+
+def _row(facts: Facts, name: str, row: Row) -> list[str]:
+    values = [number(row.metrics.get(metric.name)) for metric in facts.metrics]
+    return [name, number(row.parameters), percent(facts.kept(row.parameters)), *values]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,207 @@
+"""What a report is made of: a finished run, and what else the registry knows of the same model and protocol."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from prunecast.architecture import Architecture
+from prunecast.errors import RegistryError
+from prunecast.registry import Registry, RunRecord
+from prunecast.registry.records import shape_from_json
+from prunecast.shape import ModelShape
+
+_METRICS = "SELECT DISTINCT name, direction, scale, unit FROM metrics"
+
+_SHAPE = "SELECT shape_json, family FROM models WHERE key = ?"
+
+_COLLECTED = """
+    SELECT DISTINCT e.architecture_id, e.parameters, n.name, x.value
+    FROM run_evaluations u
+    JOIN evaluations e ON e.id = u.evaluation_id
+    JOIN metric_values x ON x.evaluation_id = e.id
+    JOIN metrics n ON n.id = x.metric_id
+    WHERE u.run_id = ? AND (u.stage = 'pairs' OR u.stage LIKE 'round %')
+    ORDER BY e.architecture_id, n.name"""
+
+_STAGES = """
+    SELECT u.stage, count(*) AS evaluations, sum(u.cached) AS cached, sum(e.seconds) AS seconds
+    FROM run_evaluations u JOIN evaluations e ON e.id = u.evaluation_id
+    WHERE u.run_id = ? GROUP BY u.stage ORDER BY min(u.position)"""
+
+_SETTINGS = """
+    SELECT DISTINCT v.name AS evaluator, v.options_json AS evaluator_options, v.data_hash AS evaluator_data,
+        p.name AS pruner, p.options_json AS pruner_options, p.data_hash AS pruner_data, s.dtype
+    FROM run_evaluations u
+    JOIN evaluations e ON e.id = u.evaluation_id
+    JOIN settings s ON s.id = e.setting_id
+    JOIN pruners p ON p.id = s.pruner_id
+    JOIN evaluators v ON v.id = s.evaluator_id
+    WHERE u.run_id = ? ORDER BY p.id, v.id"""
+
+_VERSIONS = """
+    SELECT DISTINCT o.prunecast, o.python, o.torch, o.transformers, o.device
+    FROM run_evaluations u
+    JOIN evaluations e ON e.id = u.evaluation_id
+    JOIN provenances o ON o.id = e.provenance_id
+    WHERE u.run_id = ? ORDER BY 1, 2, 3, 4, 5"""
+
+_FAILURES = """
+    SELECT v.name AS evaluator, f.reason, f.attempts, f.last_utc FROM failures f
+    JOIN settings s ON s.id = f.setting_id
+    JOIN evaluators v ON v.id = s.evaluator_id
+    WHERE f.run_id = ? ORDER BY f.last_utc, f.reason"""
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """A metric: its name ``DATASET.SPLIT.METRIC``, whether smaller is better, and whether its scale is logarithmic."""
+
+    name: str
+    smaller_is_better: bool
+    logarithmic: bool
+
+    def gain(self, value: float, reference: float) -> float:
+        """By how much a value is better than another, as a fraction of that one; negative if it is worse."""
+        change = value / reference - 1 if reference else 0.0
+        return -change if self.smaller_is_better else change
+
+    def from_scale(self, value: float) -> float:
+        """A number on the scale predictors learn, as the metric itself."""
+        from math import exp
+
+        return exp(value) if self.logarithmic else value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured architecture: its name in the run, what it keeps, all its parameters, and its metrics."""
+
+    name: str
+    architecture: Architecture
+    parameters: int
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, candidate: Mapping[str, Any]) -> "Row":
+        """A candidate of a run's result."""
+        architecture = Architecture.parse(candidate["architecture"])
+        return cls(candidate["name"], architecture, candidate["parameters"], candidate["metrics"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run came to.
+
+    Attributes:
+        record: the run.
+        result: its result, as ``prunecast run --json`` prints it.
+    """
+
+    record: RunRecord
+    result: Mapping[str, Any]
+
+    @property
+    def dense(self) -> Row:
+        """The dense model."""
+        return Row.of(self.result["dense"])
+
+    @property
+    def best(self) -> Row:
+        """The best architecture."""
+        return Row.of(self.result["best"])
+
+    @property
+    def baselines(self) -> list[Row]:
+        """What it is compared with, perhaps at several totals."""
+        return [Row.of(candidate) for candidate in self.result["baselines"]]
+
+    @property
+    def verified(self) -> list[Row]:
+        """The best measured architectures, best first."""
+        return [Row.of(candidate) for candidate in self.result["verified"]]
+
+    @property
+    def recovery(self) -> Mapping[str, Any] | None:
+        """How the best was trained, and the numbers after that; None if it was not."""
+        recovery: Mapping[str, Any] | None = self.result.get("recovery")
+        return recovery
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """The resolved spec."""
+        spec: Mapping[str, Any] = json.loads(self.record.spec_json)
+        return spec
+
+
+class Facts(Outcome):
+    """A finished run with everything its report shows.
+
+    Args:
+        registry: where it is; read only.
+        record: the run.
+
+    Raises:
+        RegistryError: the run has no result.
+    """
+
+    def __init__(self, registry: Registry, record: RunRecord) -> None:
+        if record.result is None:
+            raise RegistryError(
+                f"{registry.path}: run {record.id} ({record.name}) is {record.status} and has no result to report: "
+                "run its spec to the end first"
+            )
+        super().__init__(record, record.result)
+        own = {metric.name: metric for metric in _metrics(registry)}
+        self.metrics: list[MetricFacts] = [own[name] for name in self.dense.metrics]
+        """All metrics of the run, in the order of its evaluators."""
+        self.searched: list[MetricFacts] = [own[name] for name in self.result["best"]["predicted"]]
+        """Those that were searched on and that the predictor learned."""
+        row = next(registry.rows(_SHAPE, (self.result["model"]["fingerprint"],)))
+        self.shape: ModelShape = shape_from_json(row["shape_json"])
+        """Sizes of the dense model."""
+        self.family = str(row["family"])
+        """The model's family."""
+        self.alike: list[Outcome] = [self, *_alike(registry, self)]
+        """This run, then all finished runs of the same model under the same protocol: they differ in their budgets."""
+        self.collected: list[tuple[int, dict[str, float]]] = _collected(registry, self.alike)
+        """Parameters and metrics of every architecture that these runs collected."""
+        self.stages = list(registry.rows(_STAGES, (record.id,)))
+        """Evaluations of each stage: ``stage``, ``evaluations``, how many were ``cached``, and their ``seconds``."""
+        self.settings = list(registry.rows(_SETTINGS, (record.id,)))
+        """What the run measured under, with the hashes of the data."""
+        self.versions = list(registry.rows(_VERSIONS, (record.id,)))
+        """Versions and devices behind the run's numbers."""
+        self.failures = list(registry.rows(_FAILURES, (record.id,)))
+        """What could not be measured, and why."""
+
+    def kept(self, parameters: int) -> float:
+        """Parameters as a fraction of the dense model's."""
+        return parameters / self.dense.parameters
+
+
+def _metrics(registry: Registry) -> list[MetricFacts]:
+    return [
+        MetricFacts(row["name"], row["direction"] == "minimize", row["scale"] == "log")
+        for row in registry.rows(_METRICS)
+    ]
+
+
+def _alike(registry: Registry, run: Outcome) -> list[Outcome]:
+    others = [Outcome(r, r.result) for r in registry.runs() if r.result is not None and r.id != run.record.id]
+    return [other for other in others if other.record.status == "finished" and _protocol(other) == _protocol(run)]
+
+
+def _protocol(run: Outcome) -> object:
+    """Everything that decides whether numbers of two runs may stand in one picture."""
+    spec = run.spec
+    return run.result["model"], spec["pruner"], spec["evaluators"], spec["verify"]["evaluators"]
+
+
+def _collected(registry: Registry, runs: Sequence[Outcome]) -> list[tuple[int, dict[str, float]]]:
+    found: dict[int, tuple[int, dict[str, float]]] = {}
+    for run in runs:
+        for row in registry.rows(_COLLECTED, (run.record.id,)):
+            found.setdefault(row["architecture_id"], (row["parameters"], {}))[1][row["name"]] = row["value"]
+    return [found[key] for key in sorted(found)]

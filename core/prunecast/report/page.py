@@ -1,0 +1,72 @@
+"""The page: sections as one HTML file that asks nothing of a network, and its pictures as files beside it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prunecast.errors import PrunecastError
+from prunecast.registry import Registry
+from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
+from prunecast.report.facts import Facts
+from prunecast.report.section import Section
+from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE, check_installed, png, svg
+
+PAGE = "index.html"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+
+SECTIONS: tuple[Callable[[Facts], Section], ...] = (
+    comparison.section,
+    ratios.section,
+    layers.section,
+    recovery.section,
+    prediction.section,
+    importance.section,
+    learning.section,
+    protocol.section,
+    protocol.stages,
+    protocol.failures,
+    protocol.spec,
+)
+"""What a page is made of, in order."""
+
+
+def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]:
+    """Write the report of a finished run.
+
+    Args:
+        registry: where the run is.
+        run: see :meth:`Registry.run`.
+        folder: where to; made if it is not there. Files of an earlier report are replaced.
+
+    Returns:
+        The page, then a PNG file for each picture.
+
+    Raises:
+        RegistryError: no such run, or it has no result.
+        PrunecastError: matplotlib or jinja2 is missing, or the folder cannot be written.
+    """
+    check_installed()
+    facts = Facts(registry, registry.run(run))
+    sections = [make(facts) for make in SECTIONS]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page = folder / PAGE
+        page.write_text(render(facts, sections), encoding="utf-8")
+        files = [page]
+        for picture in (section.picture for section in sections if section.picture):
+            files.append(folder / f"{picture.name}.png")
+            png(picture, files[-1])
+    except OSError as error:
+        raise PrunecastError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+    return files
+
+
+def render(facts: Facts, sections: list[Section]) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["drawn"] = lambda picture: Markup("\n".join(svg(picture, layout) for layout in (WIDE, NARROW)))
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        facts=facts, sections=sections, light=LIGHT, dark=DARK
+    )

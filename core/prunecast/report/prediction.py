@@ -1,0 +1,179 @@
+"""Predicted against measured (figure 3 of arXiv 2309.09507), and how good the predictor is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecast.interfaces import Floats
+from prunecast.report.facts import Facts, MetricFacts
+from prunecast.report.section import Picture, Section, Table, number
+from prunecast.report.theme import BLUE, INK, MARKERS, MUTED, ORANGE, Layout, legend_above, plain_log_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CONFIDENCE = 0.95
+
+FEWEST_FITTED = 5
+"""Pairs from which on a line is fitted."""
+
+_SCORES = {
+    "r2": "R²",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "kendall_tau": "Kendall tau",
+    "spearman_rho": "Spearman rho",
+    "regret": "regret",
+    "coverage_95": "within 95 %",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Least squares of measured on predicted, both on the scale predictors learn, with its confidence band.
+
+    Attributes:
+        intercept, slope: of the line.
+        centre, spread: mean of the predictions, and the square root of the sum of their squared deviations.
+        noise: residual standard deviation.
+        count: number of pairs.
+    """
+
+    intercept: float
+    slope: float
+    centre: float
+    spread: float
+    noise: float
+    count: int
+
+    @classmethod
+    def through(cls, predicted: Floats, measured: Floats) -> "Line | None":
+        """The line; None if there are too few pairs or all predictions are alike."""
+        if len(predicted) < FEWEST_FITTED or np.ptp(predicted) == 0:
+            return None
+        slope, intercept = np.polyfit(predicted, measured, 1)
+        residual = measured - intercept - slope * predicted
+        noise = np.sqrt((residual**2).sum() / (len(predicted) - 2))
+        centre, spread = predicted.mean(), np.sqrt(((predicted - predicted.mean()) ** 2).sum())
+        return cls(float(intercept), float(slope), float(centre), float(spread), float(noise), len(predicted))
+
+    def at(self, x: Floats) -> Floats:
+        """The line."""
+        return self.intercept + self.slope * x
+
+    def half_width(self, x: Floats) -> Floats:
+        """Half the width of the band that holds the mean of what is measured at ``x`` with 95 % confidence."""
+        from scipy.stats import t
+
+        quantile = t.ppf((1 + CONFIDENCE) / 2, self.count - 2)
+        return np.asarray(quantile * self.noise * np.sqrt(1 / self.count + ((x - self.centre) / self.spread) ** 2))
+
+
+def section(facts: Facts) -> Section:
+    """Section on the predictor."""
+    card = facts.result.get("quality_card")
+    if not card:
+        return Section("Predictor", ["This run has no pairs held out to judge its predictor by: it has too few, or ran "
+                                     "before predictors were judged so."])  # fmt: skip
+    points = {metric.name: Points.of(metric, card, facts.result.get("rounds", [])) for metric in facts.searched}
+    text = (
+        f"{card['predictor']}, fitted on {card['pairs'] - card['held_out']} of {card['pairs']} pairs and judged on the "
+        f"other {card['held_out']}, mean of {card['splits']} random splits, on standardised targets (logarithms of "
+        "perplexities) as the paper reports them."
+    )
+    tables = [_scores(card), *(points[metric.name].table(metric) for metric in facts.searched)]
+    return Section("Predictor", [text], _picture(facts.searched, points), tables)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Predicted and measured values of one metric, each of shape (N,), in its own unit.
+
+    Attributes:
+        held_out: (predicted, measured) of the first split's held-out pairs.
+        searched: likewise of what rounds chose: predicted before it was measured.
+        line: through the held-out pairs, on the scale predictors learn; None if there is none.
+    """
+
+    held_out: tuple[Floats, Floats]
+    searched: tuple[Floats, Floats]
+    line: Line | None
+
+    @classmethod
+    def of(cls, metric: MetricFacts, card: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> "Points":
+        """Points of a metric, from the run's quality card and its rounds."""
+        split = card["first_split"][metric.name]
+        predicted, measured = (np.array(split[side], dtype=np.float64) for side in ("predicted", "measured"))
+        chosen = [each for one in rounds for each in one["chosen"] if each["measured"]]
+        searched = [np.array([each[side][metric.name] for each in chosen]) for side in ("predicted", "measured")]
+        units = (np.array([metric.from_scale(value) for value in values]) for values in (predicted, measured))
+        return cls((next(units), next(units)), (searched[0], searched[1]), Line.through(predicted, measured))
+
+    def table(self, metric: MetricFacts) -> Table:
+        """All points."""
+        rows = [
+            [kind, number(float(predicted)), number(float(measured))]
+            for kind, pairs in (("held out", self.held_out), ("chosen by search", self.searched))
+            for predicted, measured in zip(*pairs, strict=True)
+        ]
+        caption = f"Predicted and measured {metric.name}"
+        return Table(caption, ("pair", "predicted", "measured"), rows, folded=True)
+
+
+def _scores(card: Mapping[str, Any]) -> Table:
+    scored = {**card["metrics"], "mean of the metrics": card["overall"], "objective": card["objective"]}
+    rows = [[name, *(f"{scores[key]:.3f}" for key in _SCORES)] for name, scores in scored.items()]
+    caption = f"Quality on held-out pairs; regret of the {card['top']} best predicted"
+    return Table(caption, ("", *_SCORES.values()), rows)
+
+
+def _picture(metrics: Sequence[MetricFacts], points: Mapping[str, Points]) -> Picture:
+    def draw(layout: Layout) -> "Figure":
+        figure, panels = layout.panels(len(metrics), 3.2)
+        for axes, metric in zip(panels, metrics, strict=True):
+            _panel(axes, metric, points[metric.name])
+        legend_above(figure, panels[0], layout)
+        return figure
+
+    names = ", ".join(metric.name for metric in metrics)
+    return Picture(
+        "predicted",
+        f"Scatter of measured over predicted values of {names}, with the line of perfect prediction.",
+        "Dots are pairs the predictor had not seen: the held-out ones of the first random split. Triangles are what "
+        "the search chose, predicted before it was measured. The line is the least-squares fit through the dots with "
+        "its 95 % confidence band; on the dashed line prediction and measurement agree.",
+        draw,
+    )
+
+
+def _panel(axes: "Axes", metric: MetricFacts, points: Points) -> None:
+    every = np.concatenate([*points.held_out, *points.searched])
+    ends = np.array([every.min(), every.max()])
+    axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label="perfect")
+    if points.line is not None:
+        _draw_line(axes, metric, points)
+    axes.scatter(*points.held_out, s=22, color=BLUE, marker=MARKERS[0], alpha=0.75, linewidth=0, label="held out")
+    if len(points.searched[0]):
+        axes.scatter(*points.searched, s=24, color=ORANGE, marker=MARKERS[2], linewidth=0, label="chosen by search")
+    if metric.logarithmic:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        plain_log_axis(axes.xaxis)
+        plain_log_axis(axes.yaxis)
+    axes.set(title=metric.name, xlabel="predicted", ylabel="measured")
+
+
+def _draw_line(axes: "Axes", metric: MetricFacts, points: Points) -> None:
+    line = points.line
+    if line is None:
+        return
+    scale = np.log if metric.logarithmic else np.asarray
+    x = np.linspace(scale(points.held_out[0].min()), scale(points.held_out[0].max()), 60)
+    middle, half = line.at(x), line.half_width(x)
+    back = np.exp if metric.logarithmic else np.asarray
+    axes.fill_between(back(x), back(middle - half), back(middle + half), color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(back(x), back(middle), color=INK, linewidth=1.3, label="fit, 95 % band")

@@ -1,0 +1,112 @@
+"""Under what conditions the numbers came about, what was reused, and what failed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from prunecast.report.facts import Facts
+from prunecast.report.section import Section, Table, number, percent
+
+
+def section(facts: Facts) -> Section:
+    """Section with everything needed to judge and to repeat the numbers."""
+    tables = [_conditions(facts), _settings(facts), _versions(facts)]
+    text = (
+        "Architectures were searched on the evaluators of the spec and reported on those of its verify section as well."
+    )
+    return Section("Protocol", [text], tables=tables)
+
+
+def stages(facts: Facts) -> Section:
+    """Section on what was measured and what was found in the registry."""
+    rows = [
+        [
+            row["stage"],
+            number(row["evaluations"]),
+            number(row["evaluations"] - row["cached"]),
+            number(row["cached"]),
+            number(float(row["seconds"])),
+        ]
+        for row in facts.stages
+    ]
+    columns = ("stage", "evaluations", "measured", "from the registry", "seconds")
+    caption = "Evaluations of each stage; seconds are those the evaluations took, whenever they were made"
+    reused = sum(row["cached"] for row in facts.stages)
+    total = sum(row["evaluations"] for row in facts.stages)
+    text = f"{number(reused)} of {number(total)} evaluations were in the registry already and cost nothing."
+    return Section("Evaluations", [text], tables=[Table(caption, columns, rows)])
+
+
+def failures(facts: Facts) -> Section:
+    """Section on what could not be measured."""
+    if not facts.failures:
+        return Section("Failures", ["Every architecture could be measured."])
+    rows = [[row["evaluator"], row["reason"], number(row["attempts"]), row["last_utc"]] for row in facts.failures]
+    return Section(
+        "Failures", tables=[Table("Not measured", ("evaluator", "reason", "attempts", "last"), rows, prose=True)]
+    )
+
+
+def spec(facts: Facts) -> Section:
+    """Section with the spec, as it was written."""
+    return Section("Spec", [f"{facts.record.name}, key {facts.record.key}."], verbatim=facts.record.spec_text.rstrip())
+
+
+def _conditions(facts: Facts) -> Table:
+    dense, model, spec = facts.dense, facts.result["model"], facts.spec
+    without = facts.result["dense"]["parameters_without_embeddings"]
+    limits = facts.result["budget"]
+    budget = ", ".join(
+        f"{quantity.replace('_', ' ')} ≤ {number(limit)}"
+        + (f" ({percent(facts.kept(limit))})" if quantity == "parameters" else "")
+        for quantity, limit in limits.items()
+    )
+    rows = [
+        ["model", f"{model['source']} ({facts.family}, {len(facts.shape.dense.layers)} layers)"],
+        ["fingerprint", model["fingerprint"]],
+        ["parameters", f"{number(dense.parameters)}, embeddings included; {number(without)} without them"],
+        ["number format", model["dtype"]],
+        ["budget", budget or "none"],
+        ["space", _plugin(spec["space"])],
+        ["pruner", _plugin(spec["pruner"])],
+        ["predictor", _plugin(spec["predictor"])],
+        ["searcher", _plugin(spec["searcher"])],
+        ["collected", f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"],
+        ["seed", str(spec["seed"])],
+        ["run", f"{facts.record.id}, {facts.record.started_utc} to {facts.record.finished_utc}"],
+    ]
+    return Table("Conditions", ("", ""), rows, prose=True)
+
+
+def _settings(facts: Facts) -> Table:
+    used = [*facts.spec["evaluators"], *facts.spec["verify"]["evaluators"]]
+    rows = [[use["use"], _plugin(use), ""] for use in used]
+    for kind in ("evaluator", "pruner"):
+        hashes = {(row[kind], row[f"{kind}_options"]): row[f"{kind}_data"] for row in facts.settings}
+        rows += [
+            [f"data of {name}", _options(json.loads(options)), data_hash or "none"]
+            for (name, options), data_hash in hashes.items()
+        ]
+    return Table("Data, splits, tokens and context", ("", "options", "hash of the tokens"), rows, prose=True)
+
+
+def _versions(facts: Facts) -> Table:
+    columns = ("prunecast", "python", "torch", "transformers", "device")
+    rows = [[str(row[column]) for column in columns] for row in facts.versions]
+    return Table("Versions and devices behind the numbers", columns, rows, prose=True)
+
+
+def _plugin(use: Mapping[str, Any]) -> str:
+    return f"{use['use']}: {_options({key: value for key, value in use.items() if key != 'use'})}"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in options.items()) or "defaults"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_options(value)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return str(value)

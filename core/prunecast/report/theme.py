@@ -1,0 +1,177 @@
+"""How pictures look: sizes, colours, and matplotlib figures as SVG that takes its colours from the page, or as PNG.
+
+A picture is drawn with the colours of the light page. In its SVG each becomes a variable of the page's style sheet, so
+that one drawing serves light and dark pages. Series differ in marker as well as in colour; the colours are those of
+Okabe and Ito (2008), which people of any colour vision tell apart.
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecast.errors import PrunecastError
+from prunecast.report.section import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE = "#1b1f27", "#5b6472", "#d7dce3"
+CLOUD = "#a9b1bd"
+BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#0072b2", "#c77700", "#00805d", "#a3558a", "#c44e00", "#3a94c9"
+
+LIGHT = {
+    "ink": INK,
+    "muted": MUTED,
+    "rule": RULE,
+    "cloud": CLOUD,
+    "blue": BLUE,
+    "orange": ORANGE,
+    "green": GREEN,
+    "purple": PURPLE,
+    "red": RED,
+    "sky": SKY,
+}
+DARK = {
+    "ink": "#e8eaee",
+    "muted": "#a4adba",
+    "rule": "#363c47",
+    "cloud": "#5d6675",
+    "blue": "#56b4e9",
+    "orange": "#f0a830",
+    "green": "#2fc49a",
+    "purple": "#e29ac8",
+    "red": "#ff8a4c",
+    "sky": "#8fd0f5",
+}
+"""Values of the same variables on a dark page."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.markersize": 5,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+}
+
+_PNG_DPI = 150
+
+
+def check_installed() -> None:
+    """Raise PrunecastError unless what reports are made with can be imported."""
+    for name in ("matplotlib", "jinja2"):
+        if find_spec(name) is None:
+            raise PrunecastError(f"a report needs {name}: install it with pip install 'prunecast[report]'")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How much room a picture has.
+
+    Attributes:
+        name: ``wide`` or ``narrow``.
+        width: in inches of 96 pixels on the page.
+        columns: panels side by side.
+    """
+
+    name: str
+    width: float
+    columns: int
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the picture is for a narrow page."""
+        return self.columns == 1
+
+    def panels(self, count: int, height: float) -> "tuple[Figure, list[Axes]]":
+        """A figure with ``count`` panels of the given height in inches, filled row by row."""
+        from matplotlib.figure import Figure
+
+        columns = min(count, self.columns)
+        rows = -(-count // columns)
+        figure = Figure(figsize=(self.width, rows * height), layout="constrained")
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for empty in axes[count:]:
+            empty.remove()
+        return figure, axes[:count]
+
+
+WIDE, NARROW = Layout("wide", 7.6, 2), Layout("narrow", 3.55, 1)
+
+
+def legend_above(figure: "Figure", axes: "Axes", layout: Layout) -> None:
+    """One legend for all panels, above them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2 if layout.narrow else 4, borderaxespad=0)
+
+
+def plain_log_axis(axis: Any) -> None:
+    """A logarithmic axis with few labels, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def svg(picture: Picture, layout: Layout) -> str:
+    """A picture as an ``<svg>`` element that needs nothing but the page's style sheet."""
+    with _styled(picture):
+        buffer = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        picture.draw(layout).savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    for name, colour in LIGHT.items():
+        drawn = re.sub(colour, f"var(--{name})", drawn, flags=re.IGNORECASE)
+    prefix = f"{picture.name}-{layout.name}-"
+    drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", drawn)
+    drawn = re.sub(r"(font: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1system-ui, sans-serif", drawn)
+    drawn = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, count=1, flags=re.DOTALL)
+    label = html.escape(picture.alt, quote=True)
+    return drawn.replace("<svg ", f'<svg class="{layout.name}" role="img" aria-label="{label}" ', 1).strip()
+
+
+def png(picture: Picture, path: Path) -> None:
+    """Write a picture as a PNG file on white."""
+    with _styled(picture):
+        picture.draw(WIDE).savefig(path, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
+
+
+@contextmanager
+def _styled(picture: Picture) -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": picture.name}):
+        yield

@@ -1,0 +1,39 @@
+"""Every sentence and table of a report, word for word: ``golden/`` holds it. RENEW_GOLDEN=1 writes it anew."""
+
+import os
+import re
+from pathlib import Path
+
+from prunecast.registry import Registry
+from prunecast.report.facts import Facts
+from prunecast.report.page import SECTIONS
+from prunecast.report.section import Section, Table
+
+GOLDEN = Path(__file__).with_name("golden") / "quickstart.txt"
+
+
+def told(section: Section) -> str:
+    """A section as plain text; dates, versions, the spec's key and what plugins can be told are replaced."""
+    parts = [f"# {section.title}", *section.text]
+    if section.picture:
+        parts += [f"[{section.picture.name}: {section.picture.alt}]", section.picture.caption]
+    text = "\n\n".join([*parts, *map(drawn, section.tables), section.verbatim or ""])
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "2025-01-31T12:00:00Z", text)
+    text = re.sub(r"(?m)^((?:space|pruner|predictor|searcher) \| \w+): .*$", r"\1: its options", text)
+    text = re.sub(r"key [0-9a-f]{32}", "key 0123", text)
+    return re.sub(r"(?m)^\d+\.\d+\.\d+ \|.*\| cpu$", "0.1.0 | versions | cpu", text).rstrip()
+
+
+def drawn(table: Table) -> str:
+    """A table as text, one line a row."""
+    return "\n".join([f"({table.caption})", *(" | ".join(row) for row in [table.columns, *table.rows])])
+
+
+def test_sections_are_word_for_word_the_golden_ones(written_down: Path) -> None:
+    with Registry.open(written_down, readonly=True) as registry:
+        facts = Facts(registry, registry.run(1))
+    found = "\n\n".join(told(make(facts)) for make in SECTIONS) + "\n"
+    if "RENEW_GOLDEN" in os.environ:
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(found, encoding="utf-8")
+    assert found == GOLDEN.read_text(encoding="utf-8")
