@@ -10,6 +10,7 @@ from test_predictors import random_architectures
 from prunecast.encodings import structured
 from prunecast.errors import PluginError
 from prunecast.shape import ModelShape
+from prunecast.testing import recorded_pairs
 from prunecast_plugins.predictors.sklearn import Sklearn, SklearnOptions
 
 KERNELS = "sklearn.gaussian_process.kernels"
@@ -105,3 +106,19 @@ def test_what_cannot_be_fitted_is_told_in_one_line(shape: ModelShape, truth: Cal
     with pytest.raises(PluginError, match=r"^sklearn\.neighbors\.KNeighborsRegressor: Expected n_neighbors") as error:
         neighbours.fit(seen, truth(seen))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gaussian process", "one target only, own deviation"])
+def test_explains_real_pairs_it_has_not_seen_and_knows_how_well(name: str) -> None:
+    recorded, r2, standardised = recorded_pairs(), [], []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(recorded.architectures))
+        unseen, seen = np.split(order, [round(0.3 * len(order))])
+        fitted = predictor(recorded.shape, seed, **REGRESSORS[name])
+        fitted.fit([recorded.architectures[i] for i in seen], recorded.targets[seen])
+        mean, std = fitted.predict([recorded.architectures[i] for i in unseen])
+        wanted = recorded.targets[unseen]
+        r2.append(1 - ((mean - wanted) ** 2).mean(axis=0) / wanted.var(axis=0))
+        standardised.append((((mean - wanted) / std) ** 2).mean())
+    assert np.mean(r2) > 0.75
+    assert 0.5 < np.sqrt(np.mean(standardised)) < 2
