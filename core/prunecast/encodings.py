@@ -72,9 +72,10 @@ def relative_depth(architectures: Sequence[Architecture], shape: ModelShape, bin
 
 def _overlaps(bins: int, depth: int) -> Floats:
     """Share of each slice that each layer takes, shape (bins, depth); every row sums to 1."""
-    slices, layers = np.arange(bins)[:, None] / bins, np.arange(depth)[None, :] / depth
-    reach = np.minimum(slices + 1 / bins, layers + 1 / depth) - np.maximum(slices, layers)
-    return np.asarray(bins * np.clip(reach, 0, None), dtype=np.float64)
+    # Whole numbers, with the depth in parts of 1 / (bins * depth), so that what does not touch shares exactly nothing.
+    slices, layers = np.arange(bins)[:, None] * depth, np.arange(depth)[None, :] * bins
+    shared = np.minimum(slices + depth, layers + bins) - np.maximum(slices, layers)
+    return np.asarray(np.maximum(shared, 0) / depth, dtype=np.float64)
 
 
 def _share(kept: NDArray[np.int64], dense: NDArray[np.int64]) -> Floats:

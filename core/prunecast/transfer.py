@@ -13,7 +13,10 @@ from prunecast.reference import at_reference, reference_shape
 from prunecast.shape import ModelShape
 
 OWN_WEIGHT = 4
-"""How often an own pair counts for each pair of another model."""
+"""How often an own pair counts for each pair of another model, where a predictor learns from both."""
+
+OWN_ENOUGH = 10
+"""Own pairs from which a predictor that learns from them alone counts as much as one that learns from all."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Prior:
     def __init__(
         self, new_predictor: Callable[[ModelShape], Predictor[Any]], shape: ModelShape, sources: Sequence[Source]
     ) -> None:
-        self._new_predictor, self.shape, self.sources = new_predictor, shape, sources
+        self.new_predictor, self.shape, self.sources = new_predictor, shape, sources
 
     @cached_property
     def architectures(self) -> list[Architecture]:
@@ -60,17 +63,13 @@ class Prior:
         """Their targets less those of the dense model each belongs to, shape (N, M)."""
         return np.concatenate([source.lost for source in self.sources])
 
-    def new_predictor(self) -> Predictor[Any]:
-        """A predictor for the reference model that has not been fitted."""
-        return self._new_predictor(reference_shape(self.shape))
-
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """What architectures of the model lose, relative to its dense self, by the sources alone."""
         return self._fitted.predict(at_reference(architectures, self.shape))
 
     @cached_property
     def _fitted(self) -> Predictor[Any]:
-        predictor = self.new_predictor()
+        predictor = self.new_predictor(reference_shape(self.shape))
         predictor.fit(self.architectures, self.lost)
         return predictor
 
@@ -79,27 +78,39 @@ class Transferred(Predictor[PluginOptions]):
     """A predictor that begins with what other models say and is corrected with every pair of its own.
 
     The sources' targets are brought to the scale of the own ones by a straight line, fitted from what the prior says of
-    the own pairs to what they measured; then one predictor learns from both, at the reference model, where an own pair
-    counts :data:`OWN_WEIGHT` times.
+    the own pairs to what they measured. One predictor then learns from both at the reference model, where an own pair
+    counts :data:`OWN_WEIGHT` times, and one from the own pairs alone; their predictions are averaged, the second with
+    the weight n / (n + :data:`OWN_ENOUGH`), n own pairs. Without a fit it says what the prior says, relative to the
+    dense model: enough to rank by.
     """
 
     def __init__(self, prior: Prior, seed: int) -> None:
         super().__init__(PluginOptions(), prior.shape, seed)
         self._prior = prior
+        self._weight = 0.0
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
         """Learn from own pairs and from those of the sources."""
         slope, offset = _line(self._prior.predict(architectures).mean, targets)
-        own = at_reference(architectures, self.shape)
-        self._predictor = self._prior.new_predictor()
-        self._predictor.fit(
-            [*self._prior.architectures, *own * OWN_WEIGHT],
+        carried = at_reference(architectures, self.shape)
+        self._joint, self._own = (
+            self._prior.new_predictor(reference_shape(self.shape)),
+            self._prior.new_predictor(self.shape),
+        )
+        self._joint.fit(
+            [*self._prior.architectures, *carried * OWN_WEIGHT],
             np.concatenate([self._prior.lost * slope + offset, *[targets] * OWN_WEIGHT]),
         )
+        self._own.fit(architectures, targets)
+        self._weight = len(architectures) / (len(architectures) + OWN_ENOUGH)
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """What the predictor says that learnt from both."""
-        return self._predictor.predict(at_reference(architectures, self.shape))
+        """Weighted mean of both predictions, and of their standard deviations, as if their errors went together."""
+        if self._weight == 0:
+            return self._prior.predict(architectures)
+        joint = self._joint.predict(at_reference(architectures, self.shape))
+        own = self._own.predict(architectures)
+        return Prediction(*(a + self._weight * (b - a) for a, b in zip(joint, own, strict=True)))
 
 
 def _line(predicted: Floats, measured: Floats) -> tuple[Floats, Floats]:

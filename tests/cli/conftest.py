@@ -1,5 +1,6 @@
 """A small registry whose content is written here."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,4 +78,21 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small registry, as ``registry.db`` in the working directory."""
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "registry.db")
+    (tmp_path / "drop.txt").write_text("none\nattn\nmlp\nattn+mlp\n" + "none\n" * 26)
+    (tmp_path / "levels.txt").write_text("model.layers.3.self_attn.o_proj: 1\nmodel.layers.4.mlp.down_proj: 2")
+    block = {"attention": {"num_key_value_heads": 3}, "ffn": {"intermediate_size": 768}}
+    (tmp_path / "config.json").write_text(json.dumps({"block_configs": [block] * 30}))
     return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def theirs(filled: Path) -> Path:
+    """A registry beside it: one number that agrees with ours, one that does not, and a new one."""
+    path = filled.with_name("theirs.db")
+    with Registry.open(path) as registry:
+        run = registry.start_run("c" * 32, "theirs", "{}", "").id
+        for text, value in (("3x3+1536*30", 28.9), ("3x3+1536*3 3x2+1024*25 3x3+1536*2", 44.0), ("3x1+64*30", 999.0)):
+            metric = Metric("wikitext2.test.ppl", "minimize", "perplexity", "log")
+            measured = [Measurement(metric, value, value / 100, 16352)]
+            registry.record(run, "pairs", setting("wikitext2"), Architecture.parse(text), measured, 2.5, "cpu")
+    return path

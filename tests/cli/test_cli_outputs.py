@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).with_name("golden")
 QUERY = ("registry", "query")
 BEST = ("registry", "best", "wikitext2.test.ppl")
 TERMINAL = {"COLUMNS": "80"}
+IMPORT = ("registry", "import")
 SQL = ("registry", "sql", "SELECT name, direction FROM metrics")
 
 COMMANDS = {
@@ -45,6 +46,13 @@ COMMANDS = {
     "registry-show": ("registry", "show", "3x3+1536*3 0+768 3x2+512*24 3x3+1536*2"),
     "registry-compare": ("registry", "compare", "smollm2-80", "too-small"),
     "registry-compare-json": ("registry", "compare", "1", "2", "--json"),
+    "registry-import-evopress": (*IMPORT, "drop.txt", "--format", "evopress", "--model", "smollm2-135m"),
+    "registry-import-puzzletron": (*IMPORT, "config.json", "--format", "puzzletron", "--model", "0123", "--nl"),
+    "registry-import-darwinlm": (
+        *(*IMPORT, "levels.txt", "--format", "darwinlm", "--model", "smollm2-135m"),
+        *("--cols-removed-attn", "0,192,384", "--cols-removed-mlp", "0,512,1024"),
+    ),
+    "registry-publish": ("registry", "publish", "./shared"),
     "registry-sql-csv": (*SQL, "--csv"),
     "registry-sql": SQL,
     "registry-sql-json": (*SQL, "--json"),
@@ -87,6 +95,28 @@ def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is
         assert head.index("architecture") <= 120
         assert {row[head.index("architecture") - 1] for row in rows} == {" "}
     assert max(map(len, output_of("runs", "list").splitlines())) <= 120
+
+
+def test_merging_tells_what_is_new_and_lists_conflicts(filled: Path, theirs: Path) -> None:
+    result = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
+    assert_golden("registry-merge", result.stdout + result.stderr)
+    again = CliRunner().invoke(cli, ("registry", "merge", "theirs.db", "--theirs"), standalone_mode=False)
+    assert again.stderr.startswith(
+        "0 evaluations and 0 runs are new, 3 evaluations were here; 1 numbers in conflict, th"
+    )
+    calm = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
+    assert (calm.stdout, calm.stderr.count("conflict")) == ("", 1)
+
+
+def test_export_import_and_pull_tell_on_stderr_how_much(filled: Path) -> None:
+    for arguments, told in (
+        (("export", "all.jsonl"), "all.jsonl: 7 records\n"),
+        (("import", "all.jsonl"), "0 evaluations and 0 runs are new, 5 evaluations were here; 0 numbers in conflict\n"),
+        (("publish", "./shared"), ""),
+        (("pull", "./shared"), "0 evaluations and 0 runs are new, 5 evaluations were here; 0 numbers in conflict\n"),
+    ):
+        result = CliRunner().invoke(cli, ("registry", *arguments), standalone_mode=False)
+        assert (result.return_value, result.stderr) == (0, told)
 
 
 @pytest.mark.parametrize(("more", "stdout"), [((), ""), (("--json",), "[]\n")])

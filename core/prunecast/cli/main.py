@@ -10,6 +10,7 @@ import click
 from prunecast.cli.export import export
 from prunecast.cli.offline import offline_option
 from prunecast.cli.plugins import plugins
+from prunecast.cli.predict import predict
 from prunecast.cli.registry import registry
 from prunecast.cli.report import report
 from prunecast.cli.run import run
@@ -62,7 +63,7 @@ def cli() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-for command in (run, spec, plugins, registry, runs, export, report):
+for command in (run, spec, plugins, registry, predict, runs, export, report):
     cli.add_command(command)
 
 for command in (verify, gc, vacuum, delete):

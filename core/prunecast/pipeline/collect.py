@@ -1,12 +1,17 @@
 """The collecting stage: which architectures are measured before the first fit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
 from prunecast.choices import architectures_at
 from prunecast.errors import BudgetError
+from prunecast.importers import from_text
 from prunecast.pipeline.setup import Setup
+from prunecast.registry import Registry
+from prunecast.registry.pairs import measured_by_others
 
 LEVELS = 8
 """Budgets that the proposals are spread over, evenly from below to above the target."""
@@ -18,18 +23,34 @@ MOST_BATCHES = 200
 """Batches after which a space too small for the wanted pairs is taken to be exhausted."""
 
 
-def propose(setup: Setup) -> list[Architecture]:
-    """The architectures to learn from, all different: the same ones for the same spec and model.
+def given(setup: Setup, registry: Registry) -> list[Architecture]:
+    """What counts as pairs before anything is proposed: the spec's file of architectures, then pairs of other runs.
+
+    What this run has measured itself is not among them, so that a run that is continued proposes the same as before.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds an architecture that is none of the model.
+    """
+    path = setup.spec.architectures_path
+    named = [] if path is None else from_text(path, setup.shape).architectures
+    if not setup.spec.collect.reuse:
+        return named
+    settings = [each.setting for each in setup.evaluators]
+    return list(dict.fromkeys([*named, *measured_by_others(registry, settings, setup.spec.key)]))
+
+
+def propose(setup: Setup, start: Sequence[Architecture] = ()) -> list[Architecture]:
+    """The architectures to learn from, all different: the same ones for the same spec, model and ``start``.
 
     With a budget and a band, proposals of the space are brought to budgets spread around the target, because that is
-    where the predictor will be asked. Without, they are what the space draws.
+    where the predictor will be asked. Without, they are what the space draws. All of ``start`` come first and count.
     """
-    found: dict[Architecture, None] = {}
+    found = dict.fromkeys(start)
     for batch in range(MOST_BATCHES):
         if len(found) >= setup.spec.collect.pairs:
             break
         found |= dict.fromkeys(_batch(setup, batch))
-    return list(found)[: setup.spec.collect.pairs]
+    return list(found)[: max(setup.spec.collect.pairs, len(start))]
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:

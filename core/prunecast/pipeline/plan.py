@@ -8,7 +8,7 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.pipeline.baselines import uniform
-from prunecast.pipeline.collect import propose
+from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.recover import Recoverer
@@ -66,7 +66,7 @@ def plan(setup: Setup, registry: Registry) -> Plan:
     baselines = [uniform(setup.shape, choices, limit, attention=name == "uniform") for name in spec.baselines]
     steps = [
         clock.known("dense", [setup.shape.dense], setup.verifiers),
-        clock.known("pairs", propose(setup), setup.evaluators),
+        clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
         clock.unknown("verify", spec.verify.top, setup.verifiers[len(setup.evaluators) :]),
         clock.unknown("baselines", len(baselines), setup.verifiers),

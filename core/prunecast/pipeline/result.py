@@ -11,6 +11,7 @@ from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.quality import QualityCard
 from prunecast.pipeline.refine import Refinement
 from prunecast.pipeline.search import Round
+from prunecast.pipeline.warm_start import WarmStart
 from prunecast.registry import ModelRecord
 from prunecast.shape import Quantity
 
@@ -98,6 +99,7 @@ class RunResult:
         predictor: name of the predictor.
         pairs: how many it was fitted on in the end.
         card: how good it is on held-out pairs; None if there are too few.
+        warm_start: what it began with of other models, and how much that helped; None if nothing.
         importances: how much each choice of the space matters to it.
         refinement: what was changed about the space after the first fit; None if nothing was to be.
         rounds: what each round chose, predicted and measured.
@@ -119,6 +121,7 @@ class RunResult:
     predictor: str
     pairs: int
     card: QualityCard | None
+    warm_start: WarmStart | None
     importances: list[ChoiceImportance]
     refinement: Refinement | None
     rounds: list[Round]
@@ -147,6 +150,7 @@ class RunResult:
                 "kendall_tau": None if card is None else card.objective.kendall_tau,
             },
             "quality_card": None if card is None else card.to_json(),
+            "warm_start": None if self.warm_start is None else self.warm_start.to_json(),
             "importances": [importance.to_json() for importance in self.importances],
             "refinement": None if self.refinement is None else self.refinement.to_json(),
             "rounds": [each.to_json() for each in self.rounds],

@@ -18,7 +18,7 @@ from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunSta
 from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.interfaces import SearchSpace
 from prunecast.pipeline.baselines import distinct_totals, uniform
-from prunecast.pipeline.collect import propose
+from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.deliver import Deliverable, deliver
 from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
@@ -31,6 +31,7 @@ from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
 from prunecast.pipeline.setup import Setup
+from prunecast.pipeline.warm_start import begin_warm, judge_warm
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry, RunStart
 from prunecast.spec.model import Spec
@@ -47,6 +48,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     setup = Setup(spec, host)
     setup.check()
     check_recovery(spec.recover, setup.device.type)
+    begin_warm(setup, registry)
     if spec.export is not None:
         check_target(Path(spec.export.path))
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
@@ -94,12 +96,13 @@ class Run:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._listeners = listeners
         self._measuring = Measuring(setup, registry, run_id, progress, listeners)
+        self._given = given(setup, registry)
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
         setup, measuring = self._setup, self._measuring
         dense = self._compared("dense", setup.shape.dense)
-        pairs = measuring.measure("pairs", propose(setup), setup.evaluators)
+        pairs = measuring.measure("pairs", propose(setup, self._given), setup.evaluators)
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
         fitted = self._fitted(pairs, 0)
@@ -129,6 +132,7 @@ class Run:
             predictor=self._spec.predictor.use,
             pairs=len(pairs),
             card=self._judged(pairs),
+            warm_start=judge_warm(setup, pairs),
             importances=importances(setup, fitted),
             refinement=refinement,
             rounds=rounds,

@@ -21,6 +21,7 @@ from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.shape import ModelShape, Quantity
 from prunecast.spec.model import PluginUse, Spec
+from prunecast.transfer import Prior, Source, Transferred
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,7 @@ class Setup:
         self.space: SearchSpace[Any] = self._load("space", spec.space)(spec.space.options, self.shape)
         self.pruner: Pruner[Any] = self._load("pruner", spec.pruner)(spec.pruner.options)
         self.searcher: Searcher[Any] = self._load("searcher", spec.searcher)(spec.searcher.options)
+        self.prior: Prior | None = None
         self.budget = Budget.of(self.shape, spec.budget)
         self.budget.check(self.space.choices)
 
@@ -163,10 +165,17 @@ class Setup:
             evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
             check_disjoint((wanted.dataset, wanted.split), evaluated)
 
+    def learn_from(self, sources: Sequence[Source]) -> None:
+        """Let every predictor begin with pairs of other models, at least of one."""
+        self.prior = Prior(self._cold_predictor, self.shape, sources)
+
     def new_predictor(self) -> Predictor[Any]:
-        """A predictor that has not been fitted."""
+        """A predictor that has not been fitted on pairs of the model."""
+        return self._cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
+
+    def _cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
         use = self.spec.predictor
-        predictor: Predictor[Any] = self._load("predictor", use)(use.options, self.shape, self.spec.seed)
+        predictor: Predictor[Any] = self._load("predictor", use)(use.options, shape, self.spec.seed)
         return predictor
 
     def rng(self, stage: str, number: int = 0) -> np.random.Generator:

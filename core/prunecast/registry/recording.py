@@ -70,8 +70,8 @@ def _record_under_one_setting(
     provenances = {
         device: _provenance_id(connection, setting, device) for device in {each.device for each in evaluations}
     }
-    metrics = _metric_ids(connection, dict.fromkeys(metric for row in numbers for metric in row))
-    ids, now = _next_ids(connection, "evaluations"), utc_text()
+    metrics = ensure_metrics(connection, dict.fromkeys(metric for row in numbers for metric in row))
+    ids, now = next_ids(connection, "evaluations"), utc_text()
     new_evaluations, new_values = [], []
     links: dict[int, bool] = {}
     for architecture_id, evaluation, values, taken, size in zip(
@@ -124,12 +124,12 @@ def ensure_setting(connection: sqlite3.Connection, setting: Setting) -> int:
         "shape_json": shape_to_json(model.shape),
     }
     identity = {
-        "model_id": _ensure(connection, "models", {"key": model.fingerprint}, sizes),
+        "model_id": ensure(connection, "models", {"key": model.fingerprint}, sizes),
         "pruner_id": _ensure_plugin(connection, "pruners", setting.pruner),
         "evaluator_id": _ensure_plugin(connection, "evaluators", setting.evaluator),
         "dtype": setting.dtype,
     }
-    return _ensure(connection, "settings", identity, {})
+    return ensure(connection, "settings", identity, {})
 
 
 def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence[Architecture]) -> list[int]:
@@ -141,8 +141,8 @@ def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence
     new = {key: each for key, each in zip(keys, architectures, strict=True) if key not in ids}
     if new:
         layers = set().union(*(architecture.layers for architecture in new.values()))
-        layer_ids = {layer: str(_ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
-        ids |= dict(zip(new, _next_ids(connection, "architectures"), strict=False))
+        layer_ids = {layer: str(ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
+        ids |= dict(zip(new, next_ids(connection, "architectures"), strict=False))
         rows = [
             (ids[key], key, len(each.layers), f"[{','.join(map(layer_ids.__getitem__, each.layers))}]")
             for key, each in new.items()
@@ -225,11 +225,12 @@ class _Unusable(ValueError):
     """A number that cannot be kept; the message says what it is and what would be right."""
 
 
-def _next_ids(connection: sqlite3.Connection, table: str) -> Iterator[int]:
+def next_ids(connection: sqlite3.Connection, table: str) -> Iterator[int]:
+    """Ids for new rows of a table, from the largest one on."""
     return count(connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
 
 
-def _ensure(
+def ensure(
     connection: sqlite3.Connection, table: str, identity: Mapping[str, object], rest: Mapping[str, object]
 ) -> int:
     """Id of the row of ``table`` that has ``identity``, made with ``rest`` if there is none."""
@@ -251,13 +252,14 @@ def _ensure_plugin(connection: sqlite3.Connection, table: str, plugin: PluginRec
         "data_hash": plugin.data_hash,
         "distribution": plugin.distribution,
     }
-    return _ensure(connection, table, {"key": plugin.key}, rest)
+    return ensure(connection, table, {"key": plugin.key}, rest)
 
 
-def _metric_ids(connection: sqlite3.Connection, metrics: Iterable[Metric]) -> dict[Metric, int]:
+def ensure_metrics(connection: sqlite3.Connection, metrics: Iterable[Metric]) -> dict[Metric, int]:
+    """Ids of the metrics, made if need be; the view of measurements has a column for each."""
     before = _metric_names(connection)
     ids = {
-        metric: _ensure(
+        metric: ensure(
             connection,
             "metrics",
             {"name": metric.name, "direction": metric.direction, "unit": metric.unit, "scale": metric.scale},
@@ -279,7 +281,7 @@ def _provenance_id(connection: sqlite3.Connection, setting: Setting, device: str
         "pruner_distribution": setting.pruner.distribution,
         "evaluator_distribution": setting.evaluator.distribution,
     }
-    return _ensure(connection, "provenances", {**distributions, **_versions(), "device": device}, {})
+    return ensure(connection, "provenances", {**distributions, **_versions(), "device": device}, {})
 
 
 @cache

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
-from typing import Any
+from typing import Any, Literal
 
 from prunecast.errors import RegistryError
 from prunecast.registry.records import shape_from_json
@@ -12,7 +12,7 @@ from prunecast.registry.store import Registry
 from prunecast.shape import ModelShape
 
 _COLUMNS = """
-    SELECT s.id AS setting_id, n.id AS metric_id, n.name AS metric, n.direction, n.scale,
+    SELECT s.id AS setting_id, n.id AS metric_id, n.name AS metric, n.direction, n.unit, n.scale,
         m.id AS model_id, m.key AS model_key, m.source, m.shape_json,
         p.id AS pruner_id, p.key AS pruner_key, p.name AS pruner, p.options_json AS pruner_options_json,
         v.id AS evaluator_id, v.key AS evaluator_key, v.name AS evaluator,
@@ -30,8 +30,9 @@ class Column:
     """A metric of a series: one metric under one setting."""
 
     metric: str
-    direction: str
-    scale: str
+    direction: Literal["minimize", "maximize"]
+    unit: str
+    scale: Literal["linear", "log"]
     metric_id: int
     setting_id: int
     evaluator_id: int
@@ -78,6 +79,29 @@ class Series:
 
     def __str__(self) -> str:
         return f"{self.model}, {self.pruner_text}, {self.dtype}"
+
+
+def find_shape(registry: Registry, model: str) -> ModelShape | None:
+    """Sizes of a model of the registry, by its source or the first digits of its fingerprint; None if there is none."""
+    rows = registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")
+    found = (row for row in rows if row["source"] == model or (model and row["key"].startswith(model)))
+    return next((shape_from_json(row["shape_json"]) for row in found), None)
+
+
+def model_of_depth(registry: Registry, depth: int) -> str:
+    """Fingerprint of the one model of the registry that has so many layers.
+
+    Raises:
+        RegistryError: there is none, or more than one.
+    """
+    models = {row["key"]: row for row in registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")}
+    found = [key for key, row in models.items() if len(shape_from_json(row["shape_json"]).dense.layers) == depth]
+    if len(found) != 1:
+        names = ", ".join(f"{row['source']} ({key[:8]})" for key, row in models.items()) or "none"
+        raise RegistryError(
+            f"{registry.path}: {len(found)} models have {depth} layers; say which with --model, it holds: {names}"
+        )
+    return str(found[0])
 
 
 def described(plugin: str, options_json: str) -> str:
@@ -150,7 +174,7 @@ def _most_measured(registry: Registry, rows: Sequence[dict[str, Any]]) -> dict[s
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> Series:
     first = rows[0]
-    names = ("metric", "direction", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator_key")
+    names = ("metric", "direction", "unit", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator_key")
     columns = tuple(
         Column(**{name: row[name] for name in (*names, "evaluator", "evaluator_options_json")}) for row in rows
     )

@@ -160,6 +160,27 @@ class CollectSpec(_Section):
         description="How far their budgets spread around the target, as a fraction of the dense model; "
         "null takes them as the space draws them, wherever the target is.",
     )
+    reuse: bool = Field(
+        False,
+        description="Whether pairs of other runs count: all the registry has of this model under this pruner, these "
+        "evaluators and this dtype are learnt from, and only what is missing is measured.",
+    )
+    architectures: str | None = Field(
+        None,
+        min_length=1,
+        description="Text file of architectures to measure before any is proposed, relative to the spec file: one a "
+        "line, as prunecast registry import prints them.",
+    )
+
+
+class WarmStartSpec(_Section):
+    """What was measured of other models, to begin with."""
+
+    models: list[str] = Field(
+        min_length=1,
+        description="Sources, or first digits of fingerprints, of models in the registry that were measured with the "
+        "same metrics.",
+    )
 
 
 class NarrowSpec(_Section):
@@ -253,6 +274,9 @@ class Spec(_Section):
         default={}, description="Upper limits: up to 1 a fraction of the dense model, above 1 an absolute number."
     )
     collect: CollectSpec = CollectSpec()
+    warm_start: WarmStartSpec | None = Field(
+        None, description="Pairs of other models that the predictor begins with; none if not given."
+    )
     rounds: int = Field(1, ge=1, description="How often to fit, search and measure.")
     per_round: int = Field(8, ge=1, description="Number of proposed architectures measured each round.")
     choose: ChooseSpec = ChooseSpec()
@@ -288,6 +312,14 @@ class Spec(_Section):
             return None
         folder = self.source.path.parent if self.source.path else Path()
         return folder / Path(self.data_dir).expanduser()
+
+    @property
+    def architectures_path(self) -> Path | None:
+        """``collect.architectures`` seen from the folder of the spec file (of the process, for a spec from text)."""
+        if self.collect.architectures is None:
+            return None
+        folder = self.source.path.parent if self.source.path else Path()
+        return folder / Path(self.collect.architectures).expanduser()
 
     @property
     def key(self) -> str:

@@ -1,0 +1,221 @@
+"""Prediction from the registry alone: no model is loaded, no text read, and torch not even imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunecast.architecture import Architecture
+from prunecast.budget import Budget
+from prunecast.errors import RegistryError
+from prunecast.importers.imported import checked
+from prunecast.interfaces import Metric, Predictor, SearchProblem
+from prunecast.pipeline.baselines import uniform
+from prunecast.pipeline.fit import Fitted
+from prunecast.pipeline.objective import Objective
+from prunecast.plugins import PluginHost
+from prunecast.registry import Registry
+from prunecast.registry.keys import canonical_json
+from prunecast.registry.pairs import Pairs, find_pairs
+from prunecast.registry.series import Series, described, find_series
+from prunecast.spec.model import PluginUse, Spec
+
+FEWEST_PAIRS = 10
+"""Pairs a predictor is fitted on, at least."""
+
+PROPOSALS = 5
+"""Architectures that a spec's search is asked for."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A metric of an architecture, predicted.
+
+    Attributes:
+        name: ``asked for``, ``found``, or the name of a baseline.
+        architecture: what it keeps.
+        parameters: all of them.
+        metric: what is predicted.
+        value: predicted value.
+        low, high: one standard deviation below and above it, on the scale predictors learn; in the metric's unit.
+        measured: what the registry has; None if it was not measured.
+        pairs: how many the predictor learnt from.
+    """
+
+    name: str
+    architecture: Architecture
+    parameters: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    measured: float | None
+    pairs: int
+
+    @property
+    def std(self) -> float:
+        """Standard deviation in the metric's unit: half the way from ``low`` to ``high``."""
+        return (self.high - self.low) / 2
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "metric": self.metric,
+            "predicted": self.value,
+            "std": self.std,
+            "low": self.low,
+            "high": self.high,
+            "measured": self.measured,
+            "pairs": self.pairs,
+            "architecture": str(self.architecture),
+        }
+
+
+def predict_architecture(
+    registry: Registry,
+    host: PluginHost,
+    architecture: Architecture,
+    model: str,
+    metrics: Sequence[str],
+    predictor: str,
+    pruner: str | None,
+    seed: int,
+) -> tuple[list[Predicted], list[str]]:
+    """Predict metrics of an architecture, each from all pairs that have it.
+
+    Args:
+        registry: where the pairs are.
+        host: where the predictor comes from.
+        architecture: what to predict.
+        model: the model it is of: source, or first digits of its fingerprint.
+        metrics: what to predict; empty: every metric of the model with enough pairs.
+        predictor: name of a predictor plugin; it has its default options.
+        pruner: only pairs of the pruner with this name or content key; else those of the one with most.
+        seed: of the predictor.
+
+    Returns:
+        The predictions, and a line about what each metric was learnt from.
+
+    Raises:
+        RegistryError: no such model or metric, or too few pairs.
+        ConfigurationError: the architecture is none of the model.
+    """
+    plugin: Any = host.find("predictor", predictor).load()
+    names = list(metrics) or _metric_names(find_series(registry, model))
+    found, basis = [], []
+    for metric in names:
+        pairs = find_pairs(registry, model, [metric], pruner)
+        if len(pairs.rows) < FEWEST_PAIRS:
+            if metrics:
+                raise RegistryError(f"{metric}: {len(pairs.rows)} pairs of {pairs.series} are too few to learn from")
+            continue
+        checked(architecture, pairs.series.shape, "the architecture")
+        fitted = _fit(pairs, plugin(plugin.options_model(), pairs.series.shape, seed), None)
+        found += _predicted(fitted, pairs, [("asked for", architecture)])
+        basis.append(_basis(pairs))
+    if not found:
+        raise RegistryError(
+            f"{registry.path}: {model} has no metric with {FEWEST_PAIRS} pairs; measure some with a spec"
+        )
+    return found, basis
+
+
+def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list[Predicted], list[str]]:
+    """Predict what a spec would come to: its baselines, and the best its search finds within the budget.
+
+    Its predictor learns from all pairs of its model under its pruner and its evaluators; data are not looked at, so a
+    calibration or evaluation text that has changed since they were measured is not noticed.
+
+    Raises:
+        RegistryError: there are too few such pairs.
+        BudgetError: no architecture of its space meets its budget.
+    """
+    pairs = _pairs_of(registry, spec)
+    shape = pairs.series.shape
+    predictor = _plugin(host, spec.predictor)(spec.predictor.options, shape, spec.seed)
+    fitted = _fit(pairs, predictor, spec.objective)
+    space = _plugin(host, spec.space)(spec.space.options, shape)
+    budget = Budget.of(shape, spec.budget)
+    budget.check(space.choices)
+    problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
+    proposals = _plugin(host, spec.searcher)(spec.searcher.options).search(problem, PROPOSALS)
+    limit = budget.limits.get("parameters", int(shape.count([shape.dense])[0]))
+    baselines = [(name, uniform(shape, space.choices, limit, attention=name == "uniform")) for name in spec.baselines]
+    named = [*baselines, *(("found", proposal) for proposal in proposals[:PROPOSALS])]
+    return _predicted(fitted, pairs, named), [_basis(pairs)]
+
+
+def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
+    """Pairs of a spec's model, by the names and options of its pruner and evaluators."""
+    model, pruner, evaluators = spec.model.source, _identity(spec.pruner), [_identity(use) for use in spec.evaluators]
+    names = _metric_names(find_series(registry, model))
+    matching = [
+        series
+        for name in names
+        for series in find_series(registry, model, [name])
+        if (series.pruner, series.pruner_options_json) == pruner
+        and (series.columns[0].evaluator, series.columns[0].evaluator_options_json) in evaluators
+    ]
+    metrics = _metric_names(matching)
+    used = [series.columns[0].evaluator_key for series in matching]
+    keys = dict.fromkeys(series.pruner_key for series in matching)
+    candidates = [find_pairs(registry, model, metrics, key, evaluators=used) for key in keys]
+    best = max(candidates, key=lambda pairs: len(pairs.rows), default=None)
+    if best is None or len(best.rows) < FEWEST_PAIRS:
+        raise RegistryError(
+            f"{registry.path}: has too few pairs of {model} under {described(*pruner)} and the spec's evaluators; "
+            "run the spec to measure some"
+        )
+    return best
+
+
+def _identity(use: PluginUse) -> tuple[str, str]:
+    """Name and options as the registry files them: those that change numbers and differ from their defaults."""
+    hidden = set(type(use.options).immaterial)
+    return use.use, canonical_json(use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True))
+
+
+def _plugin(host: PluginHost, use: PluginUse) -> Any:
+    return host.find(use.kind, use.use).load()
+
+
+def _metric_names(found: Sequence[Series]) -> list[str]:
+    return list(dict.fromkeys(column.metric for series in found for column in series.columns))
+
+
+def _fit(pairs: Pairs, predictor: Predictor[Any], weights: dict[str, float] | None) -> Fitted:
+    metrics = [Metric(c.metric, c.direction, c.unit, c.scale) for c in pairs.series.columns]
+    predictor.fit(pairs.architectures, pairs.targets)
+    return Fitted(predictor, Objective.of(metrics, weights))
+
+
+def _predicted(fitted: Fitted, pairs: Pairs, named: Sequence[tuple[str, Architecture]]) -> list[Predicted]:
+    architectures = [architecture for _, architecture in named]
+    mean, std = fitted.predictor.predict(architectures)
+    values, lows, highs = (fitted.objective.metrics_of(targets) for targets in (mean, mean - std, mean + std))
+    parameters = pairs.series.shape.count(architectures).tolist()
+    known = dict(zip(pairs.architectures, pairs.rows, strict=True))
+    return [
+        Predicted(
+            name,
+            architecture,
+            parameters[place],
+            metric,
+            values[place][metric],
+            lows[place][metric],
+            highs[place][metric],
+            known.get(architecture, {}).get(metric),
+            len(pairs.rows),
+        )
+        for place, (name, architecture) in enumerate(named)
+        for metric in pairs.metrics
+    ]
+
+
+def _basis(pairs: Pairs) -> str:
+    columns = pairs.series.columns
+    by = (f"{each.metric} by {described(each.evaluator, each.evaluator_options_json)}" for each in columns)
+    return f"learnt from {len(pairs.rows)} pairs of {pairs.series}: {'; '.join(by)}"

@@ -1,0 +1,45 @@
+"""Merging: another registry file taken into this one."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from prunecast.errors import RegistryError
+from prunecast.registry.database import connect_readonly, schema_version, told_in_one_line
+from prunecast.registry.exchange import Absorbed, absorb, records_of
+from prunecast.registry.schema import SCHEMA_VERSION
+from prunecast.registry.store import Registry
+
+
+def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
+    """Take everything of another registry file into this one; merging it again changes nothing.
+
+    Numbers that both have and that differ by more than their standard error are reported; ours stay, unless ``theirs``.
+
+    Raises:
+        RegistryError: the other file is this one, or no usable registry. It is never changed.
+    """
+    if other.exists() and other.samefile(registry.path):
+        raise RegistryError(f"{other}: is the registry it would be merged into; name another one")
+    with _readable(other) as opened:
+        return absorb(registry, records_of(opened), theirs)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Registry]:
+    """A registry to read; one of an older schema is upgraded as a copy."""
+    if not _is_older(path):
+        with Registry.open(path, readonly=True) as opened:
+            yield opened
+        return
+    with tempfile.TemporaryDirectory() as folder, Registry.open(Path(shutil.copy(path, folder))) as upgraded:
+        yield upgraded
+
+
+def _is_older(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with told_in_one_line(path), closing(connect_readonly(path)) as connection:
+        return 0 < schema_version(connection) < SCHEMA_VERSION

@@ -1,0 +1,189 @@
+"""Merging, files and publishing: what goes out of a registry comes in again as it was, once, from any side."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from registry_samples import PPL, architecture, measurements, setting, start
+
+from prunecast.errors import RegistryError
+from prunecast.registry.exchange import absorb, records_of
+from prunecast.registry.files import read_records, write_records
+from prunecast.registry.merging import merge
+from prunecast.registry.publishing import publish, pull
+from prunecast.registry.records import PluginRecord
+from prunecast.registry.store import Registry
+
+SETTINGS = (
+    setting(),
+    setting(dtype="bfloat16"),
+    setting(pruner=PluginRecord("größe", 2, {"a": [1, {"b": 0.1}]}, None, "other 1.0")),
+)
+
+Contents = dict[tuple[int, int], float]
+contents = st.dictionaries(
+    st.tuples(st.integers(0, len(SETTINGS) - 1), st.integers(0, 5)),
+    st.floats(1, 1e6, allow_subnormal=False),
+    max_size=6,
+)
+
+
+@contextmanager
+def filled(numbers: Contents, run: str = "a" * 32) -> Iterator[Registry]:
+    """A registry in a folder of its own with these perplexities, by number of setting and of architecture."""
+    with tempfile.TemporaryDirectory() as folder, Registry.open(Path(folder) / "registry.db") as registry:
+        if numbers:
+            fill(registry, numbers, run)
+        yield registry
+
+
+def fill(registry: Registry, numbers: Contents, run: str = "a" * 32) -> None:
+    run_id = start(registry, run, f"run {run[0]}")
+    for (under, number), ppl in numbers.items():
+        registry.record(run_id, "pairs", SETTINGS[under], architecture(number), measurements(ppl), 1.5, "cpu")
+
+
+def held(registry: Registry) -> list[str]:
+    """Everything in a registry, without its ids and the order it came in."""
+    records = [dict(record) for record in records_of(registry)]
+    for record in records:
+        if "uses_json" in record:
+            record["uses_json"] = sorted(json.loads(record["uses_json"]))
+    return sorted(json.dumps(record, sort_keys=True) for record in records)
+
+
+@settings(max_examples=20, deadline=None)
+@given(contents, contents)
+def test_merging_is_idempotent_and_from_either_side_the_same(first: Contents, second: Contents) -> None:
+    agreed = {**second, **{key: value for key, value in first.items() if key in second}}
+    with filled(first) as left, filled(agreed, "b" * 32) as right, filled({}) as both:
+        before = held(right)
+        report = merge(both, left.path)
+        assert (report.evaluations, report.conflicts) == (len(first), [])
+        merge(both, right.path)
+        assert held(right) == before
+        once = held(both)
+        again = merge(both, right.path)
+        assert (again.evaluations, again.runs, again.known) == (0, 0, len(agreed))
+        assert held(both) == once
+        merge(left, right.path)
+        merge(right, left.path)
+        assert values(left) == values(right) == {**agreed, **first}
+
+
+def values(registry: Registry) -> Contents:
+    """What :func:`filled` was given."""
+    return {
+        (under, number): found[PPL.name].value
+        for under in range(len(SETTINGS))
+        for number in range(6)
+        for found in registry.lookup(SETTINGS[under], [architecture(number)]).values()
+    }
+
+
+@settings(max_examples=10, deadline=None)
+@given(contents, st.sampled_from([".jsonl", ".parquet"]))
+def test_what_is_exported_comes_in_again_as_it_was(numbers: Contents, suffix: str) -> None:
+    with filled(numbers) as registry, filled({}) as other:
+        path = registry.path.with_suffix(suffix)
+        assert write_records(records_of(registry), path) == len(numbers) + bool(numbers)
+        absorb(other, read_records(path))
+        assert held(other) == held(registry)
+        assert next(other.rows("PRAGMA foreign_key_check"), None) is None
+        absorb(other, read_records(path))
+        assert held(other) == held(registry)
+
+
+def test_numbers_that_differ_beyond_their_standard_error_are_conflicts_and_ours_are_kept() -> None:
+    with filled({(0, 1): 30.0, (0, 2): 40.0}) as ours, filled({(0, 1): 30.4, (0, 2): 40.6}) as theirs:
+        report = merge(ours, theirs.path)
+        (conflict, accuracy, other_accuracy) = sorted(report.conflicts, key=lambda each: -each.ours)
+        assert (conflict.ours, conflict.theirs, conflict.standard_error) == (40.0, 40.6, 0.5)
+        assert conflict.architecture == str(architecture(2))
+        assert {accuracy.standard_error, other_accuracy.standard_error} == {0.0}
+        assert values(ours) == {(0, 1): 30.0, (0, 2): 40.0}
+        assert merge(ours, theirs.path, theirs=True).replaced == 2
+        assert values(ours) == {(0, 1): 30.4, (0, 2): 40.6}
+        assert merge(ours, theirs.path).conflicts == []
+
+
+def test_runs_come_along_with_what_they_used() -> None:
+    with filled({(0, 1): 30.0, (1, 1): 31.0}, "c" * 32) as theirs, filled({(0, 1): 30.0}) as ours:
+        theirs.finish_run(1, "finished", {"best": 1})
+        merge(ours, theirs.path)
+        run = ours.run("run c")
+        assert (run.status, run.result) == ("finished", {"best": 1})
+        (counts,) = ours.rows("SELECT evaluations, measured FROM run_summary WHERE run_id = ?", (run.id,))
+        assert counts == {"evaluations": 2, "measured": 1}
+
+
+def test_a_registry_of_the_first_release_is_merged_and_left_as_it_is(tmp_path: Path) -> None:
+    old = Path(__file__).parent / "released" / "v1.db"
+    before = old.read_bytes()
+    with Registry.open(tmp_path / "registry.db") as registry:
+        assert merge(registry, old).evaluations == 2
+    assert old.read_bytes() == before
+
+
+def test_publishing_to_a_folder_keeps_what_others_published_there(tmp_path: Path) -> None:
+    folder = str(tmp_path / "shared")
+    with filled({(0, 1): 30.0}) as first, filled({(0, 2): 40.0}, "b" * 32) as second, filled({}) as third:
+        assert publish(first, folder) == folder
+        publish(second, folder)
+        assert pull(third, folder).evaluations == 2
+        assert values(third) == {(0, 1): 30.0, (0, 2): 40.0}
+        assert pull(third, folder).evaluations == 0
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert "2 evaluations of pruned architectures of tiny" in card
+    assert card.startswith("---\ntags: [prunecast")
+
+
+def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
+    with filled({}) as registry:
+        for source, message in (("nobody/nothing", "data set nobody/nothing: "), (str(tmp_path), "has no evaluations")):
+            with pytest.raises(RegistryError, match=message) as refused:
+                pull(registry, source)
+            assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", "{", "a.jsonl:1: is no JSON"),
+        ("a.jsonl", "[]\n", "a.jsonl:1: is no JSON object"),
+        ("a.jsonl", '{"type": "evaluation"}', "record of an evaluation is damaged: KeyError 'pruner'"),
+        ("a.jsonl", '{"type": "run"}', "a record of a run has no 'key'"),
+        ("a.jsonl", '{"type": "joke"}', "type 'joke', not run or evaluation"),
+        ("a.parquet", "no table", "is no Parquet file"),
+        ("a.csv", "", "Let its name end in .jsonl or .parquet"),
+    ],
+)
+def test_a_file_of_something_else_is_one_line_and_nothing_comes_in(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with filled({}) as registry:
+        before = held(registry)
+        with pytest.raises(RegistryError, match=message) as refused:
+            absorb(registry, read_records(tmp_path / name))
+        assert "\n" not in str(refused.value)
+        assert held(registry) == before
+
+
+def test_a_record_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    with filled({(0, 1): 30.0}) as registry, filled({}) as other:
+        (run, record) = records_of(registry)
+        record["metrics"][0]["value"] = float("nan")
+        with pytest.raises(RegistryError, match="not a finite number"):
+            absorb(other, [run, record])
+        assert values(other) == {}
+
+
+def test_merging_a_registry_into_itself_is_refused() -> None:
+    with filled({}) as registry, pytest.raises(RegistryError, match="is the registry it would be merged into"):
+        merge(registry, registry.path)
