@@ -14,7 +14,7 @@ demo: $(INSTALLED) ## prune SmolLM2-135M to a budget and write the smaller model
 	$(BIN)/prunecast run quickstart --registry out/demo.db
 
 test: $(INSTALLED) ## run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: $(INSTALLED) ## print what the measuring engine costs, as ratios taken in one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
