@@ -6,7 +6,8 @@ from pathlib import Path
 from conftest import Bench, medians
 
 from prunecast.interfaces import CalibrationOptions
-from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast.models.compensation import FromMoments
+from prunecast.models.moments import gather_moments
 from prunecast_plugins.pruners.taylor import Taylor, TaylorOptions
 
 
@@ -21,10 +22,10 @@ def test_ranking_and_compensation(bench: Bench, tmp_path: Path, say: Callable[[s
         model = setup.source.load(torch.float32, "cpu")
         pruner.rank(model, setup.family, tokens)
 
+    stock, windows = setup.source.load(setup.dtype, "cpu"), bench.evaluator._tokens.view(-1, 512)
+
     def gather() -> None:
-        gather_moments(
-            elastic, bench.evaluator._tokens.view(-1, 512).split(4), tmp_path / "moments", lambda count: None
-        )
+        gather_moments(stock, setup.family, windows.split(4), tmp_path / "moments", lambda count: None)
 
     def solve() -> None:
         elastic.apply(setup.shape.dense)
@@ -41,7 +42,7 @@ def test_ranking_and_compensation(bench: Bench, tmp_path: Path, say: Callable[[s
             bench.evaluator.evaluate(elastic.model)
 
     ranking, gathering, evaluation = medians(rank, gather, dense, rounds=3)
-    moments = gather_moments(elastic, [bench.evaluator._tokens.view(-1, 512)[:4]], tmp_path / "m", lambda count: None)
+    moments = gather_moments(stock, setup.family, [windows[:4]], tmp_path / "few", lambda count: None)
     solving, switching = medians(solve, again, rounds=3)
     elastic.apply(setup.shape.dense)
     elastic.compensation = None

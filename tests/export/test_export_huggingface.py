@@ -38,9 +38,10 @@ from prunecast.errors import ExportError, ModelError
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.interfaces import LayerImportance
-from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
 from prunecast.models.families import family_of, shape_of
+from prunecast.models.moments import gather_moments
 
 HEAD_DIM, GROUPS, HEADS, WIDTH, VOCABULARY = 8, 4, 2, 48, 97
 NEW_TOKENS = 12
@@ -511,8 +512,9 @@ def test_an_elastic_model_compensated_by_biases_is_exported_as_it_is(case, tmp_p
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.25)
     architecture, shape = Architecture.parse(text), shape_of(config)
-    elastic = ElasticModel(model, family_of(config), shape, [ascending(config)] * len(architecture.layers))
-    moments = gather_moments(elastic, [torch.randint(97, (4, 32))], tmp_path / "moments.safetensors", lambda _: None)
+    family, path = family_of(config), tmp_path / "moments.safetensors"
+    moments = gather_moments(model, family, [torch.randint(97, (4, 32))], path, lambda _: None)
+    elastic = ElasticModel(model, family, shape, [ascending(config)] * len(architecture.layers))
     elastic.compensation = FromMoments(elastic, moments, "bias", 0.0)
     elastic.apply(architecture)
     reference = lambda ids: elastic.model(ids, use_cache=False).logits  # noqa: E731

@@ -11,9 +11,10 @@ import torch
 from prunecast.architecture import Architecture, Layer
 from prunecast.interfaces import LayerImportance
 from prunecast.models import compensation
-from prunecast.models.compensation import FromMoments, gather_moments
+from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
 from prunecast.models.families import family_of, shape_of
+from prunecast.models.moments import Moments, gather_moments
 
 TOKENS = torch.randint(3, 97, (6, 64), generator=torch.Generator().manual_seed(1))
 SIZES = [Layer(4, 2, 17), Layer(4, 1, 24), Layer(3, 2, 1), Layer(2, 1, 23), Layer(1, 1, 5)]
@@ -48,11 +49,18 @@ def kept_columns(component: str, kept: Layer) -> list[int]:
     return [g * 16 + c for g in range(kept.kv_groups) for c in range(kept.heads_per_group * 8)]
 
 
+def moments_of(model: Any, folder: Path, tokens: torch.Tensor = TOKENS) -> Moments:
+    """Moments of the stock model: take them before it becomes elastic."""
+    path = folder / "moments.safetensors"
+    return gather_moments(model, family_of(model.config), tokens.split(4), path, lambda count: None)
+
+
 def compensated(
-    elastic: ElasticModel, folder: Path, method: Literal["bias", "least-squares"], damping: float = 0.0
-) -> FromMoments:
-    moments = gather_moments(elastic, TOKENS.split(4), folder / "moments.safetensors", lambda tokens: None)
-    return FromMoments(elastic, moments, method, damping)
+    model: Any, folder: Path, method: Literal["bias", "least-squares"], damping: float = 0.0
+) -> tuple[ElasticModel, FromMoments]:
+    moments = moments_of(model, folder)
+    elastic = elastic_of(model)
+    return elastic, FromMoments(elastic, moments, method, damping)
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.01, 0.5])
@@ -60,9 +68,8 @@ def compensated(
 def test_least_squares_is_that_of_numpy(
     family: str, damping: float, tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    elastic = elastic_of(tiny_model(family))
+    elastic, solver = compensated(tiny_model(family), tmp_path, "least-squares", damping)
     inputs = inputs_of(elastic, TOKENS)
-    solver = compensated(elastic, tmp_path, "least-squares", damping)
     for (index, component), x in inputs.items():
         weight = elastic.layers[index].inputs[component].weight.flatten(0, 1).double().numpy()  # type: ignore[index]
         pull = np.sqrt(damping * np.mean(np.mean(x**2, axis=0)) * len(x))
@@ -79,9 +86,8 @@ def test_least_squares_is_that_of_numpy(
 
 
 def test_bias_is_the_mean_of_what_is_gone(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    elastic = elastic_of(tiny_model("qwen2"))
+    elastic, solver = compensated(tiny_model("qwen2"), tmp_path, "bias")
     inputs = inputs_of(elastic, TOKENS)
-    solver = compensated(elastic, tmp_path, "bias")
     for (index, component), x in inputs.items():
         module = elastic.layers[index].inputs[component]  # type: ignore[index]
         weight = module.weight.flatten(0, 1).double().numpy()
@@ -103,10 +109,9 @@ def test_first_compensated_layer_is_nearer_to_the_dense_one(
             hidden = elastic.model(TOKENS, output_hidden_states=True, use_cache=False).hidden_states[1]
         return float((hidden - dense).norm())
 
-    elastic = elastic_of(tiny_model("llama"))
+    elastic, solver = compensated(tiny_model("llama"), tmp_path, method, 0.001)
     with torch.inference_mode():
         dense = elastic.model(TOKENS, output_hidden_states=True, use_cache=False).hidden_states[1]
-    solver = compensated(elastic, tmp_path, method, 0.001)
     errors = []
     for chosen in (None, solver):
         elastic.apply(elastic.shape.dense)
@@ -119,8 +124,7 @@ def test_first_compensated_layer_is_nearer_to_the_dense_one(
 def test_dense_model_is_not_touched_and_what_is_complete_has_no_compensation(
     tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    elastic = elastic_of(tiny_model("llama"))
-    elastic.compensation = compensated(elastic, tmp_path, "least-squares")
+    elastic, elastic.compensation = compensated(tiny_model("llama"), tmp_path, "least-squares")
     with torch.inference_mode():
         before = elastic.model(TOKENS).logits
         elastic.apply(Architecture([(3, 2, 16), (4, 1, 24), (1, 1, 1)]))
@@ -131,9 +135,9 @@ def test_dense_model_is_not_touched_and_what_is_complete_has_no_compensation(
 
 
 def test_singular_moments_give_finite_numbers_without_damping(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    elastic = elastic_of(tiny_model("llama"))
-    moments = gather_moments(elastic, [TOKENS[:1, :5]], tmp_path / "few.safetensors", lambda tokens: None)
-    solver = FromMoments(elastic, moments, "least-squares", 0.0)
+    model = tiny_model("llama")
+    moments = moments_of(model, tmp_path, TOKENS[:1, :5])
+    solver = FromMoments(elastic_of(model), moments, "least-squares", 0.0)
     found = solver.of(1, "mlp", Layer(4, 2, 20))
     assert found is not None
     assert torch.isfinite(found.weight).all()
@@ -142,11 +146,10 @@ def test_singular_moments_give_finite_numbers_without_damping(tiny_model: Callab
 def test_bounded_cache_gives_the_same_numbers(
     tiny_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elastic = elastic_of(tiny_model("llama"))
-    solver = compensated(elastic, tmp_path, "least-squares")
+    elastic, solver = compensated(tiny_model("llama"), tmp_path, "least-squares")
     first = [solver.of(index, "mlp", kept) for index in range(3) for kept in SIZES]
     monkeypatch.setattr(compensation, "CACHE_BYTES", 1)
-    small = compensated(elastic, tmp_path, "least-squares")
+    small = FromMoments(elastic, Moments(tmp_path / "moments.safetensors"), "least-squares", 0.0)
     again = [small.of(index, "mlp", kept) for index in range(3) for kept in SIZES]
     assert len(small._cache) == 1
     for a, b in zip(first, again, strict=True):
@@ -154,8 +157,7 @@ def test_bounded_cache_gives_the_same_numbers(
 
 
 def test_state_dict_holds_the_compensated_weights(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    elastic = elastic_of(tiny_model("llama"))
-    elastic.compensation = compensated(elastic, tmp_path, "bias")
+    elastic, elastic.compensation = compensated(tiny_model("llama"), tmp_path, "bias")
     elastic.apply(Architecture([(3, 1, 16), (4, 2, 24), (4, 2, 7)]))
     state = elastic.state_dict()
     found = elastic.compensation.of(2, "mlp", Layer(4, 2, 7))

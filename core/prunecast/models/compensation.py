@@ -1,8 +1,8 @@
 """Compensation: the weights that stay make up for those that go.
 
 Both ways need moments of what the output projections (attention output, MLP down) read in the dense model: the mean
-for a bias, the second moment for least squares. They are gathered in one pass over calibration text, in the reordered
-order, so that what an architecture keeps of an MLP is a leading block.
+for a bias, the second moment for least squares (:mod:`prunecast.models.moments`). Brought into the elastic model's
+order, what an architecture keeps of an MLP is a leading block of them.
 
 Least squares keeps the outputs of a projection near what they were before its inputs S were all that is left,
 
@@ -18,18 +18,16 @@ every width. The formula is that of optimal brain surgery (Hassibi and Stork, 19
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunecast.architecture import Layer
 from prunecast.choices import Component
 from prunecast.models.elastic import Compensated, ElasticModel, ShrinkingInput
+from prunecast.models.moments import Moments
 
 CACHE_BYTES = 2**29
 """Memory for Cholesky factors and solutions together; what was used longest ago is dropped and solved again."""
@@ -37,89 +35,12 @@ CACHE_BYTES = 2**29
 _MOST_DAMPING = 1.0
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Moments of the inputs of every output projection, in a safetensors file.
-
-    Entries ``LAYER.COMPONENT.second`` (K, K) and ``LAYER.COMPONENT.mean`` (K,), float32, both means over tokens.
-    """
-
-    path: Path
-
-    def second(self, layer: int, component: Component) -> Tensor:
-        """Mean of x x' over tokens, float32 of shape (K, K)."""
-        return self._read(f"{layer}.{component}.second")
-
-    def mean(self, layer: int, component: Component) -> Tensor:
-        """Mean of x over tokens, float32 of shape (K,)."""
-        return self._read(f"{layer}.{component}.mean")
-
-    def _read(self, name: str) -> Tensor:
-        from safetensors import safe_open
-
-        with safe_open(self.path, "pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-        return tensor
-
-
-def gather_moments(
-    elastic: ElasticModel, batches: Iterable[Tensor], path: Path, advance: Callable[[int], None]
-) -> Moments:
-    """Run the dense model over calibration text and write the moments to ``path``, atomically.
-
-    Args:
-        elastic: the elastic model; switched to dense.
-        batches: int64 token ids of shape (B, T), on the model's device.
-        path: where to write.
-        advance: told the number of tokens after each batch.
-    """
-    from safetensors.torch import save_file
-
-    elastic.apply(elastic.shape.dense)
-    sums: dict[str, Tensor] = {}
-    count = 0
-    with torch.inference_mode(), _listening(elastic, sums):
-        for batch in batches:
-            elastic.model.base_model(batch, use_cache=False)
-            count += batch.numel()
-            advance(batch.numel())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{id(sums)}")
-    save_file({name: (total / count).cpu() for name, total in sums.items()}, unfinished)
-    unfinished.replace(path)
-    return Moments(path)
-
-
-@contextmanager
-def _listening(elastic: ElasticModel, sums: dict[str, Tensor]) -> Iterator[None]:
-    """Add up moments of the inputs of all output projections while the model runs."""
-
-    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hear(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].flatten(0, -2).float()
-            for part, value in ((f"{name}.second", x.T @ x), (f"{name}.mean", x.sum(0))):
-                sums[part] = sums[part].add_(value) if part in sums else value
-
-        return hear
-
-    hooks = [
-        module.register_forward_pre_hook(listen(f"{index}.{component}"))
-        for index, layer in enumerate(elastic.layers)
-        for component, module in layer.inputs.items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 class FromMoments:
     """A :class:`prunecast.models.elastic.Compensation` by bias or least squares, solved when asked for.
 
     Args:
         elastic: the elastic model whose projections are compensated.
-        moments: of the same model, ranked the same way.
+        moments: of the same model.
         method: ``bias`` or ``least-squares``.
         damping: at least 0, in units of the mean of the second moment's diagonal. Where the moment is singular and the
             damping too small to factorise, it is raised tenfold until it is not.
@@ -130,6 +51,7 @@ class FromMoments:
     ) -> None:
         self._moments, self._damping = moments, damping
         self._inputs = [layer.inputs for layer in elastic.layers]
+        self._orders = [layer.input_orders for layer in elastic.layers]
         self._dense = elastic.shape.dense
         self._solve = {"bias": self._bias, "least-squares": self._least_squares}[method]
         self._cache: OrderedDict[tuple[object, ...], tuple[Tensor, ...]] = OrderedDict()
@@ -150,7 +72,7 @@ class FromMoments:
         """FLAP's baseline bias (arXiv 2312.11983, equation 7): what the removed inputs contributed on average."""
         weight = module.weight.flatten(0, 1)
         stay, gone = self._split(layer, module, size)
-        mean = self._moments.mean(layer, component).to(weight.device)
+        mean = self._moments.mean(layer, component)[self._orders[layer][component]].to(weight.device)
         bias = mean[gone] @ weight[gone].float()
         if module.bias is not None:
             bias = bias + module.bias.float()
@@ -185,7 +107,8 @@ class FromMoments:
     def _factor(self, layer: int, component: Component, order: Tensor) -> Tensor:
         """Cholesky factor of the damped second moment with its inputs in ``order``; factorised in float64."""
         device = self._inputs[layer][component].weight.device
-        moment = self._moments.second(layer, component).to(device, torch.float64)[order][:, order]
+        stock = self._orders[layer][component].to(device)[order]
+        moment = self._moments.second(layer, component).to(device, torch.float64)[stock][:, stock]
         scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
         damping = self._damping
         while True:

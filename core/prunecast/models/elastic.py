@@ -211,6 +211,7 @@ class ElasticLayer:
 
     Attributes:
         kept: what it is switched to; dense at first.
+        input_orders: for each of ``inputs`` the position in the stock model of every input, int64 of shape (K,).
     """
 
     def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
@@ -227,6 +228,7 @@ class ElasticLayer:
         self._output = _shrink_input(parts.output, order, blocks)
         self._widening = [_shrink_output(part, channels, 1) for part in parts.widening]
         self._down = _shrink_input(parts.down, channels, 1)
+        self.input_orders: dict[Component, Tensor] = {"attention": order, "mlp": channels}
         self._install(parts)
         self._attention_members = self._members({family.attention: NoAttention()}, family.attention_norms)
         self._mlp_members = self._members({name: Nothing() for name in family.mlp}, family.mlp_norms)

@@ -1,6 +1,7 @@
-"""From a set-up to an elastic model: load, rank, convert, reorder. Rankings are kept on disk by content."""
+"""From a set-up to an elastic model: load, calibrate, convert, reorder. What calibration finds is kept by content."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,42 +25,63 @@ _PARTS = ("kv_groups", "query_heads", "mlp_channels")
 
 
 def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
-    """The elastic model of a set-up, on its device and in its dtype; ranks the units unless that is in the cache."""
+    """The elastic model of a set-up, on its device and in its dtype.
+
+    What calibration finds is taken from the cache; what is not there is found by the dense model in float32, in one
+    pass over the text where pruner and compensation look at the same.
+    """
     import torch
 
+    from prunecast.models.compensation import FromMoments
     from prunecast.models.elastic import ElasticModel, convert_parameters
+    from prunecast.models.moments import Moments
 
-    path = cache_dir() / "rankings" / f"{_ranking_key(setup)}.npz"
-    importance = _read(path)
-    model = setup.source.load(torch.float32 if importance is None else setup.dtype, setup.device)
-    if importance is None:
-        progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
-        importance = _rank(setup, model)
-        _write(path, importance)
+    ranking, moments = _ranking_path(setup), _moments_path(setup)
+    complete = ranking.is_file() and (moments is None or moments.is_file())
+    model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
+    if not complete:
+        _calibrate(setup, model, ranking, moments, progress)
     convert_parameters(model, setup.dtype)
-    elastic = ElasticModel(model, setup.family, setup.shape, importance)
-    _compensate(setup, elastic, progress)
+    elastic = ElasticModel(model, setup.family, setup.shape, _read(ranking))
+    if moments is not None:
+        options = setup.pruner.options.compensate
+        elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
     return elastic
 
 
-def _compensate(setup: Setup, elastic: "ElasticModel", progress: Progress) -> None:
-    """Let the elastic model compensate for what it removes, if the pruner's options say so."""
+def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: Path | None, progress: Progress) -> None:
+    """Write the ranking and, where there is compensation, the moments, unless they are there."""
+    from prunecast.models.moments import MomentSums
+
+    if not ranking.is_file():
+        progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
+        overheard = MomentSums(model, setup.family)
+        with overheard.listening() if moments and _same_text(setup) else nullcontext():
+            importance = _rank(setup, model)
+        _write(ranking, importance)
+        if moments and overheard.tokens == sum(sample.numel() for sample in setup.compensation):
+            overheard.save(moments)
+    if moments and not moments.is_file():
+        _gather(setup, model, moments, progress)
+
+
+def _same_text(setup: Setup) -> bool:
+    """Whether the pruner reads just what compensation wants to hear."""
     import torch
 
-    from prunecast.models.compensation import FromMoments, Moments, gather_moments
+    if setup.calibration is None or len({sample.shape[1] for sample in setup.compensation}) != 1:
+        return False
+    return torch.equal(setup.calibration, torch.cat(setup.compensation))
 
-    options = setup.pruner.options.compensate
-    if options.method == "none":
-        return
-    content = [_ranking_key(setup), setup.compensation_hash, str(setup.dtype)]
-    path = cache_dir() / "moments" / f"{content_key(content)}.safetensors"
-    if not path.is_file():
-        batches = [
-            batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)
-        ]
-        with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
-            gather_moments(elastic, batches, path, advance)
-    elastic.compensation = FromMoments(elastic, Moments(path), options.method, options.damping)
+
+def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:
+    import torch
+
+    from prunecast.models.moments import gather_moments
+
+    batches = [batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)]
+    with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
+        gather_moments(model, setup.family, batches, path, advance)
 
 
 def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
@@ -70,14 +92,21 @@ def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
     return importance
 
 
-def _ranking_key(setup: Setup) -> str:
-    """Key of the ranking alone: the same whatever is done about compensation."""
-    return content_key([setup.model_record.fingerprint, setup.ranking_record.key])
+def _ranking_path(setup: Setup) -> Path:
+    """Where the ranking is kept: the same file whatever is done about compensation."""
+    key = content_key([setup.model_record.fingerprint, setup.ranking_record.key])
+    return cache_dir() / "rankings" / f"{key}.npz"
 
 
-def _read(path: Path) -> list[LayerImportance] | None:
-    if not path.is_file():
+def _moments_path(setup: Setup) -> Path | None:
+    """Where the moments are kept: the same file whatever the ranking; None without compensation."""
+    if setup.pruner.options.compensate.method == "none":
         return None
+    key = content_key([setup.model_record.fingerprint, setup.compensation_hash])
+    return cache_dir() / "moments" / f"{key}.safetensors"
+
+
+def _read(path: Path) -> list[LayerImportance]:
     with np.load(path) as stored:
         depth = len(stored.files) // len(_PARTS)
         return [LayerImportance(*(stored[f"{part}.{layer}"] for part in _PARTS)) for layer in range(depth)]

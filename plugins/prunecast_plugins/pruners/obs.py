@@ -31,7 +31,7 @@ class OBSOptions(PrunerOptions):
     """Options of the optimal-brain-surgery pruner."""
 
     calibration: tuple[CalibrationOptions, ...] = Field(
-        default=(CalibrationOptions(samples=24, tokens=512),),
+        default=(CalibrationOptions(samples=32, tokens=512),),
         min_length=1,
         description="texts that inputs and gradients of the output projections are taken from, all of equal tokens",
     )

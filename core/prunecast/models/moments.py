@@ -1,0 +1,114 @@
+"""Moments of what the output projections (attention output, MLP down) of the dense model read in calibration text.
+
+They are those of the stock model, in the stock order of heads and channels, so that one file serves every ranking.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from prunecast.choices import Component
+from prunecast.models.families import Family, layers_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of the inputs of every output projection, in a safetensors file.
+
+    Entries ``LAYER.COMPONENT.second`` (K, K) and ``LAYER.COMPONENT.mean`` (K,), float32, both means over tokens.
+    """
+
+    path: Path
+
+    def second(self, layer: int, component: Component) -> Tensor:
+        """Mean of x x' over tokens, float32 of shape (K, K)."""
+        return self._read(f"{layer}.{component}.second")
+
+    def mean(self, layer: int, component: Component) -> Tensor:
+        """Mean of x over tokens, float32 of shape (K,)."""
+        return self._read(f"{layer}.{component}.mean")
+
+    def _read(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.path, "pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+
+class MomentSums:
+    """Sums of x and x x' over the inputs x of every output projection, taken while others run the model.
+
+    Args:
+        model: the dense stock model.
+        family: its description.
+
+    Attributes:
+        tokens: number of tokens heard.
+    """
+
+    def __init__(self, model: "PreTrainedModel", family: Family) -> None:
+        self._projections: dict[str, nn.Module] = {}
+        for index, parts in enumerate(layers_of(model, family)):
+            self._projections |= {f"{index}.attention": parts.output.module, f"{index}.mlp": parts.down.module}
+        self._counted = parts.down.module
+        self._sums: dict[str, Tensor] = {}
+        self.tokens = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take in whatever the model reads inside."""
+        hooks = [module.register_forward_pre_hook(self._hearing(name)) for name, module in self._projections.items()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def save(self, path: Path) -> Moments:
+        """Write the means over all tokens to ``path``, atomically."""
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file({name: (total / self.tokens).cpu() for name, total in self._sums.items()}, unfinished)
+        unfinished.replace(path)
+        return Moments(path)
+
+    def _hearing(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hear(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].detach().flatten(0, -2).float()
+            self.tokens += len(x) if module is self._counted else 0
+            for part, value in ((f"{name}.second", x.T @ x), (f"{name}.mean", x.sum(0))):
+                self._sums[part] = self._sums[part].add_(value) if part in self._sums else value
+
+        return hear
+
+
+def gather_moments(
+    model: "PreTrainedModel", family: Family, batches: Iterable[Tensor], path: Path, advance: Callable[[int], None]
+) -> Moments:
+    """Run the dense stock model over calibration text and write the moments to ``path``.
+
+    Args:
+        model: the dense stock model.
+        family: its description.
+        batches: int64 token ids of shape (B, T), on the model's device.
+        path: where to write.
+        advance: told the number of tokens after each batch.
+    """
+    sums = MomentSums(model, family)
+    with torch.inference_mode(), sums.listening():
+        for batch in batches:
+            model.base_model(batch, use_cache=False)
+            advance(batch.numel())
+    return sums.save(path)

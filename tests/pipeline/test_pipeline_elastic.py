@@ -1,0 +1,76 @@
+"""Calibration: what is read how often, and what is found on disk again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from workplace import Workplace
+
+from prunecast.models.fingerprint import cache_dir
+from prunecast.models.source import ModelSource
+from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import Setup
+from prunecast.plugins import PluginHost
+from prunecast.spec.load import load_spec
+
+TEXT = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
+OTHER = TEXT | {"seed": 1}
+TOKENS = 4 * 32
+
+Read = Callable[[dict[str, Any]], int]
+
+
+@pytest.fixture
+def read(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Read:
+    """Builds the elastic model of a pruner and counts the tokens that the model reads meanwhile."""
+    counted: list[int] = []
+    load = ModelSource.load
+
+    def counting(source: ModelSource, *arguments: Any, **options: Any) -> Any:
+        model = load(source, *arguments, **options)
+        decoder = model.base_model.layers[0]
+        decoder.register_forward_pre_hook(lambda module, given: counted.append(given[0].shape[:-1].numel()))
+        return model
+
+    monkeypatch.setattr(ModelSource, "load", counting)
+    monkeypatch.setenv("PRUNECAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(workplace.folder)
+
+    def build(pruner: dict[str, Any]) -> int:
+        counted.clear()
+        workplace.write_spec("calibrated", {"pruner": pruner})
+        host = PluginHost.discover()
+        build_elastic(Setup(load_spec("calibrated.yaml", host), host), Progress(quiet=True))
+        return sum(counted)
+
+    return build
+
+
+def pruner(use: str, calibration: Any, compensation: list[dict[str, Any]]) -> dict[str, Any]:
+    compensate = {"method": "least-squares", "calibration": compensation}
+    return {"use": use, "calibration": calibration, "compensate": compensate}
+
+
+@pytest.mark.parametrize(("use", "calibration"), [("obs", [TEXT, OTHER]), ("taylor", TEXT), ("activation", TEXT)])
+def test_one_pass_over_the_text_serves_ranking_and_compensation(read: Read, use: str, calibration: Any) -> None:
+    texts = calibration if isinstance(calibration, list) else [calibration]
+    assert read(pruner(use, calibration, texts)) == TOKENS * len(texts)
+    (path,) = (cache_dir() / "moments").iterdir()
+    overheard = load_file(path)
+    path.unlink()
+    assert read(pruner(use, calibration, texts)) == TOKENS * len(texts)
+    gathered = load_file(path)
+    assert overheard.keys() == gathered.keys()
+    for name, moment in gathered.items():
+        torch.testing.assert_close(overheard[name], moment, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_found_once_is_not_looked_for_again(read: Read) -> None:
+    assert read(pruner("taylor", TEXT, [OTHER])) == 2 * TOKENS
+    assert read(pruner("taylor", TEXT, [OTHER])) == 0
+    assert read(pruner("activation", TEXT, [OTHER])) == TOKENS
+    weights_only = {"use": "magnitude", "compensate": {"method": "least-squares", "calibration": [OTHER]}}
+    assert read(weights_only) == 0
