@@ -54,7 +54,7 @@ class SeriesStatement:
         places = range(len(self.series.columns))
         evaluations = "e{}.{}".format
         values = {column.metric: place for place, column in enumerate(self.series.columns)}
-        # From the table the index is over, so that limits are checked before the other tables are looked at.
+        # From the index, so that limits are checked before any table is looked at.
         parameters = "x0.parameters" if self.complete else _first([f"x{place}.parameters" for place in places])
         dense = int(self.series.shape.count([self.series.shape.dense])[0])
         seconds = " + ".join(f"coalesce({evaluations(place, 'seconds')}, 0.0)" for place in self._one_a_setting())
@@ -77,9 +77,11 @@ class SeriesStatement:
             f"{'x0.evaluation_id' if self.complete else 'a.id'} AS place",
         ]
 
-    @staticmethod
-    def _value(places: dict[str, int], metric: str, column: str) -> str:
-        return f"x{places[metric]}.{column}" if metric in places else "NULL"
+    def _value(self, places: dict[str, int], metric: str, column: str) -> str:
+        if metric not in places:
+            return "NULL"
+        leads = self.complete and places[metric] == 0
+        return f"{'y' if leads and column == 'standard_error' else 'x'}{places[metric]}.{column}"
 
     def _one_a_setting(self) -> list[int]:
         settings = [column.setting_id for column in self.series.columns]
@@ -93,10 +95,12 @@ class SeriesStatement:
             driver = f"(SELECT DISTINCT architecture_id AS id FROM evaluations WHERE setting_id IN ({any_of})) d"
             joins = [_join("LEFT JOIN", place, column) for place, column in enumerate(self.series.columns)]
             return " ".join([driver, "CROSS JOIN architectures a ON a.id = d.id", *joins])
+        # x0 has only what is in the index; what else is wanted of the row comes from y0, the same row of the table.
         driver = (
             "metric_values x0 CROSS JOIN evaluations e0 ON e0.id = x0.evaluation_id "
             f"AND x0.metric_id = {first.metric_id} AND x0.setting_id = {first.setting_id} "
-            "CROSS JOIN architectures a ON a.id = e0.architecture_id"
+            "CROSS JOIN architectures a ON a.id = e0.architecture_id "
+            f"CROSS JOIN metric_values y0 ON y0.evaluation_id = x0.evaluation_id AND y0.metric_id = {first.metric_id}"
         )
         return " ".join([driver, *(_join("CROSS JOIN", place, column) for place, column in enumerate(others, start=1))])
 
