@@ -85,6 +85,7 @@ def with_other_model(continued: Workplace) -> Workplace:
     return continued
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_pairs_of_another_model_and_says_what_that_was_worth(with_other_model: Workplace) -> None:
     model = {"source": "other", "dtype": "float32", "device": "cpu"}
     with_other_model.write_spec(
