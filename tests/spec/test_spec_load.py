@@ -60,7 +60,8 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "searcher": {"use": "dice", "trials": 10},
         "objective": None,
         "budget": {},
-        "collect": {"pairs": 60, "band": 0.05},
+        "collect": {"pairs": 60, "band": 0.05, "reuse": False, "architectures": None},
+        "warm_start": None,
         "rounds": 1,
         "per_round": 8,
         "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5},
@@ -208,8 +209,8 @@ s.yaml:20:1: rounds: written twice, first on line 15: remove one
 """
 LONG_PARTS = {
     "KNOWN": (
-        "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, rounds, "
-        "per_round, choose, refine, verify, baselines, recover, export, seed"
+        "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
+        "warm_start, rounds, per_round, choose, refine, verify, baselines, recover, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",
