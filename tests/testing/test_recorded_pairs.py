@@ -25,6 +25,7 @@ WHERE model = 'smollm2-135m' AND evaluator = 'perplexity' AND metric IN (?, ?) A
     AND json_extract(pruner_options_json, '$.compensate.method') = 'least-squares'
 ORDER BY architecture_key
 """
+SHAPE = "SELECT shape_json FROM models WHERE source = 'smollm2-135m'"
 CONDITIONS = (
     "SmolLM2-135M in bfloat16, pruner taylor with least-squares compensation, first 4,096 tokens of the validation "
     "text in windows of 512; natural logarithms of perplexities"
@@ -38,7 +39,7 @@ def export(path: Path) -> dict[str, Any]:
         for row in registry.rows(STATEMENT, METRICS):
             entry = found.setdefault(row["key"], {"architecture": str(Architecture.from_json(row["layers_json"]))})
             entry[row["metric"]] = row["value"]
-        [shape] = {row["shape_json"] for row in registry.rows("SELECT shape_json FROM models")}
+        [shape] = {row["shape_json"] for row in registry.rows(SHAPE)}
     complete = [entry for entry in found.values() if set(METRICS) <= set(entry)]
     pairs = [
         {"architecture": entry["architecture"], "targets": [round(math.log(entry[metric]), 6) for metric in METRICS]}
