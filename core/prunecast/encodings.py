@@ -21,6 +21,10 @@ def kept_fractions(architectures: Sequence[Architecture], shape: ModelShape) -> 
     return np.stack([heads, _share(kept[..., 2], dense[..., 2])], axis=-1).reshape(len(kept), -1)
 
 
+PARTS = 7
+"""Numbers of each layer in :func:`structured`."""
+
+
 def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
     """What a layer keeps, in parts: shape (N, 7L + 6), all values in [0, 1].
 
@@ -40,6 +44,30 @@ def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floa
     parameters = (attention + mlp) / (dense_attention + dense_mlp)
     totals = [share.mean(axis=1) for part in (heads, width, parameters) for share in (part, (1 - part) ** 2)]
     return np.concatenate([np.stack(layers, axis=-1).reshape(len(kept), -1), np.stack(totals, axis=1)], axis=1)
+
+
+SMOOTHING = 3.0
+"""Layers over which the like of a layer's neighbours fades to 1/e in :func:`smoothed`."""
+
+
+def smoothed(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """What a layer and its neighbours keep: shape (N, 14L + 6), all values in [0, 1].
+
+    The columns of :func:`structured`, then those of its layers once more, each a mean over all layers, weighted by
+    exp(-distance / 3): neighbouring layers do similar work, much of what pairs teach about one holds for the next.
+    """
+    columns, depth = structured(architectures, shape), len(shape.dense.layers)
+    layers = columns[:, : PARTS * depth].reshape(len(columns), depth, PARTS)
+    layer = np.arange(depth)
+    weights = np.exp(-np.abs(layer[:, None] - layer) / SMOOTHING)
+    means = np.einsum("nlp,lk->nkp", layers, weights / weights.sum(axis=0))
+    return np.concatenate([columns, np.clip(means, 0, 1).reshape(len(columns), -1)], axis=1)
+
+
+def smoothed_directions(depth: int) -> NDArray[np.int64]:
+    """For each column of :func:`smoothed` of ``depth`` layers: 1 if it grows with what is kept, -1 if it shrinks."""
+    columns = structured_directions(depth)
+    return np.concatenate([columns, columns[: PARTS * depth]])
 
 
 def kept_fractions_directions(depth: int) -> NDArray[np.int64]:

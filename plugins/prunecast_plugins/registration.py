@@ -99,7 +99,7 @@ def prunecast_evaluators() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_predictors() -> Iterable[Entry]:
-    """Gradient-boosted trees, and whatever scikit-learn can fit."""
+    """Gradient-boosted trees, Gaussian processes, and whatever scikit-learn can fit."""
     return [
         Entry(
             "gbdt",
@@ -112,6 +112,18 @@ def prunecast_predictors() -> Iterable[Entry]:
             "prunecast_plugins.predictors.xgboost:XGBoost",
             "Gradient-boosted decision trees of XGBoost, bagged for a standard deviation",
             "arXiv 1603.02754",
+        ),
+        Entry(
+            "gp",
+            "prunecast_plugins.predictors.gp:GP",
+            "Gaussian process on parts, totals and neighbourhoods of what is kept; few pairs go far",
+            "Rasmussen and Williams 2006, chapters 2 and 5",
+        ),
+        Entry(
+            "blend",
+            "prunecast_plugins.predictors.blend:Blend",
+            "Gaussian process and boosted trees in equal parts",
+            "arXiv 1603.02754; Rasmussen and Williams 2006",
         ),
         Entry(
             "sklearn",

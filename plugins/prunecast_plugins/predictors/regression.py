@@ -10,9 +10,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from prunecast.architecture import Architecture
-from prunecast.encodings import kept_fractions, kept_fractions_directions, structured, structured_directions
+from prunecast.encodings import (
+    kept_fractions,
+    kept_fractions_directions,
+    smoothed,
+    smoothed_directions,
+    structured,
+    structured_directions,
+)
 from prunecast.errors import PluginError
 from prunecast.interfaces import Floats, PluginOptions, Prediction, Predictor
+
+_ENCODINGS = {
+    "structured": (structured, structured_directions),
+    "smoothed": (smoothed, smoothed_directions),
+    "rates": (kept_fractions, kept_fractions_directions),
+}
 
 
 class Regression(Protocol):
@@ -28,9 +41,10 @@ class Regression(Protocol):
 class EncodedOptions(PluginOptions):
     """Options of every predictor on encoded architectures."""
 
-    encoding: Literal["structured", "rates"] = Field(
+    encoding: Literal["structured", "smoothed", "rates"] = Field(
         default="structured",
-        description="features: parts, squares and totals of what is kept, or the paper's two numbers a layer",
+        description="features: parts, squares and totals of what is kept; smoothed: also their means over neighbouring "
+        "layers; rates: the paper's two numbers a layer",
     )
 
 
@@ -75,12 +89,10 @@ class EncodedPredictor(Predictor[EncodedOptionsT]):
 
     @property
     def _directions(self) -> NDArray[np.int64]:
-        directions = {"structured": structured_directions, "rates": kept_fractions_directions}[self.options.encoding]
-        return directions(len(self.shape.dense.layers))
+        return _ENCODINGS[self.options.encoding][1](len(self.shape.dense.layers))
 
     def _encode(self, architectures: Sequence[Architecture]) -> Floats:
-        encode = {"structured": structured, "rates": kept_fractions}[self.options.encoding]
-        return encode(architectures, self.shape)
+        return _ENCODINGS[self.options.encoding][0](architectures, self.shape)
 
 
 def _one_thread() -> AbstractContextManager[object]:
