@@ -89,3 +89,27 @@ def cut_rates(choice: Choice, dense: Architecture) -> NDArray[np.float64]:
 def ascending(values: Iterable[Value]) -> tuple[Value, ...]:
     """Different values of one component by size: by what they keep, then by KV groups."""
     return tuple(sorted(set(values), key=lambda value: (math.prod(value), value)))
+
+
+def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
+    """Lower one choice of ``row``, shape (C,), by a step and raise another that costs the same, in place.
+
+    The mutation of EvoPress (arXiv 2410.14649, section 3). Of equal cost are choices of one component with the same
+    values and as many layers. Nothing changes if the choice drawn first has no such other that can be raised.
+    """
+    lowerable = np.flatnonzero(row > 0)
+    if not len(lowerable):
+        return
+    lower = rng.choice(lowerable)
+    raisable = [
+        other
+        for other, choice in enumerate(choices)
+        if other != lower and row[other] + 1 < len(choice.values) and _cost_alike(choice, choices[lower])
+    ]
+    if raisable:
+        row[lower] -= 1
+        row[rng.choice(raisable)] += 1
+
+
+def _cost_alike(one: Choice, other: Choice) -> bool:
+    return (one.component, one.values, len(one.layers)) == (other.component, other.values, len(other.layers))

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_searchers import problem_of
 
-from prunecast.choices import Choice
+from prunecast.choices import Choice, switch_levels
 from prunecast.shape import ModelShape
-from prunecast_plugins.searchers.evolution import Evolution, EvolutionOptions, switch_levels
+from prunecast_plugins.searchers.evolution import Evolution, EvolutionOptions
 from prunecast_plugins.searchers.random import Random, RandomOptions
 
 CHOICES = (

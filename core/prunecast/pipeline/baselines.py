@@ -1,6 +1,7 @@
 """The baselines: the same rate in every layer, at the same parameter count as the architecture compared with."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,41 @@ TOLERANCE = 0.002
 """A baseline has the parameter count it is compared at to within 0.2 %."""
 
 
+@dataclass(frozen=True)
+class UniformCut:
+    """A baseline that cuts all layers alike.
+
+    Attributes:
+        name: what a spec calls it.
+        attention: whether attention is cut too, or the MLP alone.
+        compensated: whether the pruner's compensation is at work.
+    """
+
+    name: str
+    attention: bool
+    compensated: bool
+
+    @classmethod
+    def named(cls, name: str) -> "UniformCut | None":
+        """The cut called ``name``; None if that is another kind of baseline."""
+        return next((cut for cut in UNIFORM_CUTS if cut.name == name), None)
+
+
+UNIFORM_CUTS = tuple(
+    UniformCut(f"uniform{mlp}{without}", attention=not mlp, compensated=not without)
+    for mlp in ("", "-mlp")
+    for without in ("", "-uncompensated")
+)
+
+
 def uniform(shape: ModelShape, choices: tuple[Choice, ...], parameters: int, *, attention: bool) -> Architecture:
     """Equal cut of all layers that the choices cover, with at most ``parameters`` parameters, as close as widths allow.
 
     With ``attention``, query heads are cut at the rate of the MLP, as far as whole heads go; of equally near counts the
     one with fewer KV groups, as LLM-Pruner cuts (arXiv 2305.11627, section 3.3). Without, only MLPs are cut.
+
+    Which groups go is decided by the importance of their own query heads. LLM-Pruner's code for grouped queries adds up
+    that of other heads (k, k + 3, k + 6 instead of 3k to 3k + 2 for three groups of three), and does worse for it.
     """
     layers = sorted({layer for choice in choices for layer in choice.layers})
     candidates = _attentions(shape) if attention else [shape.dense.layers[0]]

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -184,7 +184,7 @@ class Measuring:
         import torch
 
         elastic = self.elastic
-        with torch.inference_mode():
+        with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
             if named.setting.key not in self._observed:
                 elastic.apply(self._setup.shape.dense)
                 named.evaluator.observe_dense(elastic.model)
@@ -226,7 +226,8 @@ class Measuring:
         """What the evaluator says of the model. Raises EvaluationError for whatever it does wrong."""
         evaluator = named.evaluator
         try:
-            with self._reuse.active() if evaluator.same_batches else nullcontext():
+            # What is kept for reuse was computed with compensation.
+            with self._reuse.active() if evaluator.same_batches and named.compensated else nullcontext():
                 measurements = self._within_memory(named, model)
         except PrunecastError:
             raise
@@ -253,3 +254,15 @@ class Measuring:
                     raise
                 evaluator.options = evaluator.options.model_copy(update={"batch": batch // 2})
                 self._progress.say(f"{named.setting.evaluator.name}: out of memory, going on with batch {batch // 2}")
+
+
+@contextmanager
+def _uncompensated(elastic: "ElasticModel") -> Iterator[None]:
+    """Take compensation away from an elastic model; it is dense before and afterwards, so no layer mixes the two."""
+    elastic.apply(elastic.shape.dense)
+    compensation, elastic.compensation = elastic.compensation, None
+    try:
+        yield
+    finally:
+        elastic.apply(elastic.shape.dense)
+        elastic.compensation = compensation

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from prunecast.architecture import Architecture
-from prunecast.pipeline.baselines import uniform
+from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.collect import given, propose
+from prunecast.pipeline.contenders import CONTENDERS
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.recover import Recoverer
@@ -61,15 +62,17 @@ def plan(setup: Setup, registry: Registry) -> Plan:
     setup.check()
     clock = _Clock(setup, registry)
     spec = setup.spec
-    limit = setup.budget.limits.get("parameters", setup.dense_count("parameters"))
-    choices = setup.space.choices
-    baselines = [uniform(setup.shape, choices, limit, attention=name == "uniform") for name in spec.baselines]
+    found = spec.collect.pairs + spec.rounds * spec.per_round
+    totals = spec.per_round if spec.choose.rule == "spread" else 1
+    cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
+    searches = [name for name in CONTENDERS if name in spec.baselines]
     steps = [
         clock.known("dense", [setup.shape.dense], setup.verifiers),
         clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
-        clock.unknown("verify", spec.verify.top, setup.verifiers[len(setup.evaluators) :]),
-        clock.unknown("baselines", len(baselines), setup.verifiers),
+        clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),
+        clock.unknown("baselines", len(cuts) * totals + len(searches), setup.verifiers),
+        *(clock.unknown(name, found, setup.evaluators) for name in searches),
         *([] if spec.recover is None else [clock.training(spec.recover)]),
     ]
     return Plan(tuple(steps), clock.basis)

@@ -17,8 +17,9 @@ from prunecast.errors import BudgetError, EvaluationError, PrunecastError
 from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.interfaces import SearchSpace
-from prunecast.pipeline.baselines import distinct_totals, uniform
+from prunecast.pipeline.baselines import UniformCut, distinct_totals, uniform
 from prunecast.pipeline.collect import given, propose
+from prunecast.pipeline.contenders import CONTENDERS, Contender, contend
 from prunecast.pipeline.deliver import Deliverable, deliver
 from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
@@ -30,7 +31,7 @@ from prunecast.pipeline.recover import Recoverer, check_recovery, recover
 from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
-from prunecast.pipeline.setup import Setup
+from prunecast.pipeline.setup import NamedEvaluator, Setup
 from prunecast.pipeline.warm_start import begin_warm, judge_warm
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry, RunStart
@@ -101,7 +102,7 @@ class Run:
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
         setup, measuring = self._setup, self._measuring
-        dense = self._compared("dense", setup.shape.dense)
+        dense = self._compared("dense", setup.shape.dense, setup.verifiers)
         pairs = measuring.measure("pairs", propose(setup, self._given), setup.evaluators)
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
@@ -115,8 +116,7 @@ class Run:
             self._tell_of(rounds[-1], pairs)
             fitted = self._fitted(pairs, number)
         best, *others = self._verified(fitted, pairs, rounds)
-        totals = distinct_totals([best.parameters, *(each.parameters for each in spread_over(rounds))])
-        baselines = [self._baseline(name, total) for total in totals for name in self._spec.baselines]
+        baselines = self._baselines(best.parameters, rounds, evaluations=len(pairs))
         recoverer = self._recoverer()
         recovered = None if recoverer is None else recover(recoverer, best, measuring)
         return RunResult(
@@ -220,14 +220,30 @@ class Run:
         model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._measuring.elastic, chosen)
         return deliver(self._setup, model, compared, folder)
 
-    def _baseline(self, name: str, parameters: int) -> Candidate:
-        choices = self._setup.space.choices
-        architecture = uniform(self._setup.shape, choices, parameters, attention=name == "uniform")
-        return self._compared(name, architecture)
+    def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
+        """Uniform cuts at every total the run comes to, and searches at that of its best."""
+        totals = distinct_totals([parameters, *(each.parameters for each in spread_over(rounds))])
+        names = self._spec.baselines
+        cuts = [self._uniform(cut, total) for total in totals for cut in map(UniformCut.named, names) if cut]
+        searches = [self._contender(name, parameters, evaluations) for name in CONTENDERS if name in names]
+        return [*cuts, *searches]
 
-    def _compared(self, name: str, architecture: Architecture) -> Candidate:
+    def _uniform(self, cut: UniformCut, parameters: int) -> Candidate:
+        setup = self._setup
+        architecture = uniform(setup.shape, setup.space.choices, parameters, attention=cut.attention)
+        verifiers = setup.verifiers if cut.compensated else setup.uncompensated_verifiers
+        return self._compared(cut.name, architecture, verifiers)
+
+    def _contender(self, name: Contender, parameters: int, evaluations: int) -> Candidate:
+        def measure(architectures: Sequence[Architecture]) -> Mapping[Architecture, Metrics]:
+            return self._measuring.measure(name, architectures, self._setup.evaluators)
+
+        found = contend(name, self._setup, parameters, evaluations, measure)
+        return self._compared(name, found, self._setup.verifiers)
+
+    def _compared(self, name: str, architecture: Architecture, verifiers: Sequence[NamedEvaluator]) -> Candidate:
         """An architecture to compare with, measured by every evaluator."""
-        metrics = self._measuring.measure(name, [architecture], self._setup.verifiers)
+        metrics = self._measuring.measure(name, [architecture], verifiers)
         if architecture not in metrics:
             raise EvaluationError(f"{name} could not be measured: see the registry's table failures")
         return self._candidate(name, architecture, metrics[architecture], None)

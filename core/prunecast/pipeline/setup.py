@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedEvaluator:
-    """An evaluator that is ready to measure, with what the registry files its numbers under."""
+    """An evaluator that is ready to measure, with what the registry files its numbers under.
+
+    Attributes:
+        evaluator: the evaluator.
+        setting: what its numbers are filed under.
+        compensated: whether the pruner's compensation, if it has any, is at work while measuring.
+    """
 
     evaluator: Evaluator[Any]
     setting: Setting
+    compensated: bool = True
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -134,6 +141,14 @@ class Setup:
         own = [self._prepare(use) for use in self.spec.verify.evaluators]
         known = {named.setting.key for named in self.evaluators}
         return self.evaluators + [named for named in own if named.setting.key not in known]
+
+    @cached_property
+    def uncompensated_verifiers(self) -> list[NamedEvaluator]:
+        """The verifiers without the pruner's compensation, filed as a run without compensation would file them."""
+        return [
+            replace(named, setting=replace(named.setting, pruner=self.ranking_record), compensated=False)
+            for named in self.verifiers
+        ]
 
     @cached_property
     def objective(self) -> Objective:

@@ -284,8 +284,20 @@ class Spec(_Section):
         None, description="How the space is refined after the first fit; not at all if not given."
     )
     verify: VerifySpec = VerifySpec()
-    baselines: list[Literal["uniform", "uniform-mlp"]] = Field(
-        default=["uniform", "uniform-mlp"], description="What to compare with, at the same budget."
+    baselines: list[
+        Literal[
+            "uniform",
+            "uniform-mlp",
+            "uniform-uncompensated",
+            "uniform-mlp-uncompensated",
+            "random-search",
+            "evolution",
+        ]
+    ] = Field(
+        default=["uniform", "uniform-mlp"],
+        description="What to compare with, at the same parameter count: attention and MLP cut alike, or the MLP alone, "
+        "with the pruner's compensation or without; searches without a predictor, given as many real evaluations as "
+        "the run.",
     )
     recover: Recovery | None = Field(
         None, description="How the winner is trained after pruning; not at all if not given."

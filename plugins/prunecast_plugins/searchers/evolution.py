@@ -1,12 +1,10 @@
 """Evolution over the prediction, by moving what is kept from one choice to another."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from pydantic import Field
 
 from prunecast.architecture import Architecture
-from prunecast.choices import Choice, Indices
+from prunecast.choices import Indices, switch_levels
 from prunecast.interfaces import PluginOptions, Searcher, SearchProblem
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
@@ -59,30 +57,6 @@ class Evolution(Searcher[EvolutionOptions]):
             for _ in range(count):
                 switch_levels(child, choices, rng)
         return problem.budget.fit(choices, children, rng)
-
-
-def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
-    """Lower one choice of ``row``, shape (C,), by a step and raise another that costs the same, in place.
-
-    Of equal cost are choices of one component with the same values and as many layers. Nothing changes if the choice
-    drawn first has no such other that can be raised.
-    """
-    lowerable = np.flatnonzero(row > 0)
-    if not len(lowerable):
-        return
-    lower = rng.choice(lowerable)
-    raisable = [
-        other
-        for other, choice in enumerate(choices)
-        if other != lower and row[other] + 1 < len(choice.values) and _cost_alike(choice, choices[lower])
-    ]
-    if raisable:
-        row[lower] -= 1
-        row[rng.choice(raisable)] += 1
-
-
-def _cost_alike(one: Choice, other: Choice) -> bool:
-    return (one.component, one.values, len(one.layers)) == (other.component, other.values, len(other.layers))
 
 
 def _select(indices: Indices, fitness: np.ndarray, count: int) -> tuple[Indices, np.ndarray]:
