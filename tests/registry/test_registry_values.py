@@ -89,7 +89,7 @@ def test_what_is_no_usable_number_is_refused_in_one_line_and_nothing_is_written(
     assert list(registry.rows(STORED)) == []
 
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -115,6 +115,12 @@ def test_names_of_any_script_come_back_and_are_found(
         assert (registry.run(run).name, registry.run(run).spec_text) == (name, option)
         assert 2.5 in next(registry.rows("SELECT * FROM measurements")).values()
         assert list(problems(registry)) == []
+
+
+def test_a_metric_whose_name_no_column_can_have_is_refused(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="null character"):
+        keep(registry, Measurement(Metric("a\0b", "minimize", "x"), 1.0, None, 1))
+    assert list(registry.rows(STORED)) == []
 
 
 def test_text_that_is_no_unicode_is_refused_in_one_line(registry: Registry) -> None:

@@ -36,10 +36,8 @@ def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> N
         for line in found[:SHOWN] or [line for _, line in again]:
             click.echo(line)
     if found:
-        number = (
-            f"more than {SHOWN} problems" if len(found) > SHOWN else f"{len(found)} problem{'s' * (len(found) > 1)}"
-        )
-        raise RegistryError(f"{registry_path}: {number}; restore a copy of it, or move it away to start anew")
+        number = f"more than {SHOWN}" if len(found) > SHOWN else str(len(found))
+        raise RegistryError(f"{registry_path}: problems: {number}; restore a copy of it, or move it away to start anew")
     if not as_json:
         click.echo(f"{registry_path}: all is well")
 

@@ -38,7 +38,7 @@ def redeliver(
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = setup_of(record, host)
+    setup = Setup(spec_of(record, host), host)
     dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
     baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
     chosen = best.architecture if architecture is None else _parse(architecture)
@@ -60,14 +60,9 @@ def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [result["dense"], result["best"], *([recovery["after"]] if recovery else [])]
 
 
-def setup_of(record: RunRecord, host: PluginHost) -> Setup:
-    """The set-up of a run that is in the registry.
-
-    Raises:
-        PrunecastError: something its spec names is not there any more.
-    """
-    source = SpecSource(text=record.spec_text)
-    return Setup(Spec.model_validate_json(record.spec_json, context=SpecContext(host, source)), host)
+def spec_of(record: RunRecord, host: PluginHost) -> Spec:
+    """The spec of a run that is in the registry."""
+    return Spec.model_validate_json(record.spec_json, context=SpecContext(host, SpecSource(text=record.spec_text)))
 
 
 def _parse(text: str) -> Architecture:

@@ -13,10 +13,11 @@ from prunecast.errors import PrunecastError, RegistryError
 from prunecast.interfaces import Measurement
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
-from prunecast.pipeline.redeliver import setup_of
+from prunecast.pipeline.redeliver import spec_of
 from prunecast.pipeline.setup import NamedEvaluator, Setup
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
+from prunecast.spec.model import Spec
 
 SAME_PLACE_TOLERANCE = 1e-3
 """Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
@@ -27,6 +28,10 @@ instructions of another processor change the order of sums, which moves a perple
 
 ELSEWHERE_TOLERANCE = 1e-2
 """Relative difference allowed anywhere else where the evaluation states no standard error."""
+
+_REPEATABLE = """
+    SELECT e.id, e.run_id, s.dtype FROM evaluations e JOIN settings s ON s.id = e.setting_id
+    WHERE e.run_id IS NOT NULL ORDER BY e.id"""
 
 _SAMPLED = """
     SELECT e.id, e.setting_id, json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width)) AS layers_json,
@@ -80,16 +85,26 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
     Raises:
         PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same.
     """
-    rows = list(registry.rows("SELECT id, run_id FROM evaluations WHERE run_id IS NOT NULL ORDER BY id"))
+    rows = list(registry.rows(_REPEATABLE))
     rng = np.random.default_rng(seed)
-    chosen = [rows[place] for place in sorted(rng.permutation(len(rows))[:count].tolist())]
-    for run_id, group in groupby(sorted(chosen, key=lambda row: row["run_id"]), key=lambda row: row["run_id"]):
+    chosen = sorted((rows[place] for place in rng.permutation(len(rows))[:count]), key=_condition)
+    for (run_id, dtype), group in groupby(chosen, key=_condition):
         record = registry.run(run_id)
-        progress.say(f"measuring again by the spec of run {run_id} ({record.name})")
+        progress.say(f"measuring again by the spec of run {run_id} ({record.name}), in {dtype}")
         try:
-            yield from _of_one_run(registry, setup_of(record, host), [row["id"] for row in group], progress)
+            setup = Setup(_in_dtype(spec_of(record, host), dtype), host)
+            yield from _of_one_run(registry, setup, [row["id"] for row in group], progress)
         except PrunecastError as error:
             raise RegistryError(f"{registry.path}: run {run_id} ({record.name}) cannot be repeated: {error}") from error
+
+
+def _condition(row: dict[str, Any]) -> tuple[int, str]:
+    return row["run_id"], row["dtype"]
+
+
+def _in_dtype(spec: Spec, dtype: str) -> Spec:
+    """The spec with the dtype that its run had: ``auto`` may come to another one on this machine."""
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
 
 
 def _of_one_run(

@@ -85,9 +85,15 @@ def _record_under_one_setting(
             new_values += [(new, metrics[metric], *plain, setting_id, size) for metric, plain in values.items()]
         links.setdefault(known[architecture_id], cached)
     connection.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new_evaluations)
+    new_values.sort(key=_place_in_index)
     connection.executemany("INSERT INTO metric_values VALUES (?, ?, ?, ?, ?, ?, ?)", new_values)
     link(connection, run_id, stage, links)
     end_leases(connection, setting_id, architecture_ids)
+
+
+def _place_in_index(row: tuple[Any, ...]) -> tuple[int, float]:
+    _, metric_id, value, *_ = row
+    return metric_id, value
 
 
 def link(connection: sqlite3.Connection, run_id: int, stage: str, cached: Mapping[int, bool]) -> None:
@@ -138,7 +144,9 @@ def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence
     ids: dict[bytes, int] = dict(
         select_in(connection, "SELECT key, id FROM architectures WHERE key IN ({marks})", keys)
     )
-    new = {key: each for key, each in zip(keys, architectures, strict=True) if key not in ids}
+    by_key = dict(zip(keys, architectures, strict=True))
+    # In the order of the keys, so that neighbours in their index are written together.
+    new = {key: by_key[key] for key in sorted(by_key.keys() - ids.keys())}
     if new:
         layers = set().union(*(architecture.layers for architecture in new.values()))
         layer_ids = {layer: str(ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
@@ -202,6 +210,10 @@ def _plain_numbers(evaluation: Evaluation) -> dict[Metric, Plain]:
     names = [measurement.metric.name for measurement in measurements]
     if len(set(names)) < len(names):
         raise RegistryError(f"evaluation of {architecture} has two measurements of one metric: {', '.join(names)}")
+    if any("\0" in name for name in names):
+        raise RegistryError(
+            f"evaluation of {architecture}: {names!r} has a name with a null character; rename the metric"
+        )
     plain = {}
     for measurement in measurements:
         try:
