@@ -47,7 +47,14 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
     spec = parse_spec(MINIMAL, HOST, path=Path("folder/mine.yaml"))
     assert json.loads(spec.to_json()) == {
         "name": "mine",
-        "model": {"source": "tiny", "revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False},
+        "model": {
+            "source": "tiny",
+            "revision": None,
+            "config": None,
+            "dtype": "auto",
+            "device": "auto",
+            "trust_remote_code": False,
+        },
         "data_dir": None,
         "space": {"use": "ladder", "steps": [0.0, 0.5, 1.0], "layers": "all"},
         "pruner": {
@@ -200,7 +207,7 @@ s.yaml:13:33: budget.macs: must be greater than 0.0, got -1
 s.yaml:14:18: collect.pairs: must be at least 4, got 2
 s.yaml:14:27: collect.band: YAML reads 1e-1 as text: write 1.0e-1 for a number, "1e-1" for text
 s.yaml:16:15: verify.top: must be a whole number, got 2.5
-s.yaml:17:22: baselines.1: must be 'uniform' or 'uniform-mlp', got 'unifrom-mlp' (did you mean 'uniform-mlp'?)
+s.yaml:17:22: baselines.1: must be BASELINES, got 'unifrom-mlp' (did you mean 'uniform-mlp'?)
 s.yaml:18:9: export: must be a mapping, got 'out'
 s.yaml:19:7: seed: YAML reads yes as true: write true, or "yes" for text
 s.yaml:20:1: rounds: written twice, first on line 15: remove one
@@ -208,6 +215,9 @@ s.yaml:20:1: rounds: written twice, first on line 15: remove one
 --set serach.trials=3:1:1: serach: unknown option 'serach' (did you mean 'searcher'?); known: KNOWN
 """
 LONG_PARTS = {
+    "BASELINES": (
+        "'uniform', 'uniform-mlp', 'uniform-uncompensated', 'uniform-mlp-uncompensated', 'random-search' or 'evolution'"
+    ),
     "KNOWN": (
         "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
         "warm_start, rounds, per_round, choose, refine, verify, baselines, recover, export, seed"

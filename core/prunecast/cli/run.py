@@ -38,6 +38,7 @@ def run(
 ) -> None:
     """Run SPEC, a YAML file or the name of a packaged spec; run it again to continue it."""
     from prunecast.pipeline.event_log import EventLog
+    from prunecast.pipeline.outline import outline
     from prunecast.pipeline.plan import plan
     from prunecast.pipeline.progress import Progress
     from prunecast.pipeline.runner import run as run_spec
@@ -50,6 +51,10 @@ def run(
     host = PluginHost.discover()
     spec = load_spec(spec_name, host, overrides)
     with Registry.open(registry_path) as registry:
+        if dry_run and spec.config_path is not None:
+            outlined = outline(spec, host).to_json()
+            print_json(outlined) if as_json else click.echo(render_outline(outlined))
+            return
         if dry_run:
             planned = plan(Setup(spec, host), registry).to_json()
             print_json(planned) if as_json else click.echo(render_plan(planned))
@@ -127,3 +132,13 @@ def render_plan(plan: dict[str, Any]) -> str:
     ]
     total = f"about {plan['seconds'] / 60:,.1f} minutes of evaluation, by {plan['basis']}"
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
+
+
+def render_outline(outline: dict[str, Any]) -> str:
+    """An outline as people read it."""
+    columns = ("stage", "architectures", "evaluations", "tokens", "questions", "petaflop")
+    rows = [[text(stage[column]) for column in columns] for stage in outline["stages"]]
+    total = sum(stage["petaflop"] for stage in outline["stages"])
+    head = f"{outline['parameters']:,} parameters, {outline['choices']} choices"
+    last = f"{total:,.0f} petaflop of text, and the questions; a device of 100 teraflops takes {total / 6:,.0f} minutes"
+    return "\n".join([head, "", table(columns, rows), "", last])

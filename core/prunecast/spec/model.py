@@ -140,6 +140,12 @@ class ModelSpec(_Section):
     """The dense model, and how to hold it."""
 
     source: str = Field(min_length=1, description="Alias, Hub id, local folder, or a .gguf file.")
+    config: str | None = Field(
+        None,
+        min_length=1,
+        description="Its config.json, relative to the spec file: a dry run outlines the work from it, without the "
+        "model.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub; its default branch if not given.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -332,6 +338,12 @@ class Spec(_Section):
             return None
         folder = self.source.path.parent if self.source.path else Path()
         return folder / Path(self.collect.architectures).expanduser()
+
+    @property
+    def config_path(self) -> Path | None:
+        """``model.config`` seen from the folder of the spec file (of the process, for a spec from text), or None."""
+        folder = self.source.path.parent if self.source.path else Path()
+        return None if self.model.config is None else folder / self.model.config
 
     @property
     def key(self) -> str:
