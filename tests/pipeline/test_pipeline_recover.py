@@ -82,6 +82,7 @@ def test_a_finished_recovery_is_neither_trained_nor_measured_again(place: Workpl
     assert "recovering" not in said
 
 
+@pytest.mark.slow
 def test_without_its_weights_a_finished_recovery_still_has_its_numbers(
     place: Workplace, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,18 +96,19 @@ def test_without_its_weights_a_finished_recovery_still_has_its_numbers(
 
 
 MATERIAL = {
-    "seed": ("recover.seed=1",),
-    "rank": ("recover.rank=3",),
-    "learning rate": ("recover.learning_rate=0.0002",),
-    "targets": ("recover.targets=[query, down]",),
-    "length of the examples": ("recover.tokens=160",),
+    "seed": "recover.seed=1",
+    "rank": "recover.rank=3",
+    "learning rate": "recover.learning_rate=0.0002",
+    "targets": "recover.targets=[query, down]",
+    "length of the examples": "recover.tokens=160",
 }
 
 
-@pytest.mark.parametrize("overrides", MATERIAL.values(), ids=MATERIAL)
-def test_what_can_change_the_weights_trains_and_measures_anew(place: Workplace, overrides: tuple[str, ...]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("override", MATERIAL.values(), ids=MATERIAL)
+def test_what_can_change_the_weights_trains_and_measures_anew(place: Workplace, override: str) -> None:
     first, _ = recover(place, LORA)
-    result, said = recover(place, LORA, *(part for override in overrides for part in ("--set", override)))
+    result, said = recover(place, LORA, "--set", override)
     assert "recovering by lora" in said
     assert result["evaluations"]["measured"] == 2
     assert result["recovery"]["after"]["metrics"] != first["recovery"]["after"]["metrics"]
@@ -119,6 +121,7 @@ def test_gradient_checkpointing_changes_no_number_and_no_key(place: Workplace) -
     assert "recovering" not in said
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_comes_to_the_same_weights(
     place: Workplace, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +159,7 @@ def test_the_exported_model_is_the_recovered_one(place: Workplace) -> None:
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_another_architecture_of_a_recovered_run_is_exported_as_it_was_pruned(place: Workplace) -> None:
     recover(place, LORA)
     outcome = place.prunecast("export", "2", "out/other", "--architecture", "3x2+20*4")

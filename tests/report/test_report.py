@@ -331,6 +331,7 @@ def test_a_run_from_before_there_were_cards_says_so(continued: Workplace) -> Non
     assert "there are none to show" in page.text["importance"]
 
 
+@pytest.mark.slow
 def test_runs_at_other_budgets_are_drawn_together_and_other_protocols_left_out(continued: Workplace) -> None:
     overrides = ("--set", "budget.parameters=0.9", "--set", "rounds=1", "--set", "export=null")
     assert continued.prunecast("run", "tiny.yaml", "--quiet", *overrides).code == 0
@@ -371,7 +372,10 @@ def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Pa
         sys.exit(cli.main(sys.argv[1:], standalone_mode=False))
     """
     with closing(sqlite3.connect(f"file:{REPOSITORY / 'registry.db'}?mode=ro", uri=True)) as connection:
-        query = "SELECT id FROM runs WHERE status = 'finished' ORDER BY started_utc DESC LIMIT 1"
+        query = (
+            "SELECT id FROM runs WHERE status = 'finished' "
+            "AND json_extract(spec_json, '$.model.source') = 'smollm2-135m' ORDER BY started_utc DESC LIMIT 1"
+        )
         [(run,)] = connection.execute(query).fetchall()
     command = [sys.executable, "-c", code, "report", str(run), "--registry", str(REPOSITORY / "registry.db")]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=240)
