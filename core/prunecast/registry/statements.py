@@ -37,7 +37,7 @@ class SeriesStatement:
         """The statement for rows that meet all conditions; its parameter ``:limit`` is -1 for all of them.
 
         The first metric leads, by the index that has its values in order, so that the best within a budget on
-        parameters are found without a look at the others.
+        parameters are found without a look at the others; in the order of measuring, the evaluations lead.
 
         Args:
             conditions: SQL conditions over the columns.
@@ -45,12 +45,14 @@ class SeriesStatement:
             run_id: only what this run used.
         """
         order_by = "".join(f"{quoted(column)} {'DESC' if falls else 'ASC'}, " for column, falls in order)
+        in_order = order[0][0] == "place"
+        columns = ", ".join(self._columns(in_order))
         return (
-            f"SELECT * FROM (SELECT {', '.join(self._columns())} FROM {self._tables()} WHERE {self._used_by(run_id)})"
+            f"SELECT * FROM (SELECT {columns} FROM {self._tables(in_order)} WHERE {self._used_by(run_id)})"
             f" WHERE {' AND '.join(conditions) or 1} ORDER BY {order_by}place LIMIT :limit"
         )
 
-    def _columns(self) -> list[str]:
+    def _columns(self, in_order: bool) -> list[str]:
         places = range(len(self.series.columns))
         evaluations = "e{}.{}".format
         values = {column.metric: place for place, column in enumerate(self.series.columns)}
@@ -74,7 +76,7 @@ class SeriesStatement:
             f"{seconds} AS seconds",
             f"{_first([evaluations(place, 'measured_utc') for place in places], latest=True)} AS measured_utc",
             "a.layer_ids_json AS layer_ids",
-            f"{'x0.evaluation_id' if self.complete else 'a.id'} AS place",
+            f"{('e0.id' if in_order else 'x0.evaluation_id') if self.complete else 'a.id'} AS place",
         ]
 
     def _value(self, places: dict[str, int], metric: str, column: str) -> str:
@@ -87,7 +89,7 @@ class SeriesStatement:
         settings = [column.setting_id for column in self.series.columns]
         return [settings.index(setting) for setting in dict.fromkeys(settings)]
 
-    def _tables(self) -> str:
+    def _tables(self, in_order: bool) -> str:
         """Loops from the outermost in; CROSS JOIN keeps SQLite from reordering them."""
         first, *others = self.series.columns
         if not self.complete:
@@ -96,9 +98,12 @@ class SeriesStatement:
             joins = [_join("LEFT JOIN", place, column) for place, column in enumerate(self.series.columns)]
             return " ".join([driver, "CROSS JOIN architectures a ON a.id = d.id", *joins])
         # x0 has only what is in the index; what else is wanted of the row comes from y0, the same row of the table.
+        leading = (
+            "evaluations e0 CROSS JOIN metric_values x0" if in_order else "metric_values x0 CROSS JOIN evaluations e0"
+        )
         driver = (
-            "metric_values x0 CROSS JOIN evaluations e0 ON e0.id = x0.evaluation_id "
-            f"AND x0.metric_id = {first.metric_id} AND x0.setting_id = {first.setting_id} "
+            f"{leading} ON e0.id = x0.evaluation_id AND x0.metric_id = {first.metric_id} "
+            f"AND x0.setting_id = {first.setting_id} AND e0.setting_id = {first.setting_id} "
             "CROSS JOIN architectures a ON a.id = e0.architecture_id "
             f"CROSS JOIN metric_values y0 ON y0.evaluation_id = x0.evaluation_id AND y0.metric_id = {first.metric_id}"
         )
