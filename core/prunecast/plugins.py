@@ -1,20 +1,33 @@
-"""The plugin host: finds plugins through entry points and imports a plugin when a spec asks for it."""
+"""The plugin host: finds plugins through entry points and imports a plugin when a spec asks for it.
+
+One plugin can cost nobody else anything: what does not load, clashes or misbehaves is told with the distribution it
+comes from, and is an error only where a spec asks for it.
+"""
 
 import importlib
+import importlib.util
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from functools import partial
+from hashlib import blake2b
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
 
 import pluggy
 
 from prunecast import hookspecs, interfaces
-from prunecast.errors import PluginError, PrunecastError
-from prunecast.hookspecs import Entry
+from prunecast.errors import PluginError
+from prunecast.hookspecs import CONTRACT, OLDEST_CONTRACT, Entry
 from prunecast.interfaces import Plugin, PluginOptions
+from prunecast.isolation import LOAD_SECONDS, isolated, tracing
 
 ENTRY_POINT_GROUP = "prunecast"
 
@@ -34,13 +47,43 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from.
+
+    Attributes:
+        distribution: the installed distribution, or the path of a local file or folder.
+        version: its version; of local code, the beginning of its hash.
+        code_hash: hexadecimal hash of local code, which has no version to tell its states apart; None if installed.
+    """
+
+    distribution: str
+    version: str
+    code_hash: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
 class Registered:
     """An entry with its kind and the distribution that brought it."""
 
     kind: str
     entry: Entry
-    distribution: str
-    version: str
+    origin: Origin
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that brought it."""
+        return self.origin.distribution
+
+    @property
+    def version(self) -> str:
+        """The version of that distribution."""
+        return self.origin.version
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.entry.name!r} of {self.origin}"
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class.
@@ -48,24 +91,38 @@ class Registered:
         Raises:
             PluginError: that fails, or the class is of another kind; names the distribution.
         """
-        owner = f"{self.kind} {self.entry.name!r} of {self.distribution} {self.version}"
         module_name, _, class_name = self.entry.target.partition(":")
-        try:
+        with isolated(str(self), f"its import from {self.entry.target!r}", LOAD_SECONDS):
             loaded = getattr(importlib.import_module(module_name), class_name)
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{owner} cannot be imported from {self.entry.target!r}: {_reason(error)}") from error
         expected = KINDS[self.kind][1]
         if not (isinstance(loaded, type) and issubclass(loaded, expected)):
             raise PluginError(
-                f"{owner}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}"
+                f"{self}: {self.entry.target!r} is no subclass of prunecast.interfaces.{expected.__name__}"
             )
         options = getattr(loaded, "options_model", None)
         if not (isinstance(options, type) and issubclass(options, PluginOptions)):
             raise PluginError(
-                f"{owner}: {self.entry.target!r} has no options_model: "
+                f"{self}: {self.entry.target!r} has no options_model: "
                 "set it to a subclass of prunecast.interfaces.PluginOptions"
             )
         return loaded
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A plugin module that is there, but not used.
+
+    Attributes:
+        name: of its entry point, or of its file.
+        origin: where it comes from.
+        state: ``broken``, or ``disabled`` by :data:`DISABLE`.
+        reason: why, in one line.
+    """
+
+    name: str
+    origin: Origin
+    state: Literal["broken", "disabled"]
+    reason: str
 
 
 @dataclass
@@ -74,83 +131,159 @@ class PluginHost:
 
     Attributes:
         manager: the pluggy manager, with every plugin registered as ``DISTRIBUTION:ENTRY-POINT``.
-        broken: plugins that could not be loaded, under the same names, and why. Nothing of theirs is registered.
+        unusable: plugins that could not be loaded or are disabled, under the same names. Nothing of theirs is
+        registered.
     """
 
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("prunecast"))
-    broken: dict[str, str] = field(default_factory=dict)
-    _owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unusable: dict[str, Unusable] = field(default_factory=dict)
+    _origins: dict[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.manager.add_hookspecs(hookspecs)
+        if tracing():
+            self.manager.add_hookcall_monitoring(*_trace())
 
     @classmethod
-    def discover(cls) -> "PluginHost":
+    def discover(cls, folders: Iterable[Path] = ()) -> "PluginHost":
         """Host with every plugin that an installed distribution names in the entry-point group ``prunecast``.
 
         A plugin that cannot be loaded, or does not keep to :mod:`prunecast.hookspecs`, costs a logged warning that
         names its distribution, never the other plugins. Those named in :data:`DISABLE` are left alone.
+
+        Args:
+            folders: local plugins besides, see :meth:`add_local`; broken ones among them cost a warning too.
         """
         host = cls()
         disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
         for point in entry_points(group=ENTRY_POINT_GROUP):
-            if point.name not in disabled:
-                host._load(point)
+            origin = Origin(point.dist.name, point.dist.version) if point.dist else Origin("an unknown package", "-")
+            # Two distributions may well choose the same name for their entry points.
+            name = f"{origin.distribution}:{point.name}"
+            if point.name in disabled:
+                host.unusable[name] = Unusable(point.name, origin, "disabled", f"is named in {DISABLE}")
+            else:
+                host._try(name, point.name, origin, point.value, point.load)
+        for folder in folders:
+            for name, file, origin in _local(folder):
+                host._try(name, file.name, origin, str(file), partial(_imported, file, name))
         return host
 
-    def _load(self, point: EntryPoint) -> None:
-        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("an unknown package", "-")
-        # Two distributions may well choose the same name for their entry points.
-        name = f"{distribution}:{point.name}"
-        self._owners[name] = (distribution, version)
+    def add_local(self, path: Path) -> None:
+        """Add the plugins of a Python file, or of every file of a folder that has hooks; adding them twice is harmless.
+
+        A target of theirs is written ``f"{__name__}:Class"``. Modules of a folder can import one another.
+
+        Raises:
+            PluginError: there is no such file or folder, or a plugin in it cannot be loaded.
+        """
+        for name, file, origin in _local(path):
+            if not self.manager.has_plugin(name):
+                self._origins[name] = origin
+                with isolated(f"plugin {file}", "its import", LOAD_SECONDS):
+                    plugin = _imported(file, name)
+                self._register(name, plugin, optional=path.is_dir())
+
+    def _try(self, name: str, short: str, origin: Origin, place: str, load: Callable[[], object]) -> None:
+        """Load and register a plugin; a broken one is remembered and told, and nothing of it stays."""
+        self._origins[name] = origin
+        owner = f"plugin {short!r} of {origin}"
         try:
-            plugin = point.load()
-            self.manager.register(plugin, name)
-            self._check_hooks(plugin, distribution)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a third party's module may raise anything
+            with isolated(owner, "its import", LOAD_SECONDS):
+                plugin = load()
+            self._register(name, plugin, optional=origin.code_hash is not None)
+        except PluginError as error:
+            reason = str(error).removeprefix(f"{owner} failed in its import: ")
+            self._note_broken(name, short, f"cannot be loaded from {place!r}: {reason}")
+
+    def _note_broken(self, name: str, short: str, reason: str) -> None:
+        origin = self._origin(name)
+        self.unusable[name] = Unusable(short, origin, "broken", reason)
+        told = f"plugin {short!r} of {origin} {reason}"
+        logger.warning("warning: %s; upgrade it, uninstall it or set %s=%s", told, DISABLE, short)
+
+    def _register(self, name: str, plugin: object, *, optional: bool) -> None:
+        """Register a plugin under ``name`` if all its hooks are sound; one without hooks only if that is an error."""
+        _check_contract(plugin)
+        try:
+            with warnings.catch_warnings(record=True) as deprecated:
+                warnings.simplefilter("always")
+                self.manager.register(plugin, name)
+            for warning in deprecated:
+                logger.warning("warning: %s: %s", self._origins[name], warning.message)
+            self._check_hooks(plugin, name, optional=optional)
+        except (PluginError, pluggy.PluginValidationError) as error:
             if self.manager.has_plugin(name):
                 self.manager.unregister(name=name)
-            owner = f"plugin {point.name!r} of {distribution} {version}"
-            self.broken[name] = f"{owner} cannot be loaded from {point.value!r}: {_reason(error)}"
-            logger.warning("warning: %s; upgrade it, uninstall it or set %s=%s", self.broken[name], DISABLE, point.name)
+            raise PluginError(" ".join(str(error).split())) from error
 
-    def _check_hooks(self, plugin: object, distribution: str) -> None:
-        callers = self.manager.get_hookcallers(plugin)
-        if not callers:
+    def _check_hooks(self, plugin: object, name: str, *, optional: bool) -> None:
+        callers = self.manager.get_hookcallers(plugin) or []
+        if not callers and not optional:
             raise PluginError("it has no prunecast hook: decorate its functions with prunecast.hookspecs.hookimpl")
+        kinds = {hook: kind for kind, (hook, _) in KINDS.items()}
         for caller in callers:
-            for implementation in (each for each in caller.get_hookimpls() if each.plugin is plugin):
-                if caller.has_spec() and caller.name in {hook for hook, _ in KINDS.values()}:
-                    _entries_of(implementation.function(), distribution)
-                elif not (caller.has_spec() or implementation.optionalhook):
-                    known = [name for name in vars(hookspecs) if name.startswith("prunecast_")]
+            if caller.name in kinds:
+                list(self._entries_of(kinds[caller.name], plugin, name))
+            elif not caller.has_spec():
+                own = [implementation for implementation in caller.get_hookimpls() if implementation.plugin is plugin]
+                if not all(implementation.optionalhook for implementation in own):
+                    known = [hook for hook in vars(hookspecs) if hook.startswith("prunecast_")]
                     raise PluginError(f"there is no hook {caller.name!r}{did_you_mean(caller.name, known)}")
 
-    def entries(self, kind: str) -> dict[str, Registered]:
-        """Entries of a kind by name, sorted. Raises PluginError naming both owners if two plugins share a name."""
-        found: dict[str, Registered] = {}
-        caller = getattr(self.manager.hook, KINDS[kind][0])
-        for implementation in caller.get_hookimpls():
-            owner = self._owners.get(implementation.plugin_name, (implementation.plugin_name, "-"))
-            for entry in _entries_of(implementation.function(), owner[0]):
-                registered = Registered(kind, entry, *owner)
-                if (other := found.get(entry.name)) is not None:
-                    raise PluginError(
-                        f"{kind} {entry.name!r} is provided by both {other.distribution} and {owner[0]}: "
-                        "uninstall one of them or ask its author for another name"
-                    )
-                found[entry.name] = registered
+    def _entries_of(self, kind: str, plugin: object, name: str) -> Iterator[Registered]:
+        """Entries of one kind that one plugin hands over."""
+        origin, hook = self._origin(name), KINDS[kind][0]
+        others = [each.plugin for each in getattr(self.manager.hook, hook).get_hookimpls() if each.plugin is not plugin]
+        with isolated(str(origin), f"its hook {hook}", LOAD_SECONDS):
+            [handed_over] = self.manager.subset_hook_caller(hook, others)() or [None]
+            if not isinstance(handed_over, Iterable):
+                raise PluginError(f"its hook {hook} returned {type(handed_over).__name__}, not a list of Entry")
+            entries = list(handed_over)
+        for entry in entries:
+            if not isinstance(entry, Entry):
+                raise PluginError(f"its hook {hook} handed over {type(entry).__name__}, not an Entry")
+            yield Registered(kind, entry, origin)
+
+    def _origin(self, name: str) -> Origin:
+        return self._origins.get(name, Origin(name, "-"))
+
+    def provided(self, kind: str) -> dict[str, list[Registered]]:
+        """All entries of a kind by name, sorted; more than one under a name is a clash."""
+        found: dict[str, list[Registered]] = {}
+        for implementation in getattr(self.manager.hook, KINDS[kind][0]).get_hookimpls():
+            name = implementation.plugin_name
+            try:
+                for registered in self._entries_of(kind, implementation.plugin, name):
+                    found.setdefault(registered.entry.name, []).append(registered)
+            except PluginError as error:
+                self.manager.unregister(name=name)
+                self._note_broken(name, name.rpartition(":")[2], str(error))
         return dict(sorted(found.items()))
 
+    def entries(self, kind: str) -> dict[str, Registered]:
+        """Entries of a kind by name, sorted, without those whose name two plugins share."""
+        return {name: found[0] for name, found in self.provided(kind).items() if len(found) == 1}
+
     def find(self, kind: str, name: str) -> Registered:
-        """The entry of that kind and name. Raises PluginError with the nearest and all available names."""
-        entries = self.entries(kind)
-        if name in entries:
-            return entries[name]
-        raise PluginError(f"no {kind} is called {name!r}{did_you_mean(name, entries)}{self._why_missing()}")
+        """The entry of that kind and name.
+
+        Raises:
+            PluginError: there is none, with the nearest and all available names; or there are two, with both owners.
+        """
+        found = self.provided(kind).get(name, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            owners = " and ".join(str(registered.origin) for registered in found)
+            raise PluginError(
+                f"{kind} {name!r} is provided by both {owners}: "
+                f"uninstall one of them, leave one out with {DISABLE}, or ask its author for another name"
+            )
+        raise PluginError(f"no {kind} is called {name!r}{did_you_mean(name, self.entries(kind))}{self._why_missing()}")
 
     def _why_missing(self) -> str:
-        return "".join(f" ({reason})" for reason in self.broken.values())
+        return "".join(f" (plugin {each.name!r} of {each.origin} {each.reason})" for each in self.unusable.values())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -161,17 +294,67 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{guess}; available: {', '.join(known) or 'none, no plugin provides one'}"
 
 
-def _entries_of(handed_over: object, owner: str) -> list[Entry]:
-    if not isinstance(handed_over, Iterable):
-        raise PluginError(f"a prunecast hook of {owner} returned {type(handed_over).__name__}, not a list of Entry")
-    entries = list(handed_over)
-    for entry in entries:
-        if not isinstance(entry, Entry):
-            raise PluginError(f"a prunecast hook of {owner} handed over {type(entry).__name__}, not an Entry")
-    return entries
+def _check_contract(plugin: object) -> None:
+    """Raise PluginError if the plugin states a contract that this version of prunecast does not keep."""
+    stated = getattr(plugin, "PRUNECAST_CONTRACT", CONTRACT)
+    if stated > CONTRACT:
+        raise PluginError(f"it was written for contract {stated}, this prunecast has {CONTRACT}: upgrade prunecast")
+    if stated < OLDEST_CONTRACT:
+        raise PluginError(
+            f"it was written for contract {stated}, this prunecast needs {OLDEST_CONTRACT} or newer: "
+            "see docs/plugins-reference.md for what has changed"
+        )
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    message = " ".join(str(error).split())
-    return message if isinstance(error, ImportError | PrunecastError) else f"{type(error).__name__}: {message}"
+# -------------------------------------------------------------------------------------------------- local plugins
+
+
+def _local(path: Path) -> Iterator[tuple[str, Path, Origin]]:
+    """Name, file and origin of each module at a path; the hash of a folder covers every Python file in it."""
+    if not path.exists():
+        raise PluginError(f"no plugin file or folder {str(path)!r}: correct the path")
+    files = [path] if path.is_file() else sorted(path.glob("[!_]*.py"))
+    sources = files if path.is_file() else sorted(path.rglob("*.py"))
+    names = "\n".join(str(source.relative_to(path if path.is_dir() else path.parent)) for source in sources)
+    code_hash = blake2b(b"\0".join([names.encode(), *map(Path.read_bytes, sources)]), digest_size=16).hexdigest()
+    for file in files:
+        yield f"{file.resolve()}:{code_hash}", file, Origin(str(file), code_hash[:8], code_hash)
+
+
+def _imported(file: Path, name: str) -> ModuleType:
+    """Import a file as a module of its own, whose name nothing installed can have."""
+    module_name = f"prunecast_local_{file.stem}_{name.rpartition(':')[2]}"
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{file} is no Python file: its name has to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --------------------------------------------------------------------------------------------------------- tracing
+
+
+def _trace() -> tuple[Callable[..., None], Callable[..., None]]:
+    """What prints hook calls with their arguments and times on stderr: called before and after every one."""
+    starts: list[float] = []
+
+    def before(hook: str, implementations: list[pluggy.HookImpl], arguments: Mapping[str, Any]) -> None:
+        starts.append(time.perf_counter())
+
+    def after(
+        outcome: "pluggy.Result[Any]",
+        hook: str,
+        implementations: list[pluggy.HookImpl],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        milliseconds = 1000 * (time.perf_counter() - starts.pop())
+        given = ", ".join(f"{name}={value!r:.200}" for name, value in arguments.items())
+        answer = repr(outcome.exception) if outcome.exception else f"{outcome.get_result()!r:.400}"
+        owners = ", ".join(implementation.plugin_name for implementation in implementations)
+        print(f"trace: {hook}({given}) of {owners}: {answer} in {milliseconds:.1f} ms", file=sys.stderr)
+
+    return before, after

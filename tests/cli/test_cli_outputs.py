@@ -137,12 +137,14 @@ def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
     assert {
         "kind": "space",
         "name": "layerwise",
-        "distribution": "prunecast 0.1.0",
+        "distribution": "prunecast",
+        "version": "0.1.0",
+        "state": "ok",
         "summary": "KV groups, query heads per group and MLP width of every layer",
         "reference": "arXiv 2309.09507, section 3.1",
     } in rows
     head, rule, *lines = output_of("plugins", "list").splitlines()
-    assert head.split() == ["kind", "name", "distribution", "summary", "reference"]
+    assert head.split() == ["kind", "name", "distribution", "version", "state", "summary", "reference"]
     columns = [(dashes.start(), dashes.end()) for dashes in re.finditer("-+", rule)]
     cells = [[line[start:end].rstrip() for start, end in columns] for line in lines]
     assert cells == [list(row.values()) for row in rows]

@@ -20,7 +20,7 @@ LAYERS = (
     {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing"},
     {
         *("interfaces", "hookspecs", "events", "encodings", "reference", "transfer", "models.families"),
-        *("budget", "choices", "shape", "architecture", "errors"),
+        *("budget", "choices", "shape", "architecture", "errors", "isolation"),
     },
 )
 """Parts of prunecast from top to bottom. A part imports from its own layer and from those below it."""

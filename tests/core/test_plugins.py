@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from textwrap import dedent
 import pytest
 
 from prunecast.errors import PluginError
-from prunecast.plugins import KINDS, PluginHost
+from prunecast.hookspecs import hookimpl, hookspec
+from prunecast.plugins import KINDS, Origin, PluginHost
 
 AVERAGE = """
     import numpy as np
@@ -79,7 +81,7 @@ def prunecast(*arguments: object, sites: tuple[Path, ...], **environment: str) -
 def listed(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Distribution of every plugin in the output of ``plugins list --json``."""
     assert done.returncode == 0, done.stderr
-    return {row["name"]: row["distribution"] for row in json.loads(done.stdout)}
+    return {row["name"]: f"{row['distribution']} {row['version']}" for row in json.loads(done.stdout)}
 
 
 # ---------------------------------------------------------------------------------------------- bundled plugins
@@ -188,12 +190,19 @@ def test_two_distributions_with_one_plugin_name_are_an_error_naming_both(
     name: str, rival: str, acme: Path, tmp_path: Path
 ) -> None:
     install(tmp_path, "copycat", predictors(f"{name}=copycat.average:Average"), {"average": AVERAGE})
-    done = prunecast("plugins", "list", sites=(acme, tmp_path))
+    sites = (acme, tmp_path)
+    done = prunecast("plugins", "show", name, sites=sites)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: predictor {name!r} is provided by both")
-    assert "copycat" in line
+    assert "copycat 1.0" in line
     assert rival in line
+    rows = json.loads(prunecast("plugins", "list", "--json", sites=sites).stdout)
+    states = {row["distribution"]: row["state"] for row in rows if row["name"] == name}
+    assert states.keys() == {"copycat", rival}
+    assert all(state.startswith("clashes with ") for state in states.values())
+    other = ("--set", "predictor=xgboost")
+    assert prunecast("spec", "validate", "quickstart", *other, sites=sites).returncode == 0
 
 
 def test_a_disabled_plugin_is_not_even_imported(acme: Path, tmp_path: Path) -> None:
@@ -224,6 +233,15 @@ BROKEN = {
     "raises-in-its-hook": (
         f"{HOOK}def prunecast_pruners():\n    return 1 / 0\n",
         "ZeroDivisionError: division by zero",
+    ),
+    "exits-in-its-hook": (f"{HOOK}def prunecast_pruners():\n    raise SystemExit(4)\n", "SystemExit: 4"),
+    "is-of-an-old-contract": (
+        f"PRUNECAST_CONTRACT = 0\n{GOOD_HOOK}",
+        "it was written for contract 0, this prunecast needs 1 or newer",
+    ),
+    "is-of-a-contract-to-come": (
+        f"PRUNECAST_CONTRACT = 9\n{GOOD_HOOK}",
+        "it was written for contract 9, this prunecast has 1: upgrade prunecast",
     ),
 }
 
@@ -266,21 +284,78 @@ def test_warnings_about_broken_plugins_carry_no_source_lines(
     assert [line for line in lines if not line.startswith(("warning: plugin", "broken: plugin"))] == []
 
 
+def test_a_plugin_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
+    install(tmp_path, "sleeps", "import time\n\nwhile True:\n    time.sleep(9)\n")
+    install(tmp_path, "spins", f"{GOOD_HOOK}@hookimpl\ndef prunecast_pruners():\n    while True:\n        pass\n")
+    done = prunecast("plugins", "list", "--json", sites=(tmp_path,), PRUNECAST_PLUGIN_SECONDS="2")
+    assert {"taylor", "gbdt"} <= set(listed(done))
+    assert "'sleeps' of sleeps 1.0 did not return from its import within 2 s" in done.stderr
+    assert "spins 1.0 did not return from its hook prunecast_pruners within 2 s" in done.stderr
+
+
+def test_what_a_plugin_prints_goes_to_stderr_with_its_name(tmp_path: Path) -> None:
+    hook = predictors("average=loud.average:Average").replace("    return", "    print('asked')\n    return")
+    install(tmp_path, "loud", f"print('imported')\n{hook}", {"average": AVERAGE})
+    done = prunecast("plugins", "list", "--json", sites=(tmp_path,))
+    assert "average" in listed(done)
+    note = "prints to stdout, which carries data; here it is instead:"
+    assert f"warning: plugin 'loud' of loud 1.0 {note}\nimported\n" in done.stderr
+    assert f"warning: loud 1.0 {note}\nasked\n" in done.stderr
+
+
+def test_tracing_prints_hook_calls_with_their_answers_and_times(acme: Path) -> None:
+    done = prunecast("plugins", "list", "--kind", "predictor", sites=(acme,), PRUNECAST_TRACE="1")
+    call = r"trace: prunecast_predictors\(\) of acme-average:acme-average: \[\[Entry\(name='average'.* in \d+\.\d ms"
+    assert re.search(call, done.stderr)
+    assert "trace" not in done.stdout
+
+
+def test_deprecated_hook_is_told_with_the_distribution_and_what_to_write_instead(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Specs:
+        @hookspec(warn_on_impl=DeprecationWarning("prunecast_old goes in 0.9: hand entries to prunecast_new"))
+        def prunecast_old(self) -> None:
+            """A hook of yesterday."""
+
+    class Plugin:
+        @hookimpl
+        def prunecast_old(self) -> None:
+            """Still there."""
+
+    host = PluginHost()
+    host.manager.add_hookspecs(Specs)
+    host._origins["acme:old"] = Origin("acme", "2.0")
+    host._register("acme:old", Plugin(), optional=False)
+    [line] = caplog.messages
+    assert line == "warning: acme 2.0: prunecast_old goes in 0.9: hand entries to prunecast_new"
+
+
+def test_listing_all_has_broken_and_disabled_plugins_with_their_reasons(broken: Path, acme: Path) -> None:
+    disabled = {"PRUNECAST_DISABLE_PLUGINS": "acme-average"}
+    done = prunecast("plugins", "list", "--all", "--json", sites=(broken, acme), **disabled)
+    rows = {row["distribution"]: row for row in json.loads(done.stdout) if row["state"] != "ok"}
+    states = {name: row["state"] for name, row in rows.items()}
+    assert states == {**dict.fromkeys(BROKEN, "broken"), "acme-average": "disabled"}
+    assert all(BROKEN[name][1] in rows[name]["summary"] for name in BROKEN)
+    assert rows["acme-average"]["summary"] == "is named in PRUNECAST_DISABLE_PLUGINS"
+
+
 def test_a_spec_that_asks_for_a_broken_plugin_learns_why_it_is_missing(broken: Path) -> None:
     done = prunecast("spec", "validate", "quickstart", "--set", "evaluators.0.use=lost", sites=(broken,))
     assert done.returncode == 1
     [problem] = [line for line in done.stderr.splitlines() if "no evaluator is called 'lost'" in line]
-    assert "plugin 'misspells' of misspells 0.3 cannot be loaded" in problem
+    assert "plugin 'misspells' of misspells 0.3 cannot be loaded from" in problem
     assert prunecast("spec", "validate", "quickstart", sites=(broken,)).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------- entries that lead nowhere
 
 NOWHERE = {
-    "no-module": ("nowhere.no_such:Average", "cannot be imported from 'nowhere.no_such:Average': No module named"),
-    "no-class": ("nowhere.average:Mean", "cannot be imported from 'nowhere.average:Mean': AttributeError: "),
-    "no-colon": ("nowhere.average", "cannot be imported from 'nowhere.average': AttributeError: "),
-    "module-that-exits": ("nowhere.exits:Average", "cannot be imported from 'nowhere.exits:Average': SystemExit: 1"),
+    "no-module": ("nowhere.no_such:Average", "failed in its import from 'nowhere.no_such:Average': No module named"),
+    "no-class": ("nowhere.average:Mean", "failed in its import from 'nowhere.average:Mean': AttributeError: "),
+    "no-colon": ("nowhere.average", "failed in its import from 'nowhere.average': AttributeError: "),
+    "module-that-exits": ("nowhere.exits:Average", "failed in its import from 'nowhere.exits:Average': SystemExit: 1"),
     "other-kind": ("prunecast.interfaces:Pruner", "is no subclass of prunecast.interfaces.Predictor"),
     "no-class-at-all": ("nowhere.average:np", "is no subclass of prunecast.interfaces.Predictor"),
     "no-options": ("prunecast.interfaces:Predictor", "has no options_model: set it to a subclass of prunecast"),

@@ -18,6 +18,8 @@ from prunecast.spec.load import load_spec
 from prunecast_plugins.evaluators.perplexity import Perplexity
 from prunecast_plugins.evaluators.windows import WindowOptions
 
+OWNER = "evaluator 'moody' of moody -"
+
 
 class MoodyOptions(WindowOptions):
     mood: Literal["raises", "nan", "other-metric", "memory", "hopeless"]
@@ -75,9 +77,9 @@ def failures(workplace: Workplace) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("mood", "reason"),
     [
-        ("raises", "moody: ZeroDivisionError: this one is too much"),
-        ("nan", "validation.validation.ppl is nan, not a finite number"),
-        ("other-metric", "moody measured other metrics than it promised"),
+        ("raises", f"{OWNER} failed in evaluate: ZeroDivisionError: this one is too much"),
+        ("nan", f"{OWNER}: validation.validation.ppl is nan, not a finite number"),
+        ("other-metric", f"{OWNER} measured other metrics than it promised"),
     ],
 )
 def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs(

@@ -56,6 +56,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
             "trust_remote_code": False,
         },
         "data_dir": None,
+        "plugins": [],
         "space": {"use": "ladder", "steps": [0.0, 0.5, 1.0], "layers": "all"},
         "pruner": {
             "use": "slope",
@@ -199,7 +200,7 @@ s.yaml:6:46: pruner.calibration.sampels: unknown option 'sampels' (did you mean 
 s.yaml:8:5: evaluators.0.dataset: required, but missing
 s.yaml:8:26: evaluators.0.tokens: must be at least 1, got 0
 s.yaml:9:11: evaluators.1.use: no evaluator is called 'worsd' (did you mean 'words'?); available: words
-s.yaml:10:12: predictor: predictor 'ghost' of toys - cannot be imported from 'no_such_module:Ghost': REASON
+s.yaml:10:12: predictor: predictor 'ghost' of toys - failed in its import from 'no_such_module:Ghost': REASON
 s.yaml:11:11: searcher: must name a searcher: write use: NAME; available: dice
 s.yaml:12:24: objective."books.ppl": must be greater than 0.0, got 0
 s.yaml:13:10: budget.parametres: must be QUANTITIES, got 'parametres' (did you mean 'parameters'?)
@@ -219,7 +220,7 @@ LONG_PARTS = {
         "'uniform', 'uniform-mlp', 'uniform-uncompensated', 'uniform-mlp-uncompensated', 'random-search' or 'evolution'"
     ),
     "KNOWN": (
-        "name, model, data_dir, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
+        "name, model, data_dir, plugins, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
         "warm_start, rounds, per_round, choose, refine, verify, baselines, recover, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",

@@ -1,6 +1,6 @@
 """Plugins of every kind, with options only: specs are validated without making an instance."""
 
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Annotated, Literal
 
 from pydantic import Field, create_model, field_validator
@@ -89,6 +89,8 @@ def toy_host(*more_predictors: Entry) -> PluginHost:
     """A host with the plugins above and no others."""
     entries = ENTRIES | {"prunecast_predictors": [*ENTRIES["prunecast_predictors"], *more_predictors]}
     hooks = {hook: hookimpl(lambda handed_over=handed_over: handed_over) for hook, handed_over in entries.items()}
+    module = ModuleType("toys")
+    vars(module).update(hooks)
     host = PluginHost()
-    host.manager.register(SimpleNamespace(**hooks), "toys")
+    host.manager.register(module, "toys")
     return host

@@ -1,12 +1,29 @@
 """``prunecast plugins``."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, table
 
+if TYPE_CHECKING:
+    from prunecast.plugins import PluginHost, Registered
+
 KINDS = ("space", "pruner", "evaluator", "predictor", "searcher")
+
+Row = dict[str, str]
+
+
+plugin_dir_option = click.option(
+    "--plugin-dir",
+    "plugin_dirs",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of Python files with plugins that are not installed; may be given several times.",
+)
 
 
 @click.group()
@@ -16,59 +33,143 @@ def plugins() -> None:
 
 @plugins.command("list")
 @click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@click.option("--all", "everything", is_flag=True, help="Also those that are broken or disabled.")
+@plugin_dir_option
 @json_option
-def list_plugins(kind: str | None, as_json: bool) -> None:
-    """List all plugins that are installed, and those that are broken."""
+def list_plugins(kind: str | None, everything: bool, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
+    """List the plugins that are installed."""
     from prunecast.plugins import PluginHost
 
-    host = PluginHost.discover()
-    registered = [found for each in ([kind] if kind else KINDS) for found in host.entries(each).values()]
-    rows = [
-        {
-            "kind": found.kind,
-            "name": found.entry.name,
-            "distribution": f"{found.distribution} {found.version}",
-            "summary": found.entry.summary,
-            "reference": found.entry.reference,
-        }
-        for found in registered
-    ]
+    host = PluginHost.discover(plugin_dirs)
+    rows = [row for each in ([kind] if kind else KINDS) for row in _usable(host, each)]
+    rows += _unusable(host) if everything else []
     print_rows(rows, as_json, empty="no plugin is installed: reinstall prunecast to get the bundled ones")
+
+
+def _usable(host: "PluginHost", kind: str) -> Iterator[Row]:
+    for name, found in host.provided(kind).items():
+        for registered in found:
+            others = [str(other.origin) for other in found if other is not registered]
+            yield {
+                "kind": kind,
+                "name": name,
+                "distribution": registered.distribution,
+                "version": registered.version,
+                "state": f"clashes with {', '.join(others)}" if others else "ok",
+                "summary": registered.entry.summary,
+                "reference": registered.entry.reference,
+            }
+
+
+def _unusable(host: "PluginHost") -> Iterator[Row]:
+    for each in host.unusable.values():
+        row = {"kind": "", "name": each.name, "distribution": each.origin.distribution, "version": each.origin.version}
+        yield {**row, "state": each.state, "summary": each.reason, "reference": ""}
 
 
 @plugins.command()
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="Needed if plugins of two kinds share the name.")
+@plugin_dir_option
 @json_option
-def show(name: str, kind: str | None, as_json: bool) -> None:
+def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
     """Show the options of the plugin NAME."""
     import inspect
 
-    from prunecast.errors import PluginError
-    from prunecast.plugins import PluginHost, did_you_mean
+    from prunecast.plugins import PluginHost
+    from prunecast.spec.options import options_of
 
-    host = PluginHost.discover()
-    kinds = [kind] if kind else KINDS
-    found = [host.entries(each)[name] for each in kinds if name in host.entries(each)]
-    if not found:
-        known = [other for each in kinds for other in host.entries(each)]
-        raise PluginError(f"no plugin is called {name!r}{did_you_mean(name, known)}")
-    for registered in found:
+    for registered in _named(PluginHost.discover(plugin_dirs), name, kind):
         plugin = registered.load()
-        schema = plugin.options_model.model_json_schema()
         if as_json:
-            print_json({"kind": registered.kind, "name": name, "summary": registered.entry.summary, "options": schema})
+            schema = plugin.options_model.model_json_schema()
+            summary, reference = registered.entry.summary, registered.entry.reference
+            about = {"kind": registered.kind, "name": name, "summary": summary, "reference": reference}
+            owner = {"distribution": registered.distribution, "version": registered.version}
+            print_json({**about, **owner, "options": schema})
             continue
-        click.echo(f"{registered.kind} {name}, {registered.distribution} {registered.version}")
+        click.echo(f"{registered.kind} {name}, {registered.origin}")
         click.echo(f"{inspect.getdoc(plugin)}\n")
-        rows = [[option, *_described(field)] for option, field in schema.get("properties", {}).items()]
+        rows = [list(option) for option in options_of(plugin.options_model)]
         click.echo(table(["option", "type", "default", "meaning"], rows) if rows else "no options")
 
 
-def _described(field: dict[str, Any]) -> tuple[str, str, str]:
-    import json
+def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
+    """Plugins of that name. Raises PluginError if there is none, or if two distributions provide it."""
+    kinds = [kind] if kind else [each for each in KINDS if name in host.provided(each)]
+    if kinds:
+        return [host.find(each, name) for each in kinds]
+    from prunecast.errors import PluginError
+    from prunecast.plugins import did_you_mean
 
-    kind = field.get("type") or field.get("$ref", "").rsplit("/", 1)[-1]
-    kind = kind or " or ".join(json.dumps(value) for value in field.get("enum", ()))
-    default = json.dumps(field["default"]) if "default" in field else "required"
-    return str(kind), default if len(default) < 60 else "...", field.get("description", "")
+    known = [other for each in KINDS for other in host.entries(each)]
+    raise PluginError(f"no plugin is called {name!r}{did_you_mean(name, known)}")
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it is to be.")
+@click.option(
+    "--into",
+    "folder",
+    default=Path(),
+    type=click.Path(path_type=Path),
+    help="Folder to write to; this one if left out.",
+)
+def new(name: str, kind: str, folder: Path) -> None:
+    """Write a package for a plugin of your own, called NAME in specs."""
+    from prunecast.cli.scaffold import write_package
+
+    written = write_package(kind, name, folder)
+    for file in written:
+        click.echo(folder / file)
+    package = folder / written[0].parent
+    click.echo(f"next: cd {package} && python -m pytest && pip install . && prunecast plugins show {name}", err=True)
+
+
+@plugins.command()
+@click.argument("distribution")
+@click.option("--kind", type=click.Choice(KINDS), help="Only plugins of this kind.")
+@click.option("--name", "names", multiple=True, help="Only the plugin of this name; may be given several times.")
+@plugin_dir_option
+@json_option
+def check(
+    distribution: str, kind: str | None, names: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool
+) -> int:
+    """Try the plugins of DISTRIBUTION against every law of their kind; exit code 1 if one is broken."""
+    from prunecast.plugins import PluginHost
+
+    found = _of_distribution(PluginHost.discover(plugin_dirs), distribution, [kind] if kind else KINDS, names)
+    rows = [row for registered in found for row in _verdicts(registered)]
+    print_rows(rows, as_json, empty="")
+    broken = sum(row["outcome"] == "broken" for row in rows)
+    click.echo(f"{len(found)} plugins, {len(rows)} laws tried, {broken} broken", err=True)
+    return 1 if broken else 0
+
+
+def _of_distribution(
+    host: "PluginHost", distribution: str, kinds: Sequence[str], names: Sequence[str]
+) -> "list[Registered]":
+    """Plugins of a distribution. Raises PluginError if there is none, with the reason if they are broken."""
+    provided = [each for kind in kinds for found in host.provided(kind).values() for each in found]
+    found = [each for each in provided if each.distribution == distribution and (not names or each.entry.name in names)]
+    if found:
+        return found
+    from prunecast.errors import PluginError
+    from prunecast.plugins import did_you_mean
+
+    for each in host.unusable.values():
+        if each.origin.distribution == distribution:
+            raise PluginError(f"plugin {each.name!r} of {each.origin} {each.reason}")
+    known = dict.fromkeys(each.distribution for each in provided)
+    raise PluginError(f"no such plugin of a distribution {distribution!r}{did_you_mean(distribution, known)}")
+
+
+def _verdicts(registered: "Registered") -> Iterator[Row]:
+    from prunecast.testing import SUITES
+
+    trial, suite = registered.entry.trial, SUITES[registered.kind]
+    subject = suite.subject(registered.load(), trial.options, trial.requires)
+    for verdict in suite.verdicts(subject, trial.expected_failures):
+        plugin = {"kind": registered.kind, "name": registered.entry.name}
+        yield {**plugin, "law": verdict.law, "outcome": verdict.outcome, "reason": verdict.reason}

@@ -1,12 +1,14 @@
 """``prunecast run``."""
 
 import json
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from prunecast.cli.offline import offline_option
 from prunecast.cli.output import json_option, percent, print_json, registry_option, table, text
+from prunecast.cli.plugins import plugin_dir_option
 
 PROMPT = "The most important thing about writing a program is"
 
@@ -24,6 +26,7 @@ PROMPT = "The most important thing about writing a program is"
     help="Append what happens to FILE, one line of JSON an event.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@plugin_dir_option
 @offline_option
 @registry_option
 @json_option
@@ -33,6 +36,7 @@ def run(
     dry_run: bool,
     events: TextIO | None,
     quiet: bool,
+    plugin_dirs: tuple[Path, ...],
     registry_path: str,
     as_json: bool,
 ) -> None:
@@ -48,7 +52,7 @@ def run(
     from prunecast.registry import Registry
     from prunecast.spec.load import load_spec
 
-    host = PluginHost.discover()
+    host = PluginHost.discover(plugin_dirs)
     spec = load_spec(spec_name, host, overrides)
     with Registry.open(registry_path) as registry:
         if dry_run and spec.config_path is not None:

@@ -1,6 +1,5 @@
 """Measuring: every number comes from the registry if it is there, from the model if not, and is kept at once."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,10 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from prunecast.architecture import Architecture
-from prunecast.errors import EvaluationError, PrunecastError
+from prunecast.errors import EvaluationError
 from prunecast.events import ArchitectureMeasured
 from prunecast.interfaces import Measurement
+from prunecast.isolation import isolated
 from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.guard import checked_measurements
 from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import NamedEvaluator, Setup, metrics_of
@@ -187,7 +188,8 @@ class Measuring:
         with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
             if named.setting.key not in self._observed:
                 elastic.apply(self._setup.shape.dense)
-                named.evaluator.observe_dense(elastic.model)
+                with isolated(named.owner, "observe_dense"):
+                    named.evaluator.observe_dense(elastic.model)
                 self._observed.add(named.setting.key)
             model = model_of(architecture)
             start = time.perf_counter()
@@ -222,6 +224,7 @@ class Measuring:
             )
         )
 
+<<<<<<< HEAD
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """What the evaluator says of the model. Raises EvaluationError for whatever it does wrong."""
         evaluator = named.evaluator
@@ -239,6 +242,14 @@ class Measuring:
             if not math.isfinite(measurement.value):
                 raise EvaluationError(f"{measurement.metric.name} is {measurement.value}, not a finite number")
         return measurements
+=======
+    def _measurements(self, named: NamedEvaluator) -> list[Measurement]:
+        """What the evaluator says of the model as it stands. Raises EvaluationError for whatever it does wrong."""
+        with isolated(named.owner, "evaluate", raises=EvaluationError):
+            with self._reuse.active() if named.evaluator.same_batches else nullcontext():
+                measurements = self._within_memory(named)
+            return checked_measurements(named.owner, measurements, named.metrics)
+>>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
 
     def _within_memory(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """Evaluate, with half the batch each time the device runs out of memory, for as long as there is a batch."""

@@ -13,9 +13,11 @@ from prunecast.budget import Budget
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
 from prunecast.errors import EvaluationError
 from prunecast.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
+from prunecast.isolation import isolated
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.pipeline.device import choose_device, choose_dtype
+from prunecast.pipeline.guard import instance
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -41,6 +43,11 @@ class NamedEvaluator:
     evaluator: Evaluator[Any]
     setting: Setting
     compensated: bool = True
+
+    @property
+    def owner(self) -> str:
+        """What to call it when something goes wrong: its name, and the distribution that brought it."""
+        return f"evaluator {self.setting.evaluator.name!r} of {self.setting.evaluator.distribution}"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -69,10 +76,16 @@ class Setup:
         self.shape: ModelShape = shape_of(config)
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
+<<<<<<< HEAD
         self.space: SearchSpace[Any] = self._load("space", spec.space)(spec.space.options, self.shape)
         self.pruner: Pruner[Any] = self._load("pruner", spec.pruner)(spec.pruner.options)
         self.searcher: Searcher[Any] = self._load("searcher", spec.searcher)(spec.searcher.options)
         self.prior: Prior | None = None
+=======
+        self.space: SearchSpace[Any] = self._make("space", spec.space, self.shape)
+        self.pruner: Pruner[Any] = self._make("pruner", spec.pruner)
+        self.searcher: Searcher[Any] = self._make("searcher", spec.searcher)
+>>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
         self.budget = Budget.of(self.shape, spec.budget)
         self.budget.check(self.space.choices)
 
@@ -121,13 +134,13 @@ class Setup:
         if not self.compensation:
             return ranking
         data_hash = content_key([ranking.data_hash, self.compensation_hash])
-        return self._record("pruner", self.spec.pruner, type(self.pruner).version, data_hash)
+        return self._record("pruner", self.spec.pruner, self.pruner.version, data_hash)
 
     @cached_property
     def ranking_record(self) -> PluginRecord:
         """What identifies the pruner's ranking: everything but the compensation."""
         data_hash = None if self.calibration is None else content_hash(self.calibration)
-        record = self._record("pruner", self.spec.pruner, type(self.pruner).version, data_hash)
+        record = self._record("pruner", self.spec.pruner, self.pruner.version, data_hash)
         return replace(record, options={k: v for k, v in record.options.items() if k != "compensate"})
 
     @cached_property
@@ -190,7 +203,11 @@ class Setup:
 
     def _cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
         use = self.spec.predictor
+<<<<<<< HEAD
         predictor: Predictor[Any] = self._load("predictor", use)(use.options, shape, self.spec.seed)
+=======
+        predictor: Predictor[Any] = self._make("predictor", use, self.shape, self.spec.seed)
+>>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
         return predictor
 
     def rng(self, stage: str, number: int = 0) -> np.random.Generator:
@@ -202,22 +219,22 @@ class Setup:
         return int(self.shape.count([self.shape.dense], quantity)[0])
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
-        evaluator: Evaluator[Any] = self._load("evaluator", use)(use.options)
-        evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
+        evaluator: Evaluator[Any] = self._make("evaluator", use)
+        with isolated(str(self._find("evaluator", use)), "prepare"):
+            evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
         record = self._record("evaluator", use, type(evaluator).version, evaluator.data_hash)
         dtype = str(self.dtype).removeprefix("torch.")
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
     def _record(self, kind: str, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         registered = self._find(kind, use)
-        owner = f"{registered.distribution} {registered.version}"
         # Defaults are left out, so that a new option does not orphan what was measured before it existed.
         hidden = set(type(use.options).immaterial)
         options = use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
-        return PluginRecord(use.use, version, options, data_hash, owner)
+        return PluginRecord(use.use, version, options, data_hash, str(registered.origin), registered.origin.code_hash)
 
-    def _load(self, kind: str, use: PluginUse) -> Any:
-        return self._find(kind, use).load()
+    def _make(self, kind: str, use: PluginUse, *arguments: Any) -> Any:
+        return instance(self._find(kind, use), use.options, *arguments)
 
     def _find(self, kind: str, use: PluginUse) -> Registered:
         return self._host.find(kind, use.use)

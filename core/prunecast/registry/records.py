@@ -38,6 +38,7 @@ class PluginRecord:
         options: its validated options, JSON-able.
         data_hash: hexadecimal hash of the tokens it looks at (calibration or test); None if it looks at none.
         distribution: the distribution that brought it. Not part of its identity.
+        code_hash: hexadecimal hash of its code, if that is a local file without a version of its own; None if not.
     """
 
     name: str
@@ -45,13 +46,13 @@ class PluginRecord:
     options: dict[str, Any]
     data_hash: str | None
     distribution: str
+    code_hash: str | None = None
 
     @property
     def key(self) -> str:
-        """Content key of everything that can change a number: name, version, options and data."""
-        return content_key(
-            {"name": self.name, "version": self.version, "options": self.options, "data_hash": self.data_hash}
-        )
+        """Content key of everything that can change a number: name, version, options, data, and code if it is local."""
+        content = {"name": self.name, "version": self.version, "options": self.options, "data_hash": self.data_hash}
+        return content_key(content if self.code_hash is None else {**content, "code_hash": self.code_hash})
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -39,6 +40,11 @@ class SpecSource:
     path: Path | None = None
     text: str = ""
     overrides: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths of the spec are relative to: the folder of its file, or of the process."""
+        return self.path.parent if self.path else Path()
 
 
 @dataclass(frozen=True)
@@ -256,6 +262,19 @@ class ExportSpec(_Section):
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
+def _add_local(path: str, info: ValidationInfo) -> str:
+    """Give the host the plugins at ``path``; fields of a spec are validated in order, so those below find them."""
+    if isinstance(info.context, SpecContext):
+        try:
+            info.context.host.add_local(info.context.source.folder / Path(path).expanduser())
+        except PluginError as error:
+            raise ValueError(str(error)) from error
+    return path
+
+
+LocalPlugins = Annotated[str, Field(min_length=1), AfterValidator(_add_local)]
+
+
 class Spec(_Section):
     """A spec: one model, one budget, and everything that decides what a run measures and proposes."""
 
@@ -265,6 +284,11 @@ class Spec(_Section):
     model: ModelSpec
     data_dir: str | None = Field(
         None, min_length=1, description="Folder of data sets, looked through before the Hub; relative to the spec file."
+    )
+    plugins: list[LocalPlugins] = Field(
+        default=[],
+        description="Python files, or folders of them, with plugins that are not installed; relative to the spec file. "
+        "Their code is run.",
     )
     space: SpaceUse = Field(description="Search space: which choices there are.")
     pruner: PrunerUse = Field(description="Ranks the units of every layer.")
@@ -328,8 +352,7 @@ class Spec(_Section):
         """``data_dir`` seen from the folder of the spec file (of the process, for a spec from text), or None."""
         if self.data_dir is None:
             return None
-        folder = self.source.path.parent if self.source.path else Path()
-        return folder / Path(self.data_dir).expanduser()
+        return self.source.folder / Path(self.data_dir).expanduser()
 
     @property
     def architectures_path(self) -> Path | None:
@@ -347,12 +370,12 @@ class Spec(_Section):
 
     @property
     def key(self) -> str:
-        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name`` and ``export``.
+        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``export`` and ``plugins``.
 
         The order of keys and the way they are written are no part of it. What holds its default is left out, so that a
         new key or option leaves the specs written before it their runs.
         """
-        content = self.model_dump(mode="json", exclude={"name", "export"}, exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude={"name", "export", "plugins"}, exclude_defaults=True)
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
     def to_json(self) -> str:

@@ -9,25 +9,53 @@ Inherit from the class of your kind, and every law is a test::
         options = {"penalty": 0.5}
 
 or call ``check_predictor(Ridge, {"penalty": 0.5})``. A law that a plugin cannot keep is declared, with the reason:
-``expected_failures = {"a_pickled_predictor_predicts_the_same": "holds a compiled function"}``.
+``expected_failures = {"a_pickled_predictor_predicts_the_same": "holds a compiled function"}``. Fixtures for tests of
+your own come with the pytest plugin, see :mod:`prunecast.pytest_plugin`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
 from prunecast.testing.landscape import KnownOptimum
-from prunecast.testing.laws import Conformance, DoesNotApply, LawBroken, Verdict
-from prunecast.testing.predictors import PredictorConformance, check_predictor
+from prunecast.testing.laws import Conformance, DoesNotApply, LawBroken, Suite, Verdict
+from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model
+from prunecast.testing.predictors import PREDICTORS, PredictorConformance, check_predictor
+from prunecast.testing.pruners import PRUNERS, PrunerConformance, check_pruner
 from prunecast.testing.recorded import RecordedPairs, recorded_pairs
-from prunecast.testing.searchers import SearcherConformance, check_searcher
+from prunecast.testing.searchers import SEARCHERS, SearcherConformance, check_searcher
+from prunecast.testing.spaces import SPACES, SpaceConformance, check_space
+
+SUITES: Mapping[str, Suite[Any]] = {
+    "space": SPACES,
+    "pruner": PRUNERS,
+    "evaluator": EVALUATORS,
+    "predictor": PREDICTORS,
+    "searcher": SEARCHERS,
+}
+"""The laws of each kind, under the names that specs use."""
 
 __all__ = [
+    "SUITES",
     "Conformance",
     "DoesNotApply",
+    "EvaluatorConformance",
     "KnownOptimum",
     "LawBroken",
     "PredictorConformance",
+    "PrunerConformance",
     "RecordedPairs",
     "SearcherConformance",
+    "SpaceConformance",
+    "Suite",
     "Verdict",
+    "byte_tokenizer",
+    "check_evaluator",
     "check_predictor",
+    "check_pruner",
     "check_searcher",
+    "check_space",
+    "elastic_model",
     "recorded_pairs",
+    "tiny_model",
 ]

@@ -1,0 +1,97 @@
+"""A package for a new plugin, made of the example of its kind: complete, tested, and ready to be changed."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from prunecast import __version__
+from prunecast.errors import PluginError
+from prunecast.plugins import KINDS
+
+
+@dataclass(frozen=True)
+class _Example:
+    """An example to start from.
+
+    Attributes:
+        plugin: name of its class; that of its options ends in ``Options``.
+        summary: what it does, in one line.
+        options: options that make it quick.
+    """
+
+    plugin: str
+    summary: str
+    options: Mapping[str, Any]
+
+
+_EXAMPLES = {
+    "space": _Example("Steps", "KV groups and MLP widths in even steps", {"steps": 3}),
+    "pruner": _Example("Norms", "Sum of powers of the absolute weights of a unit", {"power": 1.0}),
+    "evaluator": _Example("Guesses", "Share of next tokens that the model guesses", {"windows": 2, "context": 64}),
+    "predictor": _Example("Ridge", "Ridge regression on what each layer keeps", {"penalty": 0.5}),
+    "searcher": _Example("Climb", "Hill climbing from a random sample", {"generations": 5, "children": 40}),
+}
+
+_USAGE = {"evaluator": "evaluators:\n  - {use: $name}"}
+
+
+def write_package(kind: str, name: str, folder: Path) -> list[Path]:
+    """Write a package with a plugin of that kind and name into a new folder ``folder/prunecast-NAME``.
+
+    Returns:
+        The files, relative to ``folder``.
+
+    Raises:
+        PluginError: the name cannot be one of a Python module, or the folder exists.
+    """
+    if re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) is None:
+        raise PluginError(f"{name!r} is no name for a plugin: write small letters and digits, such as my-{kind}")
+    words = re.split("[-_]", name)
+    distribution = "-".join(["prunecast", *words])
+    target = folder / distribution
+    if target.exists():
+        raise PluginError(f"{target} exists: choose another name, or remove it")
+    example, package = _EXAMPLES[kind], distribution.replace("-", "_")
+    plugin = "".join(word.capitalize() for word in words)
+    values = {
+        "conformance": f"{kind.capitalize()}Conformance",
+        "distribution": distribution,
+        "hook": KINDS[kind][0],
+        "kind": kind,
+        "name": name,
+        "options": repr(dict(example.options)).replace("'", '"'),
+        "package": package,
+        "plugin": plugin,
+        "summary": example.summary,
+        "usage": Template(_USAGE.get(kind, f"{kind}: {{use: $name}}")).substitute(name=name),
+        "version": __version__,
+    }
+    content = {
+        "pyproject.toml": _filled("pyproject.toml", values),
+        "README.md": _filled("README.md", values),
+        f"src/{package}/__init__.py": _module(kind, example, values),
+        f"src/{package}/py.typed": "",
+        f"tests/test_{package.removeprefix('prunecast_')}.py": _filled("test.py", values),
+    }
+    for relative, text in content.items():
+        file = target / relative
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return [target.relative_to(folder) / relative for relative in content]
+
+
+def _module(kind: str, example: _Example, values: Mapping[str, str]) -> str:
+    """The example's module with the plugin's own name, and the hook at its end."""
+    source = files("prunecast.examples").joinpath(f"{kind}.py").read_text(encoding="utf-8")
+    named = re.sub(rf"\b{example.plugin}(Options)?\b", rf"{values['plugin']}\1", source)
+    hookspecs = "from prunecast.hookspecs import Entry, Trial, hookimpl\nfrom prunecast.interfaces"
+    return named.replace("from prunecast.interfaces", hookspecs, 1) + _filled("hook.py", values)
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    text = files("prunecast.cli").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+    return Template(text).substitute(values)

@@ -1,0 +1,196 @@
+"""The one place where plugins are made for a run and where what they return is looked at.
+
+A guarded plugin looks like the plugin; its methods are called in isolation (:mod:`prunecast.isolation`), and what a
+wrong answer could spoil is checked before anything is measured or kept.
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecast.architecture import Architecture
+from prunecast.choices import Choice, Indices, Value
+from prunecast.errors import EvaluationError, PluginError
+from prunecast.interfaces import (
+    Floats,
+    LayerImportance,
+    Measurement,
+    Metric,
+    Prediction,
+    SearchProblem,
+    SearchSpace,
+)
+from prunecast.isolation import LOAD_SECONDS, isolated
+from prunecast.plugins import Registered
+from prunecast.shape import ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunecast.models.families import Family
+
+
+def instance(registered: Registered, *arguments: Any) -> Any:
+    """An instance of a plugin's class, made in isolation: guarded, but for evaluators, whose measurements are
+    checked."""
+    plugin_class = registered.load()
+    with isolated(str(registered), "its constructor", LOAD_SECONDS):
+        plugin = plugin_class(*arguments)
+    guard = _GUARDS.get(registered.kind)
+    return plugin if guard is None else guard(plugin, str(registered))
+
+
+class _Guarded:
+    """A plugin whose methods and properties are called in isolation."""
+
+    def __init__(self, plugin: Any, owner: str) -> None:
+        self._plugin, self._owner = plugin, owner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not (name in vars(self._plugin) or hasattr(type(self._plugin), name)):
+            raise AttributeError(f"{self._owner} has no public attribute {name!r}")
+        with isolated(self._owner, name):
+            value = getattr(self._plugin, name)
+        return partial(self._call, name) if inspect.ismethod(value) else value
+
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        with isolated(self._owner, method):
+            return getattr(self._plugin, method)(*arguments, **named)
+
+    def _demand(self, condition: object, complaint: str) -> None:
+        """Raise PluginError, naming the plugin, unless the condition is true."""
+        if not condition:
+            raise PluginError(f"{self._owner} {complaint}")
+
+
+class _GuardedSpace(_Guarded):
+    def __init__(self, plugin: SearchSpace[Any], owner: str) -> None:
+        super().__init__(plugin, owner)
+        self._check_choices(self.choices, plugin.shape)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Indices:
+        """What the space draws: positions that there are."""
+        indices = self._call("sample", count, rng)
+        tops = np.array([len(choice.values) for choice in self.choices])
+        self._demand(isinstance(indices, np.ndarray), f"sampled a {type(indices).__name__}, not an array")
+        self._demand(indices.shape == (count, len(tops)), f"sampled shape {indices.shape}, not {(count, len(tops))}")
+        self._demand(indices.dtype == np.int64, f"sampled numbers of type {indices.dtype}, not int64")
+        self._demand(((indices >= 0) & (indices < tops)).all(), "sampled a position that a choice does not have")
+        return np.asarray(indices)
+
+    def _check_choices(self, choices: Any, shape: ModelShape) -> None:
+        self._demand(choices and all(isinstance(choice, Choice) for choice in choices), "has no choices")
+        taken: set[tuple[str, int]] = set()
+        for choice in choices:
+            places = {(choice.component, layer) for layer in choice.layers}
+            self._demand(not taken & places, f"covers {choice.name} twice")
+            taken |= places
+            self._demand(
+                set(choice.layers) <= set(range(len(shape.dense.layers))), f"has a choice {choice.name} of no layer"
+            )
+            fitting = (_gives(shape, layer, choice, value) for layer in choice.layers for value in choice.values)
+            self._demand(choice.values and all(fitting), f"gives {choice.name} values that the model does not have")
+
+
+class _GuardedPruner(_Guarded):
+    def rank(self, model: "PreTrainedModel", family: "Family", tokens: Any) -> list[LayerImportance]:
+        """The ranking: finite scores of every unit; the weights are as they were."""
+        from prunecast.models.families import layers_of
+
+        groups, per_group = family.heads_of(model.config)
+        widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
+        before = _checksums(model)
+        ranking = self._call("rank", model, family, tokens)
+        self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
+        self._demand(len(ranking) == len(widths), f"ranked {len(ranking)} layers, the model has {len(widths)}")
+        for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
+            wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
+            for part, shape in wanted.items():
+                values = np.asarray(getattr(scores, part))
+                self._demand(values.shape == shape, f"gave layer {layer} {part} of shape {values.shape}, not {shape}")
+                self._demand(np.isfinite(values).all(), f"gave layer {layer} {part} that are not finite")
+        return list(ranking)
+
+
+class _GuardedPredictor(_Guarded):
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """Fit, and remember how many targets there are."""
+        self._targets = targets.shape[1]
+        self._call("fit", architectures, targets)
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """The prediction: finite, of the right shape, with standard deviations of at least 0."""
+        prediction = self._call("predict", architectures)
+        self._demand(isinstance(prediction, tuple) and len(prediction) == 2, "predicted no pair of mean and std")
+        wanted = (len(architectures), self._targets)
+        mean, std = (np.asarray(part, dtype=np.float64) for part in prediction)
+        for part, values in (("mean", mean), ("std", std)):
+            self._demand(values.shape == wanted, f"predicted a {part} of shape {values.shape}, not {wanted}")
+            self._demand(np.isfinite(values).all(), f"predicted a {part} that is not finite")
+        self._demand((std >= 0).all(), "predicted a negative standard deviation")
+        return Prediction(mean, std)
+
+
+class _GuardedSearcher(_Guarded):
+    def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
+        """The proposals: different, within the budget, and of the model's depth and sizes."""
+        proposals = self._call("search", problem, count)
+        self._demand(isinstance(proposals, list), f"proposed a {type(proposals).__name__}, not a list")
+        strange = [each for each in proposals if not isinstance(each, Architecture)]
+        self._demand(not strange, f"proposed {strange[:1]}, which is no architecture")
+        self._demand(len(proposals) <= count, f"proposed {len(proposals)} architectures, at most {count} were wanted")
+        self._demand(len(set(proposals)) == len(proposals), "proposed an architecture twice")
+        for architecture in proposals:
+            self._demand(_fits(architecture, problem.space.shape), f"proposed {architecture}: not of this model")
+            self._demand(problem.budget.met_by(architecture), f"proposed {architecture}, which is over the budget")
+        return list(proposals)
+
+
+_GUARDS: dict[str, type[_Guarded]] = {
+    "space": _GuardedSpace,
+    "pruner": _GuardedPruner,
+    "predictor": _GuardedPredictor,
+    "searcher": _GuardedSearcher,
+}
+
+
+def checked_measurements(owner: str, measurements: Any, metrics: Sequence[Metric]) -> list[Measurement]:
+    """Measurements that may go into the registry. Raises EvaluationError, naming the evaluator, for any others."""
+    found = list(measurements) if isinstance(measurements, list | tuple) else []
+    if [getattr(measurement, "metric", None) for measurement in found] != list(metrics):
+        raise EvaluationError(f"{owner} measured other metrics than it promised")
+    for measured in found:
+        error, name = measured.standard_error, measured.metric.name
+        if not math.isfinite(measured.value):
+            raise EvaluationError(f"{owner}: {name} is {measured.value}, not a finite number")
+        if error is not None and not (math.isfinite(error) and error >= 0):
+            raise EvaluationError(f"{owner}: the standard error of {name} is {error}, not a number from 0 on")
+        if not measured.count >= 0:
+            raise EvaluationError(f"{owner}: the count of {name} is {measured.count}, not a number from 0 on")
+    return found
+
+
+def _gives(shape: ModelShape, layer: int, choice: Choice, value: Value) -> bool:
+    """Whether a layer of the dense model has at least what a value of a choice keeps."""
+    dense = shape.dense.layers[layer]
+    limits = dense[:2] if choice.component == "attention" else dense[2:]
+    return len(value) == len(limits) and all(0 <= kept <= most for kept, most in zip(value, limits, strict=True))
+
+
+def _fits(architecture: Architecture, shape: ModelShape) -> bool:
+    kept, dense = architecture.layers, shape.dense.layers
+    return len(kept) == len(dense) and all(
+        k <= d for layers in zip(kept, dense, strict=True) for k, d in zip(*layers, strict=True)
+    )
+
+
+def _checksums(model: "PreTrainedModel") -> list[float]:
+    """One sum a parameter: cheap, and different after any change that matters."""
+    import torch
+
+    with torch.no_grad():
+        return [float(parameter.sum(dtype=torch.float64)) for parameter in model.parameters()]

@@ -1,0 +1,101 @@
+"""Tiny real models and a tokenizer, made in a moment without any file: for pruners and evaluators on trial."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunecast.interfaces import LayerImportance
+from prunecast.shape import ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from prunecast.models.elastic import ElasticModel
+
+BYTES = 256
+"""Tokens of the tokenizer, and vocabulary of the models: the bytes."""
+
+FAMILIES: Mapping[str, Mapping[str, object]] = {
+    "llama": {},
+    "qwen2": {},
+    "gpt2": {"n_inner": 24, "n_positions": 512},
+    "opt": {"ffn_dim": 24, "word_embed_proj_dim": 64},
+    "phi3": {},
+}
+"""Families of every make, with what their configs call differently: plain, with biases, fused and transposed, with
+learnt positions, fused with rotary positions."""
+
+
+def tiny_model(family: str = "llama", seed: int = 0, **changes: object) -> "PreTrainedModel":
+    """A random model in float32 and evaluation mode: 3 layers of 4 KV groups x 2 heads of size 8, width 24.
+
+    GPT-2 and OPT have a KV group for each of 8 heads. Biases and norms are random too, so that none can be forgotten.
+
+    Args:
+        family: ``model_type`` of a described family, best one of ``FAMILIES``.
+        seed: another seed, other weights.
+        changes: attributes of the config to set otherwise.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes: dict[str, object] = {
+        "vocab_size": BYTES,
+        "hidden_size": 64,
+        "intermediate_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    config = AutoConfig.for_model(family, **(sizes | dict(FAMILIES.get(family, {})) | changes))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * 0.2
+        parameter.data = noise + (1.0 if parameter.ndim == 1 else 0.0)
+    model.train(False)
+    return model
+
+
+def tiny_shape(context: int = 512) -> ModelShape:
+    """Sizes of the tiny Llama with a context of your choice."""
+    from prunecast.models.families import shape_of
+
+    return shape_of(tiny_model(max_position_embeddings=context).config)
+
+
+def elastic_model(model: "PreTrainedModel", importance: list[LayerImportance] | None = None) -> "ElasticModel":
+    """The elastic form of a model, which it changes; ranked as given, or at random."""
+    from prunecast.models.elastic import ElasticModel
+    from prunecast.models.families import family_of, shape_of
+
+    shape = shape_of(model.config)
+    return ElasticModel(model, family_of(model.config), shape, importance or random_importance(shape))
+
+
+def random_importance(shape: ModelShape, seed: int = 0) -> list[LayerImportance]:
+    """Random scores for every unit of a model."""
+    rng = np.random.default_rng(seed)
+    return [
+        LayerImportance(rng.random(kv), rng.random((kv, heads)), rng.random(width))
+        for kv, heads, width in shape.dense.layers
+    ]
+
+
+def byte_tokenizer() -> "PreTrainedTokenizerBase":
+    """A tokenizer that has a token for every byte, and no other."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: number for number, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="!")  # type: ignore[no-untyped-call]
+    return made
