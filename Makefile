@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test bench lint format schema pictures clean
+.PHONY: help demo test bench lint format schema docs pictures clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -36,6 +36,9 @@ pictures: $(INSTALLED) ## draw the pictures of the README again, from the run RU
 	$(BIN)/prunecast report $(RUN) --out out/report
 	mkdir -p docs/images
 	cp out/report/ratios.png out/report/predicted.png docs/images
+
+docs: $(INSTALLED) ## write docs/plugins-reference.md again
+	$(BIN)/prunecast plugins reference > docs/plugins-reference.md
 
 clean: ## remove what was made
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

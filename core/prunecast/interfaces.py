@@ -4,13 +4,52 @@ Life of a plugin in a run
 -------------------------
 1. The host finds the plugin's entry through a hook of :mod:`prunecast.hookspecs` and imports its class only when a
    spec names it. Importing the module must be cheap: import torch, scikit-learn and the like inside methods.
-2. The options beside ``use:`` in the spec are validated by the class's ``options_model``.
-3. The class is instantiated once a run, in the process that runs, with those options and what its kind is given.
-4. Its methods are called from one thread. Randomness comes only from the generator or seed passed in.
+2. The options beside ``use:`` in the spec are validated by the class's ``options_model``. Nothing is instantiated for
+   that: ``spec validate`` and the JSON schema need the class alone.
+3. The class is instantiated in the process that runs, with those options and what its kind is given: space, pruner and
+   searcher once a run, each evaluator once, a predictor for every fit. Do no work in ``__init__``.
+4. Its methods are called in this order, each from the main thread of that one process:
 
-To tell the user that something cannot be done, raise a :class:`prunecast.errors.PrunecastError` with one line.
+   ============  ====================================================  ================================================
+   kind          method                                                how often
+   ============  ====================================================  ================================================
+   space         ``choices``                                           any number of times, always the same answer
+   space         ``sample``                                            once a batch of proposals
+   space         ``values_at``                                         by refinement, for choices that matter little
+   evaluator     ``prepare``, then ``metrics``, ``data_hash``          once a run
+   evaluator     ``observe_dense``, then ``evaluate``                  once; once an architecture that is missing
+   pruner        ``calibration``                                       any number of times
+   pruner        ``rank``                                              at most once a run; rankings are kept on disk
+   predictor     ``fit``, then ``predict`` and ``importances``         after every round, and for the quality card
+   searcher      ``evaluations``, then ``search``                      once a round
+   ============  ====================================================  ================================================
+
+   A run that is continued, and a ``--dry-run``, starts from the beginning; what has been measured is not measured
+   again.
+
+Shapes, units, randomness
+-------------------------
+N architectures, L layers, C choices, M targets, KV groups, H query heads a group, W channels. Arrays are numpy, float64
+and int64. Sizes are counts, rates are fractions in [0, 1] of what goes, targets are on the scale of their metric.
+Randomness comes only from the generator or seed passed in; a pruner's or evaluator's comes from an option. The same
+input gives the same output in every process, whatever its hash seed: a run must come to the same result when it is
+continued.
+
+What may be raised, and what else is caught
+-------------------------------------------
+To tell the user that something cannot be done, raise a :class:`prunecast.errors.PrunecastError` with one line:
+ModelError for options that do not fit the model, DataError for data, BudgetError for a budget that cannot be met,
+EvaluationError for an architecture that cannot be measured (the run goes on without it), PluginError for anything else.
+Whatever else is raised, ``sys.exit`` too, becomes a PluginError that names your distribution and ends the run; from
+``evaluate`` it becomes an EvaluationError. What was measured before is kept. Answers are checked before they are used:
+shapes, finite numbers, budgets, positions within the choices. What you print to stdout is shown on stderr. A call that
+takes longer than ``PRUNECAST_PLUGIN_SECONDS`` is ended, where Python can interrupt it.
+
 ``version`` and the options that differ from their defaults are part of the registry's content key of pruners and
-evaluators: raise ``version`` whenever the same options, or a changed default, would give other numbers.
+evaluators: raise ``version`` whenever the same options, or a changed default, would give other numbers. Of a local file
+its hash is part of the key too.
+
+A complete, small plugin of each kind: :mod:`prunecast.examples`. The laws it has to keep: :mod:`prunecast.testing`.
 """
 
 from abc import ABC, abstractmethod
@@ -78,6 +117,8 @@ class Plugin(ABC, Generic[OptionsT]):
 class SearchSpace(Plugin[OptionsT]):
     """All choices open for one model.
 
+    Example: :mod:`prunecast.examples.space`.
+
     Args:
         options: validated options.
         shape: the dense model; ``choices`` may depend on it.
@@ -120,11 +161,11 @@ class CalibrationOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = "books"
-    split: str = "calibration"
-    samples: int = 10
-    tokens: int = 128
-    seed: int = 0
+    dataset: str = Field(default="books", description="name of a data set, or path of a text file")
+    split: str = Field(default="calibration", description="part of the data set")
+    samples: int = Field(default=10, description="pieces of text")
+    tokens: int = Field(default=128, description="length of a piece in tokens")
+    seed: int = Field(default=0, description="another seed draws other pieces")
 
 
 class CompensationOptions(BaseModel):
@@ -179,6 +220,8 @@ class LayerImportance:
 
 class Pruner(Plugin[PrunerOptionsT]):
     """Ranks the units of every layer; how many of them go is the search's business.
+
+    Example: :mod:`prunecast.examples.pruner`.
 
     Attributes:
         calibration: the texts wanted, all with the same ``tokens``; none if weights are enough. The hash of their
@@ -237,6 +280,8 @@ class Measurement:
 
 class Evaluator(Plugin[OptionsT]):
     """Measures metrics of a model.
+
+    Example: :mod:`prunecast.examples.evaluator`.
 
     Attributes:
         same_batches: whether ``evaluate`` calls the base model with the same token ids for every architecture, without
@@ -302,6 +347,8 @@ class Prediction(NamedTuple):
 class Predictor(Plugin[OptionsT]):
     """Learns from measured architectures what all others would measure.
 
+    Example: :mod:`prunecast.examples.predictor`.
+
     Args:
         options: validated options.
         shape: the dense model, for encodings relative to it (see :mod:`prunecast.encodings`).
@@ -364,7 +411,10 @@ class SearchProblem:
 
 
 class Searcher(Plugin[OptionsT]):
-    """Proposes architectures that meet a budget."""
+    """Proposes architectures that meet a budget.
+
+    Example: :mod:`prunecast.examples.searcher`. One instance serves all rounds; a second search forgets the first.
+    """
 
     @property
     @abstractmethod

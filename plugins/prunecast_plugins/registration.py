@@ -2,7 +2,13 @@
 
 from collections.abc import Iterable
 
-from prunecast.hookspecs import Entry, hookimpl
+from prunecast.hookspecs import Entry, Trial, hookimpl
+
+_TIMED = (
+    "evaluating_twice_gives_the_same",
+    "what_was_measured_before_does_not_matter",
+    "another_process_measures_the_same",
+)
 
 
 @hookimpl
@@ -64,35 +70,43 @@ def prunecast_evaluators() -> Iterable[Entry]:
             "perplexity",
             "prunecast_plugins.evaluators.perplexity:Perplexity",
             "Perplexity of a text in windows of fixed length",
+            trial=Trial({"dataset": "python-docs", "tokens": 192, "context": 64}),
         ),
         Entry(
             "kl",
             "prunecast_plugins.evaluators.kl:KL",
             "Kullback-Leibler divergence from the dense model's predictions on a text",
             "arXiv 1503.02531 (distillation), section 2, at temperature 1",
+            trial=Trial({"dataset": "python-docs", "tokens": 192, "context": 64}),
         ),
         Entry(
             "multiple_choice",
             "prunecast_plugins.evaluators.multiple_choice:MultipleChoice",
             "Accuracy on ARC, PIQA, OpenBookQA, WinoGrande, Social IQa and questions of one's own",
             "prompts of https://github.com/EleutherAI/lm-evaluation-harness 0.4",
+            trial=Trial({"dataset": "arc_easy", "split": "test", "questions": 3}),
         ),
         Entry(
             "mmlu",
             "prunecast_plugins.evaluators.mmlu:MMLU",
             "Accuracy on MMLU after a few solved questions, mean over subjects",
             "arXiv 2009.03300; prompt of https://github.com/hendrycks/test",
+            trial=Trial({"subjects": ["abstract_algebra"], "questions_per_subject": 2, "shots": 1}),
         ),
         Entry(
             "latency",
             "prunecast_plugins.evaluators.latency:Latency",
             "Measured speed of prompt and generation, bytes of weights and key-value cache",
+            trial=Trial(
+                {"prompt": 4, "generate": 2, "repeats": 2, "device": "cpu"}, dict.fromkeys(_TIMED, "it measures time")
+            ),
         ),
         Entry(
             "lm_eval",
             "prunecast_plugins.evaluators.lm_eval:LMEval",
             "Log-likelihood tasks of the EleutherAI harness; needs prunecast[lm-eval]",
             "https://github.com/EleutherAI/lm-evaluation-harness",
+            trial=Trial({"tasks": ["arc_easy"], "limit": 2}, requires=("lm_eval",)),
         ),
     ]
 
@@ -106,12 +120,14 @@ def prunecast_predictors() -> Iterable[Entry]:
             "prunecast_plugins.predictors.gbdt:GBDT",
             "Gradient-boosted decision trees of scikit-learn, bagged for a standard deviation",
             "arXiv 2309.09507, section 3.2",
+            trial=Trial({"trees": 8, "members": 2}),
         ),
         Entry(
             "xgboost",
             "prunecast_plugins.predictors.xgboost:XGBoost",
             "Gradient-boosted decision trees of XGBoost, bagged for a standard deviation",
             "arXiv 1603.02754",
+            trial=Trial({"trees": 8, "members": 2}),
         ),
         Entry(
             "gp",
@@ -130,6 +146,7 @@ def prunecast_predictors() -> Iterable[Entry]:
             "prunecast_plugins.predictors.sklearn:Sklearn",
             "Any scikit-learn regressor by import path, its parameters as options",
             "Pedregosa et al., JMLR 12 (2011)",
+            trial=Trial({"estimator": "sklearn.ensemble.ExtraTreesRegressor", "n_estimators": 8}),
         ),
     ]
 
@@ -143,23 +160,27 @@ def prunecast_searchers() -> Iterable[Entry]:
             "prunecast_plugins.searchers.tpe:TPE",
             "Tree-structured Parzen estimator of Optuna over the predictor",
             "Bergstra et al., NIPS 2011, section 4",
+            trial=Trial({"trials": 10, "startup": 80, "seeds": 10, "batch": 5}),
         ),
         Entry(
             "random",
             "prunecast_plugins.searchers.random:Random",
             "Many random architectures at the budget, the best predicted of them",
             "arXiv 2309.09507, section 3.4",
+            trial=Trial({"samples": 300}),
         ),
         Entry(
             "evolution",
             "prunecast_plugins.searchers.evolution:Evolution",
             "Mutations that move what is kept between layers, the best predicted survive",
             "arXiv 2410.14649 (EvoPress), algorithm 1",
+            trial=Trial({"startup": 80, "survivors": 10, "offspring": 20, "generations": 8}),
         ),
         Entry(
             "optuna",
             "prunecast_plugins.searchers.optuna:Optuna",
             "Any Optuna or OptunaHub sampler by name, its parameters as options",
             "Akiba et al., KDD 2019",
+            trial=Trial({"sampler": "RandomSampler", "trials": 10, "startup": 80, "seeds": 10, "batch": 5}),
         ),
     ]

@@ -17,7 +17,7 @@ LAYERS = (
     {"cli"},
     {"report"},
     {"pipeline"},
-    {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing"},
+    {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing", "pytest_plugin"},
     {
         *("interfaces", "hookspecs", "events", "encodings", "reference", "transfer", "models.families"),
         *("budget", "choices", "shape", "architecture", "errors", "isolation"),

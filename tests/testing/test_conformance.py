@@ -1,65 +1,64 @@
 """The examples and all bundled plugins keep the laws of their kind."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from prunecast.examples.evaluator import Guesses
 from prunecast.examples.predictor import Ridge
+from prunecast.examples.pruner import Norms
 from prunecast.examples.searcher import Climb
-from prunecast.testing import PredictorConformance, SearcherConformance
-from prunecast_plugins.predictors.gbdt import GBDT
-from prunecast_plugins.predictors.sklearn import Sklearn
-from prunecast_plugins.predictors.xgboost import XGBoost
-from prunecast_plugins.searchers.evolution import Evolution
-from prunecast_plugins.searchers.optuna import Optuna
-from prunecast_plugins.searchers.random import Random
-from prunecast_plugins.searchers.tpe import TPE
+from prunecast.examples.space import Steps
+from prunecast.plugins import KINDS, PluginHost
+from prunecast.testing import (
+    SUITES,
+    EvaluatorConformance,
+    PredictorConformance,
+    PrunerConformance,
+    SearcherConformance,
+    SpaceConformance,
+)
+from prunecast.testing.laws import verdict_on
 
 
 class TestRidge(PredictorConformance):
     plugin = Ridge
 
 
-class TestGBDT(PredictorConformance):
-    plugin = GBDT
-    options = {"trees": 8, "members": 2}
-
-
-class TestXGBoost(PredictorConformance):
-    plugin = XGBoost
-    options = {"trees": 8, "members": 2}
-
-
-class TestSklearnWithABag(PredictorConformance):
-    plugin = Sklearn
-    options = {"estimator": "sklearn.svm.SVR", "members": 2}
-
-
-class TestSklearnWithAForest(PredictorConformance):
-    plugin = Sklearn
-    options = {"estimator": "sklearn.ensemble.ExtraTreesRegressor", "n_estimators": 8}
-
-
-class TestSklearnWithItsOwnDeviation(PredictorConformance):
-    plugin = Sklearn
-    options = {"estimator": "sklearn.linear_model.BayesianRidge"}
-
-
 class TestClimb(SearcherConformance):
     plugin = Climb
+    options = {"generations": 5, "children": 40}
 
 
-class TestRandom(SearcherConformance):
-    plugin = Random
-    options = {"samples": 300}
+class TestSteps(SpaceConformance):
+    plugin = Steps
 
 
-class TestTPE(SearcherConformance):
-    plugin = TPE
-    options = {"trials": 10, "startup": 80, "seeds": 10, "batch": 5}
+class TestNorms(PrunerConformance):
+    plugin = Norms
 
 
-class TestEvolution(SearcherConformance):
-    plugin = Evolution
-    options = {"startup": 80, "survivors": 5, "offspring": 20, "generations": 3}
+class TestGuesses(EvaluatorConformance):
+    plugin = Guesses
+    options = {"windows": 2, "context": 64}
 
 
-class TestOptuna(SearcherConformance):
-    plugin = Optuna
-    options = {"sampler": "NSGAIISampler", "population_size": 5, "trials": 20, "startup": 80, "seeds": 5, "batch": 5}
+def bundled() -> Iterator[Any]:
+    """Every law for every plugin of this distribution, tried as its entry says."""
+    host = PluginHost.discover()
+    for kind in KINDS:
+        for name, registered in host.entries(kind).items():
+            if registered.distribution == "prunecast":
+                for law in SUITES[kind].laws:
+                    yield pytest.param(registered, law, id=f"{kind}-{name}-{law.__name__}")
+
+
+@pytest.mark.parametrize(("registered", "law"), bundled())
+def test_bundled_plugin_keeps(registered: Any, law: Any) -> None:
+    suite, trial = SUITES[registered.kind], registered.entry.trial
+    subject = suite.subject(registered.load(), trial.options, trial.requires)
+    verdict = verdict_on(law, subject, trial.expected_failures.get(law.__name__))
+    if verdict.outcome == "does not apply":
+        pytest.skip(verdict.reason)
+    assert verdict.outcome in ("holds", "expected failure"), verdict.reason

@@ -173,3 +173,12 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
     for verdict in suite.verdicts(subject, trial.expected_failures):
         plugin = {"kind": registered.kind, "name": registered.entry.name}
         yield {**plugin, "law": verdict.law, "outcome": verdict.outcome, "reason": verdict.reason}
+
+
+@plugins.command()
+def reference() -> None:
+    """Print the contract of plugins, and every installed plugin, as Markdown."""
+    from prunecast.cli.reference import reference as markdown
+    from prunecast.plugins import PluginHost
+
+    click.echo(markdown(PluginHost.discover()), nl=False)

@@ -124,8 +124,8 @@ def what_was_measured_before_does_not_matter(subject: EvaluatorSubject) -> None:
 
 def another_process_measures_the_same(subject: EvaluatorSubject) -> None:
     """The same numbers come out in a process with another hash seed."""
-    there = call_elsewhere(subject.plugin, _numbers, subject)
     here = _numbers(subject)
+    there = call_elsewhere(subject.plugin, _numbers, subject)
     hold(same(here, there), f"{here} here, {there} in another process")
 
 

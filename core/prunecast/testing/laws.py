@@ -97,7 +97,7 @@ class Suite(Generic[SubjectT]):
             if name not in names:
                 raise PluginError(f"expected_failures: there is no law {name!r}{did_you_mean(name, names)}")
         for law in self.laws:
-            yield _verdict(law, subject, expected_failures.get(law.__name__))
+            yield verdict_on(law, subject, expected_failures.get(law.__name__))
 
     def check(
         self,
@@ -112,7 +112,8 @@ class Suite(Generic[SubjectT]):
         return verdicts
 
 
-def _verdict(law: Law[SubjectT], subject: SubjectT, expected: str | None) -> Verdict:
+def verdict_on(law: Law[SubjectT], subject: SubjectT, expected: str | None) -> Verdict:
+    """What comes of trying a subject against one law; ``expected`` is the reason why it is known to break it."""
     try:
         law(subject)
     except DoesNotApply as reason:

@@ -149,6 +149,16 @@ def several_threads_predict_the_same(subject: PredictorSubject) -> None:
     hold(all(same(alone, each) for each in together), "threads that predict at once disturb one another")
 
 
+def importances_cover_every_component_and_target(subject: PredictorSubject) -> None:
+    """A predictor that knows importances gives shape (L, 2, M), finite and at least 0."""
+    importances = subject.fitted().importances()
+    if importances is None:
+        raise DoesNotApply("the predictor knows no importances")
+    wanted = (len(SHAPE.dense.layers), 2, TARGETS.shape[1])
+    hold(np.shape(importances) == wanted, f"importances have shape {np.shape(importances)}, not {wanted}")
+    hold((np.isfinite(importances) & (importances >= 0)).all(), "an importance is negative or not finite")
+
+
 def seen_pairs_are_ranked_better_than_by_chance(subject: PredictorSubject) -> None:
     """Of real measurements that it was fitted on, it ranks more pairs rightly than wrongly."""
     from scipy.stats import kendalltau
@@ -193,6 +203,7 @@ PREDICTORS = Suite(
         inputs_are_left_alone,
         a_pickled_predictor_predicts_the_same,
         several_threads_predict_the_same,
+        importances_cover_every_component_and_target,
         seen_pairs_are_ranked_better_than_by_chance,
     ),
 )

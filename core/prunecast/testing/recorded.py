@@ -1,6 +1,7 @@
 """Real measurements to try predictors on: pairs of SmolLM2-135M, from the registry that comes with the repository."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,7 +9,8 @@ from importlib.resources import files
 import numpy as np
 
 from prunecast.architecture import Architecture
-from prunecast.interfaces import Floats
+from prunecast.interfaces import Floats, Measurement, Metric
+from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
 from prunecast.registry.records import shape_from_json
 from prunecast.shape import ModelShape
 
@@ -45,3 +47,22 @@ def recorded_pairs() -> RecordedPairs:
         targets=targets,
         conditions=stored["conditions"],
     )
+
+
+def record_pairs(registry: Registry) -> None:
+    """Put the recorded pairs into a registry, each metric under a setting of its own, as a run called ``recorded``."""
+    pairs = recorded_pairs()
+    model = ModelRecord("0" * 32, "smollm2-135m", pairs.shape)
+    pruner = PluginRecord("recorded", 1, {}, None, "prunecast.testing")
+    run = registry.start_run("0" * 32, "recorded", "{}", "").id
+    for column, name in enumerate(pairs.metrics):
+        evaluator = PluginRecord("perplexity", 1, {"dataset": name.partition(".")[0]}, None, "prunecast.testing")
+        setting = Setting(model, pruner, evaluator, "bfloat16")
+        metric = Metric(name, "minimize", "perplexity", "log")
+        logarithms = pairs.targets[:, column].tolist()
+        evaluations = [
+            Evaluation(setting, architecture, [Measurement(metric, math.exp(logarithm), None, 4096)], 0.0, "cpu")
+            for architecture, logarithm in zip(pairs.architectures, logarithms, strict=True)
+        ]
+        registry.record_many(run, "pairs", evaluations)
+    registry.finish_run(run, "finished", None)

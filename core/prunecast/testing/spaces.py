@@ -84,6 +84,18 @@ def every_architecture_has_indices_of_its_own(subject: SpaceSubject) -> None:
         hold(found is not None and same(found, row), f"{architecture} stands for {found}, but was drawn as {row}")
 
 
+def further_values_are_what_the_model_has(subject: SpaceSubject) -> None:
+    """What ``values_at`` adds for refinement is, at any rate, something the dense layers can give."""
+    space = subject.make()
+    for choice in space.choices:
+        dense = SHAPE.dense.layers[choice.layers[0]]
+        limits = dense[:2] if choice.component == "attention" else dense[2:]
+        for rate in (0.0, 0.3, 0.9, 1.0):
+            for value in space.values_at(choice, rate):
+                within = (0 <= kept <= most for kept, most in zip(value, limits, strict=True))
+                hold(len(value) == len(limits) and all(within), f"{choice.name} could have {value} at rate {rate}")
+
+
 def samples_have_the_wanted_shape_and_stay_within_the_choices(subject: SpaceSubject) -> None:
     """``sample`` gives int64 of shape (count, C), positions that every choice has; any count is possible."""
     tops = np.array([len(choice.values) for choice in subject.make().choices])
@@ -132,6 +144,7 @@ SPACES = Suite(
         values_are_what_the_model_has,
         each_component_of_a_layer_is_in_one_choice_at_most,
         every_architecture_has_indices_of_its_own,
+        further_values_are_what_the_model_has,
         samples_have_the_wanted_shape_and_stay_within_the_choices,
         the_same_generator_gives_the_same_samples,
         samples_differ_from_one_another,
