@@ -20,6 +20,7 @@ PUBLIC_MODULES = (
     "data",
     "encodings",
     "errors",
+    "events",
     "hookspecs",
     "interfaces",
     "models.elastic",

@@ -2,7 +2,9 @@
 
 import logging
 
+from prunecast.errors import PrunecastError
 from prunecast.events import Event
+from prunecast.isolation import isolated
 from prunecast.plugins import PluginHost
 
 logger = logging.getLogger(__name__)
@@ -16,20 +18,20 @@ class Listeners:
     """
 
     def __init__(self, host: PluginHost) -> None:
-        self._hook = host.manager.hook
+        self._manager = host.manager
         self._deaf: set[str] = set()
 
     def tell(self, event: Event) -> None:
         """Call every hook for this event; who raises is not called again by this object."""
-        for implementation in getattr(self._hook, f"prunecast_{event.event}").get_hookimpls():
-            owner = implementation.plugin_name
-            if owner in self._deaf:
+        hook = f"prunecast_{event.event}"
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        for implementation in implementations:
+            if implementation.plugin_name in self._deaf:
                 continue
+            others = [each.plugin for each in implementations if each is not implementation]
             try:
-                implementation.function(*(event for _ in implementation.argnames))
-            except (Exception, SystemExit) as error:  # noqa: BLE001  a third party's function may raise anything
-                self._deaf.add(owner)
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                logger.warning(
-                    "warning: %s failed when told of %s and hears no more of this run: %s", owner, event.event, reason
-                )
+                with isolated(implementation.plugin_name, f"its hook {hook}"):
+                    self._manager.subset_hook_caller(hook, others)(event=event)
+            except PrunecastError as error:
+                self._deaf.add(implementation.plugin_name)
+                logger.warning("warning: %s; it hears no more of this run", error)
