@@ -230,7 +230,7 @@ class Pruner(Plugin[PrunerOptionsT]):
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """Calibration texts the pruner needs. None, the default, for pruners that look at weights only."""
+        """Calibration texts the pruner needs; empty, the default, for pruners that look at weights only."""
         return ()
 
     @abstractmethod

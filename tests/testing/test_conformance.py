@@ -54,7 +54,7 @@ def bundled() -> Iterator[Any]:
                     yield pytest.param(registered, law, id=f"{kind}-{name}-{law.__name__}")
 
 
-@pytest.mark.parametrize(("registered", "law"), bundled())
+@pytest.mark.parametrize(("registered", "law"), list(bundled()))
 def test_bundled_plugin_keeps(registered: Any, law: Any) -> None:
     suite, trial = SUITES[registered.kind], registered.entry.trial
     subject = suite.subject(registered.load(), trial.options, trial.requires)

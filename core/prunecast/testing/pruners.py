@@ -31,7 +31,7 @@ class PrunerSubject(Subject[Pruner[Any]]):
         from prunecast.models.families import family_of
 
         pruner = pruner or self.make()
-        return pruner.rank(model, family_of(model.config), None if pruner.calibration is None else tokens())
+        return pruner.rank(model, family_of(model.config), tokens() if pruner.calibration else None)
 
     def exercise(self) -> None:
         """Rank a tiny model."""
@@ -94,7 +94,7 @@ def the_text_is_left_alone(subject: PrunerSubject) -> None:
     from prunecast.models.families import family_of
 
     pruner, given, model = subject.make(), tokens(), tiny_model()
-    if pruner.calibration is None:
+    if not pruner.calibration:
         raise DoesNotApply("the pruner looks at no text")
     pruner.rank(model, family_of(model.config), given)
     hold(given.equal(tokens()), "the calibration tokens have been changed")
@@ -105,7 +105,7 @@ def missing_text_is_refused(subject: PrunerSubject) -> None:
     from prunecast.models.families import family_of
 
     pruner, model = subject.make(), tiny_model()
-    if pruner.calibration is None:
+    if not pruner.calibration:
         raise DoesNotApply("the pruner looks at no text")
     try:
         pruner.rank(model, family_of(model.config), None)
