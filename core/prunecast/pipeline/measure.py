@@ -224,32 +224,14 @@ class Measuring:
             )
         )
 
-<<<<<<< HEAD
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """What the evaluator says of the model. Raises EvaluationError for whatever it does wrong."""
-        evaluator = named.evaluator
-        try:
-            # What is kept for reuse was computed with compensation.
-            with self._reuse.active() if evaluator.same_batches and named.compensated else nullcontext():
-                measurements = self._within_memory(named, model)
-        except PrunecastError:
-            raise
-        except Exception as error:
-            raise EvaluationError(f"{named.setting.evaluator.name}: {type(error).__name__}: {error}") from error
-        if [measurement.metric for measurement in measurements] != list(named.metrics):
-            raise EvaluationError(f"{named.setting.evaluator.name} measured other metrics than it promised")
-        for measurement in measurements:
-            if not math.isfinite(measurement.value):
-                raise EvaluationError(f"{measurement.metric.name} is {measurement.value}, not a finite number")
-        return measurements
-=======
-    def _measurements(self, named: NamedEvaluator) -> list[Measurement]:
-        """What the evaluator says of the model as it stands. Raises EvaluationError for whatever it does wrong."""
+        # What is kept for reuse was computed with compensation.
+        reusing = named.evaluator.same_batches and named.compensated
         with isolated(named.owner, "evaluate", raises=EvaluationError):
-            with self._reuse.active() if named.evaluator.same_batches else nullcontext():
-                measurements = self._within_memory(named)
+            with self._reuse.active() if reusing else nullcontext():
+                measurements = self._within_memory(named, model)
             return checked_measurements(named.owner, measurements, named.metrics)
->>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
 
     def _within_memory(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """Evaluate, with half the batch each time the device runs out of memory, for as long as there is a batch."""

@@ -76,16 +76,10 @@ class Setup:
         self.shape: ModelShape = shape_of(config)
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
-<<<<<<< HEAD
-        self.space: SearchSpace[Any] = self._load("space", spec.space)(spec.space.options, self.shape)
-        self.pruner: Pruner[Any] = self._load("pruner", spec.pruner)(spec.pruner.options)
-        self.searcher: Searcher[Any] = self._load("searcher", spec.searcher)(spec.searcher.options)
-        self.prior: Prior | None = None
-=======
         self.space: SearchSpace[Any] = self._make("space", spec.space, self.shape)
         self.pruner: Pruner[Any] = self._make("pruner", spec.pruner)
         self.searcher: Searcher[Any] = self._make("searcher", spec.searcher)
->>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
+        self.prior: Prior | None = None
         self.budget = Budget.of(self.shape, spec.budget)
         self.budget.check(self.space.choices)
 
@@ -203,11 +197,7 @@ class Setup:
 
     def _cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
         use = self.spec.predictor
-<<<<<<< HEAD
-        predictor: Predictor[Any] = self._load("predictor", use)(use.options, shape, self.spec.seed)
-=======
-        predictor: Predictor[Any] = self._make("predictor", use, self.shape, self.spec.seed)
->>>>>>> 0b6eb50 (Plugins: isolation, local plugins, laws of all five kinds, plugins new, check, list and show)
+        predictor: Predictor[Any] = self._make("predictor", use, shape, self.spec.seed)
         return predictor
 
     def rng(self, stage: str, number: int = 0) -> np.random.Generator:
