@@ -11,6 +11,7 @@ from prunecast.cli.export import export
 from prunecast.cli.offline import offline_option
 from prunecast.cli.plugins import plugins
 from prunecast.cli.predict import predict
+from prunecast.cli.predictors import predictors
 from prunecast.cli.registry import registry
 from prunecast.cli.report import report
 from prunecast.cli.run import run
@@ -63,7 +64,7 @@ def cli() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-for command in (run, spec, plugins, registry, predict, runs, export, report):
+for command in (run, spec, plugins, predictors, registry, predict, runs, export, report):
     cli.add_command(command)
 
 for command in (verify, gc, vacuum, delete):

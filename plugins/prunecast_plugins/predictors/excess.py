@@ -31,10 +31,13 @@ class ExcessRegression:
         logarithms = -np.log(self._best - targets)
         self._center, spread = logarithms.mean(axis=0), logarithms.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)
-        self._inner.fit(features, (logarithms - self._center) / self._scale)
+        standard = (logarithms - self._center) / self._scale
+        self._worst = standard.min(axis=0) - MARGIN
+        self._inner.fit(features, standard)
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """The median, and half of the interval between one standard deviation of the logarithm below and above it."""
         mean, std = self._inner.predict(features)
+        mean = np.maximum(mean, self._worst)  # what is worse than all pairs is bad enough, its exponential says no more
         missing = np.exp(-(mean * self._scale + self._center))
         return self._best - missing, missing * np.sinh(np.minimum(std * self._scale, WIDEST))
