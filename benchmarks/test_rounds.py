@@ -1,0 +1,56 @@
+"""What a round should choose: rules against one another over the recorded pairs of SmolLM2-135M as a finite pool.
+
+Each game starts from 20 of the pairs below the median; a round fits on what is known, chooses 5 of the others by the
+rule and learns their measured numbers. The score is how far the best known then is from the best of all pairs, in nats
+of the sum of both log-perplexities, mean over the rounds and games.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prunecast.interfaces import Metric
+from prunecast.pipeline.choose import choose
+from prunecast.pipeline.fit import Fitted
+from prunecast.pipeline.objective import Objective
+from prunecast.registry import Registry
+from prunecast.spec.model import ChooseSpec
+from prunecast_plugins.predictors.gp import GP, GPOptions
+
+METRICS = ["wikitext2.validation.ppl", "ptb.validation.ppl"]
+OBJECTIVE = Objective(tuple(Metric(name, "minimize", "perplexity", "log") for name in METRICS), (1.0, 1.0))
+GAMES, ROUNDS, START, PER_ROUND = 12, 6, 20, 5
+REGISTRY = Path(__file__).parents[1] / "registry.db"
+
+
+def regrets(options: ChooseSpec) -> list[float]:
+    """Mean regret of each game."""
+    with Registry.open(REGISTRY, readonly=True) as registry:
+        pairs = registry.pairs("smollm2-135m", METRICS)
+    undone = [i for i, a in enumerate(pairs.architectures) if a != pairs.series.shape.dense]
+    architectures, targets = [pairs.architectures[i] for i in undone], pairs.targets[undone]
+    score, position = OBJECTIVE.score(targets), {a: i for i, a in enumerate(architectures)}
+    bad = np.flatnonzero(score > np.median(score))
+    found = []
+    for game in range(GAMES):
+        known = np.random.default_rng(game).choice(bad, START, replace=False).tolist()
+        left = []
+        for _ in range(ROUNDS):
+            predictor = GP(GPOptions(), pairs.series.shape, game)
+            predictor.fit([architectures[i] for i in known], targets[known])
+            pool = [a for i, a in enumerate(architectures) if i not in known]
+            chosen = choose(pool, Fitted(predictor, OBJECTIVE), pairs.series.shape, options, PER_ROUND)
+            known += [position[a] for a in chosen]
+            left.append(float(score[known].min() - score.min()))
+        found.append(float(np.mean(left)))
+    return found
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_confidence_against_greedy(width: float, say: Callable[[str], None]) -> None:
+    greedy, confident = (regrets(ChooseSpec(rule=rule, width=width)) for rule in ("greedy", "confidence"))
+    better = sum(c <= g for c, g in zip(confident, greedy, strict=True))
+    say(f"regret of confidence (width {width:g}) / greedy, nats  {np.mean(confident):.3f} / {np.mean(greedy):.3f}")
+    say(f"games in which confidence is at least as good     {better} of {GAMES}")
