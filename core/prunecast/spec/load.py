@@ -53,7 +53,7 @@ def packaged_specs() -> dict[str, Path]:
     installed = package / "specs"
     # An editable checkout keeps them beside the source root.
     folder = installed if installed.is_dir() else package.parents[1] / "specs"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"), key=lambda file: file.stem)}
 
 
 def find_spec(source: str | Path) -> Path:
