@@ -1,5 +1,8 @@
 """Any optimiser of Nevergrad as a searcher of prunecast."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 import numpy as np
@@ -53,6 +56,10 @@ class Nevergrad(Searcher[NevergradOptions]):
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
         """Startup sample, then batches."""
+        with _seeded(int(problem.rng.integers(2**31))):
+            return self._search(problem, count)
+
+    def _search(self, problem: SearchProblem, count: int) -> list[Architecture]:
         found: dict[Architecture, float] = {}
         start = self._start(problem)
         scores = self._scored(problem, start, found)
@@ -71,10 +78,10 @@ class Nevergrad(Searcher[NevergradOptions]):
     def _start(self, problem: SearchProblem) -> Indices:
         """Random proposals and what is known already, all at the budget."""
         choices, dense = problem.space.choices, problem.space.shape.dense
-        random = problem.space.sample(self.options.startup, problem.rng)
+        drawn = problem.space.sample(self.options.startup, problem.rng)
         rows = [indices_of(choices, dense, known) for known in problem.known if problem.budget.met_by(known)]
         known = np.array([row for row in rows if row is not None], dtype=np.int64).reshape(-1, len(choices))
-        return np.concatenate([problem.budget.fit(choices, random, problem.rng), known])
+        return np.concatenate([problem.budget.fit(choices, drawn, problem.rng), known])
 
     def _scored(self, problem: SearchProblem, indices: Indices, found: dict[Architecture, float]) -> Floats:
         """Scores of shape (N,), noted in ``found`` too."""
@@ -96,3 +103,16 @@ class Nevergrad(Searcher[NevergradOptions]):
         space = nevergrad.p.Instrumentation(*(nevergrad.p.TransitionChoice(each) for each in values))
         space.random_state = np.random.RandomState(problem.rng.integers(2**31))
         return known[self.options.optimizer](space, budget=self.options.trials, num_workers=self.options.batch)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Nevergrad also draws from the global generators: it gets them seeded, and they are left as they were."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002

@@ -85,7 +85,9 @@ def test_one_line_of_a_spec_swaps_an_example_in_and_out(
     installed: Environment, continued: Workplace, kind: str, name: str, options: dict[str, Any]
 ) -> None:
     listed = installed.prunecast("plugins", "list", "--kind", kind)
-    assert [row["distribution"] for row in listed if row["name"] == name] == [f"{installed.example.name} 1.0"]
+    assert [(row["distribution"], row["version"]) for row in listed if row["name"] == name] == [
+        (installed.example.name, "1.0")
+    ]
 
     line = ("--set", f"{kind}={json.dumps({'use': name, **options})}")
     swapped = installed.prunecast("run", "tiny.yaml", "--set", "export=null", *line)
