@@ -143,11 +143,12 @@ def test_batch_lookup(filled: Filled, registry: Registry, say: Callable[[str], N
     say(f"lookup of 10,000 architectures, seconds      {seconds}   (target 0.5)")
 
 
-@pytest.mark.parametrize("share", ["1.0", "0.6", "0.4"])
-def test_best(registry: Registry, share: str, say: Callable[[str], None]) -> None:
+# No architecture has 0.4 of the parameters: the worst case, every value is looked at.
+@pytest.mark.parametrize(("share", "found"), [("1.0", 10), ("0.6", 10), ("0.4", 0)])
+def test_best(registry: Registry, share: str, found: int, say: Callable[[str], None]) -> None:
     wanted = Filter(budget={"parameters": Range.parse(share)})
     seconds = median_of(lambda: best(registry, PPL.name, wanted))
-    assert len(best(registry, PPL.name, wanted)) == 10
+    assert len(best(registry, PPL.name, wanted)) == found
     say(f"best 10 within {share} of the parameters, seconds  {seconds}   (target 0.3)")
 
 
