@@ -1,29 +1,20 @@
 """A middle-sized shape, and a set of pairs whose truth is known."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from prunecast.architecture import Architecture, sizes_of
-from prunecast.shape import ComponentCost, ModelShape
+from prunecast.shape import ModelShape
+from prunecast.testing.landscape import SHAPE
 
 
 @pytest.fixture
 def shape() -> ModelShape:
     """12 layers of 3 KV groups x 3 heads, width 96."""
-    return ModelShape(
-        family="llama",
-        dense=Architecture([(3, 3, 96)] * 12),
-        hidden_size=32,
-        head_dim=8,
-        vocabulary=100,
-        context=64,
-        embeddings=3200,
-        fixed=3232,
-        attention=ComponentCost(base=32, unit=512, head=512),
-        mlp=ComponentCost(base=32, unit=96),
-    )
+    return replace(SHAPE, dense=Architecture(SHAPE.dense.layers * 2))
 
 
 @pytest.fixture

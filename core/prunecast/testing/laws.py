@@ -5,6 +5,7 @@ A law is a function of a subject whose name says what it demands. It returns if 
 raises :class:`DoesNotApply` with the reason, so nothing is ever skipped in silence.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ SubjectT = TypeVar("SubjectT", bound="Subject[Any]")
 
 
 @dataclass(frozen=True)
-class Subject(Generic[PluginT]):
+class Subject(ABC, Generic[PluginT]):
     """A plugin on trial.
 
     Attributes:
@@ -55,9 +56,9 @@ class Subject(Generic[PluginT]):
             raise DoesNotApply(f"needs {', '.join(missing)}, which is not installed")
         return self.plugin.options_model.model_validate(dict(self.options))
 
+    @abstractmethod
     def exercise(self) -> None:
         """Use the plugin once as a run would, from construction to its last method."""
-        raise NotImplementedError
 
 
 Law = Callable[[SubjectT], None]
