@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from evaluator_samples import (
+    FAMILIES,
     byte_tokenizer,
     elastic_of,
     log_likelihood,
@@ -21,6 +22,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.multiple_choice import MultipleChoice, MultipleChoiceOptions
 
 PROMPTS: dict[str, Callable[[str, str], tuple[str, str]]] = {
@@ -109,6 +111,31 @@ def test_what_the_likelihood_is_divided_by_decides(
         solved = [row | {"answer": answer} for row, answer in zip(rows, own, strict=True)]
         path = write_rows(tmp_path / f"{name}.jsonl", solved)
         assert prepared(tokenizer, dataset=str(path), normalise=name).evaluate(model)[0].value == 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_choices_that_are_read_together_have_the_states_they_have_alone(
+    family: str, tiny_model: Callable[..., Any]
+) -> None:
+    model = model_of(tiny_model, family)
+    rng = np.random.default_rng(3)
+    stem = rng.integers(1, 250, 9).tolist()
+    questions = [[[*stem[:begin], *rng.integers(1, 250, own).tolist()] for own in (4, 1, 7)] for begin in (9, 3, 0)]
+    rows = [Branches.of(choices) for choices in questions]
+    hidden = read(model, rows)
+    for number, choices in enumerate(questions):
+        for one, tokens in enumerate(choices):
+            alone = model.base_model(torch.tensor([tokens]), use_cache=False).last_hidden_state[0]
+            together = hidden[number, rows[number].columns(one)]
+            torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_question_is_laid_out_once_and_leaves_every_choice_a_token_of_its_own() -> None:
+    layout = Branches.of([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]])
+    assert (layout.row, layout.positions) == ([1, 2, 3, 4, 5, 3], [0, 1, 2, 2, 3, 2])
+    assert [layout.columns(number) for number in range(3)] == [[0, 1, 2], [0, 1, 3, 4], [0, 1, 5]]
+    assert Branches.of([[7], [7, 8]]).stem == []
 
 
 @torch.inference_mode()

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
-from prunecast.choices import architectures_at
+from prunecast.choices import Indices, architectures_at, sizes_at
 from prunecast.errors import BudgetError
 from prunecast.importers import from_text
 from prunecast.pipeline.setup import Setup
@@ -60,9 +61,15 @@ def _batch(setup: Setup, number: int) -> list[Architecture]:
     """
     rng, choices, budgets = setup.rng("collect", number), setup.space.choices, _budgets(setup)
     indices = setup.space.sample(BATCH if budgets else setup.spec.collect.pairs, rng)
-    for level, budget in enumerate(budgets):
-        indices[level :: len(budgets)] = budget.fit(choices, indices[level :: len(budgets)], rng)
+    for level, rows in enumerate(np.array_split(_by_size(setup, indices), len(budgets)) if budgets else ()):
+        indices[rows] = budgets[level].fit(choices, indices[rows], rng)
     return architectures_at(choices, setup.shape.dense, indices)
+
+
+def _by_size(setup: Setup, indices: Indices) -> NDArray[np.int64]:
+    """Row numbers, smallest architecture first: small ones are brought to small budgets, and change little by it."""
+    counts = setup.shape.count_sizes(sizes_at(setup.space.choices, setup.shape.dense, indices), "parameters")
+    return np.argsort(counts, kind="stable")
 
 
 def _budgets(setup: Setup) -> list[Budget]:

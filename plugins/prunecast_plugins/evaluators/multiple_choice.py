@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,9 +12,10 @@ from pydantic import Field
 from prunecast.errors import DataError, EvaluationError
 from prunecast.interfaces import Evaluator, Measurement, Metric, PluginOptions
 from prunecast.shape import ModelShape
+from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.logits import next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.padding import chunks, padded
+from prunecast_plugins.evaluators.padding import chunks
 from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class Problem:
     choices: list[Choice]
     answer: int
 
+    @cached_property
+    def layout(self) -> Branches:
+        """All choices in one row, what they have in common once."""
+        return Branches.of([choice.tokens for choice in self.choices])
+
     @property
     def longest(self) -> int:
         """Length of the longest choice with its context, in tokens."""
@@ -76,7 +83,8 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
     winogrande                        Q up to ``_``, the choice   `` `` and Q after ``_``
     ================================= =========================== =========================
 
-    A tie goes to the first choice. The standard error is binomial.
+    What the choices of a question begin with, as a rule the question, is computed once for all of them. A tie goes to
+    the first choice. The standard error is binomial.
     """
 
     options_model = MultipleChoiceOptions
@@ -120,11 +128,8 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
 
     @property
     def tokens(self) -> int:
-        """Tokens of all choices with their contexts, padding included."""
-        return sum(
-            max(problem.longest for problem in batch) * sum(len(problem.choices) for problem in batch)
-            for batch in self._batches()
-        )
+        """Tokens fed to the model, padding included: what the choices of a question begin with once."""
+        return sum(len(batch) * max(len(problem.layout.row) for problem in batch) for batch in self._batches())
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Fraction of right answers."""
@@ -156,30 +161,34 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         return max(1, sizes[self.options.normalise])
 
     def _batches(self) -> list[list[Problem]]:
-        lengths = [problem.longest for problem in self._problems]
+        lengths = [len(problem.layout.row) for problem in self._problems]
         return list(chunks(self._problems, lengths, self.options.batch))
 
     def _scores(self, model: "PreTrainedModel", batch: Sequence[Problem]) -> list[list[float]]:
         """Log-likelihood over size of each choice of each problem. Raises EvaluationError if one is not finite."""
-        choices = [choice for problem in batch for choice in problem.choices]
-        scores = (-_losses(model, choices)).tolist()
+        scores = (-_losses(model, batch)).tolist()
         if not all(map(math.isfinite, scores)):
             raise EvaluationError(f"multiple_choice on {self.options.dataset}: the model's logits are not finite")
-        each = iter(score / choice.size for score, choice in zip(scores, choices, strict=True))
-        return [[next(each) for _ in problem.choices] for problem in batch]
+        each = iter(scores)
+        return [[next(each) / choice.size for choice in problem.choices] for problem in batch]
 
 
-def _losses(model: "PreTrainedModel", choices: Sequence[Choice]) -> "torch.Tensor":
-    """Negative log-likelihood of each choice after its context, float32 of shape (choices,)."""
+def _losses(model: "PreTrainedModel", batch: Sequence[Problem]) -> "torch.Tensor":
+    """Negative log-likelihood of each choice of each problem after its context, float32 of shape (choices,)."""
     import torch
 
-    ids = padded([choice.tokens for choice in choices], model.device)
-    hidden = model.base_model(ids, use_cache=False).last_hidden_state
-    row = [number for number, choice in enumerate(choices) for _ in choice.tokens[choice.start :]]
-    position = [at for choice in choices for at in range(choice.start, len(choice.tokens))]
-    rows, positions = torch.tensor(row, device=ids.device), torch.tensor(position, device=ids.device)
-    losses = next_token_losses(model, hidden[rows, positions - 1], ids[rows, positions])
-    return losses.new_zeros(len(choices)).index_add(0, rows, losses)
+    hidden = read(model, [problem.layout for problem in batch])
+    choices = [(row, number, one) for row, problem in enumerate(batch) for number, one in enumerate(problem.choices)]
+    scored = [
+        (owner, row, before, token)
+        for owner, (row, number, choice) in enumerate(choices)
+        for before, token in zip(
+            batch[row].layout.columns(number)[choice.start - 1 :], choice.tokens[choice.start :], strict=False
+        )
+    ]
+    owners, rows, columns, tokens = torch.tensor(scored, device=hidden.device).T
+    losses = next_token_losses(model, hidden[rows, columns], tokens)
+    return losses.new_zeros(len(choices)).index_add(0, owners, losses)
 
 
 def _pairs(dataset: str, question: Question) -> list[Pair]:

@@ -13,6 +13,9 @@ from prunecast.interfaces import PluginOptions, SearchSpace
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
+Shares = tuple[Rate, Rate]
+"""Smallest and largest share."""
+
 _RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
 
 
@@ -22,10 +25,22 @@ class Sampling(PluginOptions):
     draw: Literal["even", "varied"] = Field(
         default="varied",
         description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
-        "its own share of attention and of MLP, from nearly nothing to nearly all",
+        "its own share of attention and of MLP",
     )
+    attention: Shares = Field(
+        default=(0.0, 1.0),
+        description="range of the share of attention that varied proposals draw: 0 its smallest values, 1 its largest",
+    )
+    mlp: Shares = Field(default=(0.0, 1.0), description="the same of the MLP")
     tie: int = Field(default=1, ge=1, description="neighbouring layers that take the same rate in a tied proposal")
     tied_share: float = Field(default=0.0, ge=0, le=1, description="share of the proposals that are tied")
+
+    @field_validator("attention", "mlp")
+    @classmethod
+    def _ascends(cls, shares: Shares) -> Shares:
+        if shares[0] > shares[1]:
+            raise ValueError(f"give the smaller share first, [{shares[1]:g}, {shares[0]:g}]")
+        return shares
 
 
 class LayerwiseOptions(PluginOptions):
@@ -98,7 +113,9 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
         """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
-        share = dict(zip(("attention", "mlp"), rng.random((2, count)), strict=True))
+        ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
+        shares = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
+        share = dict(zip(("attention", "mlp"), shares, strict=True))
         columns = [rng.binomial(len(choice.values) - 1, share[choice.component]) for choice in self.choices]
         return np.stack(columns, axis=1).astype(np.int64)
 
