@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Measurement, Metric
+from prunecast.pipeline.quality import QualityCard, Scores
 from prunecast.registry.records import ModelRecord, PluginRecord, Setting
 from prunecast.registry.store import Registry
 from prunecast.shape import ComponentCost, ModelShape
@@ -14,6 +15,13 @@ from prunecast.shape import ComponentCost, ModelShape
 DEPTH = 3
 PPL = Metric("wikitext2.validation.ppl", "minimize", "perplexity", "log")
 ACCURACY = Metric("arc.test.accuracy", "maximize", "fraction")
+
+
+def card(pairs: int = 40) -> QualityCard:
+    """What is said of a predictor of both metrics; no two scores are alike."""
+    scores = [Scores(*(k + (10 * target + place) / 100 for place in range(10))) for target, k in enumerate((0, 1, 2))]
+    metrics = dict(zip((PPL.name, ACCURACY.name), scores, strict=False))
+    return QualityCard("gp", pairs, 12, 10, 12, metrics, scores[2], (), {})
 
 
 def shape() -> ModelShape:

@@ -29,11 +29,11 @@ def old(tmp_path: Path) -> Path:
 def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
     """prunecast as it will be with one more migration."""
     later = Migrations("prunecast")
-    for released in (schema.v1_initial, schema.v2_failures, schema.v3_provenance_and_leases):
+    for released in (schema.v1_initial, schema.v2_failures, schema.v3_provenance_and_leases, schema.v4_quality_cards):
         later()(released)
 
     @later()
-    def v4_notes(database: Database) -> None:
+    def v5_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(schema, "migrations", later)

@@ -1,14 +1,16 @@
 """The views against the same answers worked out in Python."""
 
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from registry_samples import ACCURACY, PPL, architecture, measurements, setting, shape, start
+from registry_samples import ACCURACY, PPL, architecture, card, measurements, setting, shape, start
 
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Measurement, Metric
+from prunecast.pipeline.quality import Scores
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord
 from prunecast.registry.store import Registry
 
@@ -106,6 +108,18 @@ def test_the_pareto_view_has_exactly_the_points_nothing_dominates(registry: Regi
         assert sorted(rows(registry, f"{select} '{PPL.name}'")) == front
         accuracies = sorted((size, 1 / (1 + value)) for size, value in front)
         assert sorted(rows(registry, f"{select} '{ACCURACY.name}'")) == accuracies
+
+
+def test_the_quality_of_every_predictor_has_a_row_for_each_target(registry: Registry) -> None:
+    judged, without = (registry.start_run(letter * 32, letter, "{}", "").id for letter in "ab")
+    registry.finish_run(judged, "finished", {"card": card().to_json()})
+    registry.finish_run(without, "finished", {"card": None})
+    statement = "SELECT run_id, predictor, pairs, held_out, splits FROM quality_cards"
+    assert rows(registry, statement) == [(judged, "gp", 40, 12, 10)] * 4
+    names = [field.name for field in fields(Scores)]
+    shown = rows(registry, f"SELECT target, {', '.join(names)} FROM quality_cards")
+    scores = {**card().metrics, "objective": card().objective, "overall": card().overall}
+    assert shown == [(target, *astuple(of_target)) for target, of_target in scores.items()]
 
 
 def test_every_evaluation_says_which_versions_of_what_measured_it(registry: Registry) -> None:

@@ -212,6 +212,29 @@ VIEWS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "seconds_saved": "time that what it found had taken",
         },
     ),
+    "quality_cards": (
+        "How good the predictor of each finished run is on pairs it has not seen: one row a metric, one for the "
+        "objective of the search, and one for the mean over the metrics. Targets are standardised.",
+        {
+            "run_id": "the run",
+            "name": "its name",
+            "predictor": "its predictor",
+            "pairs": "measured architectures it was judged on, in all",
+            "held_out": "how many of them each split holds out",
+            "splits": "random splits the scores are a mean over",
+            "target": "name of the metric, `objective`, or `overall` for the mean over the metrics",
+            "r2": "coefficient of determination",
+            "mse": "mean squared error",
+            "rmse": "root mean squared error",
+            "mae": "mean absolute error",
+            "kendall_tau": "rank correlation, Kendall",
+            "spearman_rho": "rank correlation, Spearman",
+            "regret": "how much worse the best of the top predicted is than the best held-out pair",
+            "coverage_68": "share within one predicted standard deviation; 0.683 is right",
+            "coverage_95": "share within 1.96 of them; 0.95 is right",
+            "calibration_error": "mean absolute difference of probability and share over central intervals",
+        },
+    ),
     "architecture_layers": (
         "One row a layer of every architecture.",
         {

@@ -15,7 +15,7 @@ from prunecast.registry.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -260,6 +260,11 @@ def v3_provenance_and_leases(database: "Database") -> None:
             PRIMARY KEY (architecture_id, setting_id)
         ) STRICT, WITHOUT ROWID"""
     )
+
+
+@migrations()
+def v4_quality_cards(database: "Database") -> None:
+    """The view ``quality_cards``; :func:`migrate` makes all views anew, tables stay as they are."""
 
 
 def migrate(database: "Database") -> None:

@@ -32,6 +32,11 @@ _LAYERS_JSON = """(
         FROM json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value
     )"""
 
+_SCORES = (
+    *("r2", "mse", "rmse", "mae", "kendall_tau", "spearman_rho", "regret"),
+    *("coverage_68", "coverage_95", "calibration_error"),
+)
+
 _VIEWS = {
     "architecture_layers": """
     SELECT a.id AS architecture_id, lower(hex(a.key)) AS architecture_key, ids.key AS layer,
@@ -69,6 +74,20 @@ _VIEWS = {
         FROM run_evaluations u JOIN evaluations e ON e.id = u.evaluation_id
     ) used ON used.by_run = r.id
     GROUP BY r.id""",
+    "quality_cards": f"""
+    SELECT r.id AS run_id, r.name,
+        json_extract(r.result_json, '$.card.predictor') AS predictor,
+        json_extract(r.result_json, '$.card.pairs') AS pairs,
+        json_extract(r.result_json, '$.card.held_out') AS held_out,
+        json_extract(r.result_json, '$.card.splits') AS splits,
+        scores.key AS target,
+        {", ".join(f"json_extract(scores.value, '$.{score}') AS {score}" for score in _SCORES)}
+    FROM runs r CROSS JOIN json_each(json_set(
+        json_extract(r.result_json, '$.card.metrics'),
+        '$.objective', json_extract(r.result_json, '$.card.objective'),
+        '$.overall', json_extract(r.result_json, '$.card.overall')
+    )) scores
+    WHERE json_type(r.result_json, '$.card') = 'object'""",
     # A front is walked from its best value on: the next point is the best that is smaller, which the index finds.
     # Pruners and dtypes of one model compete; numbers of different evaluators or models do not compare.
     "pareto": f"""
