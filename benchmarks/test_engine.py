@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from prunecast.architecture import Architecture
 from prunecast.models.families import layers_of
 
-pytestmark = pytest.mark.usefixtures("inference")
+pytestmark = [pytest.mark.usefixtures("inference"), pytest.mark.timeout(3600)]
 
 
 def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
     """The evaluation anyone would write: windows through the stock model, cross-entropy over its logits."""
     windows = bench.evaluator._tokens.view(-1, 512)
 
+    @torch.no_grad()
     def evaluate() -> float:
         losses = []
         for batch in windows.split(4):

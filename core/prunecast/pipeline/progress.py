@@ -1,11 +1,15 @@
 """Progress on stderr: bars with rate and time left on a terminal, plain lines elsewhere, nothing if quiet."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tqdm import tqdm
+
+LINE_SECONDS = 60.0
+"""Time between two lines where there is no bar."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,26 @@ class Progress:
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A bar of ``total`` steps; yields the function that advances it. Hidden unless stderr is a terminal."""
+        """A bar of ``total`` steps; yields the function that advances it. Without a terminal, a line a minute."""
         hidden = self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, desc=what, unit=unit, disable=hidden, leave=False, file=sys.stderr) as shown:
+            if hidden:
+                yield self._by_lines(what, total, unit)
+            else:
 
-            def advance(steps: int) -> None:
-                shown.update(steps)
+                def advance(steps: int) -> None:
+                    shown.update(steps)
 
-            yield advance
+                yield advance
+
+    def _by_lines(self, what: str, total: int, unit: str) -> Callable[[int], None]:
+        done, start, said = 0, time.monotonic(), time.monotonic()
+
+        def advance(steps: int) -> None:
+            nonlocal done, said
+            done, now = done + steps, time.monotonic()
+            if now - said >= LINE_SECONDS and 0 < done < total:
+                said, left = now, (now - start) * (total - done) / done
+                self.say(f"{what}: {done:,} of {total:,} {unit}, about {tqdm.format_interval(left)} left")
+
+        return advance
