@@ -7,11 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from evaluator_samples import byte_tokenizer, elastic_of, model_of, shape_with_room, spoil, without_attention, words
+from evaluator_samples import (
+    BYTES,
+    byte_tokenizer,
+    elastic_of,
+    model_of,
+    shape_with_room,
+    spoil,
+    without_attention,
+    words,
+)
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast_plugins.evaluators import logits
 from prunecast_plugins.evaluators.kl import KL, KLOptions
-from prunecast_plugins.evaluators.logits import LOGIT_ROWS
 from prunecast_plugins.evaluators.perplexity import Perplexity, PerplexityOptions
 
 BOTH = [(Perplexity, PerplexityOptions), (KL, KLOptions)]
@@ -123,18 +132,34 @@ def test_the_number_of_windows_a_forward_pass_changes_nothing(
     assert [value for value, _ in values] == pytest.approx([values[0][0]] * 3, rel=1e-5)
 
 
-@each_evaluator
+@pytest.mark.parametrize("case", ["llama", "gemma2"])
 @torch.inference_mode()
-def test_never_more_rows_of_logits_at_once_than_the_limit(
-    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+def test_parts_of_the_vocabulary_make_up_the_logits_of_the_head(
+    case: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = model_of(tiny_model, "llama")
-    made = prepared(evaluator, options, dataset=text, tokens=1800, context=600, batch=3)
-    rows: list[int] = []
-    model.lm_head.register_forward_hook(lambda module, given, logits: rows.append(logits[..., 0].numel()))
-    made.observe_dense(model)
-    made.evaluate(model)
-    assert max(rows) <= LOGIT_ROWS < sum(rows)
+    monkeypatch.setattr(logits, "LOGIT_COLUMNS", 100)
+    model = model_of(tiny_model, case)
+    hidden = torch.randn(30, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    parts = [part for _, part in logits.logit_parts(model, hidden)]
+    assert [part.shape for part in parts] == [(30, 100), (30, 100), (30, 56)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), logits.logits_of(model, hidden))
+
+
+@torch.inference_mode()
+def test_losses_and_divergences_are_those_of_all_logits_at_once(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logits, "LOGIT_COLUMNS", 100)
+    monkeypatch.setattr(logits, "LOGIT_ROWS", 16)
+    model, generator = model_of(tiny_model, "gemma2"), torch.Generator().manual_seed(0)
+    dense, pruned = 20 * torch.randn(2, 40, model.config.hidden_size, generator=generator)
+    targets = torch.randint(0, BYTES, (40,), generator=generator)
+    p, q = (logits.logits_of(model, hidden).log_softmax(-1) for hidden in (dense, pruned))
+    expected = torch.nn.functional.nll_loss(q, targets, reduction="none")
+    torch.testing.assert_close(logits.next_token_losses(model, pruned, targets), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits.divergences(model, dense, pruned), (p.exp() * (p - q)).sum(-1), rtol=1e-4, atol=1e-4
+    )
 
 
 @each_evaluator

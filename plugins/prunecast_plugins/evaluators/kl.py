@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.errors import EvaluationError
 from prunecast.interfaces import Measurement, Metric
-from prunecast_plugins.evaluators.logits import LOGIT_ROWS, logits_of
+from prunecast_plugins.evaluators.logits import divergences
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
@@ -42,21 +42,10 @@ class KL(TextEvaluator):
         if not hasattr(self, "_dense"):
             raise EvaluationError(f"kl on {self.options.dataset}: no dense model to compare with; call observe_dense")
         pairs = zip(self._dense, self.windows(model.device), strict=True)
-        divergence = self.mean([_divergences(model, dense, hidden_states(model, ids)) for dense, ids in pairs])
+        divergence = self.mean([_of_batch(model, dense, hidden_states(model, ids)) for dense, ids in pairs])
         return [Measurement(self.metrics[0], *divergence)]
 
 
-def _divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
+def _of_batch(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
     """KL(dense || pruned) of each token, float32 of shape (B, T - 1), from hidden states (B, T - 1, D)."""
-    import torch
-
-    # Both models' logits and log-probabilities are alive at once, hence a quarter of the rows.
-    chunks = zip(*(torch.split(hidden.flatten(0, 1), LOGIT_ROWS // 4) for hidden in (dense, pruned)), strict=True)
-    return torch.cat([_rows(logits_of(model, p), logits_of(model, q)) for p, q in chunks]).view(dense.shape[:2])
-
-
-def _rows(dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
-    from torch.nn import functional
-
-    log_p, log_q = dense.log_softmax(-1), pruned.log_softmax(-1)
-    return functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+    return divergences(model, dense.flatten(0, 1), pruned.flatten(0, 1)).view(dense.shape[:2])

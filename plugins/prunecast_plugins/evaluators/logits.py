@@ -1,5 +1,6 @@
-"""From final hidden states to logits and losses, a few rows at a time."""
+"""From final hidden states to logits and losses, a few rows and a part of the vocabulary at a time."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -7,7 +8,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGIT_ROWS = 1024
-"""Rows of logits held at once: with a vocabulary of 50,000 about 200 MB in float32, however long the text is."""
+"""Rows whose logits are computed together."""
+
+LOGIT_COLUMNS = 3072
+"""Tokens of the vocabulary whose logits are held at once: with ``LOGIT_ROWS`` 12 MB in float32, which stay in the cache
+of the processor where all logits of a row would go out to memory and back."""
 
 
 def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
@@ -28,6 +33,27 @@ def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[tuple[int, torch.Tensor]]":
+    """The logits of :func:`logits_of` part by part, the whole vocabulary in order.
+
+    Args:
+        model: a causal language model whose head is a linear layer.
+        hidden: final hidden states of shape (N, D), N at most ``LOGIT_ROWS``, in the model's dtype.
+
+    Yields:
+        first token of the part, and float32 of shape (N, at most ``LOGIT_COLUMNS``).
+    """
+    import torch
+    from torch.nn import functional
+
+    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    for start in range(0, len(head.weight), LOGIT_COLUMNS):
+        part = slice(start, start + LOGIT_COLUMNS)
+        logits = functional.linear(hidden, head.weight[part], None if head.bias is None else head.bias[part]).float()
+        yield start, logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Negative log-likelihood of the token that follows each hidden state, in nats.
 
@@ -40,9 +66,48 @@ def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets:
         float32 of shape (N,).
     """
     import torch
-    from torch.nn import functional
 
     rows = zip(torch.split(hidden, LOGIT_ROWS), torch.split(targets, LOGIT_ROWS), strict=True)
-    return torch.cat(
-        [functional.cross_entropy(logits_of(model, part), wanted, reduction="none") for part, wanted in rows]
-    )
+    return torch.cat([_losses(model, part, wanted) for part, wanted in rows])
+
+
+def divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
+    """KL(dense || pruned) of the next-token distributions at each position, in nats.
+
+    Args:
+        model: a model with the head both share.
+        dense, pruned: final hidden states of shape (N, D), in the model's dtype.
+
+    Returns:
+        float32 of shape (N,).
+    """
+    import torch
+
+    rows = zip(torch.split(dense, LOGIT_ROWS), torch.split(pruned, LOGIT_ROWS), strict=True)
+    return torch.cat([_divergences(model, p, q) for p, q in rows])
+
+
+def _losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    wanted, sums = torch.empty(len(hidden), device=hidden.device), []
+    for start, logits in logit_parts(model, hidden):
+        sums.append(logits.logsumexp(-1))
+        inside = ((targets >= start) & (targets < start + logits.shape[1])).nonzero()[:, 0]
+        wanted[inside] = logits[inside, targets[inside] - start]
+    return torch.stack(sums).logsumexp(0) - wanted
+
+
+def _divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
+    """sum_v p_v (a_v - b_v) - log sum exp a + log sum exp b, for logits a and b and p = softmax(a)."""
+    import torch
+
+    dense_sums, pruned_sums, gaps = [], [], []
+    for (_, a), (_, b) in zip(logit_parts(model, dense), logit_parts(model, pruned), strict=True):
+        dense_sums.append(a.logsumexp(-1))
+        pruned_sums.append(b.logsumexp(-1))
+        gaps.append(((a - dense_sums[-1][:, None]).exp() * (a - b)).sum(-1))
+    parts = torch.stack(dense_sums)
+    whole = parts.logsumexp(0)
+    gap = ((parts - whole).exp() * torch.stack(gaps)).sum(0)
+    return gap - whole + torch.stack(pruned_sums).logsumexp(0)
