@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
-from itertools import count, groupby
+from itertools import chain, count, groupby
 from typing import Any
 
 from prunecast.architecture import Architecture
@@ -116,6 +116,8 @@ def evaluations_of(connection: sqlite3.Connection, setting_id: int, architecture
 
 def end_leases(connection: sqlite3.Connection, setting_id: int, architecture_ids: Iterable[int]) -> None:
     """Nobody needs to wait for these any more."""
+    if connection.execute("SELECT 1 FROM leases LIMIT 1").fetchone() is None:
+        return
     statement = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ?"
     connection.executemany(statement, [(architecture_id, setting_id) for architecture_id in architecture_ids])
 
@@ -148,7 +150,7 @@ def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence
     # In the order of the keys, so that neighbours in their index are written together.
     new = {key: by_key[key] for key in sorted(by_key.keys() - ids.keys())}
     if new:
-        layers = set().union(*(architecture.layers for architecture in new.values()))
+        layers = set(chain.from_iterable(architecture.layers for architecture in new.values()))
         layer_ids = {layer: str(ensure(connection, "layers", layer._asdict(), {})) for layer in sorted(layers)}
         ids |= dict(zip(new, next_ids(connection, "architectures"), strict=False))
         rows = [
@@ -175,6 +177,8 @@ def select_in(
 
 def _plain_number(number: float, least: float = -math.inf) -> float:
     """The number as a Python float: SQLite would keep a numpy scalar as a BLOB and a NaN as NULL."""
+    if type(number) is float and least <= number < math.inf and number > -math.inf:
+        return number  # nearly always, and a million times
     if isinstance(number, str | bytes):
         raise _Unusable(f"{number!r}, not a number")
     try:
