@@ -1,5 +1,6 @@
 """A law is worth something if a plugin can break it: each of these breaks one, and that one is named."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from pydantic import ConfigDict
 
 from prunecast.errors import PluginError
+from prunecast.examples.evaluator import Guesses
 from prunecast.examples.predictor import Ridge
+from prunecast.examples.pruner import Norms
 from prunecast.examples.searcher import Climb
 from prunecast.examples.space import Steps
-from prunecast.interfaces import PluginOptions, Prediction
+from prunecast.interfaces import CalibrationOptions, Measurement, Metric, PluginOptions, Prediction
 from prunecast.testing import SUITES, KnownOptimum, LawBroken, Suite, check_predictor
 from prunecast.testing.laws import verdict_on
 
@@ -151,7 +154,136 @@ class Stuck(Steps):
         return super().sample(count, np.random.default_rng(0))
 
 
+class Uneven(Norms):
+    """Ranks all layers but the last."""
+
+    def rank(self, model: Any, family: Any, tokens: Any) -> Any:
+        return super().rank(model, family, tokens)[:-1]
+
+
+class Vandal(Norms):
+    """Scales the weights it looks at."""
+
+    def rank(self, model: Any, family: Any, tokens: Any) -> Any:
+        for parameter in model.parameters():
+            parameter.data.mul_(2)
+        return super().rank(model, family, tokens)
+
+
+class Listener(Norms):
+    """Leaves a hook behind."""
+
+    def rank(self, model: Any, family: Any, tokens: Any) -> Any:
+        model.register_forward_hook(lambda *_: None)
+        return super().rank(model, family, tokens)
+
+
+class Moody(Norms):
+    """Ranks by its mood."""
+
+    def rank(self, model: Any, family: Any, tokens: Any) -> Any:
+        self._rng = getattr(self, "_rng", np.random.default_rng(0))
+        mood = self._rng.random()
+        return [replace(each, mlp_channels=each.mlp_channels + mood) for each in super().rank(model, family, tokens)]
+
+
+class Textless(Norms):
+    """Asks for text and does without."""
+
+    @property
+    def calibration(self) -> Any:
+        return (CalibrationOptions(dataset="python-docs", samples=4, tokens=12),)
+
+
+class Scribbler(Textless):
+    """Writes on the text."""
+
+    def rank(self, model: Any, family: Any, tokens: Any) -> Any:
+        tokens[:] = 0
+        return super().rank(model, family, tokens)
+
+
+class Nameless(Guesses):
+    """Names its metric after nothing."""
+
+    @property
+    def metrics(self) -> Any:
+        return (Metric("guessed", "maximize", "fraction"),)
+
+
+class Hashing(Guesses):
+    """Hashes with hash()."""
+
+    @property
+    def data_hash(self) -> str:
+        return f"{abs(hash(str(self._windows))):016x}"
+
+
+class Doubling(Guesses):
+    """Measures everything twice."""
+
+    def evaluate(self, model: Any) -> Any:
+        return super().evaluate(model) * 2
+
+
+class Negating(Guesses):
+    """Turns its standard error around."""
+
+    def evaluate(self, model: Any) -> Any:
+        return [replace(each, standard_error=-1.0) for each in super().evaluate(model)]
+
+
+class Averaging(Guesses):
+    """Returns the mean of all it has ever measured."""
+
+    def evaluate(self, model: Any) -> Any:
+        [found] = super().evaluate(model)
+        self._found = [*getattr(self, "_found", []), found.value]
+        return [replace(found, value=float(np.mean(self._found)))]
+
+
+class Training(Guesses):
+    """Leaves the model in training mode."""
+
+    def evaluate(self, model: Any) -> Any:
+        found = super().evaluate(model)
+        model.train()
+        return found
+
+
+class Blind(Guesses):
+    """Looks at no logit."""
+
+    def evaluate(self, model: Any) -> Any:
+        hidden = model.base_model(self._windows, use_cache=False).last_hidden_state
+        return [Measurement(self.metrics[0], float(hidden.sum()), None, self.tokens)]
+
+
+class Wandering(Guesses):
+    """Promises equal batches and begins elsewhere each time."""
+
+    def evaluate(self, model: Any) -> Any:
+        self._windows = self._windows.roll(1, dims=0)
+        [found] = super().evaluate(model)
+        return [replace(found, value=float(self._windows[0].sum()))]
+
+
 BROKEN = [
+    ("pruner", Uneven, "every_unit_of_every_layer_is_ranked"),
+    ("pruner", Vandal, "the_model_is_left_as_found"),
+    ("pruner", Listener, "the_model_is_left_as_found"),
+    ("pruner", Moody, "ranking_twice_gives_the_same"),
+    ("pruner", Textless, "missing_text_is_refused"),
+    ("pruner", Scribbler, "the_text_is_left_alone"),
+    ("evaluator", Nameless, "metrics_have_names_of_three_parts_and_none_twice"),
+    ("evaluator", Hashing, "data_hash_is_that_of_the_data"),
+    ("evaluator", Doubling, "one_measurement_a_metric_in_their_order"),
+    ("evaluator", Negating, "numbers_are_finite_with_errors_and_counts_from_zero_on"),
+    ("evaluator", Averaging, "what_was_measured_before_does_not_matter"),
+    ("evaluator", Training, "the_model_is_left_as_it_was"),
+    ("evaluator", Blind, "a_spoilt_model_gives_no_number_that_is_not_finite"),
+    ("evaluator", Wandering, "evaluating_twice_gives_the_same"),
+    ("evaluator", Wandering, "reused_activations_give_the_same"),
     ("predictor", LooseRidge, "unknown_option_is_refused"),
     ("predictor", LooseRidge, "every_option_is_described"),
     ("predictor", LooseRidge, "options_do_not_change_after_validation"),
