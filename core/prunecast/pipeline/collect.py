@@ -17,6 +17,9 @@ from prunecast.registry.pairs import measured_by_others
 LEVELS = 8
 """Budgets that the proposals are spread over, evenly from below to above the target."""
 
+EVEN = 10
+"""Pairs for one of which the cut is even."""
+
 BATCH = 4 * LEVELS
 """Proposals drawn together."""
 
@@ -44,14 +47,36 @@ def propose(setup: Setup, start: Sequence[Architecture] = ()) -> list[Architectu
     """The architectures to learn from, all different: the same ones for the same spec, model and ``start``.
 
     With a budget and a band, proposals of the space are brought to budgets spread around the target, because that is
-    where the predictor will be asked. Without, they are what the space draws. All of ``start`` come first and count.
+    where the predictor will be asked, and one in ``EVEN`` is an even cut. Without, they are what the space draws. All
+    of ``start`` come first and count.
     """
-    found = dict.fromkeys(start)
+    found = dict.fromkeys([*start, *_even_cuts(setup)])
+    least = len(found)
     for batch in range(MOST_BATCHES):
         if len(found) >= setup.spec.collect.pairs:
             break
         found |= dict.fromkeys(_batch(setup, batch))
-    return list(found)[: max(setup.spec.collect.pairs, len(start))]
+    return list(found)[: max(setup.spec.collect.pairs, least)]
+
+
+def _even_cuts(setup: Setup) -> list[Architecture]:
+    """Attention whole and MLPs cut alike, at budgets around the target.
+
+    Random cuts are rarely as good as this one. A predictor that has not seen it expects too much of what is unlike all
+    it has seen, and a search that starts from it ends no worse.
+    """
+    choices, dense, budgets = setup.space.choices, setup.shape.dense, _budgets(setup)
+    wanted = min(setup.spec.collect.pairs // EVEN, len(budgets))
+    top = np.array([len(choice.values) - 1 for choice in choices])
+    steps = np.arange(top.max() + 1)[:, None]
+    ladder = np.where([choice.component == "mlp" for choice in choices], np.minimum(steps, top), top)
+    rng, found = setup.rng("even"), []
+    for place in np.linspace(0, len(budgets) - 1, wanted).round().astype(np.int64):
+        budget = budgets[place]
+        within = np.flatnonzero(budget.usage(sizes_at(choices, dense, ladder)) <= 1)
+        best = ladder[within[-1:]] if len(within) else ladder[:1]
+        found += architectures_at(choices, dense, budget.fit(choices, best, rng))
+    return found
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:
