@@ -85,3 +85,22 @@ def test_samples_reach_every_value_and_repeat_from_a_seed(shape: ModelShape) -> 
     sample = space.sample(500, np.random.default_rng(3))
     assert (sample == space.sample(500, np.random.default_rng(3))).all()
     assert [set(sample[:, c]) for c in range(24)] == [set(range(len(choice.values))) for choice in space.choices]
+
+
+def test_near_proposals_cut_all_layers_alike_but_for_a_few_positions(shape: ModelShape) -> None:
+    sampling = {"draw": "near", "reach": 2, "attention": [1.0, 1.0], "mlp": [0.5, 0.5]}
+    space = space_of(shape, attention=[0, 0.33, 0.67, 1], mlp=[k / 10 for k in range(11)], sampling=sampling)
+    attention, mlp = np.split(space.sample(300, np.random.default_rng(0)), 2, axis=1)
+    assert set(np.unique(attention)) == {3, 4, 5}  # from the largest of six values two down, and nothing beyond
+    assert set(np.unique(mlp)) == {3, 4, 5, 6, 7}
+    assert np.ptp(mlp, axis=1).max() == 4
+
+
+def test_a_range_of_shares_is_kept_to_and_may_not_be_upside_down(shape: ModelShape) -> None:
+    sampling = {"attention": [0.9, 1.0], "mlp": [0.0, 0.1]}
+    space = space_of(shape, attention=[0, 0.33, 0.67, 1], mlp=[k / 10 for k in range(11)], sampling=sampling)
+    attention, mlp = np.split(space.sample(300, np.random.default_rng(0)), 2, axis=1)
+    assert attention.mean() > 4.5
+    assert mlp.mean() < 1
+    with pytest.raises(ValidationError, match=r"give the smaller share first, \[0.2, 0.9\]"):
+        space_of(shape, sampling={"mlp": [0.9, 0.2]})

@@ -233,7 +233,9 @@ class ChooseSpec(_Section):
         "best predicted in equal intervals of the parameter count.",
     )
     width: float = Field(
-        1.0, ge=0, description="Standard deviations that a lower confidence bound lies below the mean."
+        1.0,
+        description="Standard deviations that a confidence bound lies below the mean, in hope; negative, above it, in "
+        "caution.",
     )
     reach: float = Field(
         0.5,

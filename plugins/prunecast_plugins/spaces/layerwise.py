@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Annotated, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from prunecast.choices import Choice, Component, Indices, Value, ascending
@@ -22,14 +23,15 @@ _RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
 class Sampling(PluginOptions):
     """How proposals to learn from are drawn."""
 
-    draw: Literal["even", "varied"] = Field(
+    draw: Literal["even", "varied", "near"] = Field(
         default="varied",
         description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
-        "its own share of attention and of MLP",
+        "its own share of attention and of MLP; near: as varied, with all layers cut alike but for a few positions",
     )
+    reach: int = Field(default=2, ge=1, description="positions that near proposals move each choice at most")
     attention: Shares = Field(
         default=(0.0, 1.0),
-        description="range of the share of attention that varied proposals draw: 0 its smallest values, 1 its largest",
+        description="range of the share of attention that proposals draw: 0 its smallest values, 1 its largest",
     )
     mlp: Shares = Field(default=(0.0, 1.0), description="the same of the MLP")
     tie: int = Field(default=1, ge=1, description="neighbouring layers that take the same rate in a tied proposal")
@@ -102,7 +104,8 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
         """Draws as ``sampling`` says; the first ``tied_share`` of them with neighbouring layers tied."""
         options = self.options.sampling
-        indices = super().sample(count, rng) if options.draw == "even" else self._varied(count, rng)
+        draw = {"even": super().sample, "varied": self._varied, "near": self._near}[options.draw]
+        indices = draw(count, rng)
         tied_rows = round(options.tied_share * count)
         for component in ("attention", "mlp"):
             columns = [c for c, choice in enumerate(self.choices) if choice.component == component]
@@ -113,11 +116,24 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
         """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
-        ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
-        shares = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
-        share = dict(zip(("attention", "mlp"), shares, strict=True))
-        columns = [rng.binomial(len(choice.values) - 1, share[choice.component]) for choice in self.choices]
+        columns = [rng.binomial(top, share) for top, share in self._shares(count, rng)]
         return np.stack(columns, axis=1).astype(np.int64)
+
+    def _near(self, count: int, rng: np.random.Generator) -> Indices:
+        """The same place among the values of each component, and from there up to ``reach`` positions away."""
+        reach = self.options.sampling.reach
+        columns = [
+            np.clip(np.rint(top * share) + rng.integers(-reach, reach + 1, size=count), 0, top)
+            for top, share in self._shares(count, rng)
+        ]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.float64]]]:
+        """For each choice its last position, and the share of it that each proposal goes by: (count,) in [0, 1]."""
+        ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
+        attention, mlp = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
+        shares: dict[Component, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
+        return [(len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
 
     @property
     def _layers(self) -> tuple[int, ...]:
