@@ -14,7 +14,7 @@ model: {source: smollm2-135m, dtype: float32}
 space: {use: layerwise, layers: "3:28", attention: [0.0, 0.34, 0.67], mlp: [0.0, 0.2, 0.4]}
 pruner:
   use: magnitude
-  compensate: {method: least-squares, calibration: {dataset: python-docs, split: validation, samples: 4, tokens: 128}}
+  compensate: {method: least-squares, calibration: [{dataset: python-docs, split: test, samples: 4, tokens: 128}]}
 evaluators:
   - {use: perplexity, dataset: python-docs, split: validation, tokens: 256, context: 256}
 predictor: {use: gbdt, trees: 10, members: 2}
