@@ -1,6 +1,6 @@
 # One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
-RUN ?= smollm2-80
+RUN ?= smollm2-90
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

@@ -371,7 +371,11 @@ def test_names_and_specs_are_shown_not_interpreted(continued: Workplace) -> None
 def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Path) -> None:
     code = """if True:
         import sys
-        sys.modules.update(dict.fromkeys(("torch", "transformers", "prunecast_plugins", "xgboost", "optuna")))
+        class Missing:
+            def find_spec(self, name, *rest):
+                if name.partition(".")[0] in ("torch", "transformers", "prunecast_plugins", "xgboost", "optuna"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Missing())
         from prunecast.cli.main import cli
         sys.exit(cli.main(sys.argv[1:], standalone_mode=False))
     """
