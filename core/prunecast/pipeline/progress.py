@@ -30,16 +30,15 @@ class Progress:
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """A bar of ``total`` steps; yields the function that advances it. Without a terminal, a line a minute."""
-        hidden = self.quiet or not sys.stderr.isatty()
-        with tqdm(total=total, desc=what, unit=unit, disable=hidden, leave=False, file=sys.stderr) as shown:
-            if hidden:
-                yield self._by_lines(what, total, unit)
-            else:
+        if self.quiet or not sys.stderr.isatty():
+            yield self._by_lines(what, total, unit)
+            return
+        with tqdm(total=total, desc=what, unit=unit, leave=False, file=sys.stderr) as shown:
 
-                def advance(steps: int) -> None:
-                    shown.update(steps)
+            def advance(steps: int) -> None:
+                shown.update(steps)
 
-                yield advance
+            yield advance
 
     def _by_lines(self, what: str, total: int, unit: str) -> Callable[[int], None]:
         done, start, said = 0, time.monotonic(), time.monotonic()

@@ -177,7 +177,7 @@ def select_in(
 
 def _plain_number(number: float, least: float = -math.inf) -> float:
     """The number as a Python float: SQLite would keep a numpy scalar as a BLOB and a NaN as NULL."""
-    if type(number) is float and least <= number < math.inf and number > -math.inf:
+    if type(number) is float and math.isfinite(number) and number >= least:
         return number  # nearly always, and a million times
     if isinstance(number, str | bytes):
         raise _Unusable(f"{number!r}, not a number")

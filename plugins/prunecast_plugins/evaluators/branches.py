@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def common_stem(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """What all sequences begin with, short of the last token of the shortest."""
+    columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+
+
 @dataclass(frozen=True)
 class Branches:
     """Token sequences laid out as one row: the stem they share, then the rest of each, one after the other.
@@ -25,8 +31,7 @@ class Branches:
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> "Branches":
         """The layout of sequences, each of at least one token."""
-        columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
-        stem = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+        stem = common_stem(sequences)
         return cls(stem, [list(sequence[len(stem) :]) for sequence in sequences])
 
     @property

@@ -25,10 +25,13 @@ def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor
     Returns:
         float32 of shape (N, vocabulary).
     """
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return _capped(model, head(hidden).float())
+
+
+def _capped(model: "PreTrainedModel", logits: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    logits: torch.Tensor = head(hidden).float()
     cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -43,15 +46,13 @@ def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[t
     Yields:
         first token of the part, and float32 of shape (N, at most ``LOGIT_COLUMNS``).
     """
-    import torch
     from torch.nn import functional
 
     head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     for start in range(0, len(head.weight), LOGIT_COLUMNS):
         part = slice(start, start + LOGIT_COLUMNS)
-        logits = functional.linear(hidden, head.weight[part], None if head.bias is None else head.bias[part]).float()
-        yield start, logits if cap is None else cap * torch.tanh(logits / cap)
+        logits = functional.linear(hidden, head.weight[part], None if head.bias is None else head.bias[part])
+        yield start, _capped(model, logits.float())
 
 
 def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from pydantic import Field
 from prunecast.errors import DataError, EvaluationError
 from prunecast.interfaces import Evaluator, Measurement, Metric, PluginOptions
 from prunecast.shape import ModelShape
+from prunecast_plugins.evaluators.branches import common_stem
 from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.padding import chunks, padded
 from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
@@ -240,8 +240,7 @@ def _asked(question: Question) -> str:
 
 def _shared(subject: str, endings: list[Ending]) -> Group:
     """A group whose prefix is all that the endings begin with, short of the last token of the shortest."""
-    columns = zip(*(ending.tokens[:-1] for ending in endings), strict=False)
-    prefix = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    prefix = common_stem([ending.tokens for ending in endings])
     return Group(subject, prefix, [Ending(ending.tokens[len(prefix) :], ending.answer) for ending in endings])
 
 
