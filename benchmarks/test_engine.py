@@ -44,7 +44,9 @@ def bare_products(bench: Bench, rows: int) -> Callable[[], object]:
     made: dict[tuple[int, ...], Tensor] = {}
 
     def some(*sizes: int) -> Tensor:
-        return made.setdefault(sizes, torch.randn(sizes).to(dtype))
+        if sizes not in made:
+            made[sizes] = torch.randn(sizes).to(dtype)
+        return made[sizes]
 
     layers: list[tuple[int, int]] = []
     for kept in bench.architecture.layers:

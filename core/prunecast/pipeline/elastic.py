@@ -32,6 +32,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     """
     import torch
 
+    from prunecast.models.attention import use_block_attention
     from prunecast.models.compensation import FromMoments
     from prunecast.models.elastic import ElasticModel, convert_parameters
     from prunecast.models.moments import Moments
@@ -42,6 +43,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     if not complete:
         _calibrate(setup, model, ranking, moments, progress)
     convert_parameters(model, setup.dtype)
+    use_block_attention(model)
     elastic = ElasticModel(model, setup.family, setup.shape, _read(ranking))
     if moments is not None:
         options = setup.pruner.options.compensate

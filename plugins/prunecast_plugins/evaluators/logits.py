@@ -93,9 +93,9 @@ def _losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Te
 
     wanted, sums = torch.empty(len(hidden), device=hidden.device), []
     for start, logits in logit_parts(model, hidden):
-        sums.append(logits.logsumexp(-1))
         inside = ((targets >= start) & (targets < start + logits.shape[1])).nonzero()[:, 0]
         wanted[inside] = logits[inside, targets[inside] - start]
+        sums.append(_exponentiate(logits)[1])
     return torch.stack(sums).logsumexp(0) - wanted
 
 
@@ -105,10 +105,22 @@ def _divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch
 
     dense_sums, pruned_sums, gaps = [], [], []
     for (_, a), (_, b) in zip(logit_parts(model, dense), logit_parts(model, pruned), strict=True):
-        dense_sums.append(a.logsumexp(-1))
-        pruned_sums.append(b.logsumexp(-1))
-        gaps.append(((a - dense_sums[-1][:, None]).exp() * (a - b)).sum(-1))
+        gap = a - b
+        weights, dense_sum = _exponentiate(a)
+        gaps.append((gap * weights).sum(-1) / weights.sum(-1))
+        dense_sums.append(dense_sum)
+        pruned_sums.append(_exponentiate(b)[1])
     parts = torch.stack(dense_sums)
     whole = parts.logsumexp(0)
     gap = ((parts - whole).exp() * torch.stack(gaps)).sum(0)
     return gap - whole + torch.stack(pruned_sums).logsumexp(0)
+
+
+def _exponentiate(logits: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """exp(logits - largest of the row), written over the logits (N, V), and log sum exp of each row (N,).
+
+    In place because memory is what takes the time: ``torch.logsumexp`` writes two more tensors of that size.
+    """
+    largest = logits.amax(-1, keepdim=True)
+    weights = logits.sub_(largest).exp_()
+    return weights, weights.sum(-1).log_().add_(largest[:, 0])
