@@ -26,9 +26,9 @@ class Sampling(PluginOptions):
     draw: Literal["even", "varied", "near"] = Field(
         default="varied",
         description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
-        "its own share of attention and of MLP; near: as varied, with all layers cut alike but for a few positions",
+        "its own share of attention and of MLP; near: as varied, with all MLPs cut alike but for a few positions",
     )
-    reach: int = Field(default=2, ge=1, description="positions that near proposals move each choice at most")
+    reach: int = Field(default=2, ge=1, description="positions that near proposals move each MLP at most")
     attention: Shares = Field(
         default=(0.0, 1.0),
         description="range of the share of attention that proposals draw: 0 its smallest values, 1 its largest",
@@ -116,24 +116,32 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
         """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
-        columns = [rng.binomial(top, share) for top, share in self._shares(count, rng)]
+        columns = [rng.binomial(top, share) for _, top, share in self._shares(count, rng)]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _near(self, count: int, rng: np.random.Generator) -> Indices:
-        """The same place among the values of each component, and from there up to ``reach`` positions away."""
+        """MLPs at the same place among their values, and from there up to ``reach`` positions away.
+
+        Attention as in :meth:`_varied`: it has few values, and cutting it alike everywhere is nothing to stay near to.
+        """
         reach = self.options.sampling.reach
         columns = [
-            np.clip(np.rint(top * share) + rng.integers(-reach, reach + 1, size=count), 0, top)
-            for top, share in self._shares(count, rng)
+            rng.binomial(top, share)
+            if component == "attention"
+            else np.clip(np.rint(top * share) + rng.integers(-reach, reach + 1, size=count), 0, top)
+            for component, top, share in self._shares(count, rng)
         ]
         return np.stack(columns, axis=1).astype(np.int64)
 
-    def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.float64]]]:
-        """For each choice its last position, and the share of it that each proposal goes by: (count,) in [0, 1]."""
+    def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[Component, int, NDArray[np.float64]]]:
+        """For each choice its component, its last position, and the share of it that each proposal goes by, (count,).
+
+        Shares lie in [0, 1].
+        """
         ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
         attention, mlp = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
         shares: dict[Component, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
-        return [(len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
+        return [(choice.component, len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
 
     @property
     def _layers(self) -> tuple[int, ...]:
