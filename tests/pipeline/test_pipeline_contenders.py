@@ -46,18 +46,20 @@ def test_an_uncompensated_baseline_measures_and_files_what_a_run_without_compens
             assert plain[cut]["metrics"] == with_both[f"{cut}-uncompensated"]["metrics"]
 
 
-@pytest.mark.parametrize("name", ["random-search", "evolution"])
-def test_a_search_on_real_evaluations_takes_as_many_as_the_run_and_its_best_is_of_the_same_size(
-    workplace: Workplace, name: str
+@pytest.mark.parametrize(
+    ("name", "wanted", "count"), [("random-search", None, 6 + 3), ("evolution", None, 6 + 3), ("evolution", 4, 4)]
+)
+def test_a_search_on_real_evaluations_takes_as_many_as_the_run_or_as_asked_and_its_best_is_of_the_same_size(
+    workplace: Workplace, name: str, wanted: int | None, count: int
 ) -> None:
-    workplace.write_spec("searched", {**SMALL, "baselines": [name]})
+    workplace.write_spec("searched", {**SMALL, "baselines": [name], "baseline_evaluations": wanted})
     found = by_name(workplace, "searched")
     taken = workplace.sql(
         "SELECT count(DISTINCT e.architecture_id) FROM run_evaluations u JOIN evaluations e ON e.id = u.evaluation_id "
         "WHERE u.stage = ?",
         name,
     )
-    assert taken == [(6 + 3,)]
+    assert taken == [(count,)]
     finest = 4 * 3 * 64 * 16  # a quarter of an MLP is the finest step of this space
     assert 0 <= found["best"]["parameters"] - found[name]["parameters"] < finest
     best = workplace.sql(

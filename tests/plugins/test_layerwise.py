@@ -91,8 +91,8 @@ def test_near_proposals_cut_all_mlps_alike_but_for_a_few_positions(shape: ModelS
     sampling = {"draw": "near", "reach": 2, "attention": [0.8, 0.8], "mlp": [0.5, 0.5]}
     space = space_of(shape, attention=[0, 0.33, 0.67, 1], mlp=[k / 10 for k in range(11)], sampling=sampling)
     attention, mlp = np.split(space.sample(300, np.random.default_rng(0)), 2, axis=1)
-    assert attention.mean() == pytest.approx(0.8 * 5, abs=0.05)
-    assert attention.min() < 2  # not kept near to what the others have
+    assert (attention == 5).mean() == pytest.approx(0.8, abs=0.02)
+    assert all((attention == position).mean() == pytest.approx(0.04, abs=0.01) for position in range(5))
     assert set(np.unique(mlp)) == {3, 4, 5, 6, 7}
     assert np.ptp(mlp, axis=1).max() == 4
 

@@ -76,6 +76,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "refine": None,
         "verify": {"top": 3, "evaluators": []},
         "baselines": ["uniform", "uniform-mlp"],
+        "baseline_evaluations": None,
         "export": None,
         "recover": None,
         "seed": 0,
@@ -221,7 +222,7 @@ LONG_PARTS = {
     ),
     "KNOWN": (
         "name, model, data_dir, plugins, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
-        "warm_start, rounds, per_round, choose, refine, verify, baselines, recover, export, seed"
+        "warm_start, rounds, per_round, choose, refine, verify, baselines, baseline_evaluations, recover, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",

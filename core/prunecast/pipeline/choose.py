@@ -34,7 +34,10 @@ def choose(
 
 
 def _confident(mean: Floats, std: Floats, distances: Floats, options: ChooseSpec, count: int) -> list[int]:
-    """Positions by their lower confidence bounds, each std shrunk by what has been chosen before.
+    """Positions by their confidence bounds, each std shrunk by what has been chosen before.
+
+    In hope (width above 0) what a std promises shrinks with it; in caution what is known anyway is charged that much
+    more, so that either way the like of what has been chosen comes later.
 
     Of two architectures whose errors correlate by r, measuring one leaves the other a deviation of std x sqrt(1 - r^2).
     Correlation falls with the distance d as exp(-d^2 / 2 reach^2), reach in mean distances of the pool.
@@ -44,7 +47,7 @@ def _confident(mean: Floats, std: Floats, distances: Floats, options: ChooseSpec
     left = np.ones(len(mean))
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):
-        bound = mean - options.width * std * left
+        bound = mean - options.width * std + abs(options.width) * std * (1 - left)
         bound[chosen] = np.inf
         chosen.append(int(np.argmin(bound)))
         left = np.minimum(left, np.sqrt(1 - correlation[chosen[-1]] ** 2))

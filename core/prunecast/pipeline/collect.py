@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
-from prunecast.choices import Indices, architectures_at, sizes_at
+from prunecast.choices import architectures_at, sizes_at
 from prunecast.errors import BudgetError
 from prunecast.importers import from_text
 from prunecast.pipeline.setup import Setup
@@ -20,8 +20,11 @@ LEVELS = 8
 EVEN = 10
 """Pairs for one of which the cut is even."""
 
-BATCH = 4 * LEVELS
-"""Proposals drawn together."""
+PER_LEVEL = 4
+"""Proposals for each budget in a batch."""
+
+DRAWN = 8 * PER_LEVEL * LEVELS
+"""Architectures drawn for a batch; those nearest in size to each budget become its proposals."""
 
 MOST_BATCHES = 200
 """Batches after which a space too small for the wanted pairs is taken to be exhausted."""
@@ -80,21 +83,33 @@ def _even_cuts(setup: Setup) -> list[Architecture]:
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:
-    """Proposals for every level once. Batches do not depend on one another: more pairs begin with the same ones.
+    """Proposals for every level. Batches do not depend on one another: more pairs begin with the same ones.
 
     Without levels a batch is all pairs at once, so that the space's shares of them, such as of tied ones, are exact.
     """
     rng, choices, budgets = setup.rng("collect", number), setup.space.choices, _budgets(setup)
-    indices = setup.space.sample(BATCH if budgets else setup.spec.collect.pairs, rng)
-    for level, rows in enumerate(np.array_split(_by_size(setup, indices), len(budgets)) if budgets else ()):
-        indices[rows] = budgets[level].fit(choices, indices[rows], rng)
+    indices = setup.space.sample(DRAWN if budgets else setup.spec.collect.pairs, rng)
+    if budgets:
+        usage = [budget.usage(sizes_at(choices, setup.shape.dense, indices)) for budget in budgets]
+        rows = nearest_to_each(np.stack(usage), PER_LEVEL)
+        fitted = [budget.fit(choices, indices[own], rng) for budget, own in zip(budgets, rows, strict=True)]
+        indices = np.concatenate(fitted)
     return architectures_at(choices, setup.shape.dense, indices)
 
 
-def _by_size(setup: Setup, indices: Indices) -> NDArray[np.int64]:
-    """Row numbers, smallest architecture first: small ones are brought to small budgets, and change little by it."""
-    counts = setup.shape.count_sizes(sizes_at(setup.space.choices, setup.shape.dense, indices), "parameters")
-    return np.argsort(counts, kind="stable")
+def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
+    """For each budget ``count`` rows of their own that change least by being brought to it.
+
+    Args:
+        usage: share of budget b that row n uses, shape (B, N), N at least B x ``count``.
+        count: rows a budget.
+    """
+    apart, rows = np.abs(np.log(np.maximum(usage, np.finfo(np.float64).tiny))), []
+    for distances in apart:
+        own = np.argsort(distances, kind="stable")[:count]
+        apart[:, own] = np.inf
+        rows.append(own)
+    return rows
 
 
 def _budgets(setup: Setup) -> list[Budget]:

@@ -1,6 +1,7 @@
 """Baselines that search without a predictor: every architecture they look at is measured.
 
-They get as many real evaluations as the run itself took, under the same evaluators, at the parameter count of its best.
+They get as many real evaluations as the run learnt from, or as the spec says, under the same evaluators, at the
+parameter count of its best.
 """
 
 from collections.abc import Callable, Mapping, Sequence

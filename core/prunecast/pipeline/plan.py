@@ -62,7 +62,7 @@ def plan(setup: Setup, registry: Registry) -> Plan:
     setup.check()
     clock = _Clock(setup, registry)
     spec = setup.spec
-    found = spec.collect.pairs + spec.rounds * spec.per_round
+    searched = spec.baseline_evaluations or spec.collect.pairs + spec.rounds * spec.per_round
     totals = spec.per_round if spec.choose.rule == "spread" else 1
     cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
     searches = [name for name in CONTENDERS if name in spec.baselines]
@@ -72,7 +72,7 @@ def plan(setup: Setup, registry: Registry) -> Plan:
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
         clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),
         clock.unknown("baselines", len(cuts) * totals + len(searches), setup.verifiers),
-        *(clock.unknown(name, found, setup.evaluators) for name in searches),
+        *(clock.unknown(name, searched, setup.evaluators) for name in searches),
         *([] if spec.recover is None else [clock.training(spec.recover)]),
     ]
     return Plan(tuple(steps), clock.basis)

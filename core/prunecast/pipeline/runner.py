@@ -116,7 +116,7 @@ class Run:
             self._tell_of(rounds[-1], pairs)
             fitted = self._fitted(pairs, number)
         best, *others = self._verified(fitted, pairs, rounds)
-        baselines = self._baselines(best.parameters, rounds, evaluations=len(pairs))
+        baselines = self._baselines(best.parameters, rounds, self._spec.baseline_evaluations or len(pairs))
         recoverer = self._recoverer()
         recovered = None if recoverer is None else recover(recoverer, best, measuring)
         return RunResult(

@@ -328,8 +328,13 @@ class Spec(_Section):
     ] = Field(
         default=["uniform", "uniform-mlp"],
         description="What to compare with, at the same parameter count: attention and MLP cut alike, or the MLP alone, "
-        "with the pruner's compensation or without; searches without a predictor, given as many real evaluations as "
-        "the run.",
+        "with the pruner's compensation or without; searches without a predictor.",
+    )
+    baseline_evaluations: int | None = Field(
+        None,
+        ge=1,
+        description="Architectures that random-search and evolution measure each; as many as the run learnt from if "
+        "not given.",
     )
     recover: Recovery | None = Field(
         None, description="How the winner is trained after pruning; not at all if not given."

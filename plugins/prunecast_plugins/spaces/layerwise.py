@@ -26,7 +26,8 @@ class Sampling(PluginOptions):
     draw: Literal["even", "varied", "near"] = Field(
         default="varied",
         description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
-        "its own share of attention and of MLP; near: as varied, with all MLPs cut alike but for a few positions",
+        "its own share of attention and of MLP; near: as varied, with all MLPs cut alike but for a few positions, and "
+        "attention left whole in that share of the layers",
     )
     reach: int = Field(default=2, ge=1, description="positions that near proposals move each MLP at most")
     attention: Shares = Field(
@@ -122,15 +123,16 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
     def _near(self, count: int, rng: np.random.Generator) -> Indices:
         """MLPs at the same place among their values, and from there up to ``reach`` positions away.
 
-        Attention as in :meth:`_varied`: it has few values, and cutting it alike everywhere is nothing to stay near to.
+        The share of attention is that of the layers whose attention stays whole; others draw any other value alike.
+        Attention has few values, and layers of which it can go beside layers that cannot spare a head.
         """
-        reach = self.options.sampling.reach
-        columns = [
-            rng.binomial(top, share)
-            if component == "attention"
-            else np.clip(np.rint(top * share) + rng.integers(-reach, reach + 1, size=count), 0, top)
-            for component, top, share in self._shares(count, rng)
-        ]
+        reach, columns = self.options.sampling.reach, []
+        for component, top, share in self._shares(count, rng):
+            if component == "attention":
+                columns.append(np.where(rng.random(count) < share, top, rng.integers(top, size=count)))
+            else:
+                moved = np.rint(top * share) + rng.integers(-reach, reach + 1, size=count)
+                columns.append(np.clip(moved, 0, top))
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[Component, int, NDArray[np.float64]]]:
