@@ -1,11 +1,14 @@
 # One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
-RUN ?= smollm2-90
+RUN ?= smollm2-70
+SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
+	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
 
-.PHONY: help demo test bench lint format schema docs pictures clean
+.PHONY: help demo test bench lint format schema docs pictures registry clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +34,19 @@ format: $(INSTALLED) ## format the code
 schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and datasette.yaml again
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
 	$(BIN)/python -m prunecast.registry.reference docs/registry.md datasette.yaml
+
+registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
+	$(BIN)/prunecast run paper-smollm2
+	for kept in 90 85 80 75 70 60; do \
+		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
+	done
+	for seed in 1 2; do \
+		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed || exit; \
+	done
+	$(SEARCH) --set name=smollm2-70-alone --set collect.reuse=false --set 'baselines=[evolution]' \
+		--set baseline_evaluations=200
+	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 --set 'baselines=[uniform, uniform-mlp]' \
+		--set 'verify.evaluators=$(TASKS)'
 
 pictures: $(INSTALLED) ## draw the pictures of the README again, from the run RUN in registry.db
 	$(BIN)/prunecast report $(RUN) --out out/report
