@@ -167,7 +167,7 @@ def test_plugins_list_of_one_kind() -> None:
 # -------------------------------------------------------------------------------------------------------- specs
 
 
-@pytest.mark.parametrize("name", ["quickstart", "smollm2-80"])
+@pytest.mark.parametrize("name", ["quickstart", "smollm2", "paper-smollm2"])
 def test_packaged_specs_are_valid(name: str) -> None:
     assert re.fullmatch(rf"{name} is valid \(key [0-9a-f]{{32}}\)\n", output_of("spec", "validate", name))
     spec = json.loads(output_of("spec", "validate", name, "--set", "rounds=9", "--json"))
