@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from prunecast.data import content_hash, read_documents, read_text, sample_windows, tokenize_head
+from prunecast.data import content_hash, read_documents, read_text, sample_windows, tokenize_head, tokenize_spread
 from prunecast.errors import DataError
 
 if TYPE_CHECKING:
@@ -147,3 +147,24 @@ def test_content_hash_tells_values_and_shapes_apart_but_not_layouts() -> None:
     assert content_hash(ids) != content_hash(ids.view(2, 3))
     assert content_hash(ids.view(2, 3).T.contiguous().T) == content_hash(ids.view(2, 3))
     assert content_hash(ids.to(torch.int32)) == content_hash(ids)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 7, 30])
+def test_windows_are_spread_from_the_first_token_to_the_last(
+    tokenizer: "PreTrainedTokenizerBase", windows: int
+) -> None:
+    text = read_text("python-docs", "calibration")[:20_000]
+    ids = whole(tokenizer, text)
+    starts = [int(place * (len(ids) - 100) / max(windows - 1, 1)) for place in range(windows)]
+    expected = [ids[start : start + 100] for start in starts]
+    found = tokenize_spread(tokenizer, text, windows, 100)
+    assert found.view(windows, 100).tolist() == expected
+    assert windows == 1 or expected[-1] == ids[-100:]
+
+
+def test_spread_windows_do_not_overlap_and_a_short_text_is_told(tokenizer: "PreTrainedTokenizerBase") -> None:
+    text = read_text("python-docs", "calibration")[:2_000]
+    ids = whole(tokenizer, text)
+    assert tokenize_spread(tokenizer, text, len(ids), 1).tolist() == ids
+    with pytest.raises(DataError, match=r"^text has [\d,]+ tokens, [\d,]+ are wanted: ask for fewer"):
+        tokenize_spread(tokenizer, text, len(ids) + 1, 1)

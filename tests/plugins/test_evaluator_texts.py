@@ -17,6 +17,7 @@ from evaluator_samples import (
     without_attention,
     words,
 )
+from pydantic import ValidationError
 
 from prunecast.errors import DataError, EvaluationError
 from prunecast_plugins.evaluators import logits
@@ -203,3 +204,18 @@ def test_divergence_without_a_dense_model_is_an_error(
     made = prepared(*BOTH[1], dataset=text, tokens=100, context=50)
     with pytest.raises(EvaluationError, match="observe_dense"):
         made.evaluate(model_of(tiny_model, "llama"))
+
+
+@each_evaluator
+def test_spread_windows_take_whole_windows_of_all_of_the_text(
+    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]
+) -> None:
+    spread = prepared(evaluator, options, dataset=text, split="x", tokens=64, context=16, place="spread")
+    ids = byte_tokenizer()(Path(text).read_text())["input_ids"]
+    windows = torch.cat(spread.windows(torch.device("cpu")))
+    assert windows.shape == (4, 16)
+    assert (windows[0].tolist(), windows[-1].tolist()) == (ids[:16], ids[-16:])
+    head = prepared(evaluator, options, dataset=text, split="x", tokens=64, context=16)
+    assert spread.data_hash != head.data_hash
+    with pytest.raises(ValidationError, match="place spread takes whole windows: give a multiple of 16 tokens"):
+        options(dataset=text, tokens=65, context=16, place="spread")

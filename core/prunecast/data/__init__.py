@@ -17,7 +17,7 @@ from prunecast.data.files import LocalFile
 from prunecast.data.hub import HubSet
 from prunecast.data.instructions import Example, instruction_examples
 from prunecast.data.python_docs import PythonDocs
-from prunecast.data.tokens import content_hash, sample_windows, tokenize_head
+from prunecast.data.tokens import content_hash, sample_windows, tokenize_head, tokenize_spread
 from prunecast.errors import DataError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "read_text",
     "sample_windows",
     "tokenize_head",
+    "tokenize_spread",
 ]
 
 DATA_SETS: tuple[str, ...] = (*CATALOG, "python-docs")

@@ -37,6 +37,23 @@ def tokenize_head(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: int) 
     return torch.LongTensor(ids[:tokens])
 
 
+def tokenize_spread(tokenizer: "PreTrainedTokenizerBase", text: str, windows: int, context: int) -> "torch.LongTensor":
+    """Windows of ``context`` tokens at equal distances, from the first token of a text to its last.
+
+    Returns int64 of shape (windows x context,), window after window.
+
+    Raises:
+        DataError: the text has fewer tokens; says how many.
+    """
+    import torch
+
+    ids, wanted = _ids(tokenizer, text), windows * context
+    if len(ids) < wanted:
+        raise DataError(f"text has {len(ids):,} tokens, {wanted:,} are wanted: ask for fewer, or choose a longer text")
+    starts = torch.linspace(0, len(ids) - context, windows, dtype=torch.float64).long().tolist()
+    return torch.LongTensor([token for start in starts for token in ids[start : start + context]])
+
+
 def sample_windows(
     tokenizer: "PreTrainedTokenizerBase", documents: list[str], samples: int, tokens: int, seed: int
 ) -> "torch.LongTensor":

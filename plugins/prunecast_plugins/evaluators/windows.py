@@ -2,11 +2,11 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from prunecast.data import content_hash, read_text, tokenize_head
+from prunecast.data import content_hash, read_text, tokenize_head, tokenize_spread
 from prunecast.errors import DataError, EvaluationError
 from prunecast.interfaces import Evaluator, PluginOptions
 from prunecast.shape import ModelShape
@@ -23,9 +23,20 @@ class WindowOptions(PluginOptions):
 
     dataset: str = Field(description="name of a data set, or path of a text file")
     split: str = Field(default="validation", description="part of the data set")
-    tokens: int = Field(default=16384, ge=2, description="number of tokens, from the start of the text")
+    tokens: int = Field(default=16384, ge=2, description="number of tokens")
+    place: Literal["start", "spread"] = Field(
+        default="start",
+        description="start: the first tokens of the text; spread: windows at equal distances over all of it, which "
+        "tell more of other texts",
+    )
     context: int = Field(default=512, ge=2, description="window length in tokens; windows do not overlap")
     batch: int = Field(default=4, ge=1, description="windows a forward pass; does not change the result")
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> Self:
+        if self.place == "spread" and self.tokens % self.context:
+            raise ValueError(f"place spread takes whole windows: give a multiple of {self.context} tokens")
+        return self
 
 
 class Mean(NamedTuple):
@@ -59,7 +70,10 @@ class TextEvaluator(Evaluator[WindowOptions]):
                 f"set it to {shape.context} or less"
             )
         text = read_text(options.dataset, options.split, data_dir)
-        self._tokens = tokenize_head(tokenizer, text, options.tokens)
+        if options.place == "start":
+            self._tokens = tokenize_head(tokenizer, text, options.tokens)
+        else:
+            self._tokens = tokenize_spread(tokenizer, text, options.tokens // options.context, options.context)
 
     @property
     def data_hash(self) -> str:
