@@ -16,7 +16,7 @@ DISTILL = ALIKE | {
     "samples": 32,
     "tokens": 64,
     "epochs": 4,
-    "learning_rate": 0.003,
+    "learning_rate": 0.001,
 }
 
 
@@ -41,7 +41,7 @@ def test_distillation_on_the_model_s_own_text_lowers_what_pruning_raised(place: 
     recovery, best = result["recovery"], result["best"]
     assert recovery["after"]["architecture"] == best["architecture"]
     assert recovery["after"]["parameters"] == best["parameters"]
-    assert recovery["after"]["metrics"][TEST] < 0.995 * best["metrics"][TEST]
+    assert recovery["after"]["metrics"][TEST] < 0.95 * best["metrics"][TEST]
     assert (recovery["method"], recovery["steps"], len(recovery["losses"])) == ("distill", 16, 16)
     assert recovery["losses"][-1] < 0.9 * recovery["losses"][0]
     assert "recovering by distill: 16 steps" in said
