@@ -32,8 +32,7 @@ def tokenize_head(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: int) 
         if complete or len(ids) >= tokens + _MARGIN:
             break
         characters *= 2
-    if len(ids) < tokens:
-        raise DataError(f"text has {len(ids):,} tokens, {tokens:,} are wanted: ask for fewer, or choose a longer text")
+    _check_length(ids, tokens)
     return torch.LongTensor(ids[:tokens])
 
 
@@ -47,9 +46,8 @@ def tokenize_spread(tokenizer: "PreTrainedTokenizerBase", text: str, windows: in
     """
     import torch
 
-    ids, wanted = _ids(tokenizer, text), windows * context
-    if len(ids) < wanted:
-        raise DataError(f"text has {len(ids):,} tokens, {wanted:,} are wanted: ask for fewer, or choose a longer text")
+    ids = _ids(tokenizer, text)
+    _check_length(ids, windows * context)
     starts = torch.linspace(0, len(ids) - context, windows, dtype=torch.float64).long().tolist()
     return torch.LongTensor([token for start in starts for token in ids[start : start + context]])
 
@@ -87,6 +85,11 @@ def content_hash(ids: "torch.Tensor") -> str:
     """32 hexadecimal digits that name token ids of any shape: BLAKE2b of their shape and little-endian int64 bytes."""
     values = np.ascontiguousarray(ids.cpu().numpy(), dtype="<i8")
     return blake2b(str(values.shape).encode() + values.tobytes(), digest_size=16).hexdigest()
+
+
+def _check_length(ids: list[int], wanted: int) -> None:
+    if len(ids) < wanted:
+        raise DataError(f"text has {len(ids):,} tokens, {wanted:,} are wanted: ask for fewer, or choose a longer text")
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

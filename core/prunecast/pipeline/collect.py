@@ -88,13 +88,13 @@ def _batch(setup: Setup, number: int) -> list[Architecture]:
     Without levels a batch is all pairs at once, so that the space's shares of them, such as of tied ones, are exact.
     """
     rng, choices, budgets = setup.rng("collect", number), setup.space.choices, _budgets(setup)
-    indices = setup.space.sample(DRAWN if budgets else setup.spec.collect.pairs, rng)
-    if budgets:
-        usage = [budget.usage(sizes_at(choices, setup.shape.dense, indices)) for budget in budgets]
-        rows = nearest_to_each(np.stack(usage), PER_LEVEL)
-        fitted = [budget.fit(choices, indices[own], rng) for budget, own in zip(budgets, rows, strict=True)]
-        indices = np.concatenate(fitted)
-    return architectures_at(choices, setup.shape.dense, indices)
+    if not budgets:
+        return architectures_at(choices, setup.shape.dense, setup.space.sample(setup.spec.collect.pairs, rng))
+    drawn = setup.space.sample(DRAWN, rng)
+    sizes = sizes_at(choices, setup.shape.dense, drawn)
+    rows = nearest_to_each(np.stack([budget.usage(sizes) for budget in budgets]), PER_LEVEL)
+    fitted = [budget.fit(choices, drawn[own], rng) for budget, own in zip(budgets, rows, strict=True)]
+    return architectures_at(choices, setup.shape.dense, np.concatenate(fitted))
 
 
 def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:

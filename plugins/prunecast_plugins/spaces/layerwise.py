@@ -117,7 +117,7 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
         """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
-        columns = [rng.binomial(top, share) for _, top, share in self._shares(count, rng)]
+        columns = [rng.binomial(top, share) for top, share in self._shares(count, rng)]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _near(self, count: int, rng: np.random.Generator) -> Indices:
@@ -127,23 +127,20 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         Attention has few values, and layers of which it can go beside layers that cannot spare a head.
         """
         reach, columns = self.options.sampling.reach, []
-        for component, top, share in self._shares(count, rng):
-            if component == "attention":
+        for choice, (top, share) in zip(self.choices, self._shares(count, rng), strict=True):
+            if choice.component == "attention":
                 columns.append(np.where(rng.random(count) < share, top, rng.integers(top, size=count)))
             else:
                 moved = np.rint(top * share) + rng.integers(-reach, reach + 1, size=count)
                 columns.append(np.clip(moved, 0, top))
         return np.stack(columns, axis=1).astype(np.int64)
 
-    def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[Component, int, NDArray[np.float64]]]:
-        """For each choice its component, its last position, and the share of it that each proposal goes by, (count,).
-
-        Shares lie in [0, 1].
-        """
+    def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.float64]]]:
+        """For each choice its last position, and the share of it that each proposal goes by: (count,) in [0, 1]."""
         ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
         attention, mlp = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
         shares: dict[Component, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
-        return [(choice.component, len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
+        return [(len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
 
     @property
     def _layers(self) -> tuple[int, ...]:
