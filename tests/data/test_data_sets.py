@@ -71,6 +71,15 @@ def test_calibration_documents_are_joined_by_blank_lines(folder: Path) -> None:
     assert read_text("books", "calibration", folder) == "one\n\ntwo"
 
 
+def test_every_tenth_calibration_document_is_held_out(folder: Path) -> None:
+    write_jsonl(folder / "calibration/books.jsonl.gz", [{"text": str(number)} for number in range(1, 26)])
+    train, validation = (read_documents("books", split, folder) for split in ("train", "validation"))
+    assert validation == ["10", "20"]
+    assert sorted(train + validation, key=int) == read_documents("books", "calibration", folder)
+    with pytest.raises(DataError, match="no split 'test'; choose one of calibration, train, validation"):
+        read_documents("books", "test", folder)
+
+
 def test_alpaca_documents_leave_out_an_empty_input(folder: Path) -> None:
     rows: list[dict[str, object]] = [{"instruction": "Add.", "input": "", "output": "2"}]
     write_jsonl(folder / "alpaca/alpaca_random9k.jsonl.gz", rows)
@@ -259,6 +268,13 @@ def test_calibrating_on_evaluated_text_is_refused() -> None:
 
 def test_different_splits_are_disjoint() -> None:
     check_disjoint(("python-docs", "calibration"), [("python-docs", "validation"), ("wikitext2", "test")])
+
+
+def test_a_part_of_the_calibration_text_is_found_and_its_other_part_is_not() -> None:
+    check_disjoint(("books", "train"), [("books", "validation"), ("wikipedia", "train")])
+    for calibration, evaluation in (("calibration", "validation"), ("train", "calibration"), ("train", "train")):
+        with pytest.raises(DataError, match=f"books, split {evaluation}"):
+            check_disjoint(("books", calibration), [("books", evaluation)])
 
 
 def test_one_text_under_two_names_is_found(folder: Path) -> None:

@@ -80,11 +80,11 @@ def check_disjoint(calibration: tuple[str, str], evaluation: Iterable[tuple[str,
     Args:
         calibration: (name, split) of the calibration text.
         evaluation: (name, split) of everything that is measured. The same file or the same split of the same data set
-            counts as the same text, under whatever name.
+            counts as the same text, under whatever name, and so does a split of which the other is a part.
     """
     used = _find(calibration[0]).identity(calibration[1])
     for name, split in evaluation:
-        if _find(name).identity(split) == used:
+        if all(mine == theirs for mine, theirs in zip(_find(name).identity(split), used, strict=False)):
             raise DataError(
                 f"data set {name}, split {split}: used for calibration and for evaluation; calibrate on another split "
                 "or data set"

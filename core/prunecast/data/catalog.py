@@ -69,6 +69,31 @@ class CatalogSet(DataSet):
             raise DataError(f"data set {self.name}, split {split}: {searched}, and {error}; {remedy}") from error
 
 
+class CalibrationSet(CatalogSet):
+    """Text to calibrate on: ``calibration`` is all of it, ``validation`` every tenth document, ``train`` the others.
+
+    Whoever searches by ``validation`` calibrates on ``train``: that is the same kind of text, unseen.
+    """
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All of it, and the two parts."""
+        return (*super().splits, "train", "validation")
+
+    def rows(self, split: str, folder: Path | None) -> list[Row]:
+        """Rows of the whole, or of one of its parts."""
+        if split not in self.splits:
+            raise missing_split(self.name, split, self.splits)
+        rows = super().rows("calibration", folder)
+        if split == "validation":
+            return rows[9::10]
+        return rows if split == "calibration" else [row for number, row in enumerate(rows, 1) if number % 10]
+
+    def identity(self, split: str) -> tuple[str, ...]:
+        """That of the whole, and the part."""
+        return super().identity("calibration") + (() if split == "calibration" else (split,))
+
+
 def _rows_joined_by_blank_lines(rows: list[Row]) -> list[str]:
     # The published rows keep their newline, except that blank ones are empty; files have a blank and a newline there.
     texts = [row["text"] for row in rows]
@@ -132,7 +157,7 @@ def _questions(
 
 def _calibration(name: str, file: str, part: HubPart) -> CatalogSet:
     files = {"calibration": f"calibration/{file}.jsonl.gz"}
-    return CatalogSet(name, files, {"calibration": part}, to_documents=_texts)
+    return CalibrationSet(name, files, {"calibration": part}, to_documents=_texts)
 
 
 _ALL = ("train", "validation", "test")

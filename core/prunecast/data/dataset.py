@@ -35,7 +35,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def identity(self, split: str) -> tuple[str, ...]:
-        """What is equal for two names of the same text."""
+        """What is equal for two names of the same text, and begins like that of a text it is a part of."""
 
 
 def missing_split(name: str, split: str, splits: Iterable[str]) -> DataError:
