@@ -86,7 +86,7 @@ def test_several_mistakes_are_told_at_once_in_the_order_of_their_places(workplac
         ("evaluators.0.context=512", ["context 512 is longer than the model's", "128 or less"]),
         ("pruner.calibration.dataset=test.txt", ["test.txt", "used for calibration and for evaluation"]),
         ("pruner.calibration.dataset=./validation.txt", ["used for calibration and for evaluation"]),
-        ("pruner.calibration.samples=100000", ["100,000 windows", "ask for fewer"]),
+        ("pruner.calibration.samples=100000", ["data set ", "split ", "100,000 windows", "ask for fewer"]),
         ("data_dir=nowhere", ["nowhere", "no such folder"]),
         ("space.layers=0:9", ["'0:9'", "4 layers"]),
         ("model.device=cuda:7", ["model.device 'cuda:7'", "use auto or cpu"]),

@@ -11,7 +11,7 @@ import numpy as np
 
 from prunecast.budget import Budget
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
-from prunecast.errors import EvaluationError
+from prunecast.errors import DataError, EvaluationError
 from prunecast.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
 from prunecast.isolation import isolated
 from prunecast.models.families import Family, family_of, shape_of
@@ -109,7 +109,10 @@ class Setup:
 
     def _sample(self, wanted: CalibrationOptions) -> "torch.Tensor":
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
-        return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+        try:
+            return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+        except DataError as error:
+            raise DataError(f"data set {wanted.dataset}, split {wanted.split}: {error}") from error
 
     @property
     def data_dir(self) -> Path | None:

@@ -70,10 +70,16 @@ class TextEvaluator(Evaluator[WindowOptions]):
                 f"set it to {shape.context} or less"
             )
         text = read_text(options.dataset, options.split, data_dir)
+        try:
+            self._tokens = self._tokenize(tokenizer, text)
+        except DataError as error:
+            raise DataError(f"{self.title} on {options.dataset}, split {options.split}: {error}") from error
+
+    def _tokenize(self, tokenizer: "PreTrainedTokenizerBase", text: str) -> "torch.LongTensor":
+        options = self.options
         if options.place == "start":
-            self._tokens = tokenize_head(tokenizer, text, options.tokens)
-        else:
-            self._tokens = tokenize_spread(tokenizer, text, options.tokens // options.context, options.context)
+            return tokenize_head(tokenizer, text, options.tokens)
+        return tokenize_spread(tokenizer, text, options.tokens // options.context, options.context)
 
     @property
     def data_hash(self) -> str:
