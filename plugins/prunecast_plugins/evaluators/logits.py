@@ -1,6 +1,7 @@
 """From final hidden states to logits and losses, a few rows and a part of the vocabulary at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor
 def _capped(model: "PreTrainedModel", logits: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    cap = _cap(model)
     return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _cap(model: "PreTrainedModel") -> float | None:
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
 def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[tuple[int, torch.Tensor]]":
@@ -66,26 +71,62 @@ def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets:
     Returns:
         float32 of shape (N,).
     """
-    import torch
-
-    rows = zip(torch.split(hidden, LOGIT_ROWS), torch.split(targets, LOGIT_ROWS), strict=True)
-    return torch.cat([_losses(model, part, wanted) for part, wanted in rows])
+    return _by_rows(partial(_losses, model), hidden, targets)
 
 
-def divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
-    """KL(dense || pruned) of the next-token distributions at each position, in nats.
+def divergence_from(model: "PreTrainedModel", dense: "torch.Tensor") -> "Callable[[torch.Tensor], torch.Tensor]":
+    """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
+
+    For logits b_v = h . w_v of pruned states h, and p the dense distribution, it is the cross-entropy
+    log sum_v exp b_v - h . (sum_v p_v w_v), less the same for the dense states in place of h; a bias of the head falls
+    out. So the vocabulary is gone through once, as for a loss, and the dense model's own divergence is exactly 0. Where
+    logits are capped, which is not linear, both distributions are made each time.
 
     Args:
         model: a model with the head both share.
-        dense, pruned: final hidden states of shape (N, D), in the model's dtype.
+        dense: final hidden states of the dense model, (N, D), in the model's dtype.
 
     Returns:
-        float32 of shape (N,).
+        a function from final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats.
     """
     import torch
 
-    rows = zip(torch.split(dense, LOGIT_ROWS), torch.split(pruned, LOGIT_ROWS), strict=True)
-    return torch.cat([_divergences(model, p, q) for p, q in rows])
+    if _cap(model) is not None:
+        return partial(_by_rows, partial(_divergences, model), dense)
+    expected = _by_rows(partial(_expected_weights, model), dense)
+
+    def cross_entropies(hidden: "torch.Tensor") -> "torch.Tensor":
+        return _by_rows(partial(_log_partitions, model), hidden) - torch.einsum("nd,nd->n", hidden.float(), expected)
+
+    entropies = cross_entropies(dense)
+    return lambda pruned: cross_entropies(pruned) - entropies
+
+
+def _by_rows(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
+    """What a function of ``LOGIT_ROWS`` rows makes of more, row for row."""
+    import torch
+
+    return torch.cat([function(*rows) for rows in zip(*(torch.split(t, LOGIT_ROWS) for t in tensors), strict=True)])
+
+
+def _log_partitions(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
+    """log sum_v exp of the logits, float32 of shape (N,)."""
+    import torch
+
+    return torch.stack([_exponentiate(logits)[1] for _, logits in logit_parts(model, hidden)]).logsumexp(0)
+
+
+def _expected_weights(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
+    """sum_v p_v w_v of the rows w_v of the head, float32 of shape (N, D)."""
+    import torch
+
+    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    whole = _log_partitions(model, hidden)[:, None]
+    total = hidden.new_zeros(hidden.shape, dtype=torch.float32)
+    for start, logits in logit_parts(model, hidden):
+        rows = head.weight[start : start + logits.shape[1]].float()
+        total.addmm_((logits - whole).exp_(), rows)
+    return total
 
 
 def _losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
