@@ -1,6 +1,6 @@
 # One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
-RUN ?= smollm2-70
+RUN ?= smollm2-60
 SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,13 +37,14 @@ schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and 
 
 registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
 	$(BIN)/prunecast run paper-smollm2
-	for kept in 90 85 80 75 70 60; do \
-		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
+	$(SEARCH) --set name=smollm2-60 --set budget.parameters=0.60 --set rounds=16
+	for kept in 70 75 80 85 90; do \
+		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept --set collect.reuse=true || exit; \
 	done
 	for seed in 1 2; do \
 		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed || exit; \
 	done
-	$(SEARCH) --set name=smollm2-70-alone --set collect.reuse=false --set 'baselines=[evolution]' \
+	$(SEARCH) --set name=smollm2-70-alone --set 'baselines=[evolution]' \
 		--set baseline_evaluations=200
 	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 --set 'baselines=[uniform, uniform-mlp]' \
 		--set 'verify.evaluators=$(TASKS)'
