@@ -1,6 +1,5 @@
 # One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
-RUN ?= smollm2-60
 SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,10 +48,12 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 --set 'baselines=[uniform, uniform-mlp]' \
 		--set 'verify.evaluators=$(TASKS)'
 
-pictures: $(INSTALLED) ## draw the pictures of the README again, from the run RUN in registry.db
-	$(BIN)/prunecast report $(RUN) --out out/report
+pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 14 and 25 in registry.db
 	mkdir -p docs/images
-	cp out/report/ratios.png out/report/predicted.png docs/images
+	$(BIN)/prunecast report 14 --out out/report
+	cp out/report/predicted.png docs/images
+	$(BIN)/prunecast report 25 --out out/report
+	cp out/report/ratios.png out/report/layers.png docs/images
 
 docs: $(INSTALLED) ## write docs/plugins-reference.md again
 	$(BIN)/prunecast plugins reference > docs/plugins-reference.md
