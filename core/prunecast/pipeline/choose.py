@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from prunecast.architecture import Architecture, sizes_of
+from prunecast.architecture import Architecture
 from prunecast.interfaces import Floats
 from prunecast.pipeline.fit import Fitted
+from prunecast.pipeline.trust import distances
 from prunecast.shape import ModelShape
 from prunecast.spec.model import ChooseSpec
 
@@ -27,7 +28,7 @@ def choose(
     """
     rules: Mapping[Rule, Callable[[], list[int]]] = {
         "greedy": lambda: np.argsort(fitted.score(pool), kind="stable")[:count].tolist(),
-        "confidence": lambda: _confident(*fitted.bounds(pool), _distances(pool, shape), options, count),
+        "confidence": lambda: _confident(*fitted.bounds(pool), distances(pool, pool, shape), options, count),
         "spread": lambda: _spread(fitted.score(pool), shape.count(list(pool)).astype(np.float64), count),
     }
     return [pool[position] for position in rules[options.rule]()] if pool else []
@@ -52,16 +53,6 @@ def _confident(mean: Floats, std: Floats, distances: Floats, options: ChooseSpec
         chosen.append(int(np.argmin(bound)))
         left = np.minimum(left, np.sqrt(1 - correlation[chosen[-1]] ** 2))
     return chosen
-
-
-def _distances(pool: Sequence[Architecture], shape: ModelShape) -> Floats:
-    """Root mean squared difference of the kept query heads and widths of all layers, shape (P, P)."""
-    kept, dense = sizes_of(pool).astype(np.float64), sizes_of([shape.dense]).astype(np.float64)
-    heads = kept[..., 0] * kept[..., 1] / (dense[..., 0] * dense[..., 1])
-    parts = np.concatenate([heads, kept[..., 2] / dense[..., 2]], axis=1)
-    squares = (parts**2).sum(axis=1)
-    apart: Floats = np.sqrt(np.maximum(squares[:, None] + squares - 2 * parts @ parts.T, 0) / parts.shape[1])
-    return apart
 
 
 def _spread(score: Floats, parameters: Floats, count: int) -> list[int]:

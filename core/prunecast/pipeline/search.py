@@ -12,6 +12,7 @@ from prunecast.pipeline.fit import Fitted
 from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import Setup
+from prunecast.pipeline.trust import Score, inside, within
 
 POOL = 256
 """Best proposals of a search that a round chooses from."""
@@ -91,16 +92,25 @@ def search(
         problem = SearchProblem(
             space=space,
             budget=Budget(setup.shape, {}) if everywhere else setup.budget,
-            score=(lambda batch: fitted.bound(batch, options.width)) if options.rule == "confidence" else fitted.score,
+            score=_score(setup, fitted, pairs),
             rng=setup.rng("search", number),
             known=ranked(setup, pairs),
             progress=advance,
         )
         found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(pairs))
     pool = [architecture for architecture in found if architecture not in pairs]
+    if options.within is not None:
+        pool = inside(pool, list(pairs), setup.shape, options.within)
     chosen = choose(pool, fitted, setup.shape, options, setup.spec.per_round)
     parameters = setup.shape.count(chosen).tolist() if chosen else []
     return [Chosen(*row) for row in zip(chosen, parameters, *fitted.predictions(chosen), strict=True)]
+
+
+def _score(setup: Setup, fitted: Fitted, pairs: Mapping[Architecture, Metrics]) -> Score:
+    """What the search minimises: the predicted objective or its bound, near enough to what was measured."""
+    options = setup.spec.choose
+    score: Score = fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
+    return score if options.within is None else within(score, list(pairs), setup.shape, options.within)
 
 
 def ranked(setup: Setup, measured: Mapping[Architecture, Metrics]) -> list[Architecture]:

@@ -243,6 +243,13 @@ class ChooseSpec(_Section):
         description="How far knowledge of one architecture reaches, in mean distances of those found; larger asks for "
         "more diverse ones.",
     )
+    within: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Trust region: the search goes no further than this from everything measured, in root mean squared "
+        "differences of the kept shares of all layers' heads and channels. Without it, anywhere.",
+    )
 
 
 class VerifySpec(_Section):

@@ -1,0 +1,53 @@
+"""The trust region: how far from everything measured a search may go."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from prunecast.architecture import Architecture, sizes_of
+from prunecast.interfaces import Floats
+from prunecast.shape import ModelShape
+
+Score = Callable[[Sequence[Architecture]], Floats]
+
+OUTSIDE = 1e6
+"""Added to the score of what lies outside, times one more than its distance: worse than everything inside, and the
+nearer the better, so that a search that starts outside finds its way in."""
+
+
+def distances(some: Sequence[Architecture], others: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """Root mean squared differences of the kept shares of query heads and channels of all layers, shape (N, P)."""
+    rows, columns = _shares(some, shape), _shares(others, shape)
+    squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1) - 2 * rows @ columns.T
+    apart: Floats = np.sqrt(np.maximum(squares, 0) / rows.shape[1])
+    return apart
+
+
+def within(score: Score, measured: Sequence[Architecture], shape: ModelShape, reach: float) -> Score:
+    """The score, and more than any score for what is further than ``reach`` from all that was measured.
+
+    A regression knows little of what is unlike all it has seen, and its own deviation need not say so; a search finds
+    just where it errs in our favour. The idea is that of trust region Bayesian optimisation (Eriksson et al., NeurIPS
+    2019), with all measured architectures for the centre.
+    """
+
+    def restricted(architectures: Sequence[Architecture]) -> Floats:
+        nearest = distances(architectures, measured, shape).min(axis=1)
+        scores: Floats = score(architectures) + np.where(nearest > reach, OUTSIDE * (1 + nearest), 0.0)
+        return scores
+
+    return restricted
+
+
+def inside(
+    found: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, reach: float
+) -> list[Architecture]:
+    """Those of ``found`` that are no further than ``reach`` from something measured, in their order."""
+    near = distances(found, measured, shape).min(axis=1) <= reach if found else ()
+    return [architecture for architecture, is_near in zip(found, near, strict=True) if is_near]
+
+
+def _shares(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
+    kept, dense = sizes_of(architectures).astype(np.float64), sizes_of([shape.dense]).astype(np.float64)
+    heads = kept[..., 0] * kept[..., 1] / (dense[..., 0] * dense[..., 1])
+    return np.concatenate([heads, kept[..., 2] / dense[..., 2]], axis=1)
