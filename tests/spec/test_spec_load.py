@@ -72,7 +72,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "warm_start": None,
         "rounds": 1,
         "per_round": 8,
-        "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5},
+        "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5, "within": None},
         "refine": None,
         "verify": {"top": 3, "evaluators": []},
         "baselines": ["uniform", "uniform-mlp"],
