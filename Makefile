@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
 	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
+LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
 .PHONY: help demo test bench lint format schema docs pictures registry clean
 
@@ -37,6 +38,8 @@ schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and 
 registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
 	$(BIN)/prunecast run paper-smollm2
 	$(SEARCH) --set name=smollm2-60 --set budget.parameters=0.60 --set rounds=16
+	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 --set collect.reuse=true --set rounds=1 \
+		--set per_round=1 --set verify.top=1 --set 'baselines=[]' --set 'recover=$(LORA)'
 	for kept in 70 75 80 85 90; do \
 		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept --set collect.reuse=true || exit; \
 	done
