@@ -57,15 +57,20 @@ def _losses(losses: Sequence[float]) -> Table:
     return Table("Loss of each step, nats a position", ("step", "loss"), rows, folded=True)
 
 
-def _picture(facts: Facts, after: Row, losses: Sequence[float] | None) -> Picture:
+def _picture(facts: Facts, after: Row, losses: Sequence[float] | None) -> Picture | None:
+    # The dense model's divergence from itself is 0, and nothing is a multiple of that.
+    comparable = [metric for metric in facts.metrics if facts.dense.metrics[metric.name] != 0]
+    if not comparable:
+        return None
+
     def draw(layout: Layout) -> "Figure":
         figure, panels = layout.panels(2 if losses else 1, 2.6)
-        _changes(panels[0], facts.metrics, facts.dense, facts.best, after)
+        _changes(panels[0], comparable, facts.dense, facts.best, after)
         if losses:
             _curve(panels[1], losses)
         return figure
 
-    names = ", ".join(metric.name for metric in facts.metrics)
+    names = ", ".join(metric.name for metric in comparable)
     return Picture(
         "recovery",
         f"For {names}: the pruned and the recovered model relative to the dense one, and the loss while training.",
