@@ -34,7 +34,7 @@ def choose(
     return [pool[position] for position in rules[options.rule]()] if pool else []
 
 
-def _confident(mean: Floats, std: Floats, distances: Floats, options: ChooseSpec, count: int) -> list[int]:
+def _confident(mean: Floats, std: Floats, apart: Floats, options: ChooseSpec, count: int) -> list[int]:
     """Positions by their confidence bounds, each std shrunk by what has been chosen before.
 
     In hope (width above 0) what a std promises shrinks with it; in caution what is known anyway is charged that much
@@ -43,8 +43,8 @@ def _confident(mean: Floats, std: Floats, distances: Floats, options: ChooseSpec
     Of two architectures whose errors correlate by r, measuring one leaves the other a deviation of std x sqrt(1 - r^2).
     Correlation falls with the distance d as exp(-d^2 / 2 reach^2), reach in mean distances of the pool.
     """
-    reach = max(options.reach * float(distances.mean()), np.finfo(np.float64).tiny)
-    correlation = np.exp(-0.5 * (distances / reach) ** 2)
+    reach = max(options.reach * float(apart.mean()), np.finfo(np.float64).tiny)
+    correlation = np.exp(-0.5 * (apart / reach) ** 2)
     left = np.ones(len(mean))
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):

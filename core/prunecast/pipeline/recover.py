@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture import Architecture
-from prunecast.data import instruction_examples, read_documents, read_rows, sample_windows
+from prunecast.data import instruction_examples, read_rows
 from prunecast.errors import RecoveryError
 from prunecast.export.huggingface import stored_weights
 from prunecast.export.sliced import SlicedFolder
@@ -91,9 +91,7 @@ class Recoverer:
         """What is trained on."""
         setup, options = self._setup, self._options
         if isinstance(options, DistillRecovery):
-            documents = read_documents(options.dataset, options.split, setup.data_dir)
-            windows = sample_windows(setup.tokenizer, documents, options.samples, options.tokens, options.seed)
-            return Imitation(windows, self._dense_logits, options.temperature, setup.device)
+            return Imitation(setup.sample(options), self._dense_logits, options.temperature, setup.device)
         rows = read_rows(options.dataset, options.split, setup.data_dir)
         return Answers(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
 

@@ -23,6 +23,7 @@ from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.shape import ModelShape, Quantity
 from prunecast.spec.model import PluginUse, Spec
+from prunecast.spec.recovery import DistillRecovery
 from prunecast.transfer import Prior, Source, Transferred
 
 if TYPE_CHECKING:
@@ -93,21 +94,22 @@ class Setup:
         """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
         import torch
 
-        texts = [self._sample(wanted) for wanted in self.pruner.calibration]
+        texts = [self.sample(wanted) for wanted in self.pruner.calibration]
         return torch.cat(texts) if texts else None
 
     @cached_property
     def compensation(self) -> "list[torch.Tensor]":
         """Tokens compensation is fitted on, each of shape (samples, tokens); empty without compensation."""
         options = self.pruner.options.compensate
-        return [] if options.method == "none" else [self._sample(wanted) for wanted in options.calibration]
+        return [] if options.method == "none" else [self.sample(wanted) for wanted in options.calibration]
 
     @property
     def compensation_hash(self) -> str:
         """Hash of the tokens compensation is fitted on."""
         return content_key([content_hash(tokens) for tokens in self.compensation])
 
-    def _sample(self, wanted: CalibrationOptions) -> "torch.Tensor":
+    def sample(self, wanted: CalibrationOptions | DistillRecovery) -> "torch.Tensor":
+        """Random windows of a text, int64 of shape (samples, tokens). Raises DataError, which names the text."""
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
             return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)

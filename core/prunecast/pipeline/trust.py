@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from prunecast.architecture import Architecture, sizes_of
+from prunecast.architecture import Architecture
+from prunecast.encodings import kept_fractions
 from prunecast.interfaces import Floats
 from prunecast.shape import ModelShape
 
@@ -17,7 +18,7 @@ nearer the better, so that a search that starts outside finds its way in."""
 
 def distances(some: Sequence[Architecture], others: Sequence[Architecture], shape: ModelShape) -> Floats:
     """Root mean squared differences of the kept shares of query heads and channels of all layers, shape (N, P)."""
-    rows, columns = _shares(some, shape), _shares(others, shape)
+    rows, columns = kept_fractions(some, shape), kept_fractions(others, shape)
     squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1) - 2 * rows @ columns.T
     apart: Floats = np.sqrt(np.maximum(squares, 0) / rows.shape[1])
     return apart
@@ -32,8 +33,8 @@ def within(score: Score, measured: Sequence[Architecture], shape: ModelShape, re
     """
 
     def restricted(architectures: Sequence[Architecture]) -> Floats:
-        nearest = distances(architectures, measured, shape).min(axis=1)
-        scores: Floats = score(architectures) + np.where(nearest > reach, OUTSIDE * (1 + nearest), 0.0)
+        apart = _from_nearest(architectures, measured, shape)
+        scores: Floats = score(architectures) + np.where(apart > reach, OUTSIDE * (1 + apart), 0.0)
         return scores
 
     return restricted
@@ -43,11 +44,11 @@ def inside(
     found: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, reach: float
 ) -> list[Architecture]:
     """Those of ``found`` that are no further than ``reach`` from something measured, in their order."""
-    near = distances(found, measured, shape).min(axis=1) <= reach if found else ()
-    return [architecture for architecture, is_near in zip(found, near, strict=True) if is_near]
+    apart = _from_nearest(found, measured, shape) if found else ()
+    return [architecture for architecture, distance in zip(found, apart, strict=True) if distance <= reach]
 
 
-def _shares(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
-    kept, dense = sizes_of(architectures).astype(np.float64), sizes_of([shape.dense]).astype(np.float64)
-    heads = kept[..., 0] * kept[..., 1] / (dense[..., 0] * dense[..., 1])
-    return np.concatenate([heads, kept[..., 2] / dense[..., 2]], axis=1)
+def _from_nearest(some: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """How far each lies from the nearest that was measured, shape (N,)."""
+    nearest: Floats = distances(some, measured, shape).min(axis=1)
+    return nearest

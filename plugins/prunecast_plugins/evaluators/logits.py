@@ -93,13 +93,15 @@ def divergence_from(model: "PreTrainedModel", dense: "torch.Tensor") -> "Callabl
 
     if _cap(model) is not None:
         return partial(_by_rows, partial(_divergences, model), dense)
-    expected = _by_rows(partial(_expected_weights, model), dense)
+    partitions = _by_rows(partial(_log_partitions, model), dense)
+    expected = _by_rows(partial(_expected_weights, model), dense, partitions)
+    entropies = partitions - torch.einsum("nd,nd->n", dense.float(), expected)
 
-    def cross_entropies(hidden: "torch.Tensor") -> "torch.Tensor":
-        return _by_rows(partial(_log_partitions, model), hidden) - torch.einsum("nd,nd->n", hidden.float(), expected)
+    def divergences(pruned: "torch.Tensor") -> "torch.Tensor":
+        expected_logits = torch.einsum("nd,nd->n", pruned.float(), expected)
+        return _by_rows(partial(_log_partitions, model), pruned) - expected_logits - entropies
 
-    entropies = cross_entropies(dense)
-    return lambda pruned: cross_entropies(pruned) - entropies
+    return divergences
 
 
 def _by_rows(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
@@ -116,16 +118,15 @@ def _log_partitions(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.
     return torch.stack([_exponentiate(logits)[1] for _, logits in logit_parts(model, hidden)]).logsumexp(0)
 
 
-def _expected_weights(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
-    """sum_v p_v w_v of the rows w_v of the head, float32 of shape (N, D)."""
+def _expected_weights(model: "PreTrainedModel", hidden: "torch.Tensor", partitions: "torch.Tensor") -> "torch.Tensor":
+    """sum_v p_v w_v of the rows w_v of the head, float32 of shape (N, D), given log sum_v exp of the logits (N,)."""
     import torch
 
     head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    whole = _log_partitions(model, hidden)[:, None]
     total = hidden.new_zeros(hidden.shape, dtype=torch.float32)
     for start, logits in logit_parts(model, hidden):
         rows = head.weight[start : start + logits.shape[1]].float()
-        total.addmm_((logits - whole).exp_(), rows)
+        total.addmm_((logits - partitions[:, None]).exp_(), rows)
     return total
 
 
