@@ -4,6 +4,7 @@ SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AGAIN = --set collect.reuse=true --set rounds=1 --set per_round=1 --set verify.top=1
 TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
 	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
@@ -37,19 +38,18 @@ schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and 
 
 registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
 	$(BIN)/prunecast run paper-smollm2
-	$(SEARCH) --set name=smollm2-60 --set budget.parameters=0.60 --set rounds=16
-	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 --set collect.reuse=true --set rounds=1 \
-		--set per_round=1 --set verify.top=1 --set 'baselines=[]' --set 'recover=$(LORA)'
-	for kept in 70 75 80 85 90; do \
-		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept --set collect.reuse=true || exit; \
-	done
-	for seed in 1 2; do \
+	for seed in 0 1 2; do \
 		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed || exit; \
 	done
-	$(SEARCH) --set name=smollm2-70-alone --set 'baselines=[evolution]' \
-		--set baseline_evaluations=200
-	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 --set 'baselines=[uniform, uniform-mlp]' \
+	for kept in 75 80 85 90; do \
+		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept --set collect.reuse=true || exit; \
+	done
+	$(SEARCH) --set name=smollm2-60 --set budget.parameters=0.60 --set rounds=16 --set choose.within=null
+	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
+		--set 'recover=$(LORA)'
+	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 $(AGAIN) --set 'baselines=[uniform, uniform-mlp]' \
 		--set 'verify.evaluators=$(TASKS)'
+	$(SEARCH) --set name=smollm2-70-evolution --set 'baselines=[evolution]' --set baseline_evaluations=200
 
 pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 14 and 25 in registry.db
 	mkdir -p docs/images

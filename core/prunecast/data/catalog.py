@@ -7,6 +7,7 @@ from pathlib import Path
 from prunecast.data.dataset import DataSet, Row, column_texts, missing_split
 from prunecast.data.files import read_jsonl, read_lines
 from prunecast.data.hub import HubPart
+from prunecast.data.spacing import spaced_like_wikitext
 from prunecast.errors import DataError
 
 _CONVERTED = "refs/convert/parquet"
@@ -108,6 +109,10 @@ def _texts(rows: list[Row]) -> list[str]:
     return column_texts(rows, "text", "catalog")
 
 
+def _spaced_texts(rows: list[Row]) -> list[str]:
+    return [spaced_like_wikitext(text) for text in _texts(rows)]
+
+
 def _instructions(rows: list[Row]) -> list[str]:
     return ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
 
@@ -155,11 +160,14 @@ def _questions(
     return CatalogSet(name, {s: f"zeroshot/{file}.{s}.jsonl.gz" for s in splits}, _on_hub(part, *splits), to_row)
 
 
-def _calibration(name: str, file: str, part: HubPart) -> CatalogSet:
+def _calibration(
+    name: str, file: str, part: HubPart, to_documents: Callable[[list[Row]], list[str]] = _texts
+) -> CatalogSet:
     files = {"calibration": f"calibration/{file}.jsonl.gz"}
-    return CalibrationSet(name, files, {"calibration": part}, to_documents=_texts)
+    return CalibrationSet(name, files, {"calibration": part}, to_documents=to_documents)
 
 
+_WIKIPEDIA = HubPart("wikimedia/wikipedia", "20231101.en", first=2000)
 _ALL = ("train", "validation", "test")
 _ANSWERED = ("train", "validation")  # the answers to the test questions of these sets are not public
 
@@ -190,7 +198,8 @@ CATALOG: Mapping[str, CatalogSet] = {
         ),
         _calibration("c4", "c4_sample", HubPart("allenai/c4", "en", first=1000)),
         _calibration("books", "books", HubPart("emozilla/pg19", first=20)),
-        _calibration("wikipedia", "wikipedia_sample", HubPart("wikimedia/wikipedia", "20231101.en", first=2000)),
+        _calibration("wikipedia", "wikipedia_sample", _WIKIPEDIA),
+        _calibration("wikipedia-spaced", "wikipedia_sample", _WIKIPEDIA, _spaced_texts),
         CatalogSet(
             "alpaca",
             {"train": "alpaca/alpaca_random9k.jsonl.gz", "extra": "alpaca/alpaca_filtered_extra.jsonl.gz"},

@@ -102,7 +102,7 @@ class Run:
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
         setup, measuring = self._setup, self._measuring
-        dense = self._compared("dense", setup.shape.dense, setup.verifiers)
+        (dense,) = self._compared("dense", [setup.shape.dense], setup.verifiers)
         pairs = measuring.measure("pairs", propose(setup, self._given), setup.evaluators)
         if not pairs:
             raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
@@ -224,29 +224,32 @@ class Run:
         """Uniform cuts at every total the run comes to, and searches at that of its best."""
         totals = distinct_totals([parameters, *(each.parameters for each in spread_over(rounds))])
         names = self._spec.baselines
-        cuts = [self._uniform(cut, total) for total in totals for cut in map(UniformCut.named, names) if cut]
+        by_cut = [self._uniform(cut, totals) for cut in map(UniformCut.named, names) if cut]
+        cuts = [candidate for at_one_total in zip(*by_cut, strict=True) for candidate in at_one_total]
         searches = [self._contender(name, parameters, evaluations) for name in CONTENDERS if name in names]
         return [*cuts, *searches]
 
-    def _uniform(self, cut: UniformCut, parameters: int) -> Candidate:
+    def _uniform(self, cut: UniformCut, totals: Sequence[int]) -> list[Candidate]:
         setup = self._setup
-        architecture = uniform(setup.shape, setup.space.choices, parameters, attention=cut.attention)
+        architectures = [uniform(setup.shape, setup.space.choices, total, attention=cut.attention) for total in totals]
         verifiers = setup.verifiers if cut.compensated else setup.uncompensated_verifiers
-        return self._compared(cut.name, architecture, verifiers)
+        return self._compared(cut.name, architectures, verifiers)
 
     def _contender(self, name: Contender, parameters: int, evaluations: int) -> Candidate:
         def measure(architectures: Sequence[Architecture]) -> Mapping[Architecture, Metrics]:
             return self._measuring.measure(name, architectures, self._setup.evaluators)
 
         found = contend(name, self._setup, parameters, evaluations, measure)
-        return self._compared(name, found, self._setup.verifiers)
+        return self._compared(name, [found], self._setup.verifiers)[0]
 
-    def _compared(self, name: str, architecture: Architecture, verifiers: Sequence[NamedEvaluator]) -> Candidate:
-        """An architecture to compare with, measured by every evaluator."""
-        metrics = self._measuring.measure(name, [architecture], verifiers)
-        if architecture not in metrics:
+    def _compared(
+        self, name: str, architectures: Sequence[Architecture], verifiers: Sequence[NamedEvaluator]
+    ) -> list[Candidate]:
+        """Architectures to compare with, each measured by every evaluator, in their order."""
+        metrics = self._measuring.measure(name, architectures, verifiers)
+        if not set(architectures) <= set(metrics):
             raise EvaluationError(f"{name} could not be measured: see the registry's table failures")
-        return self._candidate(name, architecture, metrics[architecture], None)
+        return [self._candidate(name, architecture, metrics[architecture], None) for architecture in architectures]
 
     def _candidate(
         self, name: str, architecture: Architecture, metrics: Metrics, predicted: Metrics | None

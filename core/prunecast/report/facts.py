@@ -8,6 +8,7 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.errors import RegistryError
+from prunecast.pipeline.baselines import distinct_totals
 from prunecast.registry import Registry, RunRecord
 from prunecast.registry.records import shape_from_json
 from prunecast.shape import ModelShape
@@ -121,6 +122,16 @@ class Outcome:
     def verified(self) -> list[Row]:
         """The best measured architectures, best first."""
         return [Row.of(candidate) for candidate in self.result["verified"]]
+
+    @property
+    def found(self) -> list[Row]:
+        """The best and, of a run that spread its choices over the totals, what it chose at each of the others."""
+        if self.spec["choose"]["rule"] != "spread":
+            return [self.best]
+        spread = {Architecture.parse(each["architecture"]) for each in self.result["rounds"][-1]["chosen"]}
+        rows = [self.best, *(row for row in self.verified if row.architecture in spread)]
+        first = {row.parameters: row for row in reversed(rows)}
+        return [first[total] for total in distinct_totals(row.parameters for row in rows)]
 
     @property
     def recovery(self) -> Mapping[str, Any] | None:

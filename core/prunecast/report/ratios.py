@@ -51,7 +51,7 @@ def _series(facts: Facts) -> Series:
     """Rows by name, each sorted by what is removed."""
     found: Series = {FOUND: []}
     for run in facts.alike:
-        found[FOUND].append(run.best)
+        found[FOUND] += run.found
         for row in run.baselines:
             found.setdefault(row.name, []).append(row)
     return {name: sorted(rows, key=lambda row: -row.parameters) for name, rows in found.items()}

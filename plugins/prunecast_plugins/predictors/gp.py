@@ -23,12 +23,17 @@ class GPOptions(EncodedOptions):
     steps: int = Field(default=40, ge=1, description="most steps in which the kernel is fitted to the pairs")
 
 
+MOST_PAIRS_OF_KERNEL = 256
+"""Pairs the kernel is fitted to, at most: its four numbers are known well by then, and each step takes the cube."""
+
+
 class GaussianProcess:
     """One Gaussian process a target (Rasmussen and Williams, 2006, chapters 2 and 5).
 
     The kernel is a linear one, what each part of each layer does by itself, plus a wide radial one, how parts act
-    together, plus noise; their weights and width are those of the largest marginal likelihood. Features are
-    standardised, so that what is rarely cut speaks as loudly as what often is.
+    together, plus noise; their weights and width are those of the largest marginal likelihood of up to 256 pairs, at
+    equal distances in the order given. Features are standardised, so that what is rarely cut speaks as loudly as what
+    often is.
 
     Args:
         steps: most steps of the optimiser.
@@ -47,7 +52,7 @@ class GaussianProcess:
         standard = self._standardised(features)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached says only that a part is not needed
-            self._processes = [self._process(standard.shape[1]).fit(standard, column) for column in targets.T]
+            self._processes = [self._process(standard, column) for column in targets.T]
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of a measurement, noise included, both (N, M)."""
@@ -55,13 +60,19 @@ class GaussianProcess:
         mean, std = zip(*(process.predict(standard, return_std=True) for process in self._processes), strict=True)
         return np.stack(mean, axis=1), np.stack(std, axis=1)
 
-    def _process(self, width: int) -> Any:
+    def _process(self, features: Floats, target: Floats) -> Any:
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 
+        count, width = features.shape
         alone = ConstantKernel(1 / width) * DotProduct(sigma_0=1.0, sigma_0_bounds="fixed")
         together = ConstantKernel(0.5) * RBF(2 * np.sqrt(width))
-        return GaussianProcessRegressor(alone + together + WhiteKernel(0.1), optimizer=self._climb)
+        few = np.linspace(0, count - 1, min(count, MOST_PAIRS_OF_KERNEL)).astype(np.int64)
+        process = GaussianProcessRegressor(alone + together + WhiteKernel(0.1), optimizer=self._climb)
+        process.fit(features[few], target[few])
+        if len(few) == count:
+            return process
+        return GaussianProcessRegressor(process.kernel_, optimizer=None).fit(features, target)
 
     def _climb(self, objective: Any, start: Floats, bounds: Floats) -> tuple[Floats, float]:
         from scipy.optimize import minimize
