@@ -14,7 +14,7 @@ from prunecast.testing import PredictorConformance
 from prunecast.testing.recorded import recorded_pairs
 from prunecast_plugins.predictors.blend import Blend, BlendOptions, Mixture
 from prunecast_plugins.predictors.excess import MARGIN, ExcessRegression
-from prunecast_plugins.predictors.gp import GP, GaussianProcess, GPOptions
+from prunecast_plugins.predictors.gp import GP, MOST_PAIRS_OF_KERNEL, GaussianProcess, GPOptions
 
 
 class TestGP(PredictorConformance):
@@ -99,3 +99,17 @@ def test_smoothed_adds_weighted_means_over_the_depth(shape: ModelShape) -> None:
     weights = np.exp(-np.abs(np.arange(depth) - 2) / 3)
     wanted = (weights @ (widths / shape.dense.layers[0].mlp_width)) / weights.sum()
     assert columns[len(plain) + 2 * 7 + 3] == pytest.approx(wanted)
+
+
+def test_all_pairs_count_though_the_kernel_is_fitted_to_some() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.random((MOST_PAIRS_OF_KERNEL + 150, 3))
+    with_kernel = np.linspace(0, len(features) - 1, MOST_PAIRS_OF_KERNEL).astype(int)
+    others = np.setdiff1d(np.arange(len(features)), with_kernel)
+    features[others, 0] += 2  # a region that only pairs without a part in the kernel tell of
+    targets = np.sin(3 * features[:, :1])
+    process = GaussianProcess(steps=40)
+    process.fit(features, targets)
+    mean, std = process.predict(features[others])
+    assert np.abs(mean - targets[others]).max() < 0.2
+    assert std.max() < 0.2
