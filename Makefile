@@ -38,25 +38,25 @@ schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and 
 
 registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
 	$(BIN)/prunecast run paper-smollm2
-	for seed in 0 1 2; do \
-		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed || exit; \
+	$(SEARCH) --set name=smollm2-70-seed-0
+	for seed in 1 2; do \
+		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed --set 'baselines=[uniform-mlp]' || exit; \
 	done
-	for kept in 75 80 85 90; do \
-		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept --set collect.reuse=true || exit; \
+	$(SEARCH) --set name=smollm2-70-evolution --set 'baselines=[evolution]' --set baseline_evaluations=200
+	for kept in 60 75 80 85 90; do \
+		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
-	$(SEARCH) --set name=smollm2-60 --set budget.parameters=0.60 --set rounds=16 --set choose.within=null
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
 		--set 'recover=$(LORA)'
-	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 $(AGAIN) --set 'baselines=[uniform, uniform-mlp]' \
-		--set 'verify.evaluators=$(TASKS)'
-	$(SEARCH) --set name=smollm2-70-evolution --set 'baselines=[evolution]' --set baseline_evaluations=200
+	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 $(AGAIN) \
+		--set 'baselines=[uniform, uniform-mlp, uniform-uncompensated]' --set 'verify.evaluators=$(TASKS)'
 
-pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 14 and 25 in registry.db
+pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 25 and 28 in registry.db
 	mkdir -p docs/images
-	$(BIN)/prunecast report 14 --out out/report
-	cp out/report/predicted.png docs/images
 	$(BIN)/prunecast report 25 --out out/report
-	cp out/report/ratios.png out/report/layers.png docs/images
+	cp out/report/layers.png docs/images
+	$(BIN)/prunecast report 28 --out out/report
+	cp out/report/predicted.png out/report/ratios.png docs/images
 
 docs: $(INSTALLED) ## write docs/plugins-reference.md again
 	$(BIN)/prunecast plugins reference > docs/plugins-reference.md

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from prunecast.architecture import Architecture
 from prunecast.budget import Budget
-from prunecast.choices import architectures_at, sizes_at
+from prunecast.choices import Indices, architectures_at, sizes_at
 from prunecast.errors import BudgetError
 from prunecast.importers import from_text
 from prunecast.pipeline.setup import Setup
@@ -63,23 +63,26 @@ def propose(setup: Setup, start: Sequence[Architecture] = ()) -> list[Architectu
 
 
 def _even_cuts(setup: Setup) -> list[Architecture]:
-    """Attention whole and MLPs cut alike, at budgets around the target.
+    """Even cuts at budgets around the target.
 
     Random cuts are rarely as good as this one. A predictor that has not seen it expects too much of what is unlike all
     it has seen, and a search that starts from it ends no worse.
     """
-    choices, dense, budgets = setup.space.choices, setup.shape.dense, _budgets(setup)
+    budgets, rng, found = _budgets(setup), setup.rng("even"), []
     wanted = min(setup.spec.collect.pairs // EVEN, len(budgets))
+    for place in np.linspace(0, len(budgets) - 1, wanted).round().astype(np.int64):
+        found += architectures_at(setup.space.choices, setup.shape.dense, even_cut(setup, budgets[place], rng))
+    return found
+
+
+def even_cut(setup: Setup, budget: Budget, rng: np.random.Generator) -> Indices:
+    """Attention whole and MLPs cut alike, as near to the budget as the values of the space allow: shape (1, C)."""
+    choices = setup.space.choices
     top = np.array([len(choice.values) - 1 for choice in choices])
     steps = np.arange(top.max() + 1)[:, None]
     ladder = np.where([choice.component == "mlp" for choice in choices], np.minimum(steps, top), top)
-    rng, found = setup.rng("even"), []
-    for place in np.linspace(0, len(budgets) - 1, wanted).round().astype(np.int64):
-        budget = budgets[place]
-        within = np.flatnonzero(budget.usage(sizes_at(choices, dense, ladder)) <= 1)
-        best = ladder[within[-1:]] if len(within) else ladder[:1]
-        found += architectures_at(choices, dense, budget.fit(choices, best, rng))
-    return found
+    within = np.flatnonzero(budget.usage(sizes_at(choices, setup.shape.dense, ladder)) <= 1)
+    return budget.fit(choices, ladder[within[-1:]] if len(within) else ladder[:1], rng)
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:

@@ -13,6 +13,7 @@ from prunecast.architecture import Architecture
 from prunecast.budget import Budget
 from prunecast.choices import Indices, architectures_at, switch_levels
 from prunecast.errors import EvaluationError
+from prunecast.pipeline.collect import even_cut
 from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.setup import Setup
 
@@ -35,8 +36,8 @@ def contend(name: Contender, setup: Setup, parameters: int, evaluations: int, me
     """The best architecture that a search finds with real evaluations only.
 
     ``random-search`` measures random proposals of the space. ``evolution`` is EvoPress (arXiv 2410.14649, algorithm 1)
-    with one survivor: from the uniform cut on, each generation switches a few levels of the best so far, and the best
-    of the offspring takes its place if it measures better.
+    with one survivor: from the even cut of the MLPs on, each generation switches a few levels of the best so far, and
+    the best of the offspring takes its place if it measures better.
 
     Args:
         name: which search.
@@ -68,8 +69,8 @@ def _random(setup: Setup, budget: Budget, evaluations: int, measure: Measure) ->
 
 
 def _evolution(setup: Setup, budget: Budget, evaluations: int, measure: Measure) -> Mapping[Architecture, Metrics]:
-    rng, choices = setup.rng("evolution"), setup.space.choices
-    parent = budget.fit(choices, np.array([[len(choice.values) - 1 for choice in choices]]), rng)[0]
+    rng = setup.rng("evolution")
+    parent = even_cut(setup, budget, rng)[0]
     tried = set(_architectures(setup, parent[None]))
     measured = dict(measure(list(tried)))
     while len(tried) < evaluations:
