@@ -37,8 +37,8 @@ def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
 def bare_products(bench: Bench, rows: int) -> Callable[[], object]:
     """The products of the kept weights with all tokens, ``rows`` at a time, with nothing around them.
 
-    Vocabulary projection included; attention's products of queries, keys and values are in the next one. Weights lie as a linear layer
-    has them, and results go to memory that is there: the least the arithmetic can take.
+    Vocabulary projection included; attention's products of queries, keys and values are in the next one. Weights lie as
+    a linear layer has them, and results go to memory that is there: the least the arithmetic can take.
     """
     shape, tokens = bench.setup.shape, 4096
     layers: list[tuple[int, int]] = []

@@ -1,7 +1,8 @@
 """Root mean square norms at the speed of memory.
 
 transformers squares with ``pow``, which on a processor takes longer than all the rest of a norm: for 2,048 tokens of
-SmolLM2-135M in bfloat16, by itself on two cores, 2.5 ms against the 0.4 ms of torch's vector norm with the same rounding.
+SmolLM2-135M in bfloat16, by itself on two cores, 2.5 ms against the 0.4 ms of torch's vector norm with the same
+rounding.
 """
 
 from typing import TYPE_CHECKING
