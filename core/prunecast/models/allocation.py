@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Let the allocator of glibc keep up to 256 MB of freed memory for what is allocated next.
 
     By default it gives the memory of a freed tensor back to the system, which clears it, page by page, for the next:
-    every forward pass allocates tensors of the sizes of the last, and spent up to a sixth of its time on that. Where
-    the C library is another, nothing is done. See mallopt(3).
+    every forward pass allocates tensors of the sizes of the last. Where the C library is another, nothing is done. See
+    mallopt(3).
     """
     if platform.libc_ver()[0] == "glibc":
         allocator = ctypes.CDLL(None)

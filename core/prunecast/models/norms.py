@@ -39,9 +39,9 @@ def use_fast_norms(model: "PreTrainedModel") -> None:
         return
     norms = [(name, module) for name, module in model.named_modules() if type(module).__name__.endswith("RMSNorm")]
     for name, norm in norms:
-        eps = getattr(norm, "variance_epsilon", None)
-        if eps is not None and isinstance(norm.weight, nn.Parameter):
-            fast = RootMeanSquareNorm(norm.weight, eps)
+        eps, weight = getattr(norm, "variance_epsilon", None), getattr(norm, "weight", None)
+        if eps is not None and isinstance(weight, nn.Parameter):
+            fast = RootMeanSquareNorm(weight, eps)
             if _same(norm, fast):
                 model.set_submodule(name, fast)
 
