@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from workplace import Outcome, Workplace
+
+from prunecast.registry import Registry
+from prunecast.report.facts import Facts
 
 Finished = tuple[Workplace, Outcome]
 REPOSITORY = Path(__file__).parents[2]
@@ -409,6 +413,14 @@ def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Pa
     assert results[1][1:3] == ["134,515,008", "100.0 %"]
     for file in tmp_path.glob("*.png"):
         assert pixels(file).std() > 0.02
+
+
+def test_every_finished_run_of_the_repository_s_registry_has_found_something_to_draw(tmp_path: Path) -> None:
+    copy = shutil.copy(REPOSITORY / "registry.db", tmp_path)
+    with Registry.open(Path(copy)) as registry:
+        finished = [Facts(registry, run) for run in registry.runs() if run.result is not None]
+    rules = {facts.record.id: len(facts.found) for facts in finished}
+    assert set(rules.values()) == {1, 18}  # the paper's 18 totals, and the best alone, of whatever version
 
 
 def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:

@@ -126,9 +126,10 @@ class Outcome:
     @property
     def found(self) -> list[Row]:
         """The best and, of a run that spread its choices over the totals, what it chose at each of the others."""
-        if self.spec["choose"]["rule"] != "spread":
+        *_, last = self.result.get("rounds") or [{}]  # runs of earlier versions tell of no rounds, or of no rule
+        if last.get("rule") != "spread":
             return [self.best]
-        spread = {Architecture.parse(each["architecture"]) for each in self.result["rounds"][-1]["chosen"]}
+        spread = {Architecture.parse(each["architecture"]) for each in last["chosen"]}
         rows = [self.best, *(row for row in self.verified if row.architecture in spread)]
         first = {row.parameters: row for row in reversed(rows)}
         return [first[total] for total in distinct_totals(row.parameters for row in rows)]
