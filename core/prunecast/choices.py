@@ -111,5 +111,14 @@ def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Genera
         row[rng.choice(raisable)] += 1
 
 
+def shift_level(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
+    """Move one choice of ``row``, shape (C,), a step up or down, in place; the budget has to be met again afterwards.
+
+    Levels of attention and of MLPs cost differently, so only this moves what is kept from one to the other.
+    """
+    choice = rng.integers(len(choices))
+    row[choice] = np.clip(row[choice] + rng.choice([-1, 1]), 0, len(choices[choice].values) - 1)
+
+
 def _cost_alike(one: Choice, other: Choice) -> bool:
     return (one.component, one.values, len(one.layers)) == (other.component, other.values, len(other.layers))

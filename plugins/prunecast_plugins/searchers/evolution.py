@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from prunecast.architecture import Architecture
-from prunecast.choices import Indices, switch_levels
+from prunecast.choices import Indices, shift_level, switch_levels
 from prunecast.interfaces import PluginOptions, Searcher, SearchProblem
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
@@ -16,15 +16,16 @@ class EvolutionOptions(PluginOptions):
     survivors: int = Field(default=20, ge=1, description="architectures that each generation descends from")
     offspring: int = Field(default=200, ge=1, description="mutated architectures a generation")
     generations: int = Field(default=50, ge=1, description="how often to mutate and select")
-    switches: int = Field(default=3, ge=1, description="most levels that a mutation moves; few are likelier than many")
+    switches: int = Field(default=3, ge=1, description="most moves of a mutation; few are likelier than many")
 
 
 class Evolution(Searcher[EvolutionOptions]):
     """EvoPress (arXiv 2410.14649, algorithm 1) with a predictor as the fitness, and more than one survivor.
 
-    A mutation is a few level switches: one choice keeps a step less, another one of equal size a step more, so what the
-    architecture costs stays as it is. Where steps differ in cost, the offspring is brought back to the budget. As in
-    EvoPress the number of switches is the smaller of two draws. Parents compete with their offspring.
+    A mutation is a few moves, half of them level switches: one choice keeps a step less, another one of equal size a
+    step more, so what the architecture costs stays as it is. The other half move one choice alone, and the offspring is
+    brought back to the budget, which is how attention and MLPs exchange what they keep. As in EvoPress the number of
+    moves is the smaller of two draws. Parents compete with their offspring.
     """
 
     options_model = EvolutionOptions
@@ -55,7 +56,8 @@ class Evolution(Searcher[EvolutionOptions]):
         switches = rng.integers(1, self.options.switches + 1, size=(2, len(parents))).min(axis=0)
         for child, count in zip(children, switches, strict=True):
             for _ in range(count):
-                switch_levels(child, choices, rng)
+                move = switch_levels if rng.random() < 0.5 else shift_level
+                move(child, choices, rng)
         return problem.budget.fit(choices, children, rng)
 
 
