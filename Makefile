@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 AGAIN = --set collect.reuse=true --set rounds=1 --set per_round=1 --set verify.top=1
 TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
 	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
+SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
+	{use: perplexity, dataset: ptb, split: test, tokens: 16384, place: spread, context: 512}]
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
 .PHONY: help demo test bench lint format schema docs pictures registry clean
@@ -50,6 +52,10 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 		--set 'recover=$(LORA)'
 	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 $(AGAIN) \
 		--set 'baselines=[uniform, uniform-mlp, uniform-uncompensated]' --set 'verify.evaluators=$(TASKS)'
+	for kept in 80 70; do \
+		$(SEARCH) --set name=smollm2-$$kept-spread --set budget.parameters=0.$$kept $(AGAIN) \
+			--set 'baselines=[uniform-mlp]' --set 'verify.evaluators=$(SPREAD)' || exit; \
+	done
 
 pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 25 and 28 in registry.db
 	mkdir -p docs/images

@@ -419,8 +419,8 @@ def test_every_finished_run_of_the_repository_s_registry_has_found_something_to_
     copy = shutil.copy(REPOSITORY / "registry.db", tmp_path)
     with Registry.open(Path(copy)) as registry:
         finished = [Facts(registry, run) for run in registry.runs() if run.result is not None]
-    rules = {facts.record.id: len(facts.found) for facts in finished}
-    assert set(rules.values()) == {1, 18}  # the paper's 18 totals, and the best alone, of whatever version
+    drawn = {facts.record.id: len(facts.found) for facts in finished}
+    assert set(drawn.values()) == {1, 18}  # the paper's 18 totals, and the best alone, of whatever version
 
 
 def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:
