@@ -116,7 +116,7 @@ def shift_level(row: Indices, choices: Sequence[Choice], rng: np.random.Generato
 
     Levels of attention and of MLPs cost differently, so only this moves what is kept from one to the other.
     """
-    choice = rng.integers(len(choices))
+    choice = int(rng.integers(len(choices)))
     row[choice] = np.clip(row[choice] + rng.choice([-1, 1]), 0, len(choices[choice].values) - 1)
 
 
