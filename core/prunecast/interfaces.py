@@ -18,6 +18,7 @@ Life of a plugin in a run
    space         ``values_at``                                         by refinement, for choices that matter little
    evaluator     ``prepare``, then ``metrics``, ``data_hash``          once a run
    evaluator     ``observe_dense``, then ``evaluate``                  once; once an architecture that is missing
+   evaluator     ``losses``                                            once an architecture with neighbours estimated
    pruner        ``calibration``                                       any number of times
    pruner        ``rank``                                              at most once a run; rankings are kept on disk
    predictor     ``fit``, then ``predict`` and ``importances``         after every round, and for the quality card
@@ -53,7 +54,7 @@ A complete, small plugin of each kind: :mod:`prunecast.examples`. The laws it ha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
@@ -287,6 +288,7 @@ class Evaluator(Plugin[OptionsT]):
         same_batches: whether ``evaluate`` calls the base model with the same token ids for every architecture, without
             mask or KV cache. Activations of layers that are shared with the architecture before are then reused
             (:mod:`prunecast.models.reuse`). Leave it False for anything that takes time.
+        differentiable: whether it has ``losses``, from which ``neighbours`` of a spec are estimated.
 
     ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
     ``metrics`` and ``data_hash`` are read; then, if anything is missing in the registry, ``observe_dense`` is called
@@ -295,6 +297,7 @@ class Evaluator(Plugin[OptionsT]):
     """
 
     same_batches: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
@@ -332,6 +335,15 @@ class Evaluator(Plugin[OptionsT]):
         The model is in evaluation mode on its device and the call happens under ``torch.inference_mode``. Raise
         EvaluationError if no finite number comes out.
         """
+
+    def losses(self, model: "PreTrainedModel") -> "Iterator[torch.Tensor]":
+        """The one metric as scalars to differentiate, one a batch, that add up to it on the scale predictors learn.
+
+        For evaluators that are ``differentiable``: of a perplexity it is the mean cross-entropy. Called with gradients
+        enabled; weights have none, hidden states do. After each scalar the caller goes back through it before it asks
+        for the next, so nothing of a batch need be kept.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says it is differentiable, and has no losses")
 
 
 # -------------------------------------------------------------------------------------------------- predictor

@@ -118,6 +118,36 @@ def test_divergence_of_the_dense_model_from_itself_is_exactly_zero(
 
 
 @each_evaluator
+@pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2"])
+def test_losses_add_up_to_the_metric_and_have_its_gradient(
+    evaluator: Any, options: Any, case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
+) -> None:
+    model = model_of(tiny_model, case)
+    elastic = elastic_of(model)
+    made = prepared(evaluator, options, dataset=text, tokens=100, context=24, batch=2)
+    with torch.inference_mode():
+        made.observe_dense(elastic.model)
+        dense = [model(ids, use_cache=False).logits.clone() for ids in made.windows(model.device)]
+        elastic.apply(without_attention(elastic.architecture, gone=(1,)))
+        measured = made.evaluate(elastic.model)[0].value
+    assert sum(float(loss) for loss in made.losses(elastic.model)) == pytest.approx(
+        math.log(measured) if evaluator is Perplexity else measured, rel=1e-4
+    )
+    final = [p for p in elastic.model.base_model.parameters() if p.ndim == 1][-1]  # of the last norm
+    final.requires_grad_(True)
+    for loss in made.losses(elastic.model):
+        loss.backward()
+    found, final.grad = final.grad.clone(), None
+    tokens = sum(ids[:, 1:].numel() for ids in made.windows(model.device))
+    for ids, logits_of_dense in zip(made.windows(model.device), dense, strict=True):
+        q = elastic.model(ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+        p = logits_of_dense.clone()[:, :-1].float().log_softmax(-1)
+        plain = -q.gather(2, ids[:, 1:, None]) if evaluator is Perplexity else p.exp() * (p - q)
+        (plain.sum() / tokens).backward()
+    torch.testing.assert_close(found, final.grad, rtol=1e-3, atol=1e-5)
+
+
+@each_evaluator
 @torch.inference_mode()
 def test_the_number_of_windows_a_forward_pass_changes_nothing(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]

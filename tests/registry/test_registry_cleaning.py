@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from registry_samples import PPL, architecture, measurements, setting, start
 
+from prunecast.architecture import Layer
 from prunecast.interfaces import Measurement, Metric
 from prunecast.registry.cleaning import delete_evaluations, delete_run, remove_unreferenced, vacuum
 from prunecast.registry.leases import take_lease
@@ -54,6 +55,18 @@ def test_evaluations_deleted_with_their_run_are_those_no_other_run_uses(registry
     assert delete_evaluations(registry, 1) == 4
     delete_run(registry, 1)
     assert known(registry) == {2, 6}
+    assert list(problems(registry)) == []
+
+
+def test_slopes_keep_what_they_refer_to_until_they_are_deleted_with_the_evaluations(registry: Registry) -> None:
+    registry.record_slopes(1, setting(dtype="bfloat16"), architecture(7), {(0, Layer(1, 1, 1)): 0.5}, 1.0)
+    assert remove_unreferenced(registry) == dict.fromkeys(remove_unreferenced(registry), 0)
+    delete_run(registry, 2)
+    assert registry.slopes(setting(dtype="bfloat16"), architecture(7)) == {(0, Layer(1, 1, 1)): 0.5}
+    delete_evaluations(registry, 1)
+    assert registry.slopes(setting(dtype="bfloat16"), architecture(7)) == {}
+    removed = remove_unreferenced(registry)
+    assert (removed["architectures"] > 0, removed["settings"]) == (True, 2)
     assert list(problems(registry)) == []
 
 

@@ -29,11 +29,17 @@ def old(tmp_path: Path) -> Path:
 def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
     """prunecast as it will be with one more migration."""
     later = Migrations("prunecast")
-    for released in (schema.v1_initial, schema.v2_failures, schema.v3_provenance_and_leases, schema.v4_quality_cards):
+    for released in (
+        schema.v1_initial,
+        schema.v2_failures,
+        schema.v3_provenance_and_leases,
+        schema.v4_quality_cards,
+        schema.v5_slopes,
+    ):
         later()(released)
 
     @later()
-    def v5_notes(database: Database) -> None:
+    def v6_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(schema, "migrations", later)
@@ -56,7 +62,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 14
+        assert len(tables) == 15
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from registry_samples import ACCURACY, PPL, architecture, measurements, setting, shape, start
 
-from prunecast.architecture import Architecture
+from prunecast.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
 from prunecast.interfaces import Measurement, Metric
 from prunecast.registry.records import (
@@ -250,3 +250,20 @@ def test_a_thousand_evaluations_of_a_deep_model_stay_small(tmp_path: Path) -> No
 def _bytes(registry: Registry) -> int:
     row = next(registry.rows("SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size"))
     return int(row["bytes"])
+
+
+def test_slopes_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
+    changes = {(0, Layer(4, 2, 12)): 0.125, (2, Layer(0, 0, 24)): -0.5}
+    with Registry.open(tmp_path / "registry.db") as registry:
+        run = start(registry)
+        assert registry.slopes(setting(), architecture(1)) == {}
+        registry.record_slopes(run, setting(), architecture(1), changes, 2.0)
+        assert registry.slopes(setting(), architecture(1)) == changes
+        assert registry.slopes(setting(), architecture(2)) == {}
+        assert registry.slopes(setting(dtype="bfloat16"), architecture(1)) == {}
+        more = changes | {(1, Layer(2, 1, 7)): 1e-17}
+        registry.record_slopes(run, setting(), architecture(1), more, 1.0)
+        assert registry.slopes(setting(), architecture(1)) == more
+        with pytest.raises(RegistryError, match="not finite"):
+            registry.record_slopes(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): float("nan")}, 1.0)
+        assert registry.slopes(setting(), architecture(1)) == more

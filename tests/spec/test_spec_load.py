@@ -72,6 +72,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "warm_start": None,
         "rounds": 1,
         "per_round": 8,
+        "neighbours": 0,
         "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5, "within": None},
         "refine": None,
         "verify": {"top": 3, "evaluators": []},
@@ -222,7 +223,8 @@ LONG_PARTS = {
     ),
     "KNOWN": (
         "name, model, data_dir, plugins, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
-        "warm_start, rounds, per_round, choose, refine, verify, baselines, baseline_evaluations, recover, export, seed"
+        "warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, baseline_evaluations, recover, "
+        "export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",

@@ -123,7 +123,9 @@ class FromMoments:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        solved = solve()
+        # Solved while measuring, a solution would be a tensor of inference mode, which no later gradient may pass.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            solved = solve()
         self._cache[key] = solved
         while len(self._cache) > 1 and self._bytes() > CACHE_BYTES:
             self._cache.popitem(last=False)

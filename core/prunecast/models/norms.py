@@ -27,10 +27,11 @@ class RootMeanSquareNorm(nn.Module):
         self.weight, self.eps = weight, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) in the dtype of x; in between float32. Not for training: it writes over what it computed."""
-        exact = x.to(torch.float32, copy=True)
-        squares = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        return self.weight * exact.mul_(squares.add_(self.eps).rsqrt_()).to(x.dtype)
+        """(..., D) in the dtype of x; in between float32."""
+        exact = x.to(torch.float32)
+        squares = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square().div_(x.shape[-1])
+        normed: Tensor = self.weight * (exact * squares.add_(self.eps).rsqrt_()).to(x.dtype)
+        return normed
 
 
 def use_fast_norms(model: "PreTrainedModel") -> None:

@@ -1,12 +1,12 @@
 """Measuring: every number comes from the registry if it is there, from the model if not, and is kept at once."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from prunecast.architecture import Architecture
+from prunecast.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError
 from prunecast.events import ArchitectureMeasured
 from prunecast.interfaces import Measurement
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.reuse import ActivationReuse
+    from prunecast.models.slopes import Slopes
 
     ModelOf = Callable[[Architecture], PreTrainedModel]
 
 Metrics = dict[str, float]
+
+Answer = TypeVar("Answer")
 
 Wanted = tuple[Architecture, NamedEvaluator]
 """An evaluation that is wanted."""
@@ -107,6 +110,45 @@ class Measuring:
             self._fill(stage, missing, metrics, lambda _: model)
         return metrics[architecture]
 
+    def slopes(self, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "list[Slopes]":
+        """What steps around an architecture change, for each evaluator of the search, on the scale predictors learn.
+
+        Found in the registry, or estimated (:func:`prunecast.models.slopes.slopes`) and kept there.
+
+        Args:
+            centre: the architecture.
+            steps: a layer, and what it would keep instead.
+        """
+        evaluators = self._setup.evaluators
+        found = []
+        with self._progress.bar("neighbours", len(evaluators), "eval") as advance:
+            for named in evaluators:
+                found.append(self._slopes(named, centre, steps))
+                advance(1)
+        return found
+
+    def _slopes(self, named: NamedEvaluator, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "Slopes":
+        known = self._registry.slopes(named.setting, centre)
+        missing = sorted(set(steps) - known.keys())
+        if missing:
+            start = time.perf_counter()
+            found = self._estimate(named, centre, missing)
+            known |= found
+            seconds = time.perf_counter() - start
+            self._registry.record_slopes(self._run_id, named.setting, centre, known, seconds)
+        return known
+
+    def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Slopes":
+        from prunecast.models.slopes import slopes
+
+        alternatives: dict[int, list[Layer]] = {}
+        for layer, kept in steps:
+            alternatives.setdefault(layer, []).append(kept)
+        self._observe(named)
+        self.elastic.apply(centre)
+        with isolated(named.owner, "losses"):
+            return self._within_memory(named, lambda: slopes(self.elastic, named.evaluator.losses, alternatives))
+
     def _fill(
         self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"
     ) -> None:
@@ -184,13 +226,9 @@ class Measuring:
     ) -> Metrics:
         import torch
 
-        elastic = self.elastic
+        elastic = self.elastic  # made outside of inference mode, in which weights would never take part in a gradient
         with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
-            if named.setting.key not in self._observed:
-                elastic.apply(self._setup.shape.dense)
-                with isolated(named.owner, "observe_dense"):
-                    named.evaluator.observe_dense(elastic.model)
-                self._observed.add(named.setting.key)
+            self._observe(named)
             model = model_of(architecture)
             start = time.perf_counter()
             try:
@@ -207,6 +245,17 @@ class Measuring:
         values = {measurement.metric.name: measurement.value for measurement in measurements}
         self._tell(stage, architecture, named, values, seconds)
         return values
+
+    def _observe(self, named: NamedEvaluator) -> None:
+        """Let an evaluator look at the dense model, once."""
+        import torch
+
+        if named.setting.key in self._observed:
+            return
+        self.elastic.apply(self._setup.shape.dense)
+        with torch.inference_mode(), isolated(named.owner, "observe_dense"):
+            named.evaluator.observe_dense(self.elastic.model)
+        self._observed.add(named.setting.key)
 
     def _tell(
         self, stage: str, architecture: Architecture, named: NamedEvaluator, values: Metrics, seconds: float | None
@@ -230,17 +279,17 @@ class Measuring:
         reusing = named.evaluator.same_batches and named.compensated
         with isolated(named.owner, "evaluate", raises=EvaluationError):
             with self._reuse.active() if reusing else nullcontext():
-                measurements = self._within_memory(named, model)
+                measurements = self._within_memory(named, lambda: named.evaluator.evaluate(model))
             return checked_measurements(named.owner, measurements, named.metrics)
 
-    def _within_memory(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
-        """Evaluate, with half the batch each time the device runs out of memory, for as long as there is a batch."""
+    def _within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
+        """Do it, with half the batch each time the device runs out of memory, for as long as there is a batch."""
         import torch
 
         evaluator = named.evaluator
         while True:
             try:
-                return evaluator.evaluate(model)
+                return action()
             except torch.OutOfMemoryError:
                 batch = getattr(evaluator.options, "batch", 1)
                 if batch <= 1:

@@ -25,6 +25,7 @@ from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
 from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.measure import Measuring, Metrics
+from prunecast.pipeline.neighbours import look_around
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
 from prunecast.pipeline.recover import Recoverer, check_recovery, recover
@@ -98,6 +99,7 @@ class Run:
         self._listeners = listeners
         self._measuring = Measuring(setup, registry, run_id, progress, listeners)
         self._given = given(setup, registry)
+        self._around: dict[Architecture, dict[Architecture, Metrics]] = {}
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
@@ -111,7 +113,7 @@ class Run:
         space = setup.space if refinement is None else refinement.space
         rounds = []
         for number in range(1, self._spec.rounds + 1):
-            rounds.append(self._round(space, fitted, pairs, number))
+            rounds.append(self._round(space, self._sharpened(space, fitted, pairs), pairs, number))
             pairs |= rounds[-1].measured
             self._tell_of(rounds[-1], pairs)
             fitted = self._fitted(pairs, number)
@@ -149,6 +151,14 @@ class Run:
         seconds = time.perf_counter() - start
         self._listeners.tell(PredictorFitted(self._run_id, rounds, self._spec.predictor.use, len(pairs), seconds))
         return fitted
+
+    def _sharpened(self, space: SearchSpace[Any], fitted: Fitted, pairs: Mapping[Architecture, Metrics]) -> Fitted:
+        """What is fitted or, if the spec says so, a fit to the pairs and to the neighbours of the best of them."""
+        if not self._spec.neighbours:
+            return fitted
+        self._around |= look_around(self._setup, space, self._measuring, pairs, self._around)
+        estimated = {each: metrics for around in self._around.values() for each, metrics in around.items()}
+        return fit(self._setup, estimated | dict(pairs))
 
     def _tell_of(self, finished: Round, pairs: Mapping[Architecture, Metrics]) -> None:
         best = next(iter(ranked(self._setup, pairs)), None)

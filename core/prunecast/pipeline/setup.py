@@ -171,8 +171,8 @@ class Setup:
         """Find what a run would otherwise stumble over only after it has measured.
 
         Raises:
-            EvaluationError: the objective names a metric that no evaluator of the search measures, or two evaluators
-                measure one metric.
+            EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
+                measure one metric, or neighbours are to be estimated from one that has no losses.
             DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
@@ -181,6 +181,12 @@ class Setup:
                 f"two evaluators measure {twice[0]}: leave one of them out, or give them different data sets or splits"
             )
         Objective.of(metrics_of(self.evaluators), self.spec.objective)
+        for named in self.evaluators if self.spec.neighbours else ():
+            if not (named.evaluator.differentiable and len(named.metrics) == 1):
+                raise EvaluationError(
+                    f"neighbours: {named.owner} has no losses to estimate them from; leave neighbours out, or search "
+                    "by evaluators that have, such as kl and perplexity"
+                )
         self._check_calibration()
 
     def _check_calibration(self) -> None:

@@ -139,6 +139,15 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "Architectures that could not be measured.",
         {"reason": "why the last attempt failed", "attempts": "how many there were", "last_utc": "when the last was"},
     ),
+    "slopes": (
+        "What steps around an architecture change, estimated to first order, under settings of one metric.",
+        {
+            "changes_json": "`[layer, KV groups, heads per group, MLP width, change]` for each step, on the scale that "
+            "predictors learn",
+            "seconds": "how long the latest estimate took",
+            "measured_utc": "when it was made",
+        },
+    ),
     "leases": (
         "Evaluations some process is at, so that no other one measures them too.",
         {"holder": "the process", "expires_utc": "when others may take it over, unless it is renewed"},

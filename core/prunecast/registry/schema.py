@@ -15,7 +15,7 @@ from prunecast.registry.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -265,6 +265,22 @@ def v3_provenance_and_leases(database: "Database") -> None:
 @migrations()
 def v4_quality_cards(database: "Database") -> None:
     """The view ``quality_cards``; :func:`migrate` makes all views anew, tables stay as they are."""
+
+
+@migrations()
+def v5_slopes(database: "Database") -> None:
+    """What steps around an architecture were estimated to change."""
+    database.conn.execute(
+        """CREATE TABLE slopes (
+            architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+            setting_id INTEGER NOT NULL REFERENCES settings (id),
+            run_id INTEGER REFERENCES runs (id) ON DELETE SET NULL,
+            changes_json TEXT NOT NULL CHECK (json_valid(changes_json)),
+            seconds REAL NOT NULL CHECK (seconds >= 0 AND seconds < 9e999),
+            measured_utc TEXT NOT NULL CHECK (measured_utc GLOB '????-??-??T??:??:??Z'),
+            PRIMARY KEY (architecture_id, setting_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
 
 
 def migrate(database: "Database") -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sqlite_utils import Database
 
-from prunecast.architecture import Architecture
+from prunecast.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
 from prunecast.interfaces import Measurement
 from prunecast.registry.database import immediate, open_database, told_in_one_line
@@ -66,6 +66,12 @@ _NOTE_FAILURE = """
     INSERT INTO failures (architecture_id, setting_id, run_id, reason, attempts, last_utc) VALUES (?, ?, ?, ?, 1, ?)
     ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason, attempts = attempts + 1,
         last_utc = excluded.last_utc"""
+
+_FIND_SLOPES = """
+    SELECT s.changes_json FROM slopes s JOIN architectures a ON a.id = s.architecture_id
+    WHERE s.setting_id = ? AND a.key = ?"""
+
+_NOTE_SLOPES = "INSERT OR REPLACE INTO slopes VALUES (?, ?, ?, ?, ?, ?)"
 
 _START_RUN = """
     INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
@@ -223,6 +229,40 @@ class Registry:
             rows = self.database.conn.execute(_FIND_FAILURES, (self.setting_id(setting),)).fetchall()
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
         return {a: found[key_bytes(a)] for a in architectures if key_bytes(a) in found}
+
+    def slopes(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], float]:
+        """What is known of the steps around ``architecture`` under ``setting``.
+
+        Returns:
+            By layer and by what it would keep instead: the estimated change of the one metric, on the scale predictors
+            learn.
+        """
+        row = next(self.rows(_FIND_SLOPES, (self.setting_id(setting), key_bytes(architecture))), None)
+        changes = [] if row is None else json.loads(row["changes_json"])
+        return {(layer, Layer(*kept)): change for layer, *kept, change in changes}
+
+    def record_slopes(
+        self,
+        run_id: int,
+        setting: Setting,
+        architecture: Architecture,
+        changes: Mapping[tuple[int, Layer], float],
+        seconds: float,
+    ) -> None:
+        """Keep what the steps around an architecture change, in the place of what is known of them.
+
+        Raises:
+            RegistryError: a change is not finite, or the file cannot be written.
+        """
+        rows = [[layer, *kept, change] for (layer, kept), change in sorted(changes.items())]
+        try:
+            changes_json = json.dumps(rows, allow_nan=False, separators=(",", ":"))
+        except ValueError as error:
+            raise RegistryError(f"{self.path}: slopes around {architecture} are not finite: {error}") from error
+        with self.transaction() as connection:
+            setting_id = ensure_setting(connection, setting)
+            (architecture_id,) = ensure_architectures(connection, [architecture])
+            connection.execute(_NOTE_SLOPES, (architecture_id, setting_id, run_id, changes_json, seconds, utc_text()))
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
         """Start the run of a spec, or start it again, however it ended before; its evaluations stay linked to it.

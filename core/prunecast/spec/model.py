@@ -318,6 +318,13 @@ class Spec(_Section):
     )
     rounds: int = Field(1, ge=1, description="How often to fit, search and measure.")
     per_round: int = Field(8, ge=1, description="Number of proposed architectures measured each round.")
+    neighbours: int = Field(
+        0,
+        ge=0,
+        description="Of how many of the best pairs, before each round, all neighbours (one choice, one step away) are "
+        "estimated to first order from one backward pass, for the predictor to learn from beside what was measured; "
+        "each costs as much as some ten evaluations.",
+    )
     choose: ChooseSpec = ChooseSpec()
     refine: RefineSpec | None = Field(
         None, description="How the space is refined after the first fit; not at all if not given."

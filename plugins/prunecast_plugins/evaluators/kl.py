@@ -1,5 +1,6 @@
 """Divergence of a pruned model from the dense one."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prunecast.errors import EvaluationError
@@ -9,6 +10,7 @@ from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 KLOptions = WindowOptions
@@ -47,3 +49,10 @@ class KL(TextEvaluator):
         for divergence, ids in zip(self._divergences, self.windows(model.device), strict=True):
             parts.append(divergence(hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1))
         return [Measurement(self.metrics[0], *self.mean(parts))]
+
+    def losses(self, model: "PreTrainedModel") -> "Iterator[torch.Tensor]":
+        """The share of each batch in the mean over all predicted tokens."""
+        windows = self.windows(model.device)
+        tokens = self.predicted(windows)
+        for divergence, ids in zip(self._divergences, windows, strict=True):
+            yield divergence.differentiable(hidden_states(model, ids).flatten(0, 1)).sum() / tokens

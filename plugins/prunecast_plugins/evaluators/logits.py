@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 LOGIT_ROWS = 1024
 """Rows whose logits are computed together."""
 
+GRADIENT_ROWS = 256
+"""Rows whose logits are held at once, with their gradients, where a gradient is taken."""
+
 LOGIT_COLUMNS = 3072
 """Tokens of the vocabulary whose logits are held at once: with ``LOGIT_ROWS`` 12 MB in float32, which stay in the cache
 of the processor where all logits of a row would go out to memory and back."""
@@ -74,34 +77,88 @@ def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets:
     return _by_rows(partial(_losses, model), hidden, targets)
 
 
-def divergence_from(model: "PreTrainedModel", dense: "torch.Tensor") -> "Callable[[torch.Tensor], torch.Tensor]":
-    """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
+def differentiable_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    """:func:`next_token_losses` to take gradients of; logits are computed again on the way back, none are kept."""
+    return _computed_again(partial(_plain_losses, model), hidden, targets)
 
-    For logits b_v = h . w_v of pruned states h, and p the dense distribution, it is the cross-entropy
-    log sum_v exp b_v - h . (sum_v p_v w_v), less the same for the dense states in place of h; a bias of the head falls
-    out. So the vocabulary is gone through once, as for a loss, and the dense model's own divergence is exactly 0. Where
-    logits are capped, which is not linear, both distributions are made each time.
+
+def divergence_from(model: "PreTrainedModel", dense: "torch.Tensor") -> "LinearDivergence | CappedDivergence":
+    """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
 
     Args:
         model: a model with the head both share.
         dense: final hidden states of the dense model, (N, D), in the model's dtype.
-
-    Returns:
-        a function from final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats.
     """
+    return LinearDivergence(model, dense) if _cap(model) is None else CappedDivergence(model, dense)
+
+
+class LinearDivergence:
+    """Divergence where logits are linear in the hidden states.
+
+    For logits b_v = h . w_v of pruned states h, and p the dense distribution, it is the cross-entropy
+    log sum_v exp b_v - h . (sum_v p_v w_v), less the same for the dense states in place of h; a bias of the head falls
+    out. So the vocabulary is gone through once, as for a loss, and the dense model's own divergence is exactly 0.
+    """
+
+    def __init__(self, model: "PreTrainedModel", dense: "torch.Tensor") -> None:
+        import torch
+
+        self._model = model
+        partitions = _by_rows(partial(_log_partitions, model), dense)
+        self._expected = _by_rows(partial(_expected_weights, model), dense, partitions)
+        self._entropies = partitions - torch.einsum("nd,nd->n", dense.float(), self._expected)
+
+    def __call__(self, pruned: "torch.Tensor") -> "torch.Tensor":
+        """From final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats."""
+        import torch
+
+        expected_logits = torch.einsum("nd,nd->n", pruned.float(), self._expected)
+        return _by_rows(partial(_log_partitions, self._model), pruned) - expected_logits - self._entropies
+
+    def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
+        """The same, to take gradients of."""
+        partitions = _computed_again(partial(_plain_log_partitions, self._model), pruned)
+        # Copies, because what was made in inference mode can take no part in a gradient.
+        return partitions - (pruned.float() * self._expected.clone()).sum(-1) - self._entropies.clone()
+
+
+class CappedDivergence:
+    """Divergence where logits are capped, which is not linear: both distributions are made each time."""
+
+    def __init__(self, model: "PreTrainedModel", dense: "torch.Tensor") -> None:
+        self._model, self._dense = model, dense
+
+    def __call__(self, pruned: "torch.Tensor") -> "torch.Tensor":
+        """From final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats."""
+        return _by_rows(partial(_divergences, self._model), self._dense, pruned)
+
+    def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
+        """The same, to take gradients of."""
+        return _computed_again(partial(_plain_divergences, self._model), self._dense.clone(), pruned)
+
+
+def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
+    """What a function of ``GRADIENT_ROWS`` rows makes of more; on the way back it is called once more for each."""
     import torch
+    from torch.utils.checkpoint import checkpoint
 
-    if _cap(model) is not None:
-        return partial(_by_rows, partial(_divergences, model), dense)
-    partitions = _by_rows(partial(_log_partitions, model), dense)
-    expected = _by_rows(partial(_expected_weights, model), dense, partitions)
-    entropies = partitions - torch.einsum("nd,nd->n", dense.float(), expected)
+    parts = zip(*(torch.split(t, GRADIENT_ROWS) for t in tensors), strict=True)
+    return torch.cat([checkpoint(function, *rows, use_reentrant=False) for rows in parts])
 
-    def divergences(pruned: "torch.Tensor") -> "torch.Tensor":
-        expected_logits = torch.einsum("nd,nd->n", pruned.float(), expected)
-        return _by_rows(partial(_log_partitions, model), pruned) - expected_logits - entropies
 
-    return divergences
+def _plain_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    from torch.nn import functional
+
+    return functional.cross_entropy(logits_of(model, hidden), targets, reduction="none")
+
+
+def _plain_log_partitions(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
+    return logits_of(model, hidden).logsumexp(-1)
+
+
+def _plain_divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
+    a, b = (logits_of(model, hidden).log_softmax(-1) for hidden in (dense, pruned))
+    return (a.exp() * (a - b)).sum(-1)
 
 
 def _by_rows(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":

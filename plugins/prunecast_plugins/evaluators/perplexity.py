@@ -1,10 +1,11 @@
 """Perplexity of a text."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prunecast.interfaces import Measurement, Metric
-from prunecast_plugins.evaluators.logits import next_token_losses
+from prunecast_plugins.evaluators.logits import differentiable_losses, next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
@@ -37,6 +38,14 @@ class Perplexity(TextEvaluator):
         perplexity = _exp(loss.value)
         error = None if loss.error is None else perplexity * loss.error
         return [Measurement(self.metrics[0], perplexity, error, loss.tokens)]
+
+    def losses(self, model: "PreTrainedModel") -> "Iterator[torch.Tensor]":
+        """The share of each batch in the mean cross-entropy, the logarithm of the perplexity."""
+        windows = self.windows(model.device)
+        tokens = self.predicted(windows)
+        for ids in windows:
+            hidden = hidden_states(model, ids).flatten(0, 1)
+            yield differentiable_losses(model, hidden, ids[:, 1:].flatten()).sum() / tokens
 
 
 def _exp(loss: float) -> float:

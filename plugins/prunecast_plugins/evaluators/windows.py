@@ -1,6 +1,7 @@
 """What evaluators of a running text share: the windows it is cut into, and means over them."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
@@ -59,6 +60,7 @@ class TextEvaluator(Evaluator[WindowOptions]):
 
     options_model = WindowOptions
     same_batches = True
+    differentiable = True
     title: ClassVar[str]
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
@@ -101,6 +103,10 @@ class TextEvaluator(Evaluator[WindowOptions]):
         batches = list(torch.split(tokens[:whole].view(-1, context), batch))
         rest = tokens[whole:]
         return [*batches, rest[None]] if len(rest) > 1 else batches
+
+    def predicted(self, windows: "Sequence[torch.Tensor]") -> int:
+        """Number of tokens that batches of windows, each (B, T), predict."""
+        return sum(ids[:, 1:].numel() for ids in windows)
 
     def mean(self, parts: "list[torch.Tensor]") -> Mean:
         """Mean of the numbers of all tokens, given batch by batch as (B, T - 1).

@@ -6,7 +6,7 @@ from prunecast.interfaces import Floats
 from prunecast_plugins.predictors.regression import Regression
 
 MARGIN = 1.0
-"""How far above the best pair the point lies that is missing, in standard deviations of the targets."""
+"""How far above the best pair the point lies that is missing, in standard deviations of the targets, by default."""
 
 WIDEST = 3.0
 """Standard deviations are bounded by this before they are brought back through the exponential."""
@@ -20,14 +20,16 @@ class ExcessRegression:
 
     Args:
         inner: what learns the logarithms.
+        margin: standard deviations of the targets from the best pair to c, above 0. Nothing is ever predicted to lie
+            beyond c; the further away it is, the nearer to a line the warp.
     """
 
-    def __init__(self, inner: Regression) -> None:
-        self._inner = inner
+    def __init__(self, inner: Regression, margin: float = MARGIN) -> None:
+        self._inner, self._margin = inner, margin
 
     def fit(self, features: Floats, targets: Floats) -> None:
         """Learn from features (N, F) and standardised targets (N, M) that rise with what is kept."""
-        self._best = targets.max(axis=0) + MARGIN
+        self._best = targets.max(axis=0) + self._margin
         logarithms = -np.log(self._best - targets)
         self._center, spread = logarithms.mean(axis=0), logarithms.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from prunecast.interfaces import Floats
-from prunecast_plugins.predictors.excess import ExcessRegression
+from prunecast_plugins.predictors.excess import MARGIN, ExcessRegression
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor
 
 
@@ -19,6 +19,12 @@ class GPOptions(EncodedOptions):
         default="smoothed",
         description="features: parts, squares and totals of what is kept; smoothed: also their means over neighbouring "
         "layers; rates: the paper's two numbers a layer",
+    )
+    margin: float = Field(
+        default=MARGIN,
+        gt=0,
+        description="how much better than the best pair anything is thought to be at most, in standard deviations of "
+        "the pairs; where a search goes far beyond its pairs, give more",
     )
     steps: int = Field(default=40, ge=1, description="most steps in which the kernel is fitted to the pairs")
 
@@ -97,4 +103,4 @@ class GP(EncodedPredictor[GPOptions]):
 
     def regression(self, directions: NDArray[np.int64]) -> ExcessRegression:
         """A Gaussian process; it keeps no direction."""
-        return ExcessRegression(GaussianProcess(self.options.steps))
+        return ExcessRegression(GaussianProcess(self.options.steps), self.options.margin)
