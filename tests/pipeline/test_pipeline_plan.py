@@ -29,6 +29,14 @@ def test_before_a_run_nothing_is_cached_and_nothing_is_written(workplace: Workpl
         assert workplace.sql(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
+def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evaluations(workplace: Workplace) -> None:
+    steps = {step["stage"]: step for step in workplace.prunecast(*DRY, "--json", "--set", "neighbours=1").json["steps"]}
+    assert list(steps) == ["dense", "pairs", "round 1", "round 2", "neighbours", "verify", "baselines"]
+    around = steps["neighbours"]
+    assert (around["architectures"], around["evaluations"], around["cached"]) == (2, 2, None)
+    assert around["seconds"] == pytest.approx(9 * 2 / 3 * steps["round 1"]["seconds"])
+
+
 def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplace, no_memory: None) -> None:
     before = continued.sql("SELECT count(*), max(id) FROM evaluations")
     planned = continued.prunecast(*DRY, "--json").json

@@ -14,6 +14,7 @@ from prunecast.models.families import shape_of
 from prunecast.pipeline.trust import distances, inside, within
 from prunecast.shape import ModelShape
 
+PPL = "validation.validation.ppl"
 DENSE = (4, 2, 24)
 HALF = Architecture([(2, 2, 24), DENSE, DENSE])
 LESS = Architecture([(2, 2, 12), DENSE, DENSE])
@@ -51,20 +52,48 @@ def test_only_what_is_near_something_measured_stays(shape: ModelShape) -> None:
     assert inside([], [HALF], shape, 0.2) == []
 
 
-def farthest_chosen(workplace: Workplace, *arguments: str) -> float:
-    """How far from all pairs the farthest architecture lies that the first round of a run chose."""
-    done = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null", "--set", "rounds=1", *arguments)
-    chosen = [Architecture.parse(each["architecture"]) for each in done.json["rounds"][0]["chosen"]]
-    of_stage = f"SELECT evaluation_id FROM run_evaluations WHERE run_id = {done.json['run']} AND stage = 'pairs'"
+Measured = dict[Architecture, float]
+"""Perplexity searched by."""
+
+
+def rounds_of(workplace: Workplace, *arguments: str) -> tuple[Measured, list[Measured]]:
+    """Pairs of a run, and what each of its rounds measured."""
+    result = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null", *arguments).json
+    of_stage = f"SELECT evaluation_id FROM run_evaluations WHERE run_id = {result['run']} AND stage = 'pairs'"
     pairs = f"SELECT architecture_id FROM evaluations WHERE id IN ({of_stage})"
-    query = f"SELECT DISTINCT architecture FROM measurements WHERE architecture_id IN ({pairs})"
-    rows = workplace.prunecast("registry", "sql", query, "--json").json
-    measured = [Architecture.parse(row["architecture"]) for row in rows]
+    query = f'SELECT architecture, "{PPL}" FROM measurements WHERE architecture_id IN ({pairs})'
+    rounds = [
+        {Architecture.parse(each["architecture"]): each["measured"][PPL] for each in one["chosen"]}
+        for one in result["rounds"]
+    ]
+    return {Architecture.parse(text): value for text, value in workplace.sql(query)}, rounds
+
+
+def farthest(workplace: Workplace, chosen: Measured, measured: Measured) -> float:
+    """How far from all that was measured the farthest lies that was chosen."""
     shape = shape_of(AutoConfig.from_pretrained(workplace.folder / "model"))
-    assert (len(chosen), len(measured)) == (3, 12)
-    return float(distances(chosen, measured, shape).min(axis=1).max())
+    return float(distances(list(chosen), list(measured), shape).min(axis=1).max())
 
 
 def test_a_run_goes_no_further_from_what_it_measured_than_the_spec_allows(workplace: Workplace) -> None:
-    anywhere = farthest_chosen(workplace)
-    assert farthest_chosen(workplace, "--set", f"choose.within={anywhere * 0.8}") <= anywhere * 0.8
+    pairs, (anywhere,) = rounds_of(workplace, "--set", "rounds=1")
+    assert (len(pairs), len(anywhere)) == (12, 3)
+    reach = 0.8 * farthest(workplace, anywhere, pairs)
+    _, (near,) = rounds_of(workplace, "--set", "rounds=1", "--set", f"choose.within={reach}")
+    assert farthest(workplace, near, pairs) <= reach
+
+
+def test_the_trust_region_shrinks_with_each_round_that_finds_nothing_better(workplace: Workplace) -> None:
+    measured, rounds = rounds_of(
+        workplace, "--set", "rounds=5", "--set", "choose.within=0.3", "--set", "choose.shrink=0.6"
+    )
+    shape = shape_of(AutoConfig.from_pretrained(workplace.folder / "model"))
+    limit = int(0.8 * shape.count([shape.dense])[0])
+    reach, stalled = 0.3, 0
+    for chosen in rounds:
+        assert farthest(workplace, chosen, measured) <= reach
+        best = min(value for each, value in measured.items() if shape.count([each])[0] <= limit)
+        if min(chosen.values()) >= best:
+            reach, stalled = reach * 0.6, stalled + 1
+        measured |= chosen
+    assert 0 < stalled < 5

@@ -11,6 +11,7 @@ from prunecast.interfaces import SearchSpace
 from prunecast.models.families import shape_of
 from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.contenders import CONTENDERS
+from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.plugins import PluginHost
 from prunecast.shape import ModelShape
 from prunecast.spec.model import EvaluatorUse, Spec
@@ -22,7 +23,7 @@ class OutlinedStage:
 
     Attributes:
         stage: its name.
-        architectures: how many it measures.
+        architectures: how many it measures; for neighbours, how many would cost as much.
         evaluations: architectures times evaluators.
         tokens: tokens of text that go through the model; questions, whose length is not known here, are not in it.
         questions: evaluations whose tokens are not counted.
@@ -75,6 +76,8 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
         *((name, pairs + chosen, searched) for name in searches),
     ]
     stages += [] if spec.recover is None else [("recover", 1, verified)]
+    around = spec.rounds * spec.neighbours * EVALUATIONS
+    stages += [("neighbours", around, searched)] if around else []
     count = int(shape.count([shape.dense])[0])
     return Outline(count, len(space.choices), tuple(_stage(shape, *stage) for stage in stages))
 

@@ -11,6 +11,7 @@ from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.contenders import CONTENDERS
 from prunecast.pipeline.elastic import build_elastic
+from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.recover import Recoverer
 from prunecast.pipeline.setup import NamedEvaluator, Setup
@@ -70,6 +71,7 @@ def plan(setup: Setup, registry: Registry) -> Plan:
         clock.known("dense", [setup.shape.dense], setup.verifiers),
         clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
+        *([clock.around(spec.rounds * spec.neighbours)] if spec.neighbours else []),
         clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),
         clock.unknown("baselines", len(cuts) * totals + len(searches), setup.verifiers),
         *(clock.unknown(name, searched, setup.evaluators) for name in searches),
@@ -100,6 +102,11 @@ class _Clock:
         """A stage whose architectures are found on the way."""
         seconds = sum(count * self._seconds[named.setting.key] for named in evaluators)
         return Step(stage, count, count * len(evaluators), None, seconds)
+
+    def around(self, count: int) -> Step:
+        """The neighbours of ``count`` architectures."""
+        one = self.unknown("neighbours", count, self._setup.evaluators)
+        return replace(one, seconds=EVALUATIONS * one.seconds)
 
     def training(self, options: Recovery) -> Step:
         """Recovery: the training, in which a backward pass takes twice a forward one, then the verification."""

@@ -111,9 +111,9 @@ class Run:
         fitted = self._fitted(pairs, 0)
         refinement = self._refined(fitted)
         space = setup.space if refinement is None else refinement.space
-        rounds = []
+        rounds: list[Round] = []
         for number in range(1, self._spec.rounds + 1):
-            rounds.append(self._round(space, self._sharpened(space, fitted, pairs), pairs, number))
+            rounds.append(self._round(space, self._sharpened(space, fitted, pairs), pairs, rounds))
             pairs |= rounds[-1].measured
             self._tell_of(rounds[-1], pairs)
             fitted = self._fitted(pairs, number)
@@ -181,10 +181,15 @@ class Run:
         return refine(setup.space, setup.budget, setup.objective, importances(setup, fitted), options)
 
     def _round(
-        self, space: SearchSpace[Any], fitted: Fitted, pairs: Mapping[Architecture, Metrics], number: int
+        self,
+        space: SearchSpace[Any],
+        fitted: Fitted,
+        pairs: Mapping[Architecture, Metrics],
+        before: Sequence[Round],
     ) -> Round:
         """Search against the prediction and measure what was found."""
-        chosen = search(self._setup, space, fitted, pairs, number, self._progress)
+        number = len(before) + 1
+        chosen = search(self._setup, space, fitted, pairs, before, self._progress)
         architectures = [each.architecture for each in chosen]
         found = self._measuring.measure(f"round {number}", architectures, self._setup.evaluators)
         measured = tuple(replace(each, measured=found.get(each.architecture)) for each in chosen)

@@ -71,11 +71,18 @@ def _conditions(facts: Facts) -> Table:
         ["pruner", _plugin(spec["pruner"])],
         ["predictor", _plugin(spec["predictor"])],
         ["searcher", _plugin(spec["searcher"])],
-        ["collected", f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"],
+        ["collected", _collected(spec)],
         ["seed", str(spec["seed"])],
         ["run", f"{facts.record.id}, {facts.record.started_utc} to {facts.record.finished_utc}"],
     ]
     return Table("Conditions", ("", ""), rows, prose=True)
+
+
+def _collected(spec: Mapping[str, Any]) -> str:
+    """What was measured to learn from; specs of earlier versions knew no neighbours."""
+    rounds = f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"
+    around = spec.get("neighbours", 0)
+    return rounds + (f", each with the neighbours of {around} of the best estimated" if around else "")
 
 
 def _settings(facts: Facts) -> Table:

@@ -250,6 +250,12 @@ class ChooseSpec(_Section):
         description="Trust region: the search goes no further than this from everything measured, in root mean squared "
         "differences of the kept shares of all layers' heads and channels. Without it, anywhere.",
     )
+    shrink: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="What the reach of the trust region is multiplied by after each round that finds nothing better.",
+    )
 
 
 class VerifySpec(_Section):
