@@ -4,7 +4,7 @@ SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-AGAIN = --set collect.reuse=true --set rounds=1 --set per_round=1 --set verify.top=1
+AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
 TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
 	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \

@@ -1,61 +1,58 @@
-"""Looking around: that estimates add up, that measuring confirms them, and that a run keeps what it found."""
+"""Looking around: which neighbours there are, that their estimates are right, and that a run keeps what it found."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 from scipy.stats import spearmanr
 from workplace import Workplace
 
 from prunecast.architecture import Architecture
-from prunecast.choices import Choice
-from prunecast.pipeline.neighbours import Surroundings, curvature, near
+from prunecast.models.families import shape_of
+from prunecast.pipeline.neighbours import neighbours
+from prunecast.plugins import PluginHost
 
 ARGUMENTS = ("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null", "--set", "baselines=[]")
 AROUND = (*ARGUMENTS, "--set", "neighbours=1")
 
 
-CHOICES = (
-    Choice("attention", (0,), ((0, 0), (1, 2), (2, 2), (4, 2))),
-    Choice("mlp", (0,), ((0,), (6,), (12,), (24,))),
-    Choice("mlp", (1, 2), ((6,), (12,), (24,))),
-)
-CENTRE = Surroundings(
-    row=np.array([2, 1, 1]),
-    value=np.array([10.0, 20.0]),
-    down=np.array([[3.0, 1.0], [5.0, 2.0], [7.0, 0.0]]),
-    up=np.array([[-1.0, 0.0], [-2.0, 1.0], [-0.5, 0.0]]),
-)
+def a_space(tiny_model: Callable[..., Any], **options: Any) -> Any:
+    space_class: Any = PluginHost.discover().find("space", "layerwise").load()
+    made = space_class.options_model(attention=[0.0, 0.5, 1.0], mlp=[0.0, 0.5, 1.0], **options)
+    return space_class(made, shape_of(tiny_model("llama").config))
 
 
-def test_first_order_adds_what_steps_change_one_by_one() -> None:
-    rows = np.array([[2, 1, 1], [1, 1, 1], [0, 3, 1], [3, 0, 2]])
-    expected = [[10, 20], [13, 21], [10 + 6 - 4, 20 + 2 + 2], [10 - 1 + 5 - 0.5, 22]]
-    np.testing.assert_allclose(CENTRE.first_order(rows), expected)
+@pytest.fixture
+def space(tiny_model: Callable[..., Any]) -> Any:
+    return a_space(tiny_model, layers="1:3")
 
 
-def test_near_is_one_choice_up_to_two_steps_away_within_its_values() -> None:
-    rows = near(CHOICES, CENTRE.row)
-    steps = rows - CENTRE.row
-    assert ((steps != 0).sum(axis=1) == 1).all()
-    assert {tuple(step[step != 0]) for step in steps} == {(-2,), (-1,), (1,), (2,)}
-    assert ((rows >= 0) & (rows < [4, 4, 3])).all()
-    assert len(np.unique(rows, axis=0)) == len(rows) == (2 + 1) + (1 + 2) + (1 + 1)
+def test_neighbours_take_one_choice_one_step_and_stay_in_its_values(space: Any) -> None:
+    whole, cut = (4, 2, 24), (4, 2, 12)
+    around = neighbours(space, space.shape.dense)
+    assert len(around) == len(space.choices) == 4
+    assert {Architecture([whole, cut, whole]), Architecture([whole, whole, cut])} < set(around)
+    centre = Architecture([whole, cut, cut])
+    around = neighbours(space, centre)
+    assert len(set(around) - {centre}) == len(around) == 2 + 2 * 2  # attention is whole, the MLPs go both ways
+    for each in around:
+        assert each.layers[0] == whole
+        assert sum(one != other for one, other in zip(each.layers, centre.layers, strict=True)) == 1
 
 
-def test_curvature_is_found_again_where_pairs_have_one() -> None:
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, [4, 4, 3], size=(30, 3))
-    other = replace(CENTRE, row=np.array([3, 2, 0]), value=np.array([9.0, 21.0]))
-    bends = np.array([[0.3, 0.0], [0.1, 0.2]])
-    squares = (rows - CENTRE.row) ** 2
-    targets = CENTRE.first_order(rows) + np.stack([squares[:, 0], squares[:, 1:].sum(axis=1)], axis=1) @ bends
-    np.testing.assert_allclose(curvature(CHOICES, [CENTRE], rows, targets, np.ones(2)), bends, atol=1e-12)
-    turned = replace(CENTRE, value=-CENTRE.value, down=-CENTRE.down, up=-CENTRE.up)
-    np.testing.assert_allclose(curvature(CHOICES, [turned], rows, -targets, -np.ones(2)), -bends, atol=1e-12)
-    assert (curvature(CHOICES, [CENTRE, other], rows, targets, np.ones(2)) >= 0).all()
-    nothing = curvature(CHOICES, [CENTRE], CENTRE.row[None], CENTRE.value[None], np.ones(2))
-    np.testing.assert_array_equal(nothing, np.zeros((2, 2)))
+def test_choices_that_tie_layers_step_in_all_of_them(tiny_model: Callable[..., Any]) -> None:
+    tied = a_space(tiny_model, tie=2)
+    dense = tied.shape.dense.layers
+    around = neighbours(tied, tied.shape.dense)
+    changed = [tuple(i for i, kept in enumerate(each.layers) if kept != dense[i]) for each in around]
+    assert sorted(changed) == [(0, 1), (0, 1), (2,), (2,)]
+
+
+def test_what_the_space_cannot_express_has_no_neighbours(space: Any) -> None:
+    assert neighbours(space, Architecture([(4, 2, 24), (4, 2, 11), (4, 2, 12)])) == []
+    assert neighbours(space, Architecture([(4, 2, 23), (4, 2, 12), (4, 2, 12)])) == []
 
 
 def test_a_run_that_looks_around_finds_the_same_again_without_measuring(workplace: Workplace) -> None:

@@ -11,7 +11,7 @@ from workplace import Workplace
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Floats
 from prunecast.models.families import shape_of
-from prunecast.pipeline.trust import TrustRegion, distances, largest_steps
+from prunecast.pipeline.trust import distances, inside, within
 from prunecast.shape import ModelShape
 
 PPL = "validation.validation.ppl"
@@ -33,36 +33,23 @@ def test_distance_is_that_of_the_kept_shares_of_heads_and_channels(shape: ModelS
     np.testing.assert_allclose(found, np.sqrt(np.array(expected) / 6), atol=1e-7)
 
 
-def test_the_largest_step_is_that_of_the_parameters_of_a_layer(shape: ModelShape) -> None:
-    # Attention: 4 x 2 x 64 x 8 weights of KV heads, 8 x 2 x 64 x 8 of query heads; MLP: 3 x 24 x 64; two norms.
-    layer = 4096 + 8192 + 4608 + 2 * 64
-    expected = [[0, 2304, 6144], [2304, 0, 6144], [6144, 6144, 0]]
-    found = largest_steps([HALF, LESS, OTHER], [HALF, LESS, OTHER], shape)
-    np.testing.assert_allclose(found, np.array(expected) / layer, atol=1e-12)
-
-
 def test_outside_is_worse_than_everything_inside_and_further_is_worse_still(shape: ModelShape) -> None:
     tempting = {HALF: 0.0, LESS: -1.0, OTHER: -1000.0}
 
     def score(architectures: Sequence[Architecture]) -> Floats:
         return np.array([tempting[architecture] for architecture in architectures])
 
-    restricted = TrustRegion([HALF], shape, within=0.21).restricted(score)([HALF, LESS, OTHER])
+    restricted = within(score, [HALF], shape, 0.21)([HALF, LESS, OTHER])
     assert restricted[:2].tolist() == [0.0, -1.0]  # sqrt(0.25 / 6) is 0.204
     assert restricted[2] > 1000
-    tight = TrustRegion([HALF], shape, within=0.2).restricted(score)([LESS, OTHER])
+    tight = within(score, [HALF], shape, 0.2)([LESS, OTHER])
     assert 1000 < tight[0] < tight[1]
-    assert TrustRegion([HALF], shape).restricted(score)([OTHER]).tolist() == [-1000.0]
 
 
 def test_only_what_is_near_something_measured_stays(shape: ModelShape) -> None:
-    assert TrustRegion([HALF], shape, within=0.21).inside([OTHER, LESS, HALF]) == [LESS, HALF]
-    assert TrustRegion([HALF, OTHER], shape, within=0.2).inside([OTHER, LESS, HALF]) == [OTHER, HALF]
-    assert TrustRegion([HALF], shape, step=0.14).inside([OTHER, LESS, HALF]) == [LESS, HALF]
-    assert TrustRegion([HALF], shape, step=0.13).inside([OTHER, LESS, HALF]) == [HALF]
-    assert TrustRegion([HALF], shape, within=0.2, step=0.14).inside([LESS, HALF]) == [HALF]
-    assert TrustRegion([HALF], shape).inside([OTHER]) == [OTHER]
-    assert TrustRegion([HALF], shape).inside([]) == []
+    assert inside([OTHER, LESS, HALF], [HALF], shape, 0.21) == [LESS, HALF]
+    assert inside([OTHER, LESS, HALF], [HALF, OTHER], shape, 0.2) == [OTHER, HALF]
+    assert inside([], [HALF], shape, 0.2) == []
 
 
 Measured = dict[Architecture, float]

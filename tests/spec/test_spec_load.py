@@ -73,7 +73,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "rounds": 1,
         "per_round": 8,
         "neighbours": 0,
-        "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5, "within": None, "step": None, "shrink": 1.0},
+        "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5, "within": None, "shrink": 1.0},
         "refine": None,
         "verify": {"top": 3, "evaluators": []},
         "baselines": ["uniform", "uniform-mlp"],

@@ -25,7 +25,7 @@ from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
 from prunecast.pipeline.listeners import Listeners
 from prunecast.pipeline.measure import Measuring, Metrics
-from prunecast.pipeline.neighbours import Surroundings, look_around, neighbours
+from prunecast.pipeline.neighbours import look_around
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
 from prunecast.pipeline.recover import Recoverer, check_recovery, recover
@@ -99,7 +99,7 @@ class Run:
         self._listeners = listeners
         self._measuring = Measuring(setup, registry, run_id, progress, listeners)
         self._given = given(setup, registry)
-        self._around: dict[Architecture, Surroundings] = {}
+        self._around: dict[Architecture, dict[Architecture, Metrics]] = {}
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
@@ -157,7 +157,7 @@ class Run:
         if not self._spec.neighbours:
             return fitted
         self._around |= look_around(self._setup, space, self._measuring, pairs, self._around)
-        estimated = neighbours(self._setup, space, self._around.values(), pairs)
+        estimated = {each: metrics for around in self._around.values() for each, metrics in around.items()}
         return fit(self._setup, estimated | dict(pairs))
 
     def _tell_of(self, finished: Round, pairs: Mapping[Architecture, Metrics]) -> None:

@@ -12,7 +12,7 @@ from prunecast.pipeline.fit import Fitted
 from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import Setup
-from prunecast.pipeline.trust import Score, TrustRegion
+from prunecast.pipeline.trust import Score, inside, within
 
 POOL = 256
 """Best proposals of a search that a round chooses from."""
@@ -94,41 +94,45 @@ def search(
         rounds: those before this one.
         progress: where to tell of it.
     """
-    number, trusted = len(rounds) + 1, _trusted(setup, pairs, rounds)
+    number, reach = len(rounds) + 1, _reach(setup, pairs, rounds)
     options, searcher = setup.spec.choose, setup.searcher
     everywhere = options.rule == "spread"
     with progress.bar(f"search, round {number}", searcher.evaluations, "arch") as advance:
         problem = SearchProblem(
             space=space,
             budget=Budget(setup.shape, {}) if everywhere else setup.budget,
-            score=trusted.restricted(_score(setup, fitted)),
+            score=_score(setup, fitted, pairs, reach),
             rng=setup.rng("search", number),
             known=ranked(setup, pairs),
             progress=advance,
         )
         found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(pairs))
-    pool = trusted.inside([architecture for architecture in found if architecture not in pairs])
+    pool = [architecture for architecture in found if architecture not in pairs]
+    if reach is not None:
+        pool = inside(pool, list(pairs), setup.shape, reach)
     chosen = choose(pool, fitted, setup.shape, options, setup.spec.per_round)
     parameters = setup.shape.count(chosen).tolist() if chosen else []
     return [Chosen(*row) for row in zip(chosen, parameters, *fitted.predictions(chosen), strict=True)]
 
 
-def _score(setup: Setup, fitted: Fitted) -> Score:
-    """What the search minimises: the predicted objective or its bound."""
+def _score(setup: Setup, fitted: Fitted, pairs: Mapping[Architecture, Metrics], reach: float | None) -> Score:
+    """What the search minimises: the predicted objective or its bound, near enough to what was measured."""
     options = setup.spec.choose
-    return fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
+    score: Score = fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
+    return score if reach is None else within(score, list(pairs), setup.shape, reach)
 
 
-def _trusted(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> TrustRegion:
-    """Where the next round may go: less far for each round that found nothing better than all before it."""
+def _reach(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> float | None:
+    """How far the next round may go: less for each round that found nothing better than all before it."""
     options = setup.spec.choose
+    if options.within is None:
+        return None
     later = {architecture for each in rounds for architecture in each.measured}
     best, stalled = ranked(setup, {a: metrics for a, metrics in pairs.items() if a not in later})[:1], 0
     for each in rounds:
         better = ranked(setup, {a: pairs[a] for a in (*best, *each.measured)})[:1]
         best, stalled = better, stalled + (better == best)
-    reaches = (None if reach is None else reach * options.shrink**stalled for reach in (options.within, options.step))
-    return TrustRegion(list(pairs), setup.shape, *reaches)
+    return options.within * options.shrink**stalled
 
 
 def ranked(setup: Setup, measured: Mapping[Architecture, Metrics]) -> list[Architecture]:

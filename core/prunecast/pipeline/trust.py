@@ -1,11 +1,10 @@
 """The trust region: how far from everything measured a search may go."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from prunecast.architecture import Architecture, Sizes, sizes_of
+from prunecast.architecture import Architecture
 from prunecast.encodings import kept_fractions
 from prunecast.interfaces import Floats
 from prunecast.shape import ModelShape
@@ -25,60 +24,31 @@ def distances(some: Sequence[Architecture], others: Sequence[Architecture], shap
     return apart
 
 
-def largest_steps(some: Sequence[Architecture], others: Sequence[Architecture], shape: ModelShape) -> Floats:
-    """Largest difference in any layer's attention or MLP, as a share of the layer's parameters, shape (N, P)."""
-    rows, columns, dense = (_parameters(sizes_of(each), shape) for each in (some, others, [shape.dense]))
-    whole = np.maximum(dense.reshape(2, -1).sum(axis=0), 1)
-    shares = [np.abs(rows - column).reshape(len(rows), 2, -1) / whole for column in columns]
-    steps: Floats = np.stack([share.max(axis=(1, 2)) for share in shares], axis=1)
-    return steps
-
-
-def _parameters(sizes: Sizes, shape: ModelShape) -> Floats:
-    """Parameters of the attention of every layer, then of the MLPs, shape (N, 2L)."""
-    return np.concatenate(shape.component_costs(sizes, "parameters"), axis=1).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class TrustRegion:
-    """What is near enough to something measured.
+def within(score: Score, measured: Sequence[Architecture], shape: ModelShape, reach: float) -> Score:
+    """The score, and more than any score for what is further than ``reach`` from all that was measured.
 
     A regression knows little of what is unlike all it has seen, and its own deviation need not say so; a search finds
     just where it errs in our favour. The idea is that of trust region Bayesian optimisation (Eriksson et al., NeurIPS
     2019), with all measured architectures for the centre.
-
-    Attributes:
-        measured: at least one architecture.
-        shape: the dense model.
-        within: largest of :func:`distances` to the nearest of them; None for any.
-        step: largest of :func:`largest_steps` to the nearest of them; None for any.
     """
 
-    measured: Sequence[Architecture]
-    shape: ModelShape
-    within: float | None = None
-    step: float | None = None
+    def restricted(architectures: Sequence[Architecture]) -> Floats:
+        apart = _from_nearest(architectures, measured, shape)
+        scores: Floats = score(architectures) + np.where(apart > reach, OUTSIDE * (1 + apart), 0.0)
+        return scores
 
-    def distance(self, architectures: Sequence[Architecture]) -> Floats:
-        """How far each lies from the nearest, in units of the reach, shape (N,); up to 1 is inside."""
-        apart = np.zeros((len(architectures), len(self.measured)))
-        for reach, measure in ((self.within, distances), (self.step, largest_steps)):
-            if reach is not None:
-                apart = np.maximum(apart, measure(architectures, self.measured, self.shape) / reach)
-        nearest: Floats = apart.min(axis=1)
-        return nearest
+    return restricted
 
-    def restricted(self, score: Score) -> Score:
-        """The score, and more than any score for what is outside."""
 
-        def inside_only(architectures: Sequence[Architecture]) -> Floats:
-            apart = self.distance(architectures)
-            scores: Floats = score(architectures) + np.where(apart > 1, OUTSIDE * (1 + apart), 0.0)
-            return scores
+def inside(
+    found: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, reach: float
+) -> list[Architecture]:
+    """Those of ``found`` that are no further than ``reach`` from something measured, in their order."""
+    apart = _from_nearest(found, measured, shape) if found else ()
+    return [architecture for architecture, distance in zip(found, apart, strict=True) if distance <= reach]
 
-        return inside_only
 
-    def inside(self, found: Sequence[Architecture]) -> list[Architecture]:
-        """Those of ``found`` that are inside, in their order."""
-        apart = self.distance(found) if found else ()
-        return [architecture for architecture, distance in zip(found, apart, strict=True) if distance <= 1]
+def _from_nearest(some: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape) -> Floats:
+    """How far each lies from the nearest that was measured, shape (N,)."""
+    nearest: Floats = distances(some, measured, shape).min(axis=1)
+    return nearest

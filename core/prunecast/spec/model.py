@@ -250,18 +250,11 @@ class ChooseSpec(_Section):
         description="Trust region: the search goes no further than this from everything measured, in root mean squared "
         "differences of the kept shares of all layers' heads and channels. Without it, anywhere.",
     )
-    step: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="The same for the largest step: no layer's attention or MLP may differ by more than this share of "
-        "the layer's parameters from the nearest that was measured. Without it, by anything.",
-    )
     shrink: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="What within and step are multiplied by after each round that finds nothing better.",
+        description="What the reach of the trust region is multiplied by after each round that finds nothing better.",
     )
 
 
