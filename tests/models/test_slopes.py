@@ -9,6 +9,7 @@ import torch
 from sliced_models import elastic_of, random_importance
 
 from prunecast.architecture import Architecture, Layer
+from prunecast.errors import ModelError
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
 from prunecast.models.families import family_of, shape_of
@@ -26,10 +27,10 @@ FAMILIES: dict[str, dict[str, object]] = {
 
 TOKENS = torch.randint(3, 97, (2, 3, 16), generator=torch.Generator().manual_seed(0))
 CENTRE = Architecture([(4, 1, 24), (2, 1, 16), (0, 0, 9)])
-STEPS = {
-    1: [Layer(2, 1, 12), Layer(4, 1, 16), Layer(0, 0, 16), Layer(2, 1, 0)],
-    2: [Layer(3, 1, 9), Layer(0, 0, 24)],
-}
+STEPS = [
+    *((1, kept) for kept in (Layer(2, 1, 12), Layer(4, 1, 16), Layer(0, 0, 16), Layer(2, 1, 0))),
+    *((2, kept) for kept in (Layer(3, 1, 9), Layer(0, 0, 24))),
+]
 
 SHARE = 1e-3
 """Of a step, for the derivative: norms compute in float32, so much less would drown in rounding."""
@@ -71,7 +72,7 @@ def test_a_slope_is_the_derivative_along_its_step(family: str, tiny_model: Calla
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
     found = slopes(elastic, losses, STEPS)
-    assert set(found) == {(layer, kept) for layer, several in STEPS.items() for kept in several}
+    assert set(found) == set(STEPS)
     for (layer, kept), slope in found.items():
         ahead, behind = (loss_between(elastic, layer, kept, share) for share in (SHARE, -SHARE))
         assert slope == pytest.approx((ahead - behind) / (2 * SHARE), rel=5e-3, abs=2e-4)
@@ -89,7 +90,18 @@ def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> N
     assert [layer.kept for layer in elastic.layers] == list(CENTRE.layers)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in elastic.model.modules())
     assert all(parameter.grad is None for parameter in elastic.model.parameters())
-    assert slopes(elastic, losses, {}) == {}
+    assert slopes(elastic, losses, []) == {}
+
+
+def test_a_step_that_fails_leaves_the_model_where_it_was(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
+    elastic.apply(CENTRE)
+    before = slopes(elastic, losses, STEPS)
+    with pytest.raises(ModelError, match="layer 1 of the architecture keeps"):
+        slopes(elastic, losses, [*STEPS, (1, Layer(9, 9, 9))])
+    assert elastic.architecture == CENTRE
+    assert slopes(elastic, losses, STEPS) == before
 
 
 def test_compensation_solved_while_measuring_takes_part(tiny_model: Callable[..., Any], tmp_path: Path) -> None:

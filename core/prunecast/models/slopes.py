@@ -7,7 +7,7 @@ input if it alone kept something else, and g the gradient of a loss with respect
 layers, so that what compensation makes of every width is in it. One gradient serves every step of every layer.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,31 +29,40 @@ Slopes = dict[tuple[int, Layer], float]
 def slopes(
     elastic: ElasticModel,
     losses: "Callable[[PreTrainedModel], Iterable[Tensor]]",
-    alternatives: Mapping[int, Sequence[Layer]],
+    steps: Collection[tuple[int, Layer]],
 ) -> Slopes:
-    """First-order changes of a loss for every alternative, each taken by itself.
+    """First-order changes of a loss for every step, each taken by itself.
 
-    Costs a forward and a backward pass of the layers from the first that has alternatives on, and a forward pass of a
-    layer for each of its alternatives.
+    Costs a forward and a backward pass of the layers from the first that has steps on, and a forward pass of a layer
+    for each of its steps.
 
     Args:
         elastic: the elastic model, switched to the architecture around which steps are taken; it is again afterwards.
         losses: scalars for the model, one a batch, whose sum is the loss.
-        alternatives: what each layer might keep instead of what it keeps, by layer.
+        steps: a layer, and what it might keep instead of what it keeps.
     """
-    centre = elastic.architecture
-    changes: Slopes = {(layer, kept): 0.0 for layer, several in alternatives.items() for kept in several}
+    changes: Slopes = dict.fromkeys(steps, 0.0)
     if not changes:
         return changes
-    with torch.inference_mode(mode=False), torch.enable_grad(), _watched(elastic, alternatives) as calls:
+    layers = {layer for layer, _ in changes}
+    with torch.inference_mode(mode=False), torch.enable_grad(), _watched(elastic, layers) as calls:
         for loss in losses(elastic.model):
             loss.backward()  # type: ignore[no-untyped-call]
-            with torch.no_grad():
+            with torch.no_grad(), _returning(elastic) as centre:
                 for layer, kept in changes:
                     elastic.apply(_with(centre, layer, kept))
                     changes[layer, kept] += calls[layer].change(elastic.layers[layer].module)
-                elastic.apply(centre)
     return changes
+
+
+@contextmanager
+def _returning(elastic: ElasticModel) -> Iterator[Architecture]:
+    """What the model is switched to, and again afterwards even if a step fails: out of memory, it is tried again."""
+    architecture = elastic.architecture
+    try:
+        yield architecture
+    finally:
+        elastic.apply(architecture)
 
 
 def _with(architecture: Architecture, layer: int, kept: Layer) -> Architecture:

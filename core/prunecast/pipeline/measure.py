@@ -141,13 +141,10 @@ class Measuring:
     def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Slopes":
         from prunecast.models.slopes import slopes
 
-        alternatives: dict[int, list[Layer]] = {}
-        for layer, kept in steps:
-            alternatives.setdefault(layer, []).append(kept)
         self._observe(named)
         self.elastic.apply(centre)
         with isolated(named.owner, "losses"):
-            return self._within_memory(named, lambda: slopes(self.elastic, named.evaluator.losses, alternatives))
+            return self._within_memory(named, lambda: slopes(self.elastic, named.evaluator.losses, steps))
 
     def _fill(
         self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"
