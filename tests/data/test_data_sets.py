@@ -148,10 +148,19 @@ def test_unknown_split_lists_the_splits_there_are(name: str, folder: Path) -> No
         read_rows(name, "holdout", folder)
 
 
-def test_questions_are_not_taken_for_text(folder: Path) -> None:
-    write_jsonl(folder / "mmlu/dev.jsonl.gz", [{"subject": "s", "question": "q", "choices": ["a"], "answer": 0}])
-    with pytest.raises(DataError, match="mmlu: it has questions, not text"):
-        read_documents("mmlu", "dev", folder)
+def test_questions_read_as_one_text_with_their_right_answers(folder: Path) -> None:
+    rows = [
+        {"question": "q", "choices": ["a", "b"], "answer": 1},
+        {"question": "r", "choices": ["c", "d"], "answer": 0},
+    ]
+    write_jsonl(folder / "mmlu/dev.jsonl.gz", rows)
+    assert read_documents("mmlu", "dev", folder) == ["Question: q\nAnswer: b\n\nQuestion: r\nAnswer: c"]
+
+
+def test_winogrande_reads_as_its_sentences_with_the_right_word_in_the_blank(folder: Path) -> None:
+    rows = [{"question": "the _ ran", "choices": ["cat", "dog"], "answer": 1}]
+    write_jsonl(folder / "zeroshot/winogrande_xl.validation.jsonl.gz", rows)
+    assert read_text("winogrande", "validation", folder) == "the dog ran"
 
 
 def test_missing_file_is_named_when_offline(folder: Path) -> None:

@@ -42,7 +42,8 @@ def read_text(name: str, split: str, data_dir: str | Path | None = None) -> str:
     """One text: the documents of the split joined by blank lines.
 
     WikiText-2 is one document, its rows joined by a blank line (the usual perplexity text); PTB is one document, its
-    lines stripped and joined by one space.
+    lines stripped and joined by one space. A set of questions is one document too, each question with its right answer
+    and none of the wrong ones.
 
     Args:
         name: name of the data set.

@@ -23,14 +23,14 @@ class CatalogSet(DataSet):
         files: the file of each split, relative to the data folder; ``.jsonl.gz``, else one row a line.
         hub: where the Hub has each split; splits may be missing here or in ``files``.
         to_row: turns a row of the Hub into a row as the file has it.
-        to_documents: turns the rows of a split into documents; None for sets of questions.
+        to_documents: turns the rows of a split into documents.
     """
 
     name: str
     files: Mapping[str, str]
     hub: Mapping[str, HubPart]
-    to_row: Callable[[Row], Row] = dict
-    to_documents: Callable[[list[Row]], list[str]] | None = None
+    to_row: Callable[[Row], Row]
+    to_documents: Callable[[list[Row]], list[str]]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -48,8 +48,6 @@ class CatalogSet(DataSet):
 
     def documents(self, rows: list[Row]) -> list[str]:
         """Documents made of the rows."""
-        if self.to_documents is None:
-            raise DataError(f"data set {self.name}: it has questions, not text; choose a text such as wikitext2")
         return self.to_documents(rows)
 
     def identity(self, split: str) -> tuple[str, ...]:
@@ -117,6 +115,15 @@ def _instructions(rows: list[Row]) -> list[str]:
     return ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
 
 
+def _answered(rows: list[Row]) -> list[str]:
+    # One document, because a question alone is too short to take windows from.
+    return ["\n\n".join(f"Question: {row['question']}\nAnswer: {row['choices'][row['answer']]}" for row in rows)]
+
+
+def _filled(rows: list[Row]) -> list[str]:
+    return ["\n\n".join(row["question"].replace("_", row["choices"][row["answer"]]) for row in rows)]
+
+
 def _sentence(row: Row) -> Row:
     return {"text": row["sentence"]}
 
@@ -155,16 +162,22 @@ def _on_hub(part: HubPart, *splits: str) -> dict[str, HubPart]:
 
 
 def _questions(
-    name: str, file: str, part: HubPart, splits: tuple[str, ...], to_row: Callable[[Row], Row]
+    name: str,
+    part: HubPart,
+    splits: tuple[str, ...],
+    to_row: Callable[[Row], Row],
+    file: str | None = None,
+    to_documents: Callable[[list[Row]], list[str]] = _answered,
 ) -> CatalogSet:
-    return CatalogSet(name, {s: f"zeroshot/{file}.{s}.jsonl.gz" for s in splits}, _on_hub(part, *splits), to_row)
+    files = {split: f"zeroshot/{file or name}.{split}.jsonl.gz" for split in splits}
+    return CatalogSet(name, files, _on_hub(part, *splits), to_row, to_documents)
 
 
 def _calibration(
     name: str, file: str, part: HubPart, to_documents: Callable[[list[Row]], list[str]] = _texts
 ) -> CatalogSet:
     files = {"calibration": f"calibration/{file}.jsonl.gz"}
-    return CalibrationSet(name, files, {"calibration": part}, to_documents=to_documents)
+    return CalibrationSet(name, files, {"calibration": part}, dict, to_documents)
 
 
 _WIKIPEDIA = HubPart("wikimedia/wikipedia", "20231101.en", first=2000)
@@ -182,7 +195,8 @@ CATALOG: Mapping[str, CatalogSet] = {
                 "test": "wikitext2/wiki.test.raw",
             },
             _on_hub(HubPart("Salesforce/wikitext", "wikitext-2-raw-v1"), *_ALL),
-            to_documents=_rows_joined_by_blank_lines,
+            dict,
+            _rows_joined_by_blank_lines,
         ),
         CatalogSet(
             "ptb",
@@ -195,6 +209,8 @@ CATALOG: Mapping[str, CatalogSet] = {
             "mmlu",
             {split: f"mmlu/{split}.jsonl.gz" for split in ("dev", "validation", "test")},
             _on_hub(HubPart("cais/mmlu", "all"), "dev", "validation", "test"),
+            dict,
+            _answered,
         ),
         _calibration("c4", "c4_sample", HubPart("allenai/c4", "en", first=1000)),
         _calibration("books", "books", HubPart("emozilla/pg19", first=20)),
@@ -207,18 +223,19 @@ CATALOG: Mapping[str, CatalogSet] = {
             _instruction,
             _instructions,
         ),
-        _questions("arc_easy", "arc_easy", HubPart("allenai/ai2_arc", "ARC-Easy"), _ALL, _labelled("question")),
+        _questions("arc_easy", HubPart("allenai/ai2_arc", "ARC-Easy"), _ALL, _labelled("question")),
+        _questions("arc_challenge", HubPart("allenai/ai2_arc", "ARC-Challenge"), _ALL, _labelled("question")),
+        _questions("openbookqa", HubPart("allenai/openbookqa", "main"), _ALL, _labelled("question_stem")),
+        _questions("piqa", HubPart("ybisk/piqa", revision=_CONVERTED), _ANSWERED, _piqa),
         _questions(
-            "arc_challenge", "arc_challenge", HubPart("allenai/ai2_arc", "ARC-Challenge"), _ALL, _labelled("question")
+            "winogrande",
+            HubPart("allenai/winogrande", "winogrande_xl"),
+            _ANSWERED,
+            _winogrande,
+            "winogrande_xl",
+            _filled,
         ),
-        _questions("openbookqa", "openbookqa", HubPart("allenai/openbookqa", "main"), _ALL, _labelled("question_stem")),
-        _questions("piqa", "piqa", HubPart("ybisk/piqa", revision=_CONVERTED), _ANSWERED, _piqa),
-        _questions(
-            "winogrande", "winogrande_xl", HubPart("allenai/winogrande", "winogrande_xl"), _ANSWERED, _winogrande
-        ),
-        _questions(
-            "social_iqa", "social_iqa", HubPart("allenai/social_i_qa", revision=_CONVERTED), _ANSWERED, _social_iqa
-        ),
+        _questions("social_iqa", HubPart("allenai/social_i_qa", revision=_CONVERTED), _ANSWERED, _social_iqa),
     )
 }
 """The data sets with a name of their own."""
