@@ -1,6 +1,7 @@
 """A law is worth something if a plugin can break it: each of these breaks one, and that one is named."""
 
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from prunecast.examples.space import Steps
 from prunecast.interfaces import CalibrationOptions, Measurement, Metric, PluginOptions, Prediction
 from prunecast.testing import SUITES, KnownOptimum, LawBroken, Suite, check_predictor
 from prunecast.testing.laws import verdict_on
+from prunecast_plugins.evaluators.perplexity import Perplexity
+from prunecast_plugins.evaluators.windows import WindowOptions
 
 
 class Loose(PluginOptions):
@@ -268,6 +271,40 @@ class Wandering(Guesses):
         return [replace(found, value=float(self._windows[0].sum()))]
 
 
+class Promising(Guesses):
+    """Says it is differentiable, and has no losses."""
+
+    differentiable = True
+
+
+class Short(WindowOptions):
+    """Two batches of a text that is always at hand."""
+
+    dataset: str = "python-docs"
+    tokens: int = 256
+    context: int = 64
+    batch: int = 2
+
+
+class Detached(Perplexity):
+    """Cuts its losses off from the layers."""
+
+    options_model = Short
+
+    def losses(self, model: Any) -> Any:
+        for loss in super().losses(model):
+            yield loss.detach().requires_grad_()
+
+
+class Halving(Perplexity):
+    """Leaves every other batch out of its losses."""
+
+    options_model = Short
+
+    def losses(self, model: Any) -> Any:
+        yield from islice(super().losses(model), 0, None, 2)
+
+
 BROKEN = [
     ("pruner", Uneven, "every_unit_of_every_layer_is_ranked"),
     ("pruner", Vandal, "the_model_is_left_as_found"),
@@ -284,6 +321,9 @@ BROKEN = [
     ("evaluator", Blind, "a_spoilt_model_gives_no_number_that_is_not_finite"),
     ("evaluator", Wandering, "evaluating_twice_gives_the_same"),
     ("evaluator", Wandering, "reused_activations_give_the_same"),
+    ("evaluator", Promising, "losses_add_up_to_the_metric_and_lead_back_to_the_layers"),
+    ("evaluator", Detached, "losses_add_up_to_the_metric_and_lead_back_to_the_layers"),
+    ("evaluator", Halving, "losses_add_up_to_the_metric_and_lead_back_to_the_layers"),
     ("predictor", LooseRidge, "unknown_option_is_refused"),
     ("predictor", LooseRidge, "every_option_is_described"),
     ("predictor", LooseRidge, "options_do_not_change_after_validation"),

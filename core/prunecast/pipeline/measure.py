@@ -251,7 +251,7 @@ class Measuring:
             return
         self.elastic.apply(self._setup.shape.dense)
         with torch.inference_mode(), isolated(named.owner, "observe_dense"):
-            named.evaluator.observe_dense(self.elastic.model)
+            self._within_memory(named, lambda: named.evaluator.observe_dense(self.elastic.model))
         self._observed.add(named.setting.key)
 
     def _tell(

@@ -177,6 +177,25 @@ def reused_activations_give_the_same(subject: EvaluatorSubject) -> None:
         hold(same(alone, again), f"{alone} without reuse, {again} with it: are the batches the same at every call?")
 
 
+def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSubject) -> None:
+    """Where it is ``differentiable``, its losses add up to the metric as it is learnt, and a step changes them."""
+    import torch
+
+    from prunecast.models.slopes import slopes
+
+    if not subject.plugin.differentiable:
+        raise DoesNotApply("differentiable is False")
+    evaluator, elastic = subject.ready()
+    [found] = measured(evaluator, elastic)
+    with torch.enable_grad():
+        total = sum(float(loss.detach()) for loss in evaluator.losses(elastic.model))
+    expected = math.log(found.value) if found.metric.scale == "log" else found.value
+    hold(math.isclose(total, expected, rel_tol=1e-3), f"losses add up to {total}, measured is {expected}")
+    step = (1, elastic.architecture.layers[1]._replace(mlp_width=0))
+    change = slopes(elastic, evaluator.losses, [step])[step]
+    hold(math.isfinite(change) and change != 0.0, f"the change to first order of a layer without its MLP is {change}")
+
+
 def _values(measurements: list[Measurement]) -> list[float]:
     return [float(measurement.value) for measurement in measurements]
 
@@ -205,6 +224,7 @@ EVALUATORS = Suite(
         layers_without_attention_or_mlp_can_be_measured,
         a_spoilt_model_gives_no_number_that_is_not_finite,
         reused_activations_give_the_same,
+        losses_add_up_to_the_metric_and_lead_back_to_the_layers,
     ),
 )
 """All laws of evaluators."""

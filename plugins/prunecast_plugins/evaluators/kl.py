@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.errors import EvaluationError
 from prunecast.interfaces import Measurement, Metric
-from prunecast_plugins.evaluators.logits import divergence_from
+from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
@@ -37,22 +37,31 @@ class KL(TextEvaluator):
 
     def observe_dense(self, model: "PreTrainedModel") -> None:
         """Keep what the divergence needs of all windows, on the model's device."""
-        self._divergences = [
-            divergence_from(model, hidden_states(model, ids).flatten(0, 1)) for ids in self.windows(model.device)
-        ]
+        windows = self.windows(model.device)
+        self._divergence = divergence_from(model, (hidden_states(model, ids).flatten(0, 1) for ids in windows))
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Mean over all predicted tokens. Raises EvaluationError unless the dense model was observed before."""
-        if not hasattr(self, "_divergences"):
+        if not hasattr(self, "_divergence"):
             raise EvaluationError(f"kl on {self.options.dataset}: no dense model to compare with; call observe_dense")
-        parts = []
-        for divergence, ids in zip(self._divergences, self.windows(model.device), strict=True):
-            parts.append(divergence(hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1))
+        parts = [
+            divergence(hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1)
+            for divergence, ids in self._batches(model)
+        ]
         return [Measurement(self.metrics[0], *self.mean(parts))]
 
     def losses(self, model: "PreTrainedModel") -> "Iterator[torch.Tensor]":
         """The share of each batch in the mean over all predicted tokens."""
-        windows = self.windows(model.device)
-        tokens = self.predicted(windows)
-        for divergence, ids in zip(self._divergences, windows, strict=True):
+        tokens = self.predicted(self.windows(model.device))
+        for divergence, ids in self._batches(model):
             yield divergence.differentiable(hidden_states(model, ids).flatten(0, 1)).sum() / tokens
+
+    def _batches(
+        self, model: "PreTrainedModel"
+    ) -> "Iterator[tuple[LinearDivergence | CappedDivergence, torch.Tensor]]":
+        """Each batch of windows with the divergence there; batches may have become smaller since the dense model."""
+        start = 0
+        for ids in self.windows(model.device):
+            stop = start + ids[:, 1:].numel()
+            yield self._divergence.at(slice(start, stop)), ids
+            start = stop

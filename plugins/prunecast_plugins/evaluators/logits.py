@@ -1,8 +1,9 @@
 """From final hidden states to logits and losses, a few rows and a part of the vocabulary at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import torch
@@ -82,59 +83,89 @@ def differentiable_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targ
     return _computed_again(partial(_plain_losses, model), hidden, targets)
 
 
-def divergence_from(model: "PreTrainedModel", dense: "torch.Tensor") -> "LinearDivergence | CappedDivergence":
+def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -> "LinearDivergence | CappedDivergence":
     """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
 
     Args:
         model: a model with the head both share.
-        dense: final hidden states of the dense model, (N, D), in the model's dtype.
+        dense: final hidden states of the dense model, in the model's dtype, in pieces of shape (N, D).
     """
-    return LinearDivergence(model, dense) if _cap(model) is None else CappedDivergence(model, dense)
+    import torch
+
+    if _cap(model) is not None:
+        return CappedDivergence(model, torch.cat(list(dense)))
+    pieces = [_expected_logits(model, piece) for piece in dense]
+    return LinearDivergence(model, *(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
+def _expected_logits(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """What :class:`LinearDivergence` keeps of hidden states (N, D)."""
+    import torch
+
+    partitions = _by_rows(partial(_log_partitions, model), dense)
+    expected = _by_rows(partial(_expected_weights, model), dense, partitions)
+    return expected, partitions - torch.einsum("nd,nd->n", dense.float(), expected)
+
+
+@dataclass(frozen=True)
 class LinearDivergence:
     """Divergence where logits are linear in the hidden states.
 
     For logits b_v = h . w_v of pruned states h, and p the dense distribution, it is the cross-entropy
     log sum_v exp b_v - h . (sum_v p_v w_v), less the same for the dense states in place of h; a bias of the head falls
     out. So the vocabulary is gone through once, as for a loss, and the dense model's own divergence is exactly 0.
+
+    Attributes:
+        model: a model with the head both share.
+        expected: sum_v p_v w_v at each position, float32 of shape (N, D).
+        entropies: what the cross-entropy of the dense model is at each position, float32 of shape (N,).
     """
 
-    def __init__(self, model: "PreTrainedModel", dense: "torch.Tensor") -> None:
-        import torch
+    model: "PreTrainedModel"
+    expected: "torch.Tensor"
+    entropies: "torch.Tensor"
 
-        self._model = model
-        partitions = _by_rows(partial(_log_partitions, model), dense)
-        self._expected = _by_rows(partial(_expected_weights, model), dense, partitions)
-        self._entropies = partitions - torch.einsum("nd,nd->n", dense.float(), self._expected)
+    def at(self, rows: slice) -> Self:
+        """The divergence at some of the positions."""
+        return replace(self, expected=self.expected[rows], entropies=self.entropies[rows])
 
     def __call__(self, pruned: "torch.Tensor") -> "torch.Tensor":
         """From final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats."""
         import torch
 
-        expected_logits = torch.einsum("nd,nd->n", pruned.float(), self._expected)
-        return _by_rows(partial(_log_partitions, self._model), pruned) - expected_logits - self._entropies
+        expected_logits = torch.einsum("nd,nd->n", pruned.float(), self.expected)
+        return _by_rows(partial(_log_partitions, self.model), pruned) - expected_logits - self.entropies
 
     def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
         """The same, to take gradients of."""
-        partitions = _computed_again(partial(_plain_log_partitions, self._model), pruned)
+        partitions = _computed_again(partial(_plain_log_partitions, self.model), pruned)
         # Copies, because what was made in inference mode can take no part in a gradient.
-        return partitions - (pruned.float() * self._expected.clone()).sum(-1) - self._entropies.clone()
+        return partitions - (pruned.float() * self.expected.clone()).sum(-1) - self.entropies.clone()
 
 
+@dataclass(frozen=True)
 class CappedDivergence:
-    """Divergence where logits are capped, which is not linear: both distributions are made each time."""
+    """Divergence where logits are capped, which is not linear: both distributions are made each time.
 
-    def __init__(self, model: "PreTrainedModel", dense: "torch.Tensor") -> None:
-        self._model, self._dense = model, dense
+    Attributes:
+        model: a model with the head both share.
+        dense: final hidden states of the dense model, (N, D), in the model's dtype.
+    """
+
+    model: "PreTrainedModel"
+    dense: "torch.Tensor"
+
+    def at(self, rows: slice) -> Self:
+        """The divergence at some of the positions."""
+        return replace(self, dense=self.dense[rows])
 
     def __call__(self, pruned: "torch.Tensor") -> "torch.Tensor":
         """From final hidden states (N, D) in the model's dtype to float32 of shape (N,), in nats."""
-        return _by_rows(partial(_divergences, self._model), self._dense, pruned)
+        return _by_rows(partial(_divergences, self.model), self.dense, pruned)
 
     def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
         """The same, to take gradients of."""
-        return _computed_again(partial(_plain_divergences, self._model), self._dense.clone(), pruned)
+        return _computed_again(partial(_plain_divergences, self.model), self.dense.clone(), pruned)
 
 
 def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
