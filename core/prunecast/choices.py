@@ -20,7 +20,8 @@ Component = Literal["attention", "mlp"]
 Value = tuple[int, ...]
 """(KV groups, heads per group) for attention, (width,) for the MLP."""
 
-_COLUMNS: dict[Component, slice] = {"attention": slice(0, 2), "mlp": slice(2, 3)}
+COLUMNS: dict[Component, slice] = {"attention": slice(0, 2), "mlp": slice(2, 3)}
+"""Where sizes, (N, L, 3), have what a component keeps."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def sizes_at(choices: Sequence[Choice], dense: Architecture, indices: Indices) -
     sizes = np.repeat(sizes_of([dense]), len(indices), axis=0)
     for column, choice in enumerate(choices):
         values = np.array(choice.values, dtype=np.int64)[indices[:, column]]
-        sizes[:, choice.layers, _COLUMNS[choice.component]] = values[:, None, :]
+        sizes[:, choice.layers, COLUMNS[choice.component]] = values[:, None, :]
     return sizes
 
 
@@ -62,7 +63,7 @@ def indices_of(choices: Sequence[Choice], dense: Architecture, architecture: Arc
     """Indices, shape (C,), whose architecture is the given one; None if the choices cannot express it."""
     row = np.zeros(len(choices), dtype=np.int64)
     for column, choice in enumerate(choices):
-        kept = tuple(architecture.layers[choice.layers[0]])[_COLUMNS[choice.component]]
+        kept = tuple(architecture.layers[choice.layers[0]])[COLUMNS[choice.component]]
         if kept not in choice.values:
             return None
         row[column] = choice.values.index(kept)
@@ -74,7 +75,7 @@ def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity
     costs = []
     for choice in choices:
         sizes = np.zeros((len(choice.values), 1, 3), dtype=np.int64)
-        sizes[:, 0, _COLUMNS[choice.component]] = choice.values
+        sizes[:, 0, COLUMNS[choice.component]] = choice.values
         attention, mlp = shape.component_costs(sizes, quantity)
         costs.append((attention + mlp)[:, 0] * len(choice.layers))
     return costs
@@ -82,7 +83,7 @@ def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity
 
 def cut_rates(choice: Choice, dense: Architecture) -> NDArray[np.float64]:
     """Share of the query heads or of the MLP width that each value of a choice removes, shape (V,), in [0, 1]."""
-    full = math.prod(tuple(dense.layers[choice.layers[0]])[_COLUMNS[choice.component]])
+    full = math.prod(tuple(dense.layers[choice.layers[0]])[COLUMNS[choice.component]])
     return 1 - np.array([math.prod(value) for value in choice.values]) / full
 
 

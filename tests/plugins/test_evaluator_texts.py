@@ -130,13 +130,13 @@ def test_losses_add_up_to_the_metric_and_have_its_gradient(
         dense = [model(ids, use_cache=False).logits.clone() for ids in made.windows(model.device)]
         elastic.apply(without_attention(elastic.architecture, gone=(1,)))
         measured = made.evaluate(elastic.model)[0].value
-    assert sum(float(loss) for loss in made.losses(elastic.model)) == pytest.approx(
+    assert sum(float(loss.value) for loss in made.losses(elastic.model)) == pytest.approx(
         math.log(measured) if evaluator is Perplexity else measured, rel=1e-4
     )
     final = [p for p in elastic.model.base_model.parameters() if p.ndim == 1][-1]  # of the last norm
     final.requires_grad_(True)
     for loss in made.losses(elastic.model):
-        loss.backward()
+        loss.value.backward()
     found, final.grad = final.grad.clone(), None
     tokens = sum(ids[:, 1:].numel() for ids in made.windows(model.device))
     for ids, logits_of_dense in zip(made.windows(model.device), dense, strict=True):
@@ -145,6 +145,23 @@ def test_losses_add_up_to_the_metric_and_have_its_gradient(
         plain = -q.gather(2, ids[:, 1:, None]) if evaluator is Perplexity else p.exp() * (p - q)
         (plain.sum() / tokens).backward()
     torch.testing.assert_close(found, final.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma2"])
+def test_gradients_of_the_score_are_centred_and_have_the_gauss_newton_matrix_for_second_moment(
+    case: str, tiny_model: Callable[..., Any]
+) -> None:
+    model, count = model_of(tiny_model, case), 40_000
+    one = 3 * torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    rows = one.repeat(count, 1).requires_grad_()
+    logits.score(model, rows, torch.Generator().manual_seed(1)).backward()
+    jacobian = torch.func.jacfwd(lambda hidden: logits.logits_of(model, hidden[None])[0])(one)
+    q = logits.logits_of(model, one[None])[0].softmax(-1).detach()
+    expected = jacobian.T @ (torch.diag(q) - torch.outer(q, q)) @ jacobian
+    assert rows.grad is not None
+    found = rows.grad.T @ rows.grad / count
+    assert (found - expected).norm() < 0.05 * expected.norm()
+    assert rows.grad.mean(dim=0).norm() < 5 * (expected.trace() / count).sqrt()
 
 
 @each_evaluator
@@ -176,7 +193,7 @@ def test_divergence_goes_on_with_a_smaller_batch_than_the_dense_model_had(
     made.options = made.options.model_copy(update={"batch": 1})
     [after] = made.evaluate(pruned)
     assert after.value == pytest.approx(before.value, rel=1e-5)
-    assert sum(float(loss) for loss in made.losses(pruned)) == pytest.approx(before.value, rel=1e-4)
+    assert sum(float(loss.value) for loss in made.losses(pruned)) == pytest.approx(before.value, rel=1e-4)
 
 
 @pytest.mark.parametrize("case", ["llama", "gemma2"])

@@ -35,11 +35,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         schema.v3_provenance_and_leases,
         schema.v4_quality_cards,
         schema.v5_slopes,
+        schema.v6_steps,
     ):
         later()(released)
 
     @later()
-    def v6_notes(database: Database) -> None:
+    def v7_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(schema, "migrations", later)

@@ -48,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for number in range(3):
             registry.record(run, "pairs", setting(), architecture(number), measurements(30.0 + number), 2.0, "cpu")
         registry.record_failure(run, setting(), architecture(9), "out of memory")
-        registry.record_slopes(run, setting(), architecture(0), {(0, Layer(4, 2, 12)): 0.125}, 2.0)
+        registry.record_steps(run, setting(), architecture(0), {(0, Layer(4, 2, 12)): 0.125}, 2.0)
         registry.finish_run(run, "finished", {"card": card().to_json()})
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -80,7 +80,7 @@ def test_datasette_shows_every_view_and_table_and_its_links_lead_to_rows(served:
     assert {**TABLES, **VIEWS}[name][0] in shown.replace("\n", " ")
     assert "<td" in shown, "no row is shown"
     links = set(re.findall(r'<a href="(/registry/\w+/\d+)">', shown))
-    if name in ("settings", "evaluations", "metric_values", "run_evaluations", "failures", "slopes"):
+    if name in ("settings", "evaluations", "metric_values", "run_evaluations", "failures", "steps"):
         assert {link.split("/")[2] for link in links} >= set(re.findall(r"-> (\w+)", section(name)))
     for link in links:
         assert "<td" in read(served + link)

@@ -252,18 +252,18 @@ def _bytes(registry: Registry) -> int:
     return int(row["bytes"])
 
 
-def test_slopes_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
+def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
     changes = {(0, Layer(4, 2, 12)): 0.125, (2, Layer(0, 0, 24)): -0.5}
     with Registry.open(tmp_path / "registry.db") as registry:
         run = start(registry)
-        assert registry.slopes(setting(), architecture(1)) == {}
-        registry.record_slopes(run, setting(), architecture(1), changes, 2.0)
-        assert registry.slopes(setting(), architecture(1)) == changes
-        assert registry.slopes(setting(), architecture(2)) == {}
-        assert registry.slopes(setting(dtype="bfloat16"), architecture(1)) == {}
+        assert registry.steps(setting(), architecture(1)) == {}
+        registry.record_steps(run, setting(), architecture(1), changes, 2.0)
+        assert registry.steps(setting(), architecture(1)) == changes
+        assert registry.steps(setting(), architecture(2)) == {}
+        assert registry.steps(setting(dtype="bfloat16"), architecture(1)) == {}
         more = changes | {(1, Layer(2, 1, 7)): 1e-17}
-        registry.record_slopes(run, setting(), architecture(1), more, 1.0)
-        assert registry.slopes(setting(), architecture(1)) == more
+        registry.record_steps(run, setting(), architecture(1), more, 1.0)
+        assert registry.steps(setting(), architecture(1)) == more
         with pytest.raises(RegistryError, match="not finite"):
-            registry.record_slopes(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): float("nan")}, 1.0)
-        assert registry.slopes(setting(), architecture(1)) == more
+            registry.record_steps(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): float("nan")}, 1.0)
+        assert registry.steps(setting(), architecture(1)) == more

@@ -14,7 +14,7 @@ from prunecast.examples.predictor import Ridge
 from prunecast.examples.pruner import Norms
 from prunecast.examples.searcher import Climb
 from prunecast.examples.space import Steps
-from prunecast.interfaces import CalibrationOptions, Measurement, Metric, PluginOptions, Prediction
+from prunecast.interfaces import CalibrationOptions, Loss, Measurement, Metric, PluginOptions, Prediction
 from prunecast.testing import SUITES, KnownOptimum, LawBroken, Suite, check_predictor
 from prunecast.testing.laws import verdict_on
 from prunecast_plugins.evaluators.perplexity import Perplexity
@@ -293,7 +293,7 @@ class Detached(Perplexity):
 
     def losses(self, model: Any) -> Any:
         for loss in super().losses(model):
-            yield loss.detach().requires_grad_()
+            yield Loss(*(scalar.detach().requires_grad_() for scalar in loss))
 
 
 class Halving(Perplexity):

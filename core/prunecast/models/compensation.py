@@ -29,7 +29,7 @@ from prunecast.choices import Component
 from prunecast.models.elastic import Compensated, ElasticModel, ShrinkingInput
 from prunecast.models.moments import Moments
 
-CACHE_BYTES = 2**29
+CACHE_BYTES = 2**30
 """Memory for Cholesky factors and solutions together; what was used longest ago is dropped and solved again."""
 
 _MOST_DAMPING = 1.0

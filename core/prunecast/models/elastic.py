@@ -239,6 +239,11 @@ class ElasticLayer:
         return self._layer
 
     @property
+    def attention(self) -> nn.Module:
+        """Its stock attention; not called while the layer has none."""
+        return self._attention
+
+    @property
     def inputs(self) -> dict[Component, ShrinkingInput]:
         """The projections back into the residual stream, whose inputs shrink."""
         return {"attention": self._output, "mlp": self._down}

@@ -6,6 +6,7 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Floats, Predictor
+from prunecast.pipeline.expansion import Expanded, Expansion
 from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.objective import Objective
 from prunecast.pipeline.setup import Setup
@@ -41,8 +42,10 @@ class Fitted:
         return self.objective.metrics_of(mean), [dict(zip(names, row, strict=True)) for row in std.tolist()]
 
 
-def fit(setup: Setup, pairs: Mapping[Architecture, Metrics]) -> Fitted:
-    """Fit the spec's predictor on all pairs."""
+def fit(setup: Setup, pairs: Mapping[Architecture, Metrics], expansions: Sequence[Expansion] = ()) -> Fitted:
+    """Fit the spec's predictor on all pairs or, given expansions, on what they miss of the pairs."""
     predictor = setup.new_predictor()
+    if expansions:
+        predictor = Expanded(expansions, predictor, setup.shape)
     predictor.fit(list(pairs), setup.objective.targets(list(pairs.values())))
     return Fitted(predictor, setup.objective)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.reuse import ActivationReuse
-    from prunecast.models.slopes import Slopes
+    from prunecast.models.steps import Changes
 
     ModelOf = Callable[[Architecture], PreTrainedModel]
 
@@ -110,10 +110,10 @@ class Measuring:
             self._fill(stage, missing, metrics, lambda _: model)
         return metrics[architecture]
 
-    def slopes(self, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "list[Slopes]":
+    def steps(self, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "list[Changes]":
         """What steps around an architecture change, for each evaluator of the search, on the scale predictors learn.
 
-        Found in the registry, or estimated (:func:`prunecast.models.slopes.slopes`) and kept there.
+        Found in the registry, or estimated (:func:`prunecast.models.steps.changes_of`) and kept there.
 
         Args:
             centre: the architecture.
@@ -123,28 +123,28 @@ class Measuring:
         found = []
         with self._progress.bar("neighbours", len(evaluators), "eval") as advance:
             for named in evaluators:
-                found.append(self._slopes(named, centre, steps))
+                found.append(self._steps(named, centre, steps))
                 advance(1)
         return found
 
-    def _slopes(self, named: NamedEvaluator, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "Slopes":
-        known = self._registry.slopes(named.setting, centre)
+    def _steps(self, named: NamedEvaluator, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "Changes":
+        known = self._registry.steps(named.setting, centre)
         missing = sorted(set(steps) - known.keys())
         if missing:
             start = time.perf_counter()
             found = self._estimate(named, centre, missing)
             known |= found
             seconds = time.perf_counter() - start
-            self._registry.record_slopes(self._run_id, named.setting, centre, known, seconds)
+            self._registry.record_steps(self._run_id, named.setting, centre, known, seconds)
         return known
 
-    def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Slopes":
-        from prunecast.models.slopes import slopes
+    def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Changes":
+        from prunecast.models.steps import changes_of
 
         self._observe(named)
         self.elastic.apply(centre)
         with isolated(named.owner, "losses"):
-            return self._within_memory(named, lambda: slopes(self.elastic, named.evaluator.losses, steps))
+            return self._within_memory(named, lambda: changes_of(self.elastic, named.evaluator.losses, steps))
 
     def _fill(
         self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"

@@ -1,24 +1,28 @@
-"""Looking around: what the neighbours of the best pairs would measure, estimated from one backward pass each.
+"""Looking around: what steps from the best pairs would change, estimated from one forward and two backward passes.
 
-Neighbours take one choice one step away. From a random pair a predictor learns what fifty choices do together; from the
-neighbours of a pair it learns what each of them does by itself, there where the search goes on, for the price of a few
-evaluations (:mod:`prunecast.models.slopes`).
+A step takes one choice from the value it has to another one. From a random pair a predictor learns what fifty choices
+do together; from the steps around a pair it knows what each of them does by itself, there where the search goes on, for
+the price of some evaluations (:mod:`prunecast.models.steps`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from prunecast.architecture import Architecture, Layer
-from prunecast.choices import architectures_at, indices_of
+from prunecast.choices import Choice, Indices, architectures_at, indices_of
 from prunecast.interfaces import SearchSpace
+from prunecast.pipeline.expansion import Expansion, Steps
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.search import ranked
 from prunecast.pipeline.setup import Setup
 
-EVALUATIONS = 9
-"""What the neighbours of one architecture cost, in evaluations of it: timed on SmolLM2-135M, two choices a layer."""
+EVALUATIONS = 16
+"""What the steps around one architecture cost, in evaluations: timed on SmolLM2-135M, 25 layers of 4 and 19 values."""
+
+Moved = list[tuple[int, Layer]]
+"""The layers that a step changes, and what each keeps then."""
 
 
 def look_around(
@@ -27,8 +31,8 @@ def look_around(
     measuring: Measuring,
     pairs: Mapping[Architecture, Metrics],
     seen: Collection[Architecture],
-) -> dict[Architecture, dict[Architecture, Metrics]]:
-    """Estimated metrics of the neighbours of ``spec.neighbours`` of the best pairs within the budget.
+) -> dict[Architecture, Expansion]:
+    """Expansions around ``spec.neighbours`` of the best pairs within the budget.
 
     Args:
         setup: the set-up.
@@ -36,42 +40,56 @@ def look_around(
         measuring: what measures.
         pairs: everything measured.
         seen: architectures that have been looked around already; the next best take their turn.
-
-    Returns:
-        By architecture, the metrics of each of its neighbours.
     """
-    estimated: dict[Architecture, dict[Architecture, Metrics]] = {}
+    found: dict[Architecture, Expansion] = {}
     for centre in ranked(setup, pairs):
-        if len(estimated) == setup.spec.neighbours:
+        if len(found) == setup.spec.neighbours:
             break
-        around = neighbours(space, centre) if centre not in seen else []
-        if around:
-            estimated[centre] = _estimated(setup, measuring, centre, pairs[centre], around)
-    return estimated
+        row = None if centre in seen else indices_of(space.choices, space.shape.dense, centre)
+        if row is not None:
+            found[centre] = _expansion(setup, space, measuring, centre, pairs[centre], row)
+    return found
 
 
-def neighbours(space: SearchSpace[Any], centre: Architecture) -> list[Architecture]:
-    """Architectures of the space that take one choice one step away from ``centre``; none if that is not of it."""
-    row = indices_of(space.choices, space.shape.dense, centre)
-    if row is None:
-        return []
-    moved = np.concatenate([row + step * np.eye(len(row), dtype=np.int64) for step in (-1, 1)])
-    tops = np.array([len(choice.values) for choice in space.choices])
-    return architectures_at(space.choices, space.shape.dense, moved[((moved >= 0) & (moved < tops)).all(axis=1)])
+def steps_of(choice: Choice, position: int) -> list[int]:
+    """Positions of the values to be estimated: 1, 2, 4, ... steps away from ``position``, and both ends."""
+    top = len(choice.values) - 1
+    away = {position + sign * 2**doubling for doubling in range(top.bit_length()) for sign in (-1, 1)}
+    return sorted({0, top, *(to for to in away if 0 <= to <= top)} - {position})
 
 
-def _estimated(
-    setup: Setup, measuring: Measuring, centre: Architecture, measured: Metrics, around: Sequence[Architecture]
-) -> dict[Architecture, Metrics]:
-    """The metrics of ``centre``, and what each neighbour changes of them."""
-    steps = [_steps(centre, neighbour) for neighbour in around]
-    slopes = measuring.slopes(centre, {step for several in steps for step in several})
-    changes = np.array([[sum(of_metric[step] for step in several) for of_metric in slopes] for several in steps])
-    targets = setup.objective.targets([measured]) + changes
-    return dict(zip(around, setup.objective.metrics_of(targets), strict=True))
+def _expansion(
+    setup: Setup,
+    space: SearchSpace[Any],
+    measuring: Measuring,
+    centre: Architecture,
+    measured: Metrics,
+    row: Indices,
+) -> Expansion:
+    moved = {
+        (place, to): _moved(space, centre, row, place, to)
+        for place, choice in enumerate(space.choices)
+        for to in steps_of(choice, int(row[place]))
+    }
+    found = measuring.steps(centre, {step for several in moved.values() for step in several})
+    changes = {
+        at: np.array([sum(of_metric[s] for s in several) for of_metric in found]) for at, several in moved.items()
+    }
+    steps = [
+        Steps.of(
+            choice,
+            {int(row[place]): np.zeros(len(found))}
+            | {to: found for (other, to), found in changes.items() if other == place},
+        )
+        for place, choice in enumerate(space.choices)
+    ]
+    return Expansion(centre, setup.objective.targets([measured])[0], steps)
 
 
-def _steps(centre: Architecture, neighbour: Architecture) -> list[tuple[int, Layer]]:
-    """The layers that differ, and what they keep."""
-    layers = enumerate(zip(centre.layers, neighbour.layers, strict=True))
+def _moved(space: SearchSpace[Any], centre: Architecture, row: Indices, place: int, to: int) -> Moved:
+    """What differs from the centre, at ``row``, if one choice takes another value."""
+    other = row.copy()
+    other[place] = to
+    (changed,) = architectures_at(space.choices, space.shape.dense, other[None])
+    layers = enumerate(zip(centre.layers, changed.layers, strict=True))
     return [(index, kept) for index, (before, kept) in layers if kept != before]

@@ -21,6 +21,7 @@ from prunecast.pipeline.baselines import UniformCut, distinct_totals, uniform
 from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.contenders import CONTENDERS, Contender, contend
 from prunecast.pipeline.deliver import Deliverable, deliver
+from prunecast.pipeline.expansion import Expansion
 from prunecast.pipeline.fit import Fitted, fit
 from prunecast.pipeline.importance import importances
 from prunecast.pipeline.listeners import Listeners
@@ -99,7 +100,7 @@ class Run:
         self._listeners = listeners
         self._measuring = Measuring(setup, registry, run_id, progress, listeners)
         self._given = given(setup, registry)
-        self._around: dict[Architecture, dict[Architecture, Metrics]] = {}
+        self._around: dict[Architecture, Expansion] = {}
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
@@ -153,12 +154,10 @@ class Run:
         return fitted
 
     def _sharpened(self, space: SearchSpace[Any], fitted: Fitted, pairs: Mapping[Architecture, Metrics]) -> Fitted:
-        """What is fitted or, if the spec says so, a fit to the pairs and to the neighbours of the best of them."""
-        if not self._spec.neighbours:
-            return fitted
-        self._around |= look_around(self._setup, space, self._measuring, pairs, self._around)
-        estimated = {each: metrics for around in self._around.values() for each, metrics in around.items()}
-        return fit(self._setup, estimated | dict(pairs))
+        """What is fitted or, if the spec says so, a fit of what expansions around the best pairs miss."""
+        if self._spec.neighbours:
+            self._around |= look_around(self._setup, space, self._measuring, pairs, self._around)
+        return fit(self._setup, pairs, list(self._around.values())) if self._around else fitted
 
     def _tell_of(self, finished: Round, pairs: Mapping[Architecture, Metrics]) -> None:
         best = next(iter(ranked(self._setup, pairs)), None)

@@ -11,10 +11,10 @@ _UNREFERENCED = {
         NOT EXISTS (SELECT 1 FROM evaluations c WHERE c.architecture_id = t.id)
         AND NOT EXISTS (SELECT 1 FROM failures c WHERE c.architecture_id = t.id)
         AND NOT EXISTS (SELECT 1 FROM leases c WHERE c.architecture_id = t.id)
-        AND NOT EXISTS (SELECT 1 FROM slopes c WHERE c.architecture_id = t.id)""",
+        AND NOT EXISTS (SELECT 1 FROM steps c WHERE c.architecture_id = t.id)""",
     "settings": """
         id NOT IN (SELECT setting_id FROM evaluations UNION SELECT setting_id FROM failures
-            UNION SELECT setting_id FROM leases UNION SELECT setting_id FROM slopes)""",
+            UNION SELECT setting_id FROM leases UNION SELECT setting_id FROM steps)""",
     "models": "id NOT IN (SELECT model_id FROM settings)",
     "pruners": "id NOT IN (SELECT pruner_id FROM settings)",
     "evaluators": "id NOT IN (SELECT evaluator_id FROM settings)",
@@ -29,7 +29,7 @@ _MEASURED_FOR_IT_ALONE = """
 
 
 def remove_unreferenced(registry: Registry) -> dict[str, int]:
-    """Remove leases that have lapsed, and rows that no evaluation, failure, lease or slope refers to.
+    """Remove leases that have lapsed, and rows that no evaluation, failure, lease or step refers to.
 
     Returns:
         How many rows of each table were removed.
@@ -60,7 +60,7 @@ def delete_run(registry: Registry, run_id: int) -> None:
 
 
 def delete_evaluations(registry: Registry, run_id: int) -> int:
-    """Delete the evaluations that a run measured and no other run uses, and the slopes it found.
+    """Delete the evaluations that a run measured and no other run uses, and the steps it found.
 
     Returns:
         How many there were.
@@ -69,7 +69,7 @@ def delete_evaluations(registry: Registry, run_id: int) -> int:
         RegistryError: the file cannot be written.
     """
     with registry.transaction() as connection:
-        connection.execute("DELETE FROM slopes WHERE run_id = ?", (run_id,))
+        connection.execute("DELETE FROM steps WHERE run_id = ?", (run_id,))
         return int(connection.execute(_MEASURED_FOR_IT_ALONE, {"run": run_id}).rowcount)
 
 

@@ -139,8 +139,8 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "Architectures that could not be measured.",
         {"reason": "why the last attempt failed", "attempts": "how many there were", "last_utc": "when the last was"},
     ),
-    "slopes": (
-        "What steps around an architecture change, estimated to first order, under settings of one metric.",
+    "steps": (
+        "What steps around an architecture change, estimated to second order, under settings of one metric.",
         {
             "changes_json": "`[layer, KV groups, heads per group, MLP width, change]` for each step, on the scale that "
             "predictors learn",

@@ -15,7 +15,7 @@ from prunecast.registry.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -272,6 +272,23 @@ def v5_slopes(database: "Database") -> None:
     """What steps around an architecture were estimated to change."""
     database.conn.execute(
         """CREATE TABLE slopes (
+            architecture_id INTEGER NOT NULL REFERENCES architectures (id),
+            setting_id INTEGER NOT NULL REFERENCES settings (id),
+            run_id INTEGER REFERENCES runs (id) ON DELETE SET NULL,
+            changes_json TEXT NOT NULL CHECK (json_valid(changes_json)),
+            seconds REAL NOT NULL CHECK (seconds >= 0 AND seconds < 9e999),
+            measured_utc TEXT NOT NULL CHECK (measured_utc GLOB '????-??-??T??:??:??Z'),
+            PRIMARY KEY (architecture_id, setting_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
+@migrations()
+def v6_steps(database: "Database") -> None:
+    """Steps are estimated to second order; what was found to first order is of no more use."""
+    database.conn.execute("DROP TABLE slopes")
+    database.conn.execute(
+        """CREATE TABLE steps (
             architecture_id INTEGER NOT NULL REFERENCES architectures (id),
             setting_id INTEGER NOT NULL REFERENCES settings (id),
             run_id INTEGER REFERENCES runs (id) ON DELETE SET NULL,

@@ -67,11 +67,11 @@ _NOTE_FAILURE = """
     ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason, attempts = attempts + 1,
         last_utc = excluded.last_utc"""
 
-_FIND_SLOPES = """
-    SELECT s.changes_json FROM slopes s JOIN architectures a ON a.id = s.architecture_id
+_FIND_STEPS = """
+    SELECT s.changes_json FROM steps s JOIN architectures a ON a.id = s.architecture_id
     WHERE s.setting_id = ? AND a.key = ?"""
 
-_NOTE_SLOPES = "INSERT OR REPLACE INTO slopes VALUES (?, ?, ?, ?, ?, ?)"
+_NOTE_STEPS = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)"
 
 _START_RUN = """
     INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
@@ -230,18 +230,18 @@ class Registry:
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
         return {a: found[key_bytes(a)] for a in architectures if key_bytes(a) in found}
 
-    def slopes(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], float]:
+    def steps(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], float]:
         """What is known of the steps around ``architecture`` under ``setting``.
 
         Returns:
             By layer and by what it would keep instead: the estimated change of the one metric, on the scale predictors
             learn.
         """
-        row = next(self.rows(_FIND_SLOPES, (self.setting_id(setting), key_bytes(architecture))), None)
+        row = next(self.rows(_FIND_STEPS, (self.setting_id(setting), key_bytes(architecture))), None)
         changes = [] if row is None else json.loads(row["changes_json"])
         return {(layer, Layer(*kept)): change for layer, *kept, change in changes}
 
-    def record_slopes(
+    def record_steps(
         self,
         run_id: int,
         setting: Setting,
@@ -258,11 +258,11 @@ class Registry:
         try:
             changes_json = json.dumps(rows, allow_nan=False, separators=(",", ":"))
         except ValueError as error:
-            raise RegistryError(f"{self.path}: slopes around {architecture} are not finite: {error}") from error
+            raise RegistryError(f"{self.path}: steps around {architecture} are not finite: {error}") from error
         with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
-            connection.execute(_NOTE_SLOPES, (architecture_id, setting_id, run_id, changes_json, seconds, utc_text()))
+            connection.execute(_NOTE_STEPS, (architecture_id, setting_id, run_id, changes_json, seconds, utc_text()))
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
         """Start the run of a spec, or start it again, however it ended before; its evaluations stay linked to it.

@@ -82,7 +82,7 @@ def _collected(spec: Mapping[str, Any]) -> str:
     """What was measured to learn from; specs of earlier versions knew no neighbours."""
     rounds = f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"
     around = spec.get("neighbours", 0)
-    return rounds + (f", each with the neighbours of {around} of the best estimated" if around else "")
+    return rounds + (f", each with what steps around {around} of the best change" if around else "")
 
 
 def _settings(facts: Facts) -> Table:

@@ -327,9 +327,9 @@ class Spec(_Section):
     neighbours: int = Field(
         0,
         ge=0,
-        description="Of how many of the best pairs, before each round, all neighbours (one choice, one step away) are "
-        "estimated to first order from one backward pass, for the predictor to learn from beside what was measured; "
-        "each costs as much as some ten evaluations.",
+        description="Around how many of the best pairs, before each round, it is estimated what steps of any size in "
+        "single choices change, from one forward and two backward passes; the predictor then learns what is missing to "
+        "their sum. Each costs as much as some twenty evaluations.",
     )
     choose: ChooseSpec = ChooseSpec()
     refine: RefineSpec | None = Field(

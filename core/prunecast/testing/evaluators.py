@@ -181,18 +181,18 @@ def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSu
     """Where it is ``differentiable``, its losses add up to the metric as it is learnt, and a step changes them."""
     import torch
 
-    from prunecast.models.slopes import slopes
+    from prunecast.models.steps import changes_of
 
     if not subject.plugin.differentiable:
         raise DoesNotApply("differentiable is False")
     evaluator, elastic = subject.ready()
     [found] = measured(evaluator, elastic)
     with torch.enable_grad():
-        total = sum(float(loss.detach()) for loss in evaluator.losses(elastic.model))
+        total = sum(float(loss.value.detach()) for loss in evaluator.losses(elastic.model))
     expected = math.log(found.value) if found.metric.scale == "log" else found.value
     hold(math.isclose(total, expected, rel_tol=1e-3), f"losses add up to {total}, measured is {expected}")
     step = (1, elastic.architecture.layers[1]._replace(mlp_width=0))
-    change = slopes(elastic, evaluator.losses, [step])[step]
+    change = changes_of(elastic, evaluator.losses, [step])[step]
     hold(math.isfinite(change) and change != 0.0, f"the change to first order of a layer without its MLP is {change}")
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prunecast.errors import EvaluationError
-from prunecast.interfaces import Measurement, Metric
+from prunecast.interfaces import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, fixed_generator, hidden_states
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +50,12 @@ class KL(TextEvaluator):
         ]
         return [Measurement(self.metrics[0], *self.mean(parts))]
 
-    def losses(self, model: "PreTrainedModel") -> "Iterator[torch.Tensor]":
+    def losses(self, model: "PreTrainedModel") -> "Iterator[Loss]":
         """The share of each batch in the mean over all predicted tokens."""
-        tokens = self.predicted(self.windows(model.device))
+        generator = fixed_generator(model.device)
         for divergence, ids in self._batches(model):
-            yield divergence.differentiable(hidden_states(model, ids).flatten(0, 1)).sum() / tokens
+            hidden = hidden_states(model, ids).flatten(0, 1)
+            yield self.loss(model, hidden, divergence.differentiable(hidden), generator)
 
     def _batches(
         self, model: "PreTrainedModel"

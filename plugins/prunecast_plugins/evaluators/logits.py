@@ -83,6 +83,24 @@ def differentiable_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targ
     return _computed_again(partial(_plain_losses, model), hidden, targets)
 
 
+def score(model: "PreTrainedModel", hidden: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+    """Sum of the losses of labels drawn from the model's own predictions, to take gradients of.
+
+    Its gradient is zero in the mean, and its second moment is the Gauss-Newton matrix of a sum of cross-entropies, or
+    of divergences, over the same rows: both have the Hessian diag(q) - q q' in the logits.
+
+    Args:
+        model: a causal language model.
+        hidden: final hidden states of shape (N, D), in the model's dtype.
+        generator: draws the labels, on the device of ``hidden``.
+    """
+    import torch
+
+    with torch.no_grad():
+        labels = [_drawn(model, rows, generator) for rows in torch.split(hidden.detach(), GRADIENT_ROWS)]
+    return differentiable_losses(model, hidden, torch.cat(labels)).sum()
+
+
 def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -> "LinearDivergence | CappedDivergence":
     """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
 
@@ -175,6 +193,16 @@ def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Te
 
     parts = zip(*(torch.split(t, GRADIENT_ROWS) for t in tensors), strict=True)
     return torch.cat([checkpoint(function, *rows, use_reentrant=False) for rows in parts])
+
+
+def _drawn(model: "PreTrainedModel", hidden: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+    """Tokens drawn after hidden states (N, D), int64 of shape (N,)."""
+    import torch
+
+    # torch.multinomial draws a number for each token of the vocabulary, and takes longer than all the rest.
+    cumulative = logits_of(model, hidden).softmax(-1).cumsum(-1)
+    drawn = torch.rand(len(hidden), 1, generator=generator, device=hidden.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, drawn)[:, 0].clamp_(max=cumulative.shape[1] - 1)
 
 
 def _plain_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":

@@ -1,4 +1,4 @@
-"""First-order changes against the derivative of the loss along each step, and what they leave behind."""
+"""Changes against the derivatives of loss and score along each step, and what they leave behind."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +10,12 @@ from sliced_models import elastic_of, random_importance
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.errors import ModelError
+from prunecast.interfaces import Loss
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
 from prunecast.models.families import family_of, shape_of
 from prunecast.models.moments import gather_moments
-from prunecast.models.slopes import slopes
+from prunecast.models.steps import changes_of
 
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {},
@@ -36,14 +37,33 @@ SHARE = 1e-3
 """Of a step, for the derivative: norms compute in float32, so much less would drown in rounding."""
 
 
-def losses(model: Any) -> Iterator[torch.Tensor]:
+def values(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """A number for each row of a batch."""
+    return model.base_model(batch, use_cache=False).last_hidden_state.sin().sum(dim=(1, 2)) / TOKENS.numel()
+
+
+def scores(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """Another number for each row of a batch."""
+    return model.base_model(batch, use_cache=False).last_hidden_state.cos().sum(dim=(1, 2)) / TOKENS.numel()
+
+
+def straight(model: Any) -> Iterator[Loss]:
+    """Losses without curvature."""
     for batch in TOKENS:
-        yield model.base_model(batch, use_cache=False).last_hidden_state.sin().sum() / TOKENS.numel()
+        found = values(model, batch).sum()
+        yield Loss(found, 0 * found)
+
+
+def bent(model: Any) -> Iterator[Loss]:
+    """The same with a curvature."""
+    for batch in TOKENS:
+        hidden = model.base_model(batch, use_cache=False).last_hidden_state
+        yield Loss(hidden.sin().sum() / TOKENS.numel(), hidden.cos().sum() / TOKENS.numel())
 
 
 @torch.no_grad()
-def loss_between(elastic: ElasticModel, layer: int, kept: Layer, share: float) -> float:
-    """The loss if a layer put out ``share`` of the way from what it puts out to what it would if it kept ``kept``."""
+def between(elastic: ElasticModel, function: Any, layer: int, kept: Layer, share: float) -> torch.Tensor:
+    """``function`` of all rows if a layer put out ``share`` of the way to what it would if it kept ``kept``."""
     centre = elastic.architecture
     changed = Architecture((*centre.layers[:layer], kept, *centre.layers[layer + 1 :]))
     inside: list[bool] = []
@@ -57,13 +77,19 @@ def loss_between(elastic: ElasticModel, layer: int, kept: Layer, share: float) -
         elastic.apply(centre)
         inside.clear()
         first, second = (each[0] if isinstance(each, tuple) else each for each in (output, other))
-        between = first + share * (second - first)
-        return (between, *output[1:]) if isinstance(output, tuple) else between
+        mixture = first + share * (second - first)
+        return (mixture, *output[1:]) if isinstance(output, tuple) else mixture
 
     hook = elastic.layers[layer].module.register_forward_hook(mixed, with_kwargs=True)
-    total = float(sum(losses(elastic.model)))
+    found = torch.cat([function(elastic.model, batch) for batch in TOKENS])
     hook.remove()
-    return total
+    return found
+
+
+def derivative(elastic: ElasticModel, function: Any, layer: int, kept: Layer) -> torch.Tensor:
+    """That of ``function`` along a step, for each row."""
+    ahead, behind = (between(elastic, function, layer, kept, share) for share in (SHARE, -SHARE))
+    return (ahead - behind) / (2 * SHARE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,11 +97,24 @@ def test_a_slope_is_the_derivative_along_its_step(family: str, tiny_model: Calla
     model = tiny_model(family, **FAMILIES[family]).double()
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    found = slopes(elastic, losses, STEPS)
+    found = changes_of(elastic, straight, STEPS)
     assert set(found) == set(STEPS)
-    for (layer, kept), slope in found.items():
-        ahead, behind = (loss_between(elastic, layer, kept, share) for share in (SHARE, -SHARE))
-        assert slope == pytest.approx((ahead - behind) / (2 * SHARE), rel=5e-3, abs=2e-4)
+    for step, slope in found.items():
+        assert slope == pytest.approx(float(derivative(elastic, values, *step).sum()), rel=5e-3, abs=2e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_curvature_is_half_the_squared_derivative_of_the_score_row_by_row(
+    family: str, tiny_model: Callable[..., Any]
+) -> None:
+    model = tiny_model(family, **FAMILIES[family]).double()
+    elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
+    elastic.apply(CENTRE)
+    first, second = changes_of(elastic, straight, STEPS), changes_of(elastic, bent, STEPS)
+    for step in STEPS:
+        expected = derivative(elastic, scores, *step).square().sum() / 2
+        assert second[step] - first[step] == pytest.approx(float(expected), rel=1e-2, abs=1e-5)
+    assert max(second[step] - first[step] for step in STEPS) > 1e-3
 
 
 def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> None:
@@ -83,25 +122,25 @@ def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> N
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
     with torch.inference_mode():
-        before = [float(loss) for loss in losses(elastic.model)]
-        slopes(elastic, losses, STEPS)
-        assert [float(loss) for loss in losses(elastic.model)] == before
+        before = [float(loss.value) for loss in bent(elastic.model)]
+        changes_of(elastic, bent, STEPS)
+        assert [float(loss.value) for loss in bent(elastic.model)] == before
     assert elastic.architecture == CENTRE
     assert [layer.kept for layer in elastic.layers] == list(CENTRE.layers)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in elastic.model.modules())
     assert all(parameter.grad is None for parameter in elastic.model.parameters())
-    assert slopes(elastic, losses, []) == {}
+    assert changes_of(elastic, bent, []) == {}
 
 
 def test_a_step_that_fails_leaves_the_model_where_it_was(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    before = slopes(elastic, losses, STEPS)
+    before = changes_of(elastic, bent, STEPS)
     with pytest.raises(ModelError, match="layer 1 of the architecture keeps"):
-        slopes(elastic, losses, [*STEPS, (1, Layer(9, 9, 9))])
+        changes_of(elastic, bent, [*STEPS, (1, Layer(9, 9, 9))])
     assert elastic.architecture == CENTRE
-    assert slopes(elastic, losses, STEPS) == before
+    assert changes_of(elastic, bent, STEPS) == before
 
 
 def test_compensation_solved_while_measuring_takes_part(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
@@ -113,8 +152,7 @@ def test_compensation_solved_while_measuring_takes_part(tiny_model: Callable[...
     elastic.compensation = FromMoments(elastic, moments, "least-squares", 0.01)
     with torch.inference_mode():
         elastic.apply(CENTRE)
-        list(losses(elastic.model))
-    found = slopes(elastic, losses, STEPS)
-    for (layer, kept), slope in found.items():
-        ahead, behind = (loss_between(elastic, layer, kept, share) for share in (SHARE, -SHARE))
-        assert slope == pytest.approx((ahead - behind) / (2 * SHARE), rel=5e-3, abs=2e-4)
+        list(bent(elastic.model))
+    found = changes_of(elastic, straight, STEPS)
+    for step, slope in found.items():
+        assert slope == pytest.approx(float(derivative(elastic, values, *step).sum()), rel=5e-3, abs=2e-4)

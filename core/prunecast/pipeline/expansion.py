@@ -1,0 +1,103 @@
+"""Expansions: a predictor that knows what each step away from some measured architectures changes.
+
+From pairs alone a regression learns what fifty choices do together. Around an architecture whose steps have been
+estimated (:mod:`prunecast.models.steps`) it is known what each does by itself, so only what steps do beyond their sum
+is left to learn: a Taylor expansion without its mixed terms, and a regression for the remainder.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunecast.architecture import Architecture, Sizes, sizes_of
+from prunecast.choices import COLUMNS, Choice
+from prunecast.interfaces import Floats, PluginOptions, Prediction, Predictor
+from prunecast.pipeline.trust import distances
+from prunecast.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What steps in one choice change, each taken by itself.
+
+    Attributes:
+        choice: the choice.
+        order: where the G values lie whose change is known, ascending, of shape (G,).
+        changes: of M metrics, on the scale predictors learn, shape (G, M); zero for the value of the centre.
+    """
+
+    choice: Choice
+    order: Floats
+    changes: Floats
+
+    @classmethod
+    def of(cls, choice: Choice, changes: Mapping[int, Floats]) -> "Steps":
+        """From the changes, each of shape (M,), by position of the value."""
+        known = sorted(changes)
+        order = _order(np.array([choice.values[position] for position in known]))
+        return cls(choice, order, np.stack([changes[position] for position in known]))
+
+    def at(self, sizes: Sizes) -> Floats:
+        """The changes at sizes (N, L, 3), shape (N, M); between values that are known, in proportion."""
+        kept = _order(sizes[:, self.choice.layers[0], COLUMNS[self.choice.component]])
+        return np.stack([np.interp(kept, self.order, metric) for metric in self.changes.T], axis=-1)
+
+
+def _order(kept: np.ndarray[Any, np.dtype[np.int64]]) -> Floats:
+    """Values (N, K) of a choice as numbers in their ascending order, shape (N,): by size, then by KV groups."""
+    order: Floats = kept.prod(axis=-1) + kept[..., 0] / 1024
+    return order
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What is known around one architecture.
+
+    Attributes:
+        centre: the architecture.
+        value: its M metrics, on the scale predictors learn, shape (M,).
+        steps: one entry a choice.
+    """
+
+    centre: Architecture
+    value: Floats
+    steps: Sequence[Steps]
+
+    def at(self, architectures: Sequence[Architecture]) -> Floats:
+        """The metrics of architectures as if no step knew of another, shape (N, M)."""
+        sizes = sizes_of(architectures)
+        changes = [steps.at(sizes) for steps in self.steps]
+        nothing = np.zeros((len(sizes), len(self.value)))
+        return np.asarray(self.value + np.sum([nothing, *changes], axis=0))
+
+
+class Expanded(Predictor[PluginOptions]):
+    """The expansion around the nearest centre, and a predictor of what is missing to the truth.
+
+    Args:
+        expansions: at least one.
+        remainder: a predictor that has not been fitted.
+        shape: the dense model.
+    """
+
+    def __init__(self, expansions: Sequence[Expansion], remainder: Predictor[Any], shape: ModelShape) -> None:
+        super().__init__(PluginOptions(), shape, 0)
+        self._expansions, self._remainder = expansions, remainder
+
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """Learn the remainder."""
+        self._remainder.fit(architectures, targets - self._expanded(architectures))
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """The expansion and the remainder; the deviation is the remainder's."""
+        mean, std = self._remainder.predict(architectures)
+        return Prediction(mean + self._expanded(architectures), std)
+
+    def _expanded(self, architectures: Sequence[Architecture]) -> Floats:
+        """By the nearest centre, shape (N, M)."""
+        centres = [expansion.centre for expansion in self._expansions]
+        nearest = distances(architectures, centres, self.shape).argmin(axis=1)
+        by_centre = np.stack([expansion.at(architectures) for expansion in self._expansions])
+        return np.asarray(by_centre[nearest, np.arange(len(architectures))])
