@@ -284,14 +284,15 @@ class Loss(NamedTuple):
 
     Attributes:
         value: a scalar.
-        score: a scalar with a random gradient g at hidden states, zero in the mean, such that E[g g'] is the
-            Gauss-Newton matrix of ``value``. Of a mean cross-entropy over N tokens, or a divergence: the loss of labels
-            drawn from the model's own predictions, summed, over sqrt(N) (Martens and Grosse, arXiv 1503.05671,
-            section 2). Rows of a batch must not depend on one another.
+        scores: scalars with random gradients g at hidden states, independent of one another and zero in the mean, such
+            that E[g g'] is the Gauss-Newton matrix of ``value``; at least one, and the more the surer. Of a mean
+            cross-entropy over N tokens, or a divergence: the loss of labels drawn from the model's own predictions,
+            summed, over sqrt(N) (Martens and Grosse, arXiv 1503.05671, section 2). Rows of a batch must not depend on
+            one another.
     """
 
     value: "torch.Tensor"
-    score: "torch.Tensor"
+    scores: "Sequence[torch.Tensor]"
 
 
 class Evaluator(Plugin[OptionsT]):
@@ -351,12 +352,12 @@ class Evaluator(Plugin[OptionsT]):
         EvaluationError if no finite number comes out.
         """
 
-    def losses(self, model: "PreTrainedModel") -> "Iterator[Loss]":
+    def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
         """The one metric, to differentiate: one loss a batch, whose values add up to it on the scale predictors learn.
 
         For evaluators that are ``differentiable``: of a perplexity it is the mean cross-entropy. Called with gradients
         enabled; weights have none, hidden states do. After each loss the caller goes back through it before it asks
-        for the next, so nothing of a batch need be kept. What is random must be the same at every call.
+        for the next, so nothing of a batch need be kept. All that is random comes from ``rng``.
         """
         raise NotImplementedError(f"{type(self).__name__} says it is differentiable, and has no losses")
 

@@ -291,9 +291,9 @@ class Detached(Perplexity):
 
     options_model = Short
 
-    def losses(self, model: Any) -> Any:
-        for loss in super().losses(model):
-            yield Loss(*(scalar.detach().requires_grad_() for scalar in loss))
+    def losses(self, model: Any, rng: Any) -> Any:
+        for loss in super().losses(model, rng):
+            yield Loss(loss.value.detach().requires_grad_(), [score.detach().requires_grad_() for score in loss.scores])
 
 
 class Halving(Perplexity):
@@ -301,8 +301,8 @@ class Halving(Perplexity):
 
     options_model = Short
 
-    def losses(self, model: Any) -> Any:
-        yield from islice(super().losses(model), 0, None, 2)
+    def losses(self, model: Any, rng: Any) -> Any:
+        yield from islice(super().losses(model, rng), 0, None, 2)
 
 
 BROKEN = [

@@ -1,4 +1,4 @@
-"""What a step in any layer changes, to second order, from one forward and two backward passes.
+"""What a step in any layer changes, to second order, from one forward and a few backward passes.
 
 Let y be what a layer puts out under the architecture the model is switched to, y' what it would put out for the same
 input if it alone kept something else, and d = y' - y. Then a loss changes by
@@ -9,8 +9,8 @@ the Taylor expansion that importances of weights are made of (optimal brain dama
 al., arXiv 1611.06440), but around an architecture instead of the dense model, and in the outputs of whole layers, so
 that what compensation makes of every width is in it, and steps may be large. g is the gradient of the loss with respect
 to y. For H stands the Gauss-Newton matrix E[s s'], s the gradient of a random score of the loss
-(:class:`prunecast.interfaces.Loss`), so that d' H d is the mean of <s, d>^2, with a draw for each row of each batch.
-One pair of gradients serves every step of every layer.
+(:class:`prunecast.interfaces.Loss`), so that d' H d is the mean of <s, d>^2 over its draws, and those are independent
+for each row of each batch. The same gradients serve every step of every layer.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -40,8 +40,8 @@ def changes_of(
 ) -> Changes:
     """Changes of a loss for every step, each taken by itself.
 
-    Costs a forward and two backward passes of the layers from the first that has steps on, and a forward pass of a
-    layer for each of its steps, without the attention where a step leaves that alone.
+    Costs a forward pass of the layers from the first that has steps on, backward passes for value and scores, and a
+    forward pass of a layer for each of its steps, without the attention where a step leaves that alone.
 
     Args:
         elastic: the elastic model, switched to the architecture around which steps are taken; it is again afterwards.
@@ -60,16 +60,16 @@ def changes_of(
                 for layer, kept in changes:
                     elastic.apply(_with(centre, layer, kept))
                     alone = kept[:2] == centre.layers[layer][:2]
-                    slope, score = gradients[layer]
-                    changes[layer, kept] += calls[layer].change(elastic.layers[layer].module, slope, score, alone)
+                    slope, *scores = gradients[layer]
+                    changes[layer, kept] += calls[layer].change(elastic.layers[layer].module, slope, scores, alone)
     return changes
 
 
 def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...]]":
-    """Those of the value and those of the score, each (B, T, D) for each output; zero where there is no way to it."""
+    """Those of the value and of each score, (B, T, D) for each output; zero where there is no way to it."""
     return [
-        torch.autograd.grad(scalar, outputs, retain_graph=first, allow_unused=True, materialize_grads=True)
-        for scalar, first in ((loss.value, True), (loss.score, False))
+        torch.autograd.grad(scalar, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for scalar in (loss.value, *loss.scores)
     ]
 
 
@@ -98,14 +98,14 @@ class _Call:
     attention: "_Answer | None"
     output: Tensor
 
-    def change(self, layer: nn.Module, slope: Tensor, score: Tensor, same_attention: bool) -> float:
-        """What the layer as it is now changes, given gradients (B, T, D) of value and score."""
+    def change(self, layer: nn.Module, slope: Tensor, scores: Sequence[Tensor], same_attention: bool) -> float:
+        """What the layer as it is now changes, given gradients (B, T, D) of value and scores."""
         answer = self.attention if same_attention else None
         with answer.again() if answer else nullcontext():
             changed = _hidden(layer(self.hidden, *self.arguments, **self.options))
         step = changed.float() - self.output.float()
-        curvatures = (step * score.float()).sum(dim=(1, 2)).square()
-        return float((step * slope.float()).sum() + curvatures.sum() / 2)
+        curvatures = [(step * score.float()).sum(dim=(1, 2)).square().sum() for score in scores]
+        return float((step * slope.float()).sum() + sum(curvatures) / len(curvatures) / 2)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from prunecast.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError
 from prunecast.events import ArchitectureMeasured
-from prunecast.interfaces import Measurement
+from prunecast.interfaces import Loss, Measurement
 from prunecast.isolation import isolated
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.guard import checked_measurements
@@ -143,8 +143,12 @@ class Measuring:
 
         self._observe(named)
         self.elastic.apply(centre)
+
+        def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
+            return named.evaluator.losses(model, self._setup.rng(f"steps around {centre}"))
+
         with isolated(named.owner, "losses"):
-            return self._within_memory(named, lambda: changes_of(self.elastic, named.evaluator.losses, steps))
+            return self._within_memory(named, lambda: changes_of(self.elastic, losses, steps))
 
     def _fill(
         self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"

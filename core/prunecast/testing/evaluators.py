@@ -2,18 +2,22 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from prunecast.architecture import Architecture
 from prunecast.errors import DataError, EvaluationError
-from prunecast.interfaces import Evaluator, Measurement
+from prunecast.interfaces import Evaluator, Loss, Measurement
 from prunecast.testing.common import COMMON_LAWS, same
 from prunecast.testing.elsewhere import call_elsewhere
 from prunecast.testing.laws import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model, tiny_shape
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from prunecast.models.elastic import ElasticModel
 
 CONTEXT = 2048
@@ -187,12 +191,17 @@ def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSu
         raise DoesNotApply("differentiable is False")
     evaluator, elastic = subject.ready()
     [found] = measured(evaluator, elastic)
+
+    def losses(model: "PreTrainedModel") -> Iterable[Loss]:
+        return evaluator.losses(model, np.random.default_rng(0))
+
     with torch.enable_grad():
-        total = sum(float(loss.value.detach()) for loss in evaluator.losses(elastic.model))
+        total = sum(float(loss.value.detach()) for loss in losses(elastic.model))
     expected = math.log(found.value) if found.metric.scale == "log" else found.value
     hold(math.isclose(total, expected, rel_tol=1e-3), f"losses add up to {total}, measured is {expected}")
     step = (1, elastic.architecture.layers[1]._replace(mlp_width=0))
-    change = changes_of(elastic, evaluator.losses, [step])[step]
+    change, again = (changes_of(elastic, losses, [step])[step] for _ in range(2))
+    hold(same([change], [again]), f"the change of a layer without its MLP is {change}, then {again}")
     hold(math.isfinite(change) and change != 0.0, f"the change to first order of a layer without its MLP is {change}")
 
 

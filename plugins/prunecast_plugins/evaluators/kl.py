@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prunecast.errors import EvaluationError
 from prunecast.interfaces import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, fixed_generator, hidden_states
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +52,11 @@ class KL(TextEvaluator):
         ]
         return [Measurement(self.metrics[0], *self.mean(parts))]
 
-    def losses(self, model: "PreTrainedModel") -> "Iterator[Loss]":
+    def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
         """The share of each batch in the mean over all predicted tokens."""
-        generator = fixed_generator(model.device)
         for divergence, ids in self._batches(model):
             hidden = hidden_states(model, ids).flatten(0, 1)
-            yield self.loss(model, hidden, divergence.differentiable(hidden), generator)
+            yield self.loss(model, hidden, divergence.differentiable(hidden), rng)
 
     def _batches(
         self, model: "PreTrainedModel"

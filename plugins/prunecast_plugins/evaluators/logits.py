@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -14,6 +16,9 @@ LOGIT_ROWS = 1024
 
 GRADIENT_ROWS = 256
 """Rows whose logits are held at once, with their gradients, where a gradient is taken."""
+
+DRAWS = 3
+"""Times that labels are drawn for a curvature, in each row of a batch."""
 
 LOGIT_COLUMNS = 3072
 """Tokens of the vocabulary whose logits are held at once: with ``LOGIT_ROWS`` 12 MB in float32, which stay in the cache
@@ -83,22 +88,37 @@ def differentiable_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targ
     return _computed_again(partial(_plain_losses, model), hidden, targets)
 
 
-def score(model: "PreTrainedModel", hidden: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
-    """Sum of the losses of labels drawn from the model's own predictions, to take gradients of.
+def scores(model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator) -> "list[torch.Tensor]":
+    """Scalars with the gradients of the summed losses of labels drawn from the model's own predictions.
 
-    Its gradient is zero in the mean, and its second moment is the Gauss-Newton matrix of a sum of cross-entropies, or
+    Gradients are zero in the mean, and their second moment is the Gauss-Newton matrix of a sum of cross-entropies, or
     of divergences, over the same rows: both have the Hessian diag(q) - q q' in the logits.
 
     Args:
         model: a causal language model.
         hidden: final hidden states of shape (N, D), in the model's dtype.
-        generator: draws the labels, on the device of ``hidden``.
+        rng: draws the labels.
+
+    Returns:
+        One scalar for each of ``DRAWS``; only the gradient is of use.
     """
     import torch
 
-    with torch.no_grad():
-        labels = [_drawn(model, rows, generator) for rows in torch.split(hidden.detach(), GRADIENT_ROWS)]
-    return differentiable_losses(model, hidden, torch.cat(labels)).sum()
+    gradients = [_score_gradients(model, rows.clone(), rng) for rows in torch.split(hidden.detach(), GRADIENT_ROWS)]
+    return [(hidden * torch.cat(parts)).sum() for parts in zip(*gradients, strict=True)]
+
+
+def _score_gradients(
+    model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator
+) -> "list[torch.Tensor]":
+    """Gradients (N, D) of the losses of drawn labels; the logits of all draws are made once."""
+    import torch
+    from torch.nn import functional
+
+    with torch.enable_grad():
+        logits = logits_of(model, hidden.requires_grad_())
+        draws = [functional.cross_entropy(logits, labels, reduction="sum") for labels in _drawn(logits.detach(), rng)]
+        return [torch.autograd.grad(draw, hidden, retain_graph=True)[0] for draw in draws]
 
 
 def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -> "LinearDivergence | CappedDivergence":
@@ -195,14 +215,15 @@ def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Te
     return torch.cat([checkpoint(function, *rows, use_reentrant=False) for rows in parts])
 
 
-def _drawn(model: "PreTrainedModel", hidden: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
-    """Tokens drawn after hidden states (N, D), int64 of shape (N,)."""
+def _drawn(logits: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
+    """Tokens drawn by logits (N, V), int64 of shape (``DRAWS``, N)."""
     import torch
 
     # torch.multinomial draws a number for each token of the vocabulary, and takes longer than all the rest.
-    cumulative = logits_of(model, hidden).softmax(-1).cumsum(-1)
-    drawn = torch.rand(len(hidden), 1, generator=generator, device=hidden.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, drawn)[:, 0].clamp_(max=cumulative.shape[1] - 1)
+    cumulative = logits.softmax(-1).cumsum(-1)
+    drawn = torch.from_numpy(rng.random((len(logits), DRAWS), dtype=np.float32)).to(logits.device)
+    found = torch.searchsorted(cumulative, drawn * cumulative[:, -1:])
+    return found.clamp_(max=cumulative.shape[1] - 1).T
 
 
 def _plain_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prunecast.interfaces import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import differentiable_losses, next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, fixed_generator, hidden_states
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +41,12 @@ class Perplexity(TextEvaluator):
         error = None if loss.error is None else perplexity * loss.error
         return [Measurement(self.metrics[0], perplexity, error, loss.tokens)]
 
-    def losses(self, model: "PreTrainedModel") -> "Iterator[Loss]":
+    def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
         """The share of each batch in the mean cross-entropy, the logarithm of the perplexity."""
-        generator = fixed_generator(model.device)
         for ids in self.windows(model.device):
             hidden = hidden_states(model, ids).flatten(0, 1)
             losses = differentiable_losses(model, hidden, ids[:, 1:].flatten())
-            yield self.loss(model, hidden, losses, generator)
+            yield self.loss(model, hidden, losses, rng)
 
 
 def _exp(loss: float) -> float:

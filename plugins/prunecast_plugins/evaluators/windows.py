@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from prunecast.data import content_hash, read_text, tokenize_head, tokenize_spread
 from prunecast.errors import DataError, EvaluationError
 from prunecast.interfaces import Evaluator, Loss, PluginOptions
 from prunecast.shape import ModelShape
-from prunecast_plugins.evaluators.logits import score
+from prunecast_plugins.evaluators.logits import scores
 
 if TYPE_CHECKING:
     import torch
@@ -110,11 +111,11 @@ class TextEvaluator(Evaluator[WindowOptions]):
         return sum(ids[:, 1:].numel() for ids in windows)
 
     def loss(
-        self, model: "PreTrainedModel", hidden: "torch.Tensor", losses: "torch.Tensor", generator: "torch.Generator"
+        self, model: "PreTrainedModel", hidden: "torch.Tensor", losses: "torch.Tensor", rng: np.random.Generator
     ) -> Loss:
         """A batch's share in the mean over all tokens, given its final hidden states (N, D) and their losses (N,)."""
         tokens = self.predicted(self.windows(model.device))
-        return Loss(losses.sum() / tokens, score(model, hidden, generator) / math.sqrt(tokens))
+        return Loss(losses.sum() / tokens, [each / math.sqrt(tokens) for each in scores(model, hidden, rng)])
 
     def mean(self, parts: "list[torch.Tensor]") -> Mean:
         """Mean of the numbers of all tokens, given batch by batch as (B, T - 1).
@@ -130,13 +131,6 @@ class TextEvaluator(Evaluator[WindowOptions]):
         by_window = torch.cat([part.mean(dim=1) for part in parts])
         error = float(by_window.std()) / math.sqrt(len(by_window)) if len(by_window) > 1 else None
         return Mean(value, error, sum(part.numel() for part in parts))
-
-
-def fixed_generator(device: "torch.device") -> "torch.Generator":
-    """The same at every call."""
-    import torch
-
-    return torch.Generator(device).manual_seed(0)
 
 
 def hidden_states(model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor":
