@@ -26,7 +26,7 @@ def test_choices_that_tie_layers_step_in_all_of_them(workplace: Workplace) -> No
     workplace.prunecast(*AROUND, "--set", "space.tie=2", "--set", "rounds=1")
     ((changes, centre),) = workplace.sql(FOUND)
     layers = Architecture.parse(centre).layers
-    stepped = {(layer, tuple(kept)) for layer, *kept, _ in json.loads(changes)}
+    stepped = {(layer, tuple(kept)) for layer, *kept, _, _ in json.loads(changes)}
     assert {layer for layer, _ in stepped} == set(range(len(layers)))
     assert all(((1, kept) in stepped) for layer, kept in stepped if layer == 0)
 
@@ -59,8 +59,8 @@ def test_estimates_rank_steps_as_measuring_them_does(workplace: Workplace) -> No
     ((changes, centre),) = workplace.sql(FOUND)
     layers = Architecture.parse(centre).layers
     around = [
-        (Architecture([*layers[:layer], kept, *layers[layer + 1 :]]), change)
-        for layer, *kept, change in json.loads(changes)
+        (Architecture([*layers[:layer], kept, *layers[layer + 1 :]]), slope + curvature)
+        for layer, *kept, slope, curvature in json.loads(changes)
     ]
     (workplace.folder / "around.txt").write_text("\n".join(str(architecture) for architecture, _ in around))
     measured = workplace.prunecast(

@@ -197,7 +197,7 @@ def test_finishing_refuses_unknown_runs_and_results_that_are_no_json(registry: R
         registry.finish_run(5, "finished", None)
     run = start(registry)
     with pytest.raises(RegistryError, match="JSON"):
-        registry.finish_run(run, "finished", {"ppl": float("nan")})
+        registry.finish_run(run, "finished", {"ppl": (float("nan"), 0.0)})
     assert registry.run(run).status == "running"
 
 
@@ -253,7 +253,7 @@ def _bytes(registry: Registry) -> int:
 
 
 def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
-    changes = {(0, Layer(4, 2, 12)): 0.125, (2, Layer(0, 0, 24)): -0.5}
+    changes = {(0, Layer(4, 2, 12)): (0.125, 0.5), (2, Layer(0, 0, 24)): (-0.5, 0.0)}
     with Registry.open(tmp_path / "registry.db") as registry:
         run = start(registry)
         assert registry.steps(setting(), architecture(1)) == {}
@@ -261,9 +261,9 @@ def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Pa
         assert registry.steps(setting(), architecture(1)) == changes
         assert registry.steps(setting(), architecture(2)) == {}
         assert registry.steps(setting(dtype="bfloat16"), architecture(1)) == {}
-        more = changes | {(1, Layer(2, 1, 7)): 1e-17}
+        more = changes | {(1, Layer(2, 1, 7)): (1e-17, 0.25)}
         registry.record_steps(run, setting(), architecture(1), more, 1.0)
         assert registry.steps(setting(), architecture(1)) == more
         with pytest.raises(RegistryError, match="not finite"):
-            registry.record_steps(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): float("nan")}, 1.0)
+            registry.record_steps(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): (float("nan"), 0.0)}, 1.0)
         assert registry.steps(setting(), architecture(1)) == more

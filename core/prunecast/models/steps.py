@@ -29,8 +29,11 @@ from prunecast.models.elastic import ElasticModel
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Changes = dict[tuple[int, Layer], float]
-"""By layer and by what it would keep instead: the change of the loss, in its unit."""
+Change = tuple[float, float]
+"""What a step changes, in the unit of the loss: to first order, and what the second order adds."""
+
+Changes = dict[tuple[int, Layer], Change]
+"""By layer and by what it would keep instead."""
 
 
 def changes_of(
@@ -48,7 +51,7 @@ def changes_of(
         losses: for the model, one a batch; their values add up to the loss.
         steps: a layer, and what it might keep instead of what it keeps.
     """
-    changes: Changes = dict.fromkeys(steps, 0.0)
+    changes: Changes = dict.fromkeys(steps, (0.0, 0.0))
     if not changes:
         return changes
     layers = sorted({layer for layer, _ in changes})
@@ -61,7 +64,8 @@ def changes_of(
                     elastic.apply(_with(centre, layer, kept))
                     alone = kept[:2] == centre.layers[layer][:2]
                     slope, *scores = gradients[layer]
-                    changes[layer, kept] += calls[layer].change(elastic.layers[layer].module, slope, scores, alone)
+                    first, second = calls[layer].change(elastic.layers[layer].module, slope, scores, alone)
+                    changes[layer, kept] = (changes[layer, kept][0] + first, changes[layer, kept][1] + second)
     return changes
 
 
@@ -98,14 +102,14 @@ class _Call:
     attention: "_Answer | None"
     output: Tensor
 
-    def change(self, layer: nn.Module, slope: Tensor, scores: Sequence[Tensor], same_attention: bool) -> float:
+    def change(self, layer: nn.Module, slope: Tensor, scores: Sequence[Tensor], same_attention: bool) -> Change:
         """What the layer as it is now changes, given gradients (B, T, D) of value and scores."""
         answer = self.attention if same_attention else None
         with answer.again() if answer else nullcontext():
             changed = _hidden(layer(self.hidden, *self.arguments, **self.options))
         step = changed.float() - self.output.float()
         curvatures = [(step * score.float()).sum(dim=(1, 2)).square().sum() for score in scores]
-        return float((step * slope.float()).sum() + sum(curvatures) / len(curvatures) / 2)
+        return float((step * slope.float()).sum()), float(sum(curvatures)) / len(curvatures) / 2
 
 
 @dataclass

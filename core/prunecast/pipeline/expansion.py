@@ -25,7 +25,8 @@ class Steps:
     Attributes:
         choice: the choice.
         order: where the G values lie whose change is known, ascending, of shape (G,).
-        changes: of M metrics, on the scale predictors learn, shape (G, M); zero for the value of the centre.
+        changes: of M metrics, on the scale predictors learn, to first order and what the second adds, shape (G, 2, M);
+            zero for the value of the centre.
     """
 
     choice: Choice
@@ -34,15 +35,17 @@ class Steps:
 
     @classmethod
     def of(cls, choice: Choice, changes: Mapping[int, Floats]) -> "Steps":
-        """From the changes, each of shape (M,), by position of the value."""
+        """From the changes, each of shape (2, M), by position of the value."""
         known = sorted(changes)
         order = _order(np.array([choice.values[position] for position in known]))
         return cls(choice, order, np.stack([changes[position] for position in known]))
 
     def at(self, sizes: Sizes) -> Floats:
-        """The changes at sizes (N, L, 3), shape (N, M); between values that are known, in proportion."""
+        """The changes at sizes (N, L, 3), shape (N, 2, M); between values that are known, in proportion."""
         kept = _order(sizes[:, self.choice.layers[0], COLUMNS[self.choice.component]])
-        return np.stack([np.interp(kept, self.order, metric) for metric in self.changes.T], axis=-1)
+        _, *shape = self.changes.shape
+        columns = [np.interp(kept, self.order, column) for column in self.changes.reshape(len(self.order), -1).T]
+        return np.stack(columns, axis=-1).reshape(len(kept), *shape)
 
 
 def _order(kept: np.ndarray[Any, np.dtype[np.int64]]) -> Floats:
@@ -66,15 +69,20 @@ class Expansion:
     steps: Sequence[Steps]
 
     def at(self, architectures: Sequence[Architecture]) -> Floats:
-        """The metrics of architectures as if no step knew of another, shape (N, M)."""
+        """Metrics of architectures to first order, and what the steps' own second order adds: shape (N, 2, M)."""
         sizes = sizes_of(architectures)
-        changes = [steps.at(sizes) for steps in self.steps]
-        nothing = np.zeros((len(sizes), len(self.value)))
-        return np.asarray(self.value + np.sum([nothing, *changes], axis=0))
+        start = np.stack([self.value, np.zeros_like(self.value)])
+        total = np.tile(start, (len(sizes), 1, 1))
+        for steps in self.steps:
+            total += steps.at(sizes)
+        return total
 
 
 class Expanded(Predictor[PluginOptions]):
     """The expansion around the nearest centre, and a predictor of what is missing to the truth.
+
+    What is missing are the mixed terms of steps in two choices. They grow with the steps as the curvature does, so
+    first each metric's curvature is scaled to the pairs, never down; what then is left, the predictor learns.
 
     Args:
         expansions: at least one.
@@ -87,17 +95,22 @@ class Expanded(Predictor[PluginOptions]):
         self._expansions, self._remainder = expansions, remainder
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """Learn the remainder."""
-        self._remainder.fit(architectures, targets - self._expanded(architectures))
+        """Scale the curvature, and learn the remainder."""
+        first, second = self._parts(architectures)
+        missing, squares = ((targets - first) * second).sum(axis=0), (second**2).sum(axis=0)
+        self._scale = np.maximum(np.divide(missing, squares, out=np.ones_like(squares), where=squares > 0), 1.0)
+        self._remainder.fit(architectures, targets - first - self._scale * second)
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """The expansion and the remainder; the deviation is the remainder's."""
+        first, second = self._parts(architectures)
         mean, std = self._remainder.predict(architectures)
-        return Prediction(mean + self._expanded(architectures), std)
+        return Prediction(first + self._scale * second + mean, std)
 
-    def _expanded(self, architectures: Sequence[Architecture]) -> Floats:
-        """By the nearest centre, shape (N, M)."""
+    def _parts(self, architectures: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Metrics to first order and their curvature, by the nearest centre, each of shape (N, M)."""
         centres = [expansion.centre for expansion in self._expansions]
         nearest = distances(architectures, centres, self.shape).argmin(axis=1)
         by_centre = np.stack([expansion.at(architectures) for expansion in self._expansions])
-        return np.asarray(by_centre[nearest, np.arange(len(architectures))])
+        found = by_centre[nearest, np.arange(len(architectures))]
+        return found[:, 0], found[:, 1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.choices import Choice, Indices, architectures_at, indices_of
-from prunecast.interfaces import SearchSpace
+from prunecast.interfaces import Floats, SearchSpace
 from prunecast.pipeline.expansion import Expansion, Steps
 from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.search import ranked
@@ -66,21 +66,19 @@ def _expansion(
     measured: Metrics,
     row: Indices,
 ) -> Expansion:
-    moved = {
-        (place, to): _moved(space, centre, row, place, to)
+    moved = [
+        {to: _moved(space, centre, row, place, to) for to in steps_of(choice, int(row[place]))}
         for place, choice in enumerate(space.choices)
-        for to in steps_of(choice, int(row[place]))
-    }
-    found = measuring.steps(centre, {step for several in moved.values() for step in several})
-    changes = {
-        at: np.array([sum(of_metric[s] for s in several) for of_metric in found]) for at, several in moved.items()
-    }
+    ]
+    found = measuring.steps(centre, {step for of_choice in moved for several in of_choice.values() for step in several})
+    nothing = np.zeros((2, len(found)))
+
+    def change(several: Moved) -> Floats:
+        changes: Floats = np.sum([[of_metric[step] for of_metric in found] for step in several], axis=0).T
+        return changes
+
     steps = [
-        Steps.of(
-            choice,
-            {int(row[place]): np.zeros(len(found))}
-            | {to: found for (other, to), found in changes.items() if other == place},
-        )
+        Steps.of(choice, {int(row[place]): nothing} | {to: change(several) for to, several in moved[place].items()})
         for place, choice in enumerate(space.choices)
     ]
     return Expansion(centre, setup.objective.targets([measured])[0], steps)

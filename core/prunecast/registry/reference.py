@@ -142,8 +142,8 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "steps": (
         "What steps around an architecture change, estimated to second order, under settings of one metric.",
         {
-            "changes_json": "`[layer, KV groups, heads per group, MLP width, change]` for each step, on the scale that "
-            "predictors learn",
+            "changes_json": "`[layer, KV groups, heads per group, MLP width, slope, curvature]` for each step: the "
+            "change to first order and what the second order adds, on the scale that predictors learn",
             "seconds": "how long the latest estimate took",
             "measured_utc": "when it was made",
         },

@@ -230,23 +230,23 @@ class Registry:
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
         return {a: found[key_bytes(a)] for a in architectures if key_bytes(a) in found}
 
-    def steps(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], float]:
+    def steps(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], tuple[float, float]]:
         """What is known of the steps around ``architecture`` under ``setting``.
 
         Returns:
             By layer and by what it would keep instead: the estimated change of the one metric, on the scale predictors
-            learn.
+            learn, to first order and what the second order adds.
         """
         row = next(self.rows(_FIND_STEPS, (self.setting_id(setting), key_bytes(architecture))), None)
         changes = [] if row is None else json.loads(row["changes_json"])
-        return {(layer, Layer(*kept)): change for layer, *kept, change in changes}
+        return {(row[0], Layer(*row[1:4])): (row[4], row[5]) for row in changes}
 
     def record_steps(
         self,
         run_id: int,
         setting: Setting,
         architecture: Architecture,
-        changes: Mapping[tuple[int, Layer], float],
+        changes: Mapping[tuple[int, Layer], tuple[float, float]],
         seconds: float,
     ) -> None:
         """Keep what the steps around an architecture change, in the place of what is known of them.
@@ -254,7 +254,7 @@ class Registry:
         Raises:
             RegistryError: a change is not finite, or the file cannot be written.
         """
-        rows = [[layer, *kept, change] for (layer, kept), change in sorted(changes.items())]
+        rows = [[layer, *kept, *change] for (layer, kept), change in sorted(changes.items())]
         try:
             changes_json = json.dumps(rows, allow_nan=False, separators=(",", ":"))
         except ValueError as error:
