@@ -5,8 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
-TASKS = [{use: multiple_choice, dataset: arc_easy, split: test, questions: 1000}, \
-	{use: multiple_choice, dataset: piqa, split: validation, questions: 1000}]
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
 	{use: perplexity, dataset: ptb, split: test, tokens: 16384, place: spread, context: 512}]
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
@@ -50,8 +48,7 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 	done
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
 		--set 'recover=$(LORA)'
-	$(SEARCH) --set name=smollm2-80-tasks --set budget.parameters=0.80 $(AGAIN) \
-		--set 'baselines=[uniform, uniform-mlp, uniform-uncompensated]' --set 'verify.evaluators=$(TASKS)'
+	$(BIN)/prunecast run smollm2-questions --set export=null
 	for kept in 80 70; do \
 		$(SEARCH) --set name=smollm2-$$kept-spread --set budget.parameters=0.$$kept $(AGAIN) \
 			--set 'baselines=[uniform-mlp]' --set 'verify.evaluators=$(SPREAD)' || exit; \
