@@ -1,4 +1,4 @@
-"""Looking around: what steps from the best pairs would change, estimated from one forward and two backward passes.
+"""Looking around: what steps from the best pairs would change, estimated from one forward and a few backward passes.
 
 A step takes one choice from the value it has to another one. From a random pair a predictor learns what fifty choices
 do together; from the steps around a pair it knows what each of them does by itself, there where the search goes on, for

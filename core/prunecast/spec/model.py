@@ -328,8 +328,8 @@ class Spec(_Section):
         0,
         ge=0,
         description="Around how many of the best pairs, before each round, it is estimated what steps of any size in "
-        "single choices change, from one forward and two backward passes; the predictor then learns what is missing to "
-        "their sum. Each costs as much as some twenty evaluations.",
+        "single choices change, from one forward and a few backward passes; the predictor then learns what is missing "
+        "to their sum. Each costs as much as some twenty evaluations.",
     )
     choose: ChooseSpec = ChooseSpec()
     refine: RefineSpec | None = Field(
