@@ -4,6 +4,8 @@ import psutil
 import pytest
 from workplace import Workplace
 
+from prunecast.pipeline.neighbours import EVALUATIONS
+
 DRY = ("run", "tiny.yaml", "--dry-run")
 
 
@@ -34,7 +36,7 @@ def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evalua
     assert list(steps) == ["dense", "pairs", "round 1", "round 2", "neighbours", "verify", "baselines"]
     around = steps["neighbours"]
     assert (around["architectures"], around["evaluations"], around["cached"]) == (2, 2, None)
-    assert around["seconds"] == pytest.approx(9 * 2 / 3 * steps["round 1"]["seconds"])
+    assert around["seconds"] == pytest.approx(EVALUATIONS * 2 / 3 * steps["round 1"]["seconds"])
 
 
 def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplace, no_memory: None) -> None:
