@@ -110,6 +110,15 @@ def test_a_run_begins_with_pairs_of_another_model_and_says_what_that_was_worth(w
     assert "from model, taylor calibration.dataset=calibration.txt" in told.stderr
 
 
+def test_what_expansions_miss_is_learnt_without_pairs_of_other_models(with_other_model: Workplace) -> None:
+    model = {"source": "other", "dtype": "float32"}
+    around = {**SHORT, "model": model, "neighbours": 1, "rounds": 1}
+    with_other_model.write_spec("cold", around)
+    with_other_model.write_spec("warm", {**around, "warm_start": {"models": ["model"]}})
+    cold, warm = (run(with_other_model, name)["rounds"] for name in ("cold", "warm"))
+    assert cold == warm
+
+
 def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(continued: Workplace) -> None:
     row = json.loads(continued.prunecast("registry", "best", VALIDATION, "--limit", "1", "--json").stdout)[0]
     told = continued.prunecast("predict", row["key"][:10], "--metric", VALIDATION, "--json")

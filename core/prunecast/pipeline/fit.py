@@ -43,9 +43,13 @@ class Fitted:
 
 
 def fit(setup: Setup, pairs: Mapping[Architecture, Metrics], expansions: Sequence[Expansion] = ()) -> Fitted:
-    """Fit the spec's predictor on all pairs or, given expansions, on what they miss of the pairs."""
-    predictor = setup.new_predictor()
+    """Fit the spec's predictor on all pairs or, given expansions, on what they miss of the pairs.
+
+    What they miss is this model's own, so pairs of other models teach nothing of it.
+    """
     if expansions:
-        predictor = Expanded(expansions, predictor, setup.shape)
+        predictor: Predictor[Any] = Expanded(expansions, setup.cold_predictor(setup.shape), setup.shape)
+    else:
+        predictor = setup.new_predictor()
     predictor.fit(list(pairs), setup.objective.targets(list(pairs.values())))
     return Fitted(predictor, setup.objective)

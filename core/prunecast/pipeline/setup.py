@@ -200,16 +200,17 @@ class Setup:
 
     def learn_from(self, sources: Sequence[Source]) -> None:
         """Let every predictor begin with pairs of other models, at least of one."""
-        self.prior = Prior(self._cold_predictor, self.shape, sources)
+        self.prior = Prior(self.cold_predictor, self.shape, sources)
 
-    def new_predictor(self) -> Predictor[Any]:
-        """A predictor that has not been fitted on pairs of the model."""
-        return self._cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
-
-    def _cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
+    def cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
+        """A predictor that knows no pairs, of a model of ``shape``."""
         use = self.spec.predictor
         predictor: Predictor[Any] = self._make("predictor", use, shape, self.spec.seed)
         return predictor
+
+    def new_predictor(self) -> Predictor[Any]:
+        """A predictor that has not been fitted on pairs of the model."""
+        return self.cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
 
     def rng(self, stage: str, number: int = 0) -> np.random.Generator:
         """The random generator of one step of a stage: the same for the same seed, independent of what ran before."""
