@@ -9,7 +9,7 @@ from prunecast.errors import EvaluationError
 from prunecast.interfaces import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states, loss_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +54,10 @@ class KL(TextEvaluator):
 
     def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
         """The share of each batch in the mean over all predicted tokens."""
+        tokens = self.predicted(self.windows(model.device))
         for divergence, ids in self._batches(model):
             hidden = hidden_states(model, ids).flatten(0, 1)
-            yield self.loss(model, hidden, divergence.differentiable(hidden), rng)
+            yield loss_of(model, hidden, divergence.differentiable(hidden), tokens, rng)
 
     def _batches(
         self, model: "PreTrainedModel"

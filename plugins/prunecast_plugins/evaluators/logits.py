@@ -132,11 +132,11 @@ def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -
 
     if _cap(model) is not None:
         return CappedDivergence(model, torch.cat(list(dense)))
-    pieces = [_expected_logits(model, piece) for piece in dense]
+    pieces = [_dense_parts(model, piece) for piece in dense]
     return LinearDivergence(model, *(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
-def _expected_logits(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+def _dense_parts(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
     """What :class:`LinearDivergence` keeps of hidden states (N, D)."""
     import torch
 

@@ -9,7 +9,7 @@ import numpy as np
 from prunecast.interfaces import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import differentiable_losses, next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states, loss_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +43,12 @@ class Perplexity(TextEvaluator):
 
     def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
         """The share of each batch in the mean cross-entropy, the logarithm of the perplexity."""
-        for ids in self.windows(model.device):
+        windows = self.windows(model.device)
+        tokens = self.predicted(windows)
+        for ids in windows:
             hidden = hidden_states(model, ids).flatten(0, 1)
             losses = differentiable_losses(model, hidden, ids[:, 1:].flatten())
-            yield self.loss(model, hidden, losses, rng)
+            yield loss_of(model, hidden, losses, tokens, rng)
 
 
 def _exp(loss: float) -> float:

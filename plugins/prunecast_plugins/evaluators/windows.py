@@ -110,13 +110,6 @@ class TextEvaluator(Evaluator[WindowOptions]):
         """Number of tokens that batches of windows, each (B, T), predict."""
         return sum(ids[:, 1:].numel() for ids in windows)
 
-    def loss(
-        self, model: "PreTrainedModel", hidden: "torch.Tensor", losses: "torch.Tensor", rng: np.random.Generator
-    ) -> Loss:
-        """A batch's share in the mean over all tokens, given its final hidden states (N, D) and their losses (N,)."""
-        tokens = self.predicted(self.windows(model.device))
-        return Loss(losses.sum() / tokens, [each / math.sqrt(tokens) for each in scores(model, hidden, rng)])
-
     def mean(self, parts: "list[torch.Tensor]") -> Mean:
         """Mean of the numbers of all tokens, given batch by batch as (B, T - 1).
 
@@ -131,6 +124,13 @@ class TextEvaluator(Evaluator[WindowOptions]):
         by_window = torch.cat([part.mean(dim=1) for part in parts])
         error = float(by_window.std()) / math.sqrt(len(by_window)) if len(by_window) > 1 else None
         return Mean(value, error, sum(part.numel() for part in parts))
+
+
+def loss_of(
+    model: "PreTrainedModel", hidden: "torch.Tensor", losses: "torch.Tensor", tokens: int, rng: np.random.Generator
+) -> Loss:
+    """A batch's share in the mean over all ``tokens``, given its final hidden states (N, D) and their losses (N,)."""
+    return Loss(losses.sum() / tokens, [each / math.sqrt(tokens) for each in scores(model, hidden, rng)])
 
 
 def hidden_states(model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor":
