@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from registry_samples import PPL, architecture, measurements, setting, start
 
+from prunecast.architecture import Layer
 from prunecast.errors import RegistryError
 from prunecast.registry.exchange import absorb, records_of
 from prunecast.registry.files import read_records, write_records
@@ -122,6 +123,46 @@ def test_runs_come_along_with_what_they_used() -> None:
         assert counts == {"evaluations": 2, "measured": 1}
 
 
+STEPS = {(1, Layer(2, 1, 8)): (0.25, 0.5), (0, Layer(0, 0, 16)): (-1e-9, 3.0)}
+
+
+@contextmanager
+def with_steps() -> Iterator[Registry]:
+    """A registry that knows the steps around one architecture."""
+    with filled({(0, 1): 30.0}, "c" * 32) as registry:
+        registry.record_steps(1, SETTINGS[0], architecture(1), STEPS, 2.5)
+        yield registry
+
+
+@pytest.mark.parametrize("way", ["merge", "jsonl", "parquet", "publish"])
+def test_steps_come_along_and_ours_stay(way: str, tmp_path: Path) -> None:
+    def take(ours: Registry, theirs: Registry) -> int:
+        if way == "merge":
+            return merge(ours, theirs.path).steps
+        if way == "publish":
+            publish(theirs, str(tmp_path / "shared"))
+            return pull(ours, str(tmp_path / "shared")).steps
+        write_records(records_of(theirs), tmp_path / f"all.{way}")
+        return absorb(ours, read_records(tmp_path / f"all.{way}")).steps
+
+    with with_steps() as theirs, filled({}) as ours:
+        assert [take(ours, theirs), take(ours, theirs)] == [1, 0]
+        assert ours.steps(SETTINGS[0], architecture(1)) == STEPS
+        assert held(ours) == held(theirs)
+        other = dict.fromkeys(STEPS, (0.0, 0.0))
+        theirs.record_steps(1, SETTINGS[0], architecture(1), other, 2.5)
+        assert take(ours, theirs) == 0
+        assert ours.steps(SETTINGS[0], architecture(1)) == STEPS
+
+
+@pytest.mark.parametrize("damage", [{"changes_json": "[[1, 2]]"}, {"changes_json": "no"}, {"seconds": "long"}])
+def test_damaged_steps_are_refused(damage: dict[str, str]) -> None:
+    with with_steps() as theirs, filled({}) as ours:
+        records = [record | damage if record["type"] == "steps" else record for record in records_of(theirs)]
+        with pytest.raises(RegistryError, match="a record of steps is damaged"):
+            absorb(ours, records)
+
+
 def test_a_registry_of_the_first_release_is_merged_and_left_as_it_is(tmp_path: Path) -> None:
     old = Path(__file__).parent / "released" / "v1.db"
     before = old.read_bytes()
@@ -158,7 +199,7 @@ def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
         ("a.jsonl", "[]\n", "a.jsonl:1: is no JSON object"),
         ("a.jsonl", '{"type": "evaluation"}', "record of an evaluation is damaged: KeyError 'pruner'"),
         ("a.jsonl", '{"type": "run"}', "a record of a run has no 'key'"),
-        ("a.jsonl", '{"type": "joke"}', "type 'joke', not run or evaluation"),
+        ("a.jsonl", '{"type": "joke"}', "type 'joke', not one of run, evaluation, steps"),
         ("a.parquet", "no table", "is no Parquet file"),
         ("a.csv", "", "Let its name end in .jsonl or .parquet"),
     ],

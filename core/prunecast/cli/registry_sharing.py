@@ -136,6 +136,8 @@ def _show_absorbed(absorbed: "Absorbed", form: str | None) -> None:
         f"here; {len(absorbed.conflicts):,} numbers in conflict{f', {kept}' if absorbed.conflicts else ''}",
         err=True,
     )
+    if absorbed.steps:
+        click.echo(f"the steps around {absorbed.steps:,} architectures are new", err=True)
     rows: list[dict[str, Any]] = [asdict(conflict) for conflict in absorbed.conflicts]
     order = ("model", "metric", "ours", "theirs", "standard_error", "architecture")
     show_rows(rows, form, "", lambda row: {name: text(row[name]) for name in order}) if rows or form else None

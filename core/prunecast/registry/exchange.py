@@ -1,11 +1,13 @@
 """Exchange: a registry as records that leave the file and come in again, whatever carries them.
 
 A record is a flat dict with a ``type``. ``run``: the columns of the table ``runs`` but for the id. ``evaluation``:
-model, pruner, evaluator, dtype, architecture, measured metrics and where they came from; what is nested is JSON in
-``*_json``. No id of the registry it came from is in a record, and every key is computed anew from content.
+model, pruner, evaluator, dtype, architecture, measured metrics and where they came from. ``steps``: model, pruner,
+evaluator, dtype, architecture, and what steps around it change. What is nested is JSON in ``*_json``. No id of the
+registry it came from is in a record, and every key is computed anew from content.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -30,6 +32,8 @@ from prunecast.registry.store import Registry
 
 BATCH = 1000
 """Records that come in by one transaction."""
+
+TYPES = ("run", "evaluation", "steps")
 
 RUN_COLUMNS = (
     "key",
@@ -67,6 +71,13 @@ _EVALUATIONS = """
     LEFT JOIN runs r ON r.id = e.run_id
     ORDER BY e.id, n.id"""
 
+_STEPS = """
+    SELECT c.setting_id, a.layer_ids_json, c.changes_json, c.seconds, c.measured_utc, r.key AS run_key
+    FROM steps c
+    JOIN architectures a ON a.id = c.architecture_id
+    LEFT JOIN runs r ON r.id = c.run_id
+    ORDER BY c.setting_id, c.architecture_id"""
+
 _SETTINGS = """
     SELECT s.id, m.key AS model_key, m.source AS model, m.shape_json, s.dtype,
         p.name AS pruner, p.version AS pruner_version, p.options_json AS pruner_options_json,
@@ -77,6 +88,10 @@ _SETTINGS = """
     JOIN models m ON m.id = s.model_id
     JOIN pruners p ON p.id = s.pruner_id
     JOIN evaluators v ON v.id = s.evaluator_id"""
+
+_NOTE_STEPS = """
+    INSERT INTO steps SELECT ?, ?, (SELECT id FROM runs WHERE key = ?), ?, ?, ?
+    WHERE true ON CONFLICT DO NOTHING"""
 
 _LINK = """
     INSERT INTO run_evaluations
@@ -104,7 +119,7 @@ class Absorbed:
     """What came of records that came in.
 
     Attributes:
-        runs, evaluations: how many were new.
+        runs, evaluations, steps: how many were new; of steps, the architectures around which they are known.
         known: evaluations that were here already.
         conflicts: numbers that differ from the ones here.
         replaced: evaluations whose numbers were taken over.
@@ -114,6 +129,7 @@ class Absorbed:
     evaluations: int = 0
     known: int = 0
     replaced: int = 0
+    steps: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
 
 
@@ -138,6 +154,10 @@ def records_of(registry: Registry) -> Iterator[Record]:
                     for name in ("seconds", "measured_utc", *PROVENANCE_COLUMNS, "run_key", "uses_json")
                 },
             }
+    around = list(registry.rows(_STEPS))
+    centres = architectures_of(registry, [row.pop("layer_ids_json") for row in around])
+    for row, architecture in zip(around, centres, strict=True):
+        yield {"type": "steps", **settings[row.pop("setting_id")], "architecture": str(architecture), **row}
 
 
 def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) -> Absorbed:
@@ -153,14 +173,16 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
     """
     result, stream = Absorbed(), iter(records)
     while batch := list(islice(stream, BATCH)):
-        evaluations = [_evaluation(record) for record in batch if record.get("type") == "evaluation"]
-        incoming = [record for record in batch if record.get("type") == "evaluation"]
+        by_type: dict[str, list[Record]] = {name: [] for name in TYPES}
+        for record in batch:
+            if record.get("type") not in by_type:
+                raise RegistryError(f"a record is of type {record.get('type')!r}, not one of {', '.join(TYPES)}")
+            by_type[record["type"]].append(record)
+        incoming = by_type["evaluation"]
+        evaluations = [_evaluation(record) for record in incoming]
         with registry.transaction() as connection:
-            for record in batch:
-                if record.get("type") == "run":
-                    result.runs += _absorb_run(connection, record)
-                elif record.get("type") != "evaluation":
-                    raise RegistryError(f"a record is of type {record.get('type')!r}, not run or evaluation")
+            result.runs += sum(_absorb_run(connection, record) for record in by_type["run"])
+            result.steps += sum(_absorb_steps(connection, record) for record in by_type["steps"])
             by_setting = groupby(zip(incoming, evaluations, strict=True), key=lambda pair: pair[1].setting.key)
             for _, group in by_setting:
                 _absorb_group(connection, list(group), theirs, result)
@@ -176,31 +198,50 @@ def _absorb_run(connection: Connection, record: Record) -> int:
         raise RegistryError(f"a record of a run has no {error}") from error
 
 
+def _absorb_steps(connection: Connection, record: Record) -> int:
+    try:
+        setting, architecture = _setting(record), _architecture(record)
+        if not all(len(row) == 6 and all(map(math.isfinite, row)) for row in json.loads(record["changes_json"])):
+            raise ValueError("in changes_json")
+        found = record["run_key"], record["changes_json"], float(record["seconds"]), record["measured_utc"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RegistryError(f"a record of steps is damaged: {type(error).__name__} {error}") from error
+    (architecture_id,) = ensure_architectures(connection, [architecture])
+    return connection.execute(_NOTE_STEPS, (architecture_id, ensure_setting(connection, setting), *found)).rowcount
+
+
+def _setting(record: Record) -> Setting:
+    pruner, evaluator = (
+        PluginRecord(
+            record[kind],
+            record[f"{kind}_version"],
+            json.loads(record[f"{kind}_options_json"]),
+            record[f"{kind}_data_hash"],
+            record[f"{kind}_owner"],
+        )
+        for kind in ("pruner", "evaluator")
+    )
+    model = ModelRecord(record["model_key"], record["model"], shape_from_json(record["shape_json"]))
+    return Setting(model, pruner, evaluator, record["dtype"])
+
+
+def _architecture(record: Record) -> Architecture:
+    architecture, shape = Architecture.parse(record["architecture"]), shape_from_json(record["shape_json"])
+    if len(architecture.layers) != len(shape.dense.layers):
+        raise RegistryError(f"a record has an architecture of {len(architecture.layers)} layers of {record['model']}")
+    return architecture
+
+
 def _evaluation(record: Record) -> Evaluation:
     try:
-        plugins = [
-            PluginRecord(
-                record[kind],
-                record[f"{kind}_version"],
-                json.loads(record[f"{kind}_options_json"]),
-                record[f"{kind}_data_hash"],
-                record[f"{kind}_owner"],
-            )
-            for kind in ("pruner", "evaluator")
-        ]
-        model = ModelRecord(record["model_key"], record["model"], shape_from_json(record["shape_json"]))
-        architecture = Architecture.parse(record["architecture"])
+        setting, architecture = _setting(record), _architecture(record)
         measurements = [
             Measurement(Metric(*(each[name] for name in _METRIC)), each["value"], each["standard_error"], each["count"])
             for each in record["metrics"]
         ]
-        setting = Setting(model, plugins[0], plugins[1], record["dtype"])
-        evaluation = Evaluation(setting, architecture, measurements, record["seconds"], record["device"])
+        return Evaluation(setting, architecture, measurements, record["seconds"], record["device"])
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"a record of an evaluation is damaged: {type(error).__name__} {error}") from error
-    if len(architecture.layers) != len(model.shape.dense.layers):
-        raise RegistryError(f"a record has an architecture of {len(architecture.layers)} layers of {model.source}")
-    return evaluation
 
 
 def _absorb_group(

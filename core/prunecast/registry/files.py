@@ -64,7 +64,7 @@ def _read_lines(path: Path) -> Iterator[Record]:
 
 
 def _schema() -> Any:
-    """One column for everything a record of either type has."""
+    """One column for everything a record of any type has."""
     import pyarrow as pa
 
     text = {name: pa.string() for name in (*RUN_COLUMNS, *PROVENANCE_COLUMNS)}
@@ -75,7 +75,7 @@ def _schema() -> Any:
     metric |= {"value": pa.float64(), "standard_error": pa.float64(), "count": pa.int64()}
     own = {name: pa.string() for name in ("type", "model_key", "model", "shape_json", "dtype", "architecture")}
     measured = {"parameters": pa.int64(), "metrics": pa.list_(pa.struct(metric)), "seconds": pa.float64()}
-    origin = {name: pa.string() for name in ("measured_utc", "run_key", "uses_json")}
+    origin = {name: pa.string() for name in ("measured_utc", "run_key", "uses_json", "changes_json")}
     return pa.schema({**own, **plugins, **measured, **origin, **text})
 
 

@@ -14,10 +14,9 @@ from prunecast.registry.store import Registry
 
 
 def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
-    """Take all runs and evaluations of another registry file into this one; merging it again changes nothing.
+    """Take all runs, evaluations and steps of another registry file into this one; merging it again changes nothing.
 
-    Failures stay behind: what one machine could not measure, for want of memory say, another may. So do steps, which
-    a run finds again in the time of a few evaluations.
+    Failures stay behind: what one machine could not measure, for want of memory say, another may.
 
     Numbers that both have and that differ by more than their standard error are reported; ours stay, unless ``theirs``.
 

@@ -10,7 +10,7 @@ from prunecast.registry.exchange import Absorbed, Record, absorb, records_of
 from prunecast.registry.files import read_records, write_records
 from prunecast.registry.store import Registry
 
-EVALUATIONS, RUNS, CARD = "evaluations.parquet", "runs.jsonl", "README.md"
+EVALUATIONS, RUNS, STEPS, CARD = "evaluations.parquet", "runs.jsonl", "steps.parquet", "README.md"
 
 _CARD = """---
 tags: [prunecast, pruning]
@@ -87,7 +87,7 @@ def _download(name: str, revision: str | None, folder: str) -> Any:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(
-        name, repo_type="dataset", revision=revision, local_dir=folder, allow_patterns=[EVALUATIONS, RUNS]
+        name, repo_type="dataset", revision=revision, local_dir=folder, allow_patterns=[EVALUATIONS, RUNS, STEPS]
     )
 
 
@@ -101,9 +101,9 @@ def _no_hub(name: str, error: Exception) -> RegistryError:
 def _read_folder(folder: Path) -> Iterator[Record]:
     if not (folder / EVALUATIONS).is_file():
         raise RegistryError(f"{folder}: has no {EVALUATIONS}; name a folder or data set that was published")
-    if (folder / RUNS).is_file():
-        yield from read_records(folder / RUNS)
-    yield from read_records(folder / EVALUATIONS)
+    for name in (RUNS, EVALUATIONS, STEPS):
+        if (folder / name).is_file():
+            yield from read_records(folder / name)
 
 
 def _write_folder(registry: Registry, folder: Path, name: str) -> None:
@@ -121,9 +121,10 @@ def _write_folder(registry: Registry, folder: Path, name: str) -> None:
 
 
 def _write_files(registry: Registry, folder: Path, name: str) -> None:
-    runs = write_records((record for record in records_of(registry) if record["type"] == "run"), folder / RUNS)
-    evaluations = (record for record in records_of(registry) if record["type"] == "evaluation")
-    measured = write_records(evaluations, folder / EVALUATIONS)
+    runs, measured, _ = (
+        write_records((record for record in records_of(registry) if record["type"] == of_type), folder / name)
+        for of_type, name in (("run", RUNS), ("evaluation", EVALUATIONS), ("steps", STEPS))
+    )
     models = ", ".join(row["source"] for row in registry.rows("SELECT DISTINCT source FROM models ORDER BY id"))
     card = _CARD.format(evaluations=EVALUATIONS, measured=measured, runs=runs, models=models or "none yet", name=name)
     (folder / CARD).write_text(card, encoding="utf-8")
