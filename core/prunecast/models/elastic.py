@@ -74,6 +74,11 @@ class ShrinkingOutput(nn.Module):
         self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
         self._kept = _Kept(blocks, self.weight.shape[1])
 
+    @property
+    def rows(self) -> int:
+        """How many outputs of each block are kept."""
+        return self._kept.size
+
     def keep(self, blocks: int, rows: int) -> None:
         """Keep the first ``rows`` of the first ``blocks``."""
         kept = self._kept
@@ -242,6 +247,11 @@ class ElasticLayer:
     def attention(self) -> nn.Module:
         """Its stock attention; not called while the layer has none."""
         return self._attention
+
+    @property
+    def widening(self) -> Sequence[ShrinkingOutput]:
+        """The projections from the residual stream into the MLP, whose outputs shrink."""
+        return self._widening
 
     @property
     def inputs(self) -> dict[Component, ShrinkingInput]:

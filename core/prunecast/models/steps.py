@@ -13,8 +13,9 @@ to y. For H stands the Gauss-Newton matrix E[s s'], s the gradient of a random s
 for each row of each batch. The same gradients serve every step of every layer.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.interfaces import Loss
-from prunecast.models.elastic import ElasticModel
+from prunecast.models.elastic import ElasticLayer, ElasticModel, ShrinkingOutput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,45 +45,66 @@ def changes_of(
     """Changes of a loss for every step, each taken by itself.
 
     Costs a forward pass of the layers from the first that has steps on, backward passes for value and scores, and a
-    forward pass of a layer for each of its steps, without the attention where a step leaves that alone.
+    forward pass of a layer for each of its steps: where a step leaves the attention alone, without the attention and,
+    but for the widest, without the projections that widen the MLP, for what narrower steps see of those is a prefix.
 
     Args:
         elastic: the elastic model, switched to the architecture around which steps are taken; it is again afterwards.
         losses: for the model, one a batch; their values add up to the loss.
         steps: a layer, and what it might keep instead of what it keeps.
     """
+    if not steps:
+        return {}
+    by_layer: dict[int, list[Layer]] = defaultdict(list)
+    for layer, kept in sorted(set(steps), key=lambda step: step[1].mlp_width, reverse=True):
+        by_layer[layer].append(kept)
+    layers = sorted(by_layer)
     changes: Changes = dict.fromkeys(steps, (0.0, 0.0))
-    if not changes:
-        return changes
-    layers = sorted({layer for layer, _ in changes})
     with torch.inference_mode(mode=False), torch.enable_grad(), _watched(elastic, layers) as calls:
         for loss in losses(elastic.model):
-            outputs = [calls[layer].output for layer in layers]
-            gradients = dict(zip(layers, zip(*_gradients(loss, outputs), strict=True), strict=True))
-            with torch.no_grad(), _returning(elastic) as centre:
-                for layer, kept in changes:
-                    elastic.apply(_with(centre, layer, kept))
-                    alone = kept[:2] == centre.layers[layer][:2]
-                    slope, *scores = gradients[layer]
-                    first, second = calls[layer].change(elastic.layers[layer].module, slope, scores, alone)
-                    changes[layer, kept] = (changes[layer, kept][0] + first, changes[layer, kept][1] + second)
+            gradients = _gradients(loss, [calls[layer].output for layer in layers])
+            with torch.no_grad(), _returning(elastic):
+                for layer, directions in zip(layers, gradients, strict=True):
+                    found = _of_layer(elastic, layer, by_layer[layer], calls[layer], directions)
+                    for kept, (first, second) in zip(by_layer[layer], found, strict=True):
+                        changes[layer, kept] = (changes[layer, kept][0] + first, changes[layer, kept][1] + second)
     return changes
 
 
 def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...]]":
-    """Those of the value and of each score, (B, T, D) for each output; zero where there is no way to it."""
-    return [
+    """For each output those of the value and of each score, (B, T, D); zero where there is no way to it."""
+    of_scalars = [
         torch.autograd.grad(scalar, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
         for scalar in (loss.value, *loss.scores)
     ]
+    return list(zip(*of_scalars, strict=True))
+
+
+def _of_layer(
+    elastic: ElasticModel, layer: int, steps: Sequence[Layer], call: "_Call", gradients: Sequence[Tensor]
+) -> list[Change]:
+    """What each of a layer's steps, widest first, changes of one batch, given gradients of value and scores."""
+    centre, watched = elastic.architecture, elastic.layers[layer]
+    before = call.output.float()
+    directions = torch.stack(list(gradients), dim=1).flatten(2).float()
+    same_attention = _answers(call, watched)
+    found = []
+    for kept in steps:
+        elastic.apply(_with(centre, layer, kept))
+        with _answering(same_attention if kept[:2] == centre.layers[layer][:2] else {}):
+            step = call.again(watched.module).float() - before
+        along = torch.bmm(directions, step.flatten(1)[..., None])[..., 0]
+        curvatures = along[:, 1:].square().sum(dim=0)
+        found.append((float(along[:, 0].sum()), float(curvatures.mean()) / 2))
+    return found
 
 
 @contextmanager
-def _returning(elastic: ElasticModel) -> Iterator[Architecture]:
+def _returning(elastic: ElasticModel) -> Iterator[None]:
     """What the model is switched to, and again afterwards even if a step fails: out of memory, it is tried again."""
     architecture = elastic.architecture
     try:
-        yield architecture
+        yield
     finally:
         elastic.apply(architecture)
 
@@ -99,41 +121,52 @@ class _Call:
     hidden: Tensor
     arguments: tuple[Any, ...]
     options: dict[str, Any]
-    attention: "_Answer | None"
+    attention: Any
     output: Tensor
 
-    def change(self, layer: nn.Module, slope: Tensor, scores: Sequence[Tensor], same_attention: bool) -> Change:
-        """What the layer as it is now changes, given gradients (B, T, D) of value and scores."""
-        answer = self.attention if same_attention else None
-        with answer.again() if answer else nullcontext():
-            changed = _hidden(layer(self.hidden, *self.arguments, **self.options))
-        step = changed.float() - self.output.float()
-        curvatures = [(step * score.float()).sum(dim=(1, 2)).square().sum() for score in scores]
-        return float((step * slope.float()).sum()), float(sum(curvatures)) / len(curvatures) / 2
+    def again(self, layer: nn.Module) -> Tensor:
+        """What the layer as it is now puts out for the same input, (B, T, D)."""
+        return _hidden(layer(self.hidden, *self.arguments, **self.options))
+
+
+def _answers(call: _Call, layer: ElasticLayer) -> "dict[nn.Module, Callable[..., Any]]":
+    """What modules of a layer answer without computing it again, as long as its attention stays the same."""
+    answers: dict[nn.Module, Callable[..., Any]] = {module: _Prefix(module) for module in layer.widening}
+    if call.attention is not None:
+        answers[layer.attention] = lambda *_, **__: call.attention
+    return answers
 
 
 @dataclass
-class _Answer:
-    """What an attention module put out."""
+class _Prefix:
+    """What a projection puts out, (..., rows it keeps), for an input it has seen when it kept at least as many."""
 
-    module: nn.Module
-    output: Any
+    module: ShrinkingOutput
+    widest: Tensor | None = None
 
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Let the module put it out again without computing anything."""
-        self.module.forward = lambda *_, **__: self.output
-        try:
-            yield
-        finally:
-            del self.module.forward
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.widest is None:
+            self.widest = ShrinkingOutput.forward(self.module, x)
+        return self.widest[..., : self.module.rows]
+
+
+@contextmanager
+def _answering(answers: "Mapping[nn.Module, Callable[..., Any]]") -> Iterator[None]:
+    """Let modules answer in place of their forward passes."""
+    for module, answer in answers.items():
+        module.forward = answer
+    try:
+        yield
+    finally:
+        for module in answers:
+            del module.forward
 
 
 @contextmanager
 def _watched(elastic: ElasticModel, layers: Sequence[int]) -> Iterator[dict[int, _Call]]:
     """The latest call of each layer that was made with gradients. Below the first of them no gradient is taken."""
     calls: dict[int, _Call] = {}
-    answers: dict[int, _Answer] = {}
+    answers: dict[int, Any] = {}
     hooks = [elastic.layers[layers[0]].module.register_forward_pre_hook(_root)]
     for layer in layers:
         watched = elastic.layers[layer]
@@ -152,14 +185,14 @@ def _root(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (hidden.detach().requires_grad_(torch.is_grad_enabled()), *rest)
 
 
-def _note_answer(answers: dict[int, _Answer], layer: int, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+def _note_answer(answers: dict[int, Any], layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
     if torch.is_grad_enabled():
-        answers[layer] = _Answer(module, output)
+        answers[layer] = output
 
 
 def _note(
     calls: dict[int, _Call],
-    answers: dict[int, _Answer],
+    answers: dict[int, Any],
     layer: int,
     _: nn.Module,
     arguments: tuple[Any, ...],

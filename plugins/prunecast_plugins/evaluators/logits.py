@@ -104,21 +104,26 @@ def scores(model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Gene
     """
     import torch
 
-    gradients = [_score_gradients(model, rows.clone(), rng) for rows in torch.split(hidden.detach(), GRADIENT_ROWS)]
+    with torch.no_grad():
+        gradients = [_score_gradients(model, rows, rng) for rows in torch.split(hidden, GRADIENT_ROWS)]
     return [(hidden * torch.cat(parts)).sum() for parts in zip(*gradients, strict=True)]
 
 
 def _score_gradients(
     model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator
 ) -> "list[torch.Tensor]":
-    """Gradients (N, D) of the losses of drawn labels; the logits of all draws are made once."""
-    import torch
-    from torch.nn import functional
-
-    with torch.enable_grad():
-        logits = logits_of(model, hidden.requires_grad_())
-        draws = [functional.cross_entropy(logits, labels, reduction="sum") for labels in _drawn(logits.detach(), rng)]
-        return [torch.autograd.grad(draw, hidden, retain_graph=True)[0] for draw in draws]
+    """Gradients (N, D) of the losses of drawn labels y: sum_v q_v w_v - w_y, each w_v times how steep its cap is."""
+    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    logits = logits_of(model, hidden)
+    predicted = logits.softmax(-1)
+    labels = _drawn(predicted, rng)
+    gradients = [head.weight[label] for label in labels]
+    if (cap := _cap(model)) is not None:
+        steepness = 1 - (logits / cap).square_()
+        predicted *= steepness
+        gradients = [w * steepness.gather(1, y[:, None]).to(w.dtype) for w, y in zip(gradients, labels, strict=True)]
+    expected = predicted.to(hidden.dtype) @ head.weight
+    return [expected - gradient for gradient in gradients]
 
 
 def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -> "LinearDivergence | CappedDivergence":
@@ -215,13 +220,13 @@ def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Te
     return torch.cat([checkpoint(function, *rows, use_reentrant=False) for rows in parts])
 
 
-def _drawn(logits: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
-    """Tokens drawn by logits (N, V), int64 of shape (``DRAWS``, N)."""
+def _drawn(probabilities: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
+    """Tokens drawn by probabilities (N, V), int64 of shape (``DRAWS``, N)."""
     import torch
 
     # torch.multinomial draws a number for each token of the vocabulary, and takes longer than all the rest.
-    cumulative = logits.softmax(-1).cumsum(-1)
-    drawn = torch.from_numpy(rng.random((len(logits), DRAWS), dtype=np.float32)).to(logits.device)
+    cumulative = probabilities.cumsum(-1)
+    drawn = torch.from_numpy(rng.random((len(probabilities), DRAWS), dtype=np.float32)).to(probabilities.device)
     found = torch.searchsorted(cumulative, drawn * cumulative[:, -1:])
     return found.clamp_(max=cumulative.shape[1] - 1).T
 
