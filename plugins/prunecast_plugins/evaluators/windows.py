@@ -102,7 +102,8 @@ class TextEvaluator(Evaluator[WindowOptions]):
         context, batch = self.options.context, self.options.batch
         tokens = self._tokens.to(device)
         whole = len(tokens) // context * context
-        batches = list(torch.split(tokens[:whole].view(-1, context), batch))
+        # Of no rows, torch.split makes one empty batch.
+        batches = list(torch.split(tokens[:whole].view(-1, context), batch)) if whole else []
         rest = tokens[whole:]
         return [*batches, rest[None]] if len(rest) > 1 else batches
 
