@@ -8,6 +8,7 @@ from pathlib import Path
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Measurement, Metric
 from prunecast.pipeline.quality import QualityCard, Scores
+from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.registry.records import ModelRecord, PluginRecord, Setting
 from prunecast.registry.store import Registry
 from prunecast.shape import ComponentCost, ModelShape
@@ -22,6 +23,34 @@ def card(pairs: int = 40) -> QualityCard:
     scores = [Scores(*(k + (10 * target + place) / 100 for place in range(10))) for target, k in enumerate((0, 1, 2))]
     metrics = dict(zip((PPL.name, ACCURACY.name), scores, strict=False))
     return QualityCard("gp", pairs, 12, 10, 12, metrics, scores[2], (), {})
+
+
+def result(judged: QualityCard | None) -> RunResult:
+    """What a run came to that measured the dense model alone, and what was said of its predictor."""
+    dense = Candidate("dense", shape().dense, int(shape().count([shape().dense])[0]), 0, {PPL.name: 31.5}, None)
+    return RunResult(
+        run=1,
+        name="first",
+        model=setting().model,
+        dtype="float32",
+        budget={},
+        dense=dense,
+        baselines=[],
+        best=dense,
+        verified=[dense],
+        predictor="gp",
+        pairs=40,
+        card=judged,
+        warm_start=None,
+        importances=[],
+        refinement=None,
+        rounds=[],
+        measured=1,
+        cached=0,
+        export=None,
+        seconds=2.0,
+        recovered=None,
+    )
 
 
 def shape() -> ModelShape:

@@ -13,7 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from registry_samples import PPL, architecture, card, measurements, setting, start
+from registry_samples import PPL, architecture, card, measurements, result, setting, start
 
 from prunecast.architecture import Layer
 from prunecast.registry.reference import TABLES, VIEWS, datasette_yaml, page
@@ -49,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             registry.record(run, "pairs", setting(), architecture(number), measurements(30.0 + number), 2.0, "cpu")
         registry.record_failure(run, setting(), architecture(9), "out of memory")
         registry.record_steps(run, setting(), architecture(0), {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
-        registry.finish_run(run, "finished", {"card": card().to_json()})
+        registry.finish_run(run, "finished", result(card()).to_json())
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from registry_samples import ACCURACY, PPL, architecture, card, measurements, setting, shape, start
+from registry_samples import ACCURACY, PPL, architecture, card, measurements, result, setting, shape, start
 
 from prunecast.architecture import Architecture
 from prunecast.interfaces import Measurement, Metric
@@ -112,8 +112,8 @@ def test_the_pareto_view_has_exactly_the_points_nothing_dominates(registry: Regi
 
 def test_the_quality_of_every_predictor_has_a_row_for_each_target(registry: Registry) -> None:
     judged, without = (registry.start_run(letter * 32, letter, "{}", "").id for letter in "ab")
-    registry.finish_run(judged, "finished", {"card": card().to_json()})
-    registry.finish_run(without, "finished", {"card": None})
+    registry.finish_run(judged, "finished", result(card()).to_json())
+    registry.finish_run(without, "finished", result(None).to_json())
     statement = "SELECT run_id, predictor, pairs, held_out, splits FROM quality_cards"
     assert rows(registry, statement) == [(judged, "gp", 40, 12, 10)] * 4
     names = [field.name for field in fields(Scores)]

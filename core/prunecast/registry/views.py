@@ -76,18 +76,18 @@ _VIEWS = {
     GROUP BY r.id""",
     "quality_cards": f"""
     SELECT r.id AS run_id, r.name,
-        json_extract(r.result_json, '$.card.predictor') AS predictor,
-        json_extract(r.result_json, '$.card.pairs') AS pairs,
-        json_extract(r.result_json, '$.card.held_out') AS held_out,
-        json_extract(r.result_json, '$.card.splits') AS splits,
+        json_extract(r.result_json, '$.quality_card.predictor') AS predictor,
+        json_extract(r.result_json, '$.quality_card.pairs') AS pairs,
+        json_extract(r.result_json, '$.quality_card.held_out') AS held_out,
+        json_extract(r.result_json, '$.quality_card.splits') AS splits,
         scores.key AS target,
         {", ".join(f"json_extract(scores.value, '$.{score}') AS {score}" for score in _SCORES)}
     FROM runs r CROSS JOIN json_each(json_set(
-        json_extract(r.result_json, '$.card.metrics'),
-        '$.objective', json_extract(r.result_json, '$.card.objective'),
-        '$.overall', json_extract(r.result_json, '$.card.overall')
+        json_extract(r.result_json, '$.quality_card.metrics'),
+        '$.objective', json_extract(r.result_json, '$.quality_card.objective'),
+        '$.overall', json_extract(r.result_json, '$.quality_card.overall')
     )) scores
-    WHERE json_type(r.result_json, '$.card') = 'object'""",
+    WHERE json_type(r.result_json, '$.quality_card') = 'object'""",
     # A front is walked from its best value on: the next point is the best that is smaller, which the index finds.
     # Pruners and dtypes of one model compete; numbers of different evaluators or models do not compare.
     "pareto": f"""
