@@ -139,6 +139,28 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert values == sorted(values)
 
 
+CUTS = ["uniform", "uniform-mlp", "uniform-uncompensated", "uniform-mlp-uncompensated"]
+LEAST_SQUARES = {"method": "least-squares", "calibration": [{"dataset": "calibration.txt", "samples": 4, "tokens": 32}]}
+
+
+@pytest.mark.parametrize(("compensate", "predicted"), [("none", CUTS), (LEAST_SQUARES, CUTS[:2])])
+def test_of_a_spec_s_baselines_the_cuts_compensated_like_its_pairs_are_predicted(
+    workplace: Workplace, compensate: object, predicted: list[str]
+) -> None:
+    changes = {**SHORT, "pruner": {**SPEC["pruner"], "compensate": compensate}}
+    workplace.write_spec("measured", changes)
+    run(workplace, "measured", "--quiet")
+    workplace.write_spec("asked", {**changes, "baselines": [*CUTS, "random-search", "evolution"]})
+    told = workplace.prunecast("predict", "asked.yaml", "--json")
+    *cuts, _, _, _, _, _ = told.json
+    assert [row["name"] for row in cuts] == predicted
+    for row in cuts:
+        layers = Architecture.parse(row["architecture"]).layers
+        assert all(layer.query_heads == 8 for layer in layers) == ("mlp" in row["name"])
+    (line,) = [line for line in told.stderr.splitlines() if line.startswith("left out")]
+    assert line.startswith(f"left out: {', '.join([*CUTS[len(predicted) :], 'random-search', 'evolution'])}; ")
+
+
 def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> None:
     (continued.folder / "model").unlink()
     code = "import sys; from prunecast.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"

@@ -11,7 +11,7 @@ from prunecast.budget import Budget
 from prunecast.errors import RegistryError
 from prunecast.importers.imported import checked
 from prunecast.interfaces import Metric, Predictor, SearchProblem
-from prunecast.pipeline.baselines import uniform
+from prunecast.pipeline.baselines import UniformCut, uniform
 from prunecast.pipeline.fit import Fitted
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost
@@ -127,7 +127,11 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     """Predict what a spec would come to: its baselines, and the best its search finds within the budget.
 
     Its predictor learns from all pairs of its model under its pruner and its evaluators; data are not looked at, so a
-    calibration or evaluation text that has changed since they were measured is not noticed.
+    calibration or evaluation text that has changed since they were measured is not noticed. Of its baselines, uniform
+    cuts are predicted that are compensated as these pairs are.
+
+    Returns:
+        The predictions; a line about what they were learnt from and, where baselines are left out, one about those.
 
     Raises:
         RegistryError: there are too few such pairs.
@@ -143,9 +147,25 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
     proposals = _plugin(host, spec.searcher)(spec.searcher.options).search(problem, PROPOSALS)
     limit = budget.limits.get("parameters", int(shape.count([shape.dense])[0]))
-    baselines = [(name, uniform(shape, space.choices, limit, attention=name == "uniform")) for name in spec.baselines]
+    cuts = _cuts(spec)
+    baselines = [(cut.name, uniform(shape, space.choices, limit, attention=cut.attention)) for cut in cuts]
     named = [*baselines, *(("found", proposal) for proposal in proposals[:PROPOSALS])]
-    return _predicted(fitted, pairs, named), [_basis(pairs)]
+    return _predicted(fitted, pairs, named), [_basis(pairs), *_left_out(spec, cuts)]
+
+
+def _cuts(spec: Spec) -> list[UniformCut]:
+    """The uniform cuts among a spec's baselines that are compensated as its pairs are."""
+    options: Any = spec.pruner.options
+    plain = options.compensate.method == "none"
+    return [cut for cut in map(UniformCut.named, spec.baselines) if cut and (cut.compensated or plain)]
+
+
+def _left_out(spec: Spec, cuts: Sequence[UniformCut]) -> list[str]:
+    """One line about the baselines that are not predicted; none if all are."""
+    predicted = {cut.name for cut in cuts}
+    others = [name for name in spec.baselines if name not in predicted]
+    reason = "pairs tell neither of cuts that are compensated otherwise nor of what a search would find"
+    return [f"left out: {', '.join(others)}; {reason}"] if others else []
 
 
 def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
