@@ -81,6 +81,18 @@ def test_memory_stays_within_its_limit(tiny_model: Callable[..., Any]) -> None:
     assert reuse._bytes == sum(kept.output.nbytes for kept in reuse._kept.values()) == 4 * one
 
 
+def test_what_was_forgotten_is_computed_again_and_may_be_kept_again(tiny_model: Callable[..., Any]) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    reuse = ActivationReuse(elastic, memory=len(BATCHES) * 3 * 2 * 16 * 64 * 4)
+    with reuse.active():
+        hidden(elastic)
+        reuse.forget()
+        assert (reuse._kept, reuse._bytes) == ({}, 0)
+        hidden(elastic)
+        hidden(elastic)
+    assert (reuse.computed, reuse.reused) == (2 * 3 * len(BATCHES), 3 * len(BATCHES))
+
+
 def test_calls_with_a_mask_or_a_cache_take_no_part(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic)

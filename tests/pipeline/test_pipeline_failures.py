@@ -1,17 +1,23 @@
 """Evaluators that fail: the run goes on, the reason is kept, and nothing is tried for ever."""
 
+from collections.abc import Iterator
 from contextlib import chdir
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 from workplace import Workplace
 
+from prunecast.architecture import Architecture, Layer
+from prunecast.choices import Component
 from prunecast.errors import EvaluationError
 from prunecast.hookspecs import Entry, hookimpl
 from prunecast.interfaces import Measurement
+from prunecast.pipeline.listeners import Listeners
+from prunecast.pipeline.measure import Measuring
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.runner import run
+from prunecast.pipeline.setup import Setup
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
 from prunecast.spec.load import load_spec
@@ -20,9 +26,18 @@ from prunecast_plugins.evaluators.windows import WindowOptions
 
 OWNER = "evaluator 'moody' of moody -"
 
+TOO_MUCH = 2**60
+"""Bytes that no process can address, so that whoever is asked for them says at once that there are none."""
+
+ARCHITECTURES = [Architecture([(4, 2, 24)] * 3 + [(4, 2, width)]) for width in (24, 16, 8)]
+
 
 class MoodyOptions(WindowOptions):
-    mood: Literal["raises", "nan", "other-metric", "memory", "hopeless"]
+    mood: Literal["raises", "nan", "other-metric", "device", "processor", "python", "processor-later", "hopeless"]
+
+
+class OwnBatchOptions(MoodyOptions):
+    immaterial: ClassVar[frozenset[str]] = frozenset()
 
 
 class Moody(Perplexity):
@@ -34,16 +49,24 @@ class Moody(Perplexity):
     def evaluate(self, model: Any) -> list[Measurement]:
         options: Any = self.options
         self.batches.append(options.batch)
-        if options.mood == "memory" and options.batch > 1:
-            raise torch.OutOfMemoryError("device out of memory")
+        if options.batch > 1 and not (options.mood == "processor-later" and self.batches == [4]):
+            self._need_memory(options.mood)
         found = super().evaluate(model)
         wrong = found[0].value != self.dense and int(found[0].value * 1e6) % 3 == 0
-        if options.mood == "hopeless" or (wrong and options.mood != "memory"):
+        if options.mood == "hopeless" or (wrong and options.mood in ("raises", "nan", "other-metric")):
             return self._go_wrong(options.mood, found[0])
         return found
 
     def observe_dense(self, model: Any) -> None:
         self.dense = super().evaluate(model)[0].value
+
+    def _need_memory(self, mood: str) -> None:
+        if mood == "device":
+            raise torch.OutOfMemoryError("device out of memory")
+        if mood.startswith("processor"):
+            torch.empty(TOO_MUCH, dtype=torch.int8)
+        if mood == "python":
+            bytearray(TOO_MUCH)
 
     def _go_wrong(self, mood: str, measured: Measurement) -> list[Measurement]:
         if mood == "nan":
@@ -53,19 +76,42 @@ class Moody(Perplexity):
         raise ZeroDivisionError("this one is too much")
 
 
+class OwnBatch(Moody):
+    """The same, and its numbers are said to depend on the batch."""
+
+    options_model = OwnBatchOptions
+
+
 class MoodyPlugin:
     @hookimpl
     def prunecast_evaluators(self) -> list[Entry]:
-        return [Entry("moody", "test_pipeline_failures:Moody", "goes wrong at times")]
+        names = {"moody": "Moody", "own-batch": "OwnBatch"}
+        return [Entry(use, f"test_pipeline_failures:{name}", "goes wrong at times") for use, name in names.items()]
 
 
-def execute(workplace: Workplace, mood: str) -> Any:
+def host_with_spec(workplace: Workplace, mood: str, use: str = "moody") -> PluginHost:
+    Moody.batches.clear()
     host = PluginHost.discover()
     host.manager.register(MoodyPlugin(), "moody")
-    evaluator = {"use": "moody", "dataset": "validation.txt", "tokens": 256, "context": 64, "mood": mood}
+    evaluator = {"use": use, "dataset": "validation.txt", "tokens": 256, "context": 64, "mood": mood}
     workplace.write_spec("moody", {"evaluators": [evaluator], "verify": None, "export": None, "baselines": []})
+    return host
+
+
+def execute(workplace: Workplace, mood: str, use: str = "moody") -> Any:
+    host = host_with_spec(workplace, mood, use)
     with chdir(workplace.folder), Registry.open("registry.db") as registry:
         return run(load_spec("moody.yaml", host), host, registry, Progress())
+
+
+@pytest.fixture
+def measuring(workplace: Workplace) -> Iterator[tuple[Measuring, Setup]]:
+    """What measures by an evaluator that has no memory for its batch from the second architecture on."""
+    host = host_with_spec(workplace, "processor-later")
+    with chdir(workplace.folder), Registry.open("registry.db") as registry:
+        setup = Setup(load_spec("moody.yaml", host), host)
+        run_id = registry.start_run(setup.spec.key, "moody", setup.spec.to_json(), "").id
+        yield Measuring(setup, registry, run_id, Progress(quiet=True), Listeners(host)), setup
 
 
 def failures(workplace: Workplace) -> list[tuple[str, int]]:
@@ -106,12 +152,55 @@ def test_nothing_measurable_is_one_clear_line(workplace: Workplace) -> None:
         execute(workplace, "hopeless")
 
 
-def test_batch_is_halved_until_it_fits(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
-    Moody.batches.clear()
-    result = execute(workplace, "memory")
+@pytest.mark.parametrize("mood", ["device", "processor", "python"])
+def test_batch_is_halved_until_it_fits(mood: str, workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    result = execute(workplace, mood)
     assert result.measured > 0
     assert Moody.batches[:3] == [4, 2, 1]
     assert set(Moody.batches[3:]) == {1}
     said = capsys.readouterr().err
     assert "moody: out of memory, going on with batch 2" in said
     assert "moody: out of memory, going on with batch 1" in said
+
+
+def test_a_batch_that_numbers_depend_on_is_not_halved(workplace: Workplace) -> None:
+    with pytest.raises(EvaluationError, match="dense could not be measured"):
+        execute(workplace, "processor", use="own-batch")
+    assert Moody.batches == [4]
+    [(reason, _)] = failures(workplace)
+    assert reason == (
+        "evaluator 'own-batch' of moody -: out of memory with batch 4, on which its numbers depend; write a smaller "
+        "batch beside use: own-batch"
+    )
+
+
+def test_activations_of_larger_batches_are_dropped_where_memory_ran_out(measuring: tuple[Measuring, Setup]) -> None:
+    measured, setup = measuring
+    assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
+    assert Moody.batches == [4, 4, 2, 1, 1]
+    windows = 256 // 64
+    assert len({batch for batch, _ in measured._reuse._kept}) == windows
+
+
+class Greedy:
+    """A compensation that has no memory for MLPs of 16 channels."""
+
+    def of(self, layer: int, component: Component, kept: Layer) -> None:
+        if kept.mlp_width == 16:
+            torch.empty(TOO_MUCH, dtype=torch.int8)
+
+
+def test_no_memory_to_compensate_is_that_architectures_failure(
+    measuring: tuple[Measuring, Setup], workplace: Workplace
+) -> None:
+    measured, setup = measuring
+    measured.elastic.compensation = Greedy()
+    found = measured.measure("pairs", ARCHITECTURES, setup.evaluators)
+    assert list(found) == [ARCHITECTURES[0], ARCHITECTURES[2]]
+    assert failures(workplace) == [
+        (
+            "out of memory on cpu while its weights were compensated: free memory there, or set model.device to "
+            "another or compensate to none",
+            1,
+        )
+    ]

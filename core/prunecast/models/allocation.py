@@ -1,4 +1,4 @@
-"""How the C library hands memory to torch on a processor."""
+"""Memory for torch: how the C library hands it out on a processor, and how torch says that there is none left."""
 
 import ctypes
 import platform
@@ -6,6 +6,15 @@ import platform
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no larger one on 64 bits
 _KEPT = 256 << 20
+
+_SAID_OF_MEMORY = ("out of memory", "DefaultCPUAllocator")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the processor, has no memory left."""
+    # torch has an exception of its own for that, and does not raise it on a processor nor for every accelerator.
+    said = isinstance(error, RuntimeError) and any(part in str(error) for part in _SAID_OF_MEMORY)
+    return said or isinstance(error, MemoryError)
 
 
 def keep_freed_memory() -> None:

@@ -62,6 +62,11 @@ class ActivationReuse:
             for layer in layers:
                 del layer.forward  # the method of the class is back
 
+    def forget(self) -> None:
+        """Drop all that is kept, and so give its memory back."""
+        self._kept.clear()
+        self._bytes = 0
+
     def _begin(self, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         plain = len(arguments) == 1 and isinstance(arguments[0], Tensor) and options == {"use_cache": False}
         if not plain or torch.is_grad_enabled():

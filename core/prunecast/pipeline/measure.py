@@ -6,11 +6,14 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from prunecast.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError
 from prunecast.events import ArchitectureMeasured
 from prunecast.interfaces import Loss, Measurement
 from prunecast.isolation import isolated
+from prunecast.models.allocation import is_out_of_memory
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.guard import checked_measurements
 from prunecast.pipeline.listeners import Listeners
@@ -128,14 +131,16 @@ class Measuring:
         return found
 
     def _steps(self, named: NamedEvaluator, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "Changes":
-        known = self._registry.steps(named.setting, centre)
+        from prunecast.models.steps import VERSION
+
+        known = self._registry.steps(named.setting, centre, VERSION)
         missing = sorted(set(steps) - known.keys())
         if missing:
             start = time.perf_counter()
             found = self._estimate(named, centre, missing)
             known |= found
             seconds = time.perf_counter() - start
-            self._registry.record_steps(self._run_id, named.setting, centre, known, seconds)
+            self._registry.record_steps(self._run_id, named.setting, centre, VERSION, known, seconds)
         return known
 
     def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Changes":
@@ -143,9 +148,11 @@ class Measuring:
 
         self._observe(named)
         self.elastic.apply(centre)
+        # Runs of every seed share what is found, so none of their seeds decides it.
+        content = [int(key, base=16) for key in (named.setting.key, centre.key)]
 
         def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
-            return named.evaluator.losses(model, self._setup.rng(f"steps around {centre}"))
+            return named.evaluator.losses(model, np.random.default_rng(content))
 
         with isolated(named.owner, "losses"):
             return self._within_memory(named, lambda: changes_of(self.elastic, losses, steps))
@@ -218,6 +225,19 @@ class Measuring:
         self.elastic.apply(architecture)
         return self.elastic.model
 
+    def _switched(self, architecture: Architecture, model_of: "ModelOf") -> "PreTrainedModel":
+        """The model of an architecture. Raises EvaluationError if there is no memory for its compensated weights."""
+        try:
+            return model_of(architecture)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._reuse.forget()
+            raise EvaluationError(
+                f"out of memory on {self._setup.device} while its weights were compensated: free memory there, or set "
+                "model.device to another or compensate to none"
+            ) from error
+
     def _evaluate(
         self,
         stage: str,
@@ -230,9 +250,9 @@ class Measuring:
         elastic = self.elastic  # made outside of inference mode, in which weights would never take part in a gradient
         with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
             self._observe(named)
-            model = model_of(architecture)
-            start = time.perf_counter()
             try:
+                model = self._switched(architecture, model_of)
+                start = time.perf_counter()
                 measurements = self._measurements(named, model)
             except EvaluationError as error:
                 self._progress.say(f"not measured: {architecture}: {error}")
@@ -284,19 +304,31 @@ class Measuring:
             return checked_measurements(named.owner, measurements, named.metrics)
 
     def _within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
-        """Do it, with half the batch each time the device runs out of memory, for as long as there is a batch."""
-        import torch
+        """Do it, with half the batch each time there is no memory left, for as long as there is a batch to halve.
 
-        evaluator = named.evaluator
+        Raises:
+            EvaluationError: the numbers would not be those of the smaller batch.
+        """
         while True:
             try:
                 return action()
-            except torch.OutOfMemoryError:
-                batch = getattr(evaluator.options, "batch", 1)
-                if batch <= 1:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or getattr(named.evaluator.options, "batch", 1) <= 1:
                     raise
-                evaluator.options = evaluator.options.model_copy(update={"batch": batch // 2})
-                self._progress.say(f"{named.setting.evaluator.name}: out of memory, going on with batch {batch // 2}")
+            # What was kept of larger batches can never match again, and is where there is no memory left.
+            self._reuse.forget()
+            self._halve_batch(named)
+
+    def _halve_batch(self, named: NamedEvaluator) -> None:
+        evaluator, name = named.evaluator, named.setting.evaluator.name
+        batch = evaluator.options.batch
+        if "batch" not in type(evaluator.options).immaterial:
+            raise EvaluationError(
+                f"{named.owner}: out of memory with batch {batch}, on which its numbers depend; write a smaller batch "
+                f"beside use: {name}"
+            )
+        evaluator.options = evaluator.options.model_copy(update={"batch": batch // 2})
+        self._progress.say(f"{name}: out of memory, going on with batch {batch // 2}")
 
 
 @contextmanager
