@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 from workplace import Workplace
 
+from prunecast.errors import ModelError
 from prunecast.models.fingerprint import cache_dir
+from prunecast.models.moments import Moments
 from prunecast.models.source import ModelSource
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.progress import Progress
@@ -19,6 +21,7 @@ from prunecast.spec.load import load_spec
 TEXT = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
 OTHER = TEXT | {"seed": 1}
 TOKENS = 4 * 32
+WEIGHTS_ONLY = {"use": "magnitude", "compensate": {"method": "least-squares", "calibration": [OTHER]}}
 
 Read = Callable[[dict[str, Any]], int]
 
@@ -72,5 +75,29 @@ def test_what_was_found_once_is_not_looked_for_again(read: Read) -> None:
     assert read(pruner("taylor", TEXT, [OTHER])) == 2 * TOKENS
     assert read(pruner("taylor", TEXT, [OTHER])) == 0
     assert read(pruner("activation", TEXT, [OTHER])) == TOKENS
-    weights_only = {"use": "magnitude", "compensate": {"method": "least-squares", "calibration": [OTHER]}}
-    assert read(weights_only) == 0
+    assert read(WEIGHTS_ONLY) == 0
+
+
+def test_no_memory_to_read_for_compensation_is_one_line(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ModelSource.load
+
+    def greedy(source: ModelSource, *arguments: Any, **options: Any) -> Any:
+        model = load(source, *arguments, **options)
+        model.base_model.layers[0].register_forward_pre_hook(lambda *_: torch.empty(2**60, dtype=torch.int8) and None)
+        return model
+
+    monkeypatch.setattr(ModelSource, "load", greedy)
+    with pytest.raises(ModelError, match=r"^pruner\.compensate: out of memory on cpu .* or compensate to none$"):
+        read(WEIGHTS_ONLY)
+    assert not (cache_dir() / "moments").exists()
+
+
+def test_damaged_moments_are_one_line_that_says_what_to_do(read: Read) -> None:
+    read(WEIGHTS_ONLY)
+    (path,) = (cache_dir() / "moments").iterdir()
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-100]):
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match=rf"^{path}: .* cannot be read \(.*\); delete the file") as caught:
+            Moments(path).second(0, "mlp")
+        assert "\n" not in str(caught.value)

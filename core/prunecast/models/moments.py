@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prunecast.choices import Component
+from prunecast.errors import ModelError
 from prunecast.models.families import Family, layers_of
+from prunecast.models.fingerprint import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,6 +27,7 @@ class Moments:
     """Moments of the inputs of every output projection, in a safetensors file.
 
     Entries ``LAYER.COMPONENT.second`` (K, K) and ``LAYER.COMPONENT.mean`` (K,), float32, both means over tokens.
+    Reading one raises ModelError if the file is gone or damaged.
     """
 
     path: Path
@@ -38,10 +41,16 @@ class Moments:
         return self._read(f"{layer}.{component}.mean")
 
     def _read(self, name: str) -> Tensor:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(self.path, "pt") as file:
-            tensor: Tensor = file.get_tensor(name)
+        try:
+            with safe_open(self.path, "pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{self.path}: moments for compensation cannot be read ({one_line(error)}); delete the file, "
+                "and they are taken from the calibration text again"
+            ) from error
         return tensor
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunecast.errors import ModelError
 from prunecast.interfaces import LayerImportance
 from prunecast.models.fingerprint import cache_dir
 from prunecast.pipeline.progress import Progress
@@ -81,13 +82,23 @@ def _same_text(setup: Setup) -> bool:
 
 
 def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:
+    """Write the moments. Raises ModelError if there is no memory for them: most goes to their sums, not to a batch."""
     import torch
 
+    from prunecast.models.allocation import is_out_of_memory
     from prunecast.models.moments import gather_moments
 
     batches = [batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)]
-    with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
-        gather_moments(model, setup.family, batches, path, advance)
+    try:
+        with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
+            gather_moments(model, setup.family, batches, path, advance)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"pruner.compensate: out of memory on {setup.device} while its calibration text was read: free memory "
+            "there, set model.device to another or compensate to none"
+        ) from error
 
 
 def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
