@@ -4,6 +4,7 @@ SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SHORT = --set rounds=1
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
 	{use: perplexity, dataset: ptb, split: test, tokens: 16384, place: spread, context: 512}]
@@ -40,11 +41,15 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 	$(BIN)/prunecast run paper-smollm2
 	$(SEARCH) --set name=smollm2-70-seed-0
 	for seed in 1 2; do \
-		$(SEARCH) --set name=smollm2-70-seed-$$seed --set seed=$$seed --set 'baselines=[uniform-mlp]' || exit; \
+		$(SEARCH) $(SHORT) --set name=smollm2-70-seed-$$seed --set seed=$$seed --set 'baselines=[uniform-mlp]' || exit; \
 	done
 	$(SEARCH) --set name=smollm2-70-evolution --set 'baselines=[evolution]' --set baseline_evaluations=200
-	for kept in 60 75 80 85 90; do \
+	$(SEARCH) $(SHORT) --set name=smollm2-70-alike --set 'baselines=[evolution, random-search]'
+	for kept in 60 80; do \
 		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
+	done
+	for kept in 75 85 90; do \
+		$(SEARCH) $(SHORT) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
 		--set 'recover=$(LORA)'
