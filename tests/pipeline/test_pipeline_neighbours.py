@@ -1,14 +1,22 @@
 """Looking around: which steps there are, that their estimates are right, and that a run keeps what it found."""
 
 import json
+from contextlib import chdir
 
 import numpy as np
 from scipy.stats import spearmanr
 from workplace import Workplace
 
-from prunecast.architecture import Architecture
+from prunecast.architecture import Architecture, Layer
 from prunecast.choices import Choice
+from prunecast.pipeline.listeners import Listeners
+from prunecast.pipeline.measure import Measuring
 from prunecast.pipeline.neighbours import steps_of
+from prunecast.pipeline.progress import Progress
+from prunecast.pipeline.setup import Setup
+from prunecast.plugins import PluginHost
+from prunecast.registry import Registry
+from prunecast.spec.load import load_spec
 
 ARGUMENTS = ("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null", "--set", "baselines=[]")
 AROUND = (*ARGUMENTS, "--set", "neighbours=1")
@@ -42,6 +50,19 @@ def test_a_run_that_looks_around_finds_the_same_again_without_measuring(workplac
     assert workplace.sql(query) == found
     assert workplace.prunecast(*ARGUMENTS).json["rounds"] != first["rounds"]
     assert workplace.prunecast("registry", "verify").code == 0
+
+
+def test_what_runs_of_all_seeds_share_is_the_same_whichever_of_them_finds_it(workplace: Workplace) -> None:
+    centre, host = Architecture([(4, 2, 12)] * 4), PluginHost.discover()
+    found = []
+    with chdir(workplace.folder):
+        for seed in (0, 1):
+            setup = Setup(load_spec("tiny.yaml", host, [f"seed={seed}"]), host)
+            with Registry.open(f"{seed}.db") as registry:
+                run = registry.start_run(setup.spec.key, "tiny", "{}", "").id
+                measuring = Measuring(setup, registry, run, Progress(quiet=True), Listeners(host))
+                found.append(measuring.steps(centre, {(1, Layer(4, 2, 6)), (2, Layer(2, 2, 12))}))
+    assert found[0] == found[1]
 
 
 def test_estimates_rank_steps_as_measuring_them_does(workplace: Workplace) -> None:

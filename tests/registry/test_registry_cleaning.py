@@ -59,12 +59,12 @@ def test_evaluations_deleted_with_their_run_are_those_no_other_run_uses(registry
 
 
 def test_steps_keep_what_they_refer_to_until_they_are_deleted_with_the_evaluations(registry: Registry) -> None:
-    registry.record_steps(1, setting(dtype="bfloat16"), architecture(7), {(0, Layer(1, 1, 1)): (0.5, 0.25)}, 1.0)
+    registry.record_steps(1, setting(dtype="bfloat16"), architecture(7), 1, {(0, Layer(1, 1, 1)): (0.5, 0.25)}, 1.0)
     assert remove_unreferenced(registry) == dict.fromkeys(remove_unreferenced(registry), 0)
     delete_run(registry, 2)
-    assert registry.steps(setting(dtype="bfloat16"), architecture(7)) == {(0, Layer(1, 1, 1)): (0.5, 0.25)}
+    assert registry.steps(setting(dtype="bfloat16"), architecture(7), 1) == {(0, Layer(1, 1, 1)): (0.5, 0.25)}
     delete_evaluations(registry, 1)
-    assert registry.steps(setting(dtype="bfloat16"), architecture(7)) == {}
+    assert registry.steps(setting(dtype="bfloat16"), architecture(7), 1) == {}
     removed = remove_unreferenced(registry)
     assert (removed["architectures"] > 0, removed["settings"]) == (True, 2)
     assert list(problems(registry)) == []

@@ -1,17 +1,20 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from registry_samples import PPL, architecture, measurements, process, setting, start
 from sqlite_utils import Database, Migrations
 
+from prunecast.architecture import Layer
 from prunecast.errors import RegistryError
 from prunecast.registry import schema
 from prunecast.registry.records import Failure
 from prunecast.registry.selection import Filter, query
 from prunecast.registry.store import Registry
+from prunecast.registry.verify import problems
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -36,11 +39,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         schema.v4_quality_cards,
         schema.v5_slopes,
         schema.v6_steps,
+        schema.v7_code_and_versions,
     ):
         later()(released)
 
     @later()
-    def v7_notes(database: Database) -> None:
+    def v8_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(schema, "migrations", later)
@@ -82,6 +86,22 @@ def test_a_registry_of_every_release_is_upgraded_without_loss(path: Path, tmp_pa
         assert tuple(run.values()) == (2, 2, 2.0)
         failed = registry.failures(setting(), [architecture(2)])
         assert failed == ({} if path.stem == "v1" else {architecture(2): Failure("out of memory", 1)})
+        steps = {(0, Layer(4, 2, 12)): (0.125, 0.25)} if path.stem == "v6" else {}
+        assert registry.steps(setting(), architecture(0), 1) == steps
+
+
+def test_local_code_that_an_old_registry_has_only_in_a_key_is_noted_when_it_is_used_again(tmp_path: Path) -> None:
+    local = replace(setting().evaluator, code_hash="9" * 32)
+    copy = Path(shutil.copy(RELEASED / "v6.db", tmp_path))
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE evaluators SET key = ?", (local.key,))
+        connection.commit()
+    with Registry.open(copy) as registry:
+        assert "key of 1 (perplexity)" in next(problems(registry))
+        under = setting(evaluator=local)
+        registry.record(start(registry), "sample", under, architecture(3), measurements(31.5), 1.0, "cpu")
+        assert list(problems(registry)) == []
+        assert len(registry.lookup(under, [architecture(1), architecture(3)])) == 2
 
 
 def test_an_upgraded_registry_has_the_very_schema_of_a_new_one(tmp_path: Path) -> None:
@@ -145,7 +165,7 @@ def test_a_migration_that_fails_leaves_the_old_registry(old: Path, request: pyte
     later: Migrations = request.getfixturevalue("next_release")
 
     @later()
-    def v5_broken(database: Database) -> None:
+    def v9_broken(database: Database) -> None:
         database.conn.execute("DROP TABLE run_evaluations")
         raise ZeroDivisionError
 

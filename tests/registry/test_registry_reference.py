@@ -48,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for number in range(3):
             registry.record(run, "pairs", setting(), architecture(number), measurements(30.0 + number), 2.0, "cpu")
         registry.record_failure(run, setting(), architecture(9), "out of memory")
-        registry.record_steps(run, setting(), architecture(0), {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
+        registry.record_steps(run, setting(), architecture(0), 1, {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
         registry.finish_run(run, "finished", result(card()).to_json())
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))

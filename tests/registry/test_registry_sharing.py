@@ -19,11 +19,14 @@ from prunecast.registry.merging import merge
 from prunecast.registry.publishing import publish, pull
 from prunecast.registry.records import PluginRecord
 from prunecast.registry.store import Registry
+from prunecast.registry.verify import problems
 
 SETTINGS = (
     setting(),
     setting(dtype="bfloat16"),
     setting(pruner=PluginRecord("größe", 2, {"a": [1, {"b": 0.1}]}, None, "other 1.0")),
+    setting(pruner=PluginRecord("mine", 1, {}, None, "mine.py", "1" * 32)),
+    setting(pruner=PluginRecord("mine", 1, {}, None, "mine.py", "2" * 32)),
 )
 
 Contents = dict[tuple[int, int], float]
@@ -113,6 +116,19 @@ def test_numbers_that_differ_beyond_their_standard_error_are_conflicts_and_ours_
         assert merge(ours, theirs.path).conflicts == []
 
 
+@pytest.mark.parametrize("way", ["merge", ".jsonl", ".parquet"])
+def test_states_of_local_code_stay_apart(way: str) -> None:
+    with filled({(3, 1): 30.0}) as theirs, filled({(4, 1): 40.0}) as ours:
+        if way == "merge":
+            report = merge(ours, theirs.path)
+        else:
+            write_records(records_of(theirs), theirs.path.with_suffix(way))
+            report = absorb(ours, read_records(theirs.path.with_suffix(way)))
+        assert (report.evaluations, report.conflicts) == (1, [])
+        assert values(ours) == {(3, 1): 30.0, (4, 1): 40.0}
+        assert list(problems(ours)) == []
+
+
 def test_runs_come_along_with_what_they_used() -> None:
     with filled({(0, 1): 30.0, (1, 1): 31.0}, "c" * 32) as theirs, filled({(0, 1): 30.0}) as ours:
         theirs.finish_run(1, "finished", {"best": 1})
@@ -130,7 +146,7 @@ STEPS = {(1, Layer(2, 1, 8)): (0.25, 0.5), (0, Layer(0, 0, 16)): (-1e-9, 3.0)}
 def with_steps() -> Iterator[Registry]:
     """A registry that knows the steps around one architecture."""
     with filled({(0, 1): 30.0}, "c" * 32) as registry:
-        registry.record_steps(1, SETTINGS[0], architecture(1), STEPS, 2.5)
+        registry.record_steps(1, SETTINGS[0], architecture(1), 1, STEPS, 2.5)
         yield registry
 
 
@@ -147,12 +163,26 @@ def test_steps_come_along_and_ours_stay(way: str, tmp_path: Path) -> None:
 
     with with_steps() as theirs, filled({}) as ours:
         assert [take(ours, theirs), take(ours, theirs)] == [1, 0]
-        assert ours.steps(SETTINGS[0], architecture(1)) == STEPS
+        assert ours.steps(SETTINGS[0], architecture(1), 1) == STEPS
         assert held(ours) == held(theirs)
         other = dict.fromkeys(STEPS, (0.0, 0.0))
-        theirs.record_steps(1, SETTINGS[0], architecture(1), other, 2.5)
+        theirs.record_steps(1, SETTINGS[0], architecture(1), 1, other, 2.5)
         assert take(ours, theirs) == 0
-        assert ours.steps(SETTINGS[0], architecture(1)) == STEPS
+        assert ours.steps(SETTINGS[0], architecture(1), 1) == STEPS
+        theirs.record_steps(1, SETTINGS[0], architecture(1), 2, other, 2.5)
+        assert [take(ours, theirs), take(ours, theirs)] == [1, 0]
+        assert ours.steps(SETTINGS[0], architecture(1), 2) == other
+        theirs.record_steps(1, SETTINGS[0], architecture(1), 1, STEPS, 2.5)
+        assert take(ours, theirs) == 0
+        assert ours.steps(SETTINGS[0], architecture(1), 2) == other
+
+
+def test_records_of_before_local_code_and_versions_of_steps_were_kept_come_in() -> None:
+    with with_steps() as theirs, filled({}) as ours:
+        later = ("pruner_code_hash", "evaluator_code_hash", "version")
+        absorb(ours, ({name: of for name, of in row.items() if name not in later} for row in records_of(theirs)))
+        assert ours.steps(SETTINGS[0], architecture(1), 1) == STEPS
+        assert held(ours) == held(theirs)
 
 
 @pytest.mark.parametrize("damage", [{"changes_json": "[[1, 2]]"}, {"changes_json": "no"}, {"seconds": "long"}])

@@ -256,14 +256,15 @@ def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Pa
     changes = {(0, Layer(4, 2, 12)): (0.125, 0.5), (2, Layer(0, 0, 24)): (-0.5, 0.0)}
     with Registry.open(tmp_path / "registry.db") as registry:
         run = start(registry)
-        assert registry.steps(setting(), architecture(1)) == {}
-        registry.record_steps(run, setting(), architecture(1), changes, 2.0)
-        assert registry.steps(setting(), architecture(1)) == changes
-        assert registry.steps(setting(), architecture(2)) == {}
-        assert registry.steps(setting(dtype="bfloat16"), architecture(1)) == {}
+        assert registry.steps(setting(), architecture(1), 1) == {}
+        registry.record_steps(run, setting(), architecture(1), 1, changes, 2.0)
+        assert registry.steps(setting(), architecture(1), 1) == changes
+        assert registry.steps(setting(), architecture(2), 1) == {}
+        assert registry.steps(setting(), architecture(1), 2) == {}, "another version would estimate something else"
+        assert registry.steps(setting(dtype="bfloat16"), architecture(1), 1) == {}
         more = changes | {(1, Layer(2, 1, 7)): (1e-17, 0.25)}
-        registry.record_steps(run, setting(), architecture(1), more, 1.0)
-        assert registry.steps(setting(), architecture(1)) == more
+        registry.record_steps(run, setting(), architecture(1), 1, more, 1.0)
+        assert registry.steps(setting(), architecture(1), 1) == more
         with pytest.raises(RegistryError, match="not finite"):
-            registry.record_steps(run, setting(), architecture(1), {(0, Layer(1, 1, 1)): (float("nan"), 0.0)}, 1.0)
-        assert registry.steps(setting(), architecture(1)) == more
+            registry.record_steps(run, setting(), architecture(1), 1, {(0, Layer(1, 1, 1)): (float("nan"), 0.0)}, 1.0)
+        assert registry.steps(setting(), architecture(1), 1) == more

@@ -15,7 +15,8 @@ def registry(tmp_path: Path) -> Registry:
     registry = Registry.open(tmp_path / "registry.db")
     run = start(registry)
     other = setting(evaluator=PluginRecord("perplexity", 2, {"tokens": 9, "größe": "π"}, None, "elsewhere 1.0"))
-    for under in (setting(), other):
+    local = setting(evaluator=PluginRecord("mine", 1, {}, None, "mine.py 12345678", "12345678" * 4))
+    for under in (setting(), other, local):
         batch = [Evaluation(under, architecture(n), measurements(30.0 + n), 1.0, "cpu") for n in range(30)]
         registry.record_many(run, "pairs", batch)
     return registry

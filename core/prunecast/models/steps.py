@@ -30,6 +30,9 @@ from prunecast.models.elastic import ElasticLayer, ElasticModel, ShrinkingOutput
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+VERSION = 1
+"""Raised when the same options would give other estimates."""
+
 Change = tuple[float, float]
 """What a step changes, in the unit of the loss: to first order, and what the second order adds."""
 

@@ -3,7 +3,8 @@
 A record is a flat dict with a ``type``. ``run``: the columns of the table ``runs`` but for the id. ``evaluation``:
 model, pruner, evaluator, dtype, architecture, measured metrics and where they came from. ``steps``: model, pruner,
 evaluator, dtype, architecture, and what steps around it change. What is nested is JSON in ``*_json``. No id of the
-registry it came from is in a record, and every key is computed anew from content.
+registry it came from is in a record, and every key is computed anew from content. Before schema version 7, records had
+no ``*_code_hash`` and those of steps no ``version``.
 """
 
 import json
@@ -72,7 +73,7 @@ _EVALUATIONS = """
     ORDER BY e.id, n.id"""
 
 _STEPS = """
-    SELECT c.setting_id, a.layer_ids_json, c.changes_json, c.seconds, c.measured_utc, r.key AS run_key
+    SELECT c.setting_id, a.layer_ids_json, c.version, c.changes_json, c.seconds, c.measured_utc, r.key AS run_key
     FROM steps c
     JOIN architectures a ON a.id = c.architecture_id
     LEFT JOIN runs r ON r.id = c.run_id
@@ -81,17 +82,19 @@ _STEPS = """
 _SETTINGS = """
     SELECT s.id, m.key AS model_key, m.source AS model, m.shape_json, s.dtype,
         p.name AS pruner, p.version AS pruner_version, p.options_json AS pruner_options_json,
-        p.data_hash AS pruner_data_hash, p.distribution AS pruner_owner,
+        p.data_hash AS pruner_data_hash, p.distribution AS pruner_owner, p.code_hash AS pruner_code_hash,
         v.name AS evaluator, v.version AS evaluator_version, v.options_json AS evaluator_options_json,
-        v.data_hash AS evaluator_data_hash, v.distribution AS evaluator_owner
+        v.data_hash AS evaluator_data_hash, v.distribution AS evaluator_owner, v.code_hash AS evaluator_code_hash
     FROM settings s
     JOIN models m ON m.id = s.model_id
     JOIN pruners p ON p.id = s.pruner_id
     JOIN evaluators v ON v.id = s.evaluator_id"""
 
 _NOTE_STEPS = """
-    INSERT INTO steps SELECT ?, ?, (SELECT id FROM runs WHERE key = ?), ?, ?, ?
-    WHERE true ON CONFLICT DO NOTHING"""
+    INSERT INTO steps SELECT ?, ?, (SELECT id FROM runs WHERE key = ?), ?, ?, ?, ?
+    WHERE true ON CONFLICT DO UPDATE SET run_id = excluded.run_id, changes_json = excluded.changes_json,
+        seconds = excluded.seconds, measured_utc = excluded.measured_utc, version = excluded.version
+    WHERE excluded.version > steps.version"""
 
 _LINK = """
     INSERT INTO run_evaluations
@@ -204,10 +207,12 @@ def _absorb_steps(connection: Connection, record: Record) -> int:
         if not all(len(row) == 6 and all(map(math.isfinite, row)) for row in json.loads(record["changes_json"])):
             raise ValueError("in changes_json")
         found = record["run_key"], record["changes_json"], float(record["seconds"]), record["measured_utc"]
+        version = int(record.get("version", 1))
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"a record of steps is damaged: {type(error).__name__} {error}") from error
     (architecture_id,) = ensure_architectures(connection, [architecture])
-    return connection.execute(_NOTE_STEPS, (architecture_id, ensure_setting(connection, setting), *found)).rowcount
+    row = (architecture_id, ensure_setting(connection, setting), *found, version)
+    return connection.execute(_NOTE_STEPS, row).rowcount
 
 
 def _setting(record: Record) -> Setting:
@@ -218,6 +223,7 @@ def _setting(record: Record) -> Setting:
             json.loads(record[f"{kind}_options_json"]),
             record[f"{kind}_data_hash"],
             record[f"{kind}_owner"],
+            record.get(f"{kind}_code_hash"),
         )
         for kind in ("pruner", "evaluator")
     )

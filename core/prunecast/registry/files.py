@@ -69,12 +69,13 @@ def _schema() -> Any:
 
     text = {name: pa.string() for name in (*RUN_COLUMNS, *PROVENANCE_COLUMNS)}
     plugin = {"": pa.string(), "_version": pa.int64(), "_options_json": pa.string()}
-    plugin |= {"_data_hash": pa.string(), "_owner": pa.string()}
+    plugin |= {"_data_hash": pa.string(), "_owner": pa.string(), "_code_hash": pa.string()}
     plugins = {f"{kind}{name}": of for kind in ("pruner", "evaluator") for name, of in plugin.items()}
     metric = {"name": pa.string(), "direction": pa.string(), "unit": pa.string(), "scale": pa.string()}
     metric |= {"value": pa.float64(), "standard_error": pa.float64(), "count": pa.int64()}
     own = {name: pa.string() for name in ("type", "model_key", "model", "shape_json", "dtype", "architecture")}
     measured = {"parameters": pa.int64(), "metrics": pa.list_(pa.struct(metric)), "seconds": pa.float64()}
+    measured |= {"version": pa.int64()}
     origin = {name: pa.string() for name in ("measured_utc", "run_key", "uses_json", "changes_json")}
     return pa.schema({**own, **plugins, **measured, **origin, **text})
 

@@ -267,8 +267,14 @@ def _ensure_plugin(connection: sqlite3.Connection, table: str, plugin: PluginRec
         "options_json": canonical_json(plugin.options),
         "data_hash": plugin.data_hash,
         "distribution": plugin.distribution,
+        "code_hash": plugin.code_hash,
     }
-    return ensure(connection, table, {"key": plugin.key}, rest)
+    plugin_id = ensure(connection, table, {"key": plugin.key}, rest)
+    if plugin.code_hash is not None:
+        # A row of before schema version 7 has it in its key alone, from which it cannot be read.
+        statement = f"UPDATE {table} SET code_hash = ? WHERE id = ? AND code_hash IS NULL"
+        connection.execute(statement, (plugin.code_hash, plugin_id))
+    return plugin_id
 
 
 def ensure_metrics(connection: sqlite3.Connection, metrics: Iterable[Metric]) -> dict[Metric, int]:

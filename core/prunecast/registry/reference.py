@@ -18,12 +18,13 @@ from prunecast.registry.schema import SCHEMA_VERSION, migrate
 BEGIN, END = "<!-- schema: written by make schema -->\n", "<!-- end of schema -->\n"
 
 PLUGIN = {
-    "key": "content key: hash of name, version, options and data_hash",
+    "key": "content key: hash of name, version, options, data_hash and, if there is one, code_hash",
     "name": "what a spec writes after `use:`",
     "version": "raised by its author when the same options would give other numbers",
     "options_json": "options that differ from their defaults and can change a number",
     "data_hash": "hash of exactly the tokens it looks at; NULL if it looks at none",
     "distribution": "distribution and version that first brought it",
+    "code_hash": "hash of its code if that is a local file; NULL if installed, or unused since schema version 7",
 }
 
 PROVENANCE = {
@@ -146,6 +147,7 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "change to first order and what the second order adds, on the scale that predictors learn",
             "seconds": "how long the latest estimate took",
             "measured_utc": "when it was made",
+            "version": "of what estimated them; a run takes up nothing of another version than its own",
         },
     ),
     "leases": (

@@ -15,7 +15,7 @@ from prunecast.registry.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -298,6 +298,14 @@ def v6_steps(database: "Database") -> None:
             PRIMARY KEY (architecture_id, setting_id)
         ) STRICT, WITHOUT ROWID"""
     )
+
+
+@migrations()
+def v7_code_and_versions(database: "Database") -> None:
+    """Local plugins keep the hash of their code, which their key has always covered; steps say what estimated them."""
+    for table in ("pruners", "evaluators"):
+        database.conn.execute(f"ALTER TABLE {table} ADD COLUMN code_hash TEXT")
+    database.conn.execute("ALTER TABLE steps ADD COLUMN version INTEGER NOT NULL DEFAULT 1")
 
 
 def migrate(database: "Database") -> None:

@@ -69,9 +69,9 @@ _NOTE_FAILURE = """
 
 _FIND_STEPS = """
     SELECT s.changes_json FROM steps s JOIN architectures a ON a.id = s.architecture_id
-    WHERE s.setting_id = ? AND a.key = ?"""
+    WHERE s.setting_id = ? AND a.key = ? AND s.version = ?"""
 
-_NOTE_STEPS = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)"
+_NOTE_STEPS = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 _START_RUN = """
     INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
@@ -230,14 +230,21 @@ class Registry:
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
         return {a: found[key_bytes(a)] for a in architectures if key_bytes(a) in found}
 
-    def steps(self, setting: Setting, architecture: Architecture) -> dict[tuple[int, Layer], tuple[float, float]]:
+    def steps(
+        self, setting: Setting, architecture: Architecture, version: int
+    ) -> dict[tuple[int, Layer], tuple[float, float]]:
         """What is known of the steps around ``architecture`` under ``setting``.
+
+        Args:
+            setting: what they were estimated under.
+            architecture: where they start.
+            version: of what estimates them; what another version found is of no use.
 
         Returns:
             By layer and by what it would keep instead: the estimated change of the one metric, on the scale predictors
             learn, to first order and what the second order adds.
         """
-        row = next(self.rows(_FIND_STEPS, (self.setting_id(setting), key_bytes(architecture))), None)
+        row = next(self.rows(_FIND_STEPS, (self.setting_id(setting), key_bytes(architecture), version)), None)
         changes = [] if row is None else json.loads(row["changes_json"])
         return {(row[0], Layer(*row[1:4])): (row[4], row[5]) for row in changes}
 
@@ -246,10 +253,13 @@ class Registry:
         run_id: int,
         setting: Setting,
         architecture: Architecture,
+        version: int,
         changes: Mapping[tuple[int, Layer], tuple[float, float]],
         seconds: float,
     ) -> None:
-        """Keep what the steps around an architecture change, in the place of what is known of them.
+        """Keep what the steps around an architecture change, by a version of what estimates them.
+
+        It takes the place of what is known of them.
 
         Raises:
             RegistryError: a change is not finite, or the file cannot be written.
@@ -262,7 +272,8 @@ class Registry:
         with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
-            connection.execute(_NOTE_STEPS, (architecture_id, setting_id, run_id, changes_json, seconds, utc_text()))
+            found = (run_id, changes_json, seconds, utc_text(), version)
+            connection.execute(_NOTE_STEPS, (architecture_id, setting_id, *found))
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
         """Start the run of a spec, or start it again, however it ended before; its evaluations stay linked to it.

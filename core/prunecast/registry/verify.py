@@ -88,7 +88,8 @@ def _shape(text: str) -> ModelShape | None:
 def _plugins(registry: Registry, table: str) -> Iterator[str]:
     for row in _all(registry, table):
         options = json.loads(row["options_json"])
-        record = PluginRecord(row["name"], row["version"], options, row["data_hash"], row["distribution"])
+        identity = (row["name"], row["version"], options, row["data_hash"])
+        record = PluginRecord(*identity, row["distribution"], row["code_hash"])
         if record.key != row["key"] or canonical_json(options) != row["options_json"]:
             yield f"{table}: key of {row['id']} ({row['name']}) is not that of its content"
 

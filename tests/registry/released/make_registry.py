@@ -20,5 +20,5 @@ if __name__ == "__main__":
         for number in range(2):
             registry.record(run, "sample", setting(), architecture(number), measurements(31.5 + number), 1.0, "cpu")
         registry.record_failure(run, setting(), architecture(2), "out of memory")
-        registry.record_steps(run, setting(), architecture(0), {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
+        registry.record_steps(run, setting(), architecture(0), 1, {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
         registry.finish_run(run, "finished", {"best": 31.5})
