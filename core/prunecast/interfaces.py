@@ -164,9 +164,9 @@ class CalibrationOptions(BaseModel):
 
     dataset: str = Field(default="books", description="name of a data set, or path of a text file")
     split: str = Field(default="calibration", description="part of the data set")
-    samples: int = Field(default=10, description="pieces of text")
-    tokens: int = Field(default=128, description="length of a piece in tokens")
-    seed: int = Field(default=0, description="another seed draws other pieces")
+    samples: int = Field(default=10, ge=1, description="pieces of text")
+    tokens: int = Field(default=128, ge=2, description="length of a piece in tokens")
+    seed: int = Field(default=0, ge=0, description="another seed draws other pieces")
 
 
 class CompensationOptions(BaseModel):
@@ -184,6 +184,7 @@ class CompensationOptions(BaseModel):
     )
     calibration: tuple[CalibrationOptions, ...] = Field(
         default=(CalibrationOptions(samples=32, tokens=512),),
+        min_length=1,
         description="text that inputs of the output projections are taken from",
     )
     damping: float = Field(

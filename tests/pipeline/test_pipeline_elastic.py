@@ -101,3 +101,42 @@ def test_damaged_moments_are_one_line_that_says_what_to_do(read: Read) -> None:
         with pytest.raises(ModelError, match=rf"^{path}: .* cannot be read \(.*\); delete the file") as caught:
             Moments(path).second(0, "mlp")
         assert "\n" not in str(caught.value)
+
+
+COMPENSATE = {"method": "least-squares", "calibration": [TEXT]}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "problem"),
+    [
+        ("pruner.calibration.samples", "0", "must be at least 1, got 0"),
+        ("pruner.calibration.tokens", "1", "must be at least 2, got 1"),
+        ("pruner.calibration.seed", "-1", "must be at least 0, got -1"),
+        ("pruner.compensate.calibration", "[]", "needs at least 1 item(s), has 0"),
+        ("pruner.compensate.calibration.0.samples", "-3", "must be at least 1, got -3"),
+    ],
+)
+def test_no_text_to_look_at_is_an_error_that_points_at_the_place(
+    place: str, value: str, problem: str, workplace: Workplace
+) -> None:
+    workplace.write_spec("wrong", {"pruner": {"use": "taylor", "calibration": TEXT, "compensate": COMPENSATE}})
+    outcome = workplace.prunecast("spec", "validate", "wrong.yaml", "--set", f"{place}={value}")
+    assert outcome.code == 1
+    assert f"{place}: {problem}" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "wanted", ["pruner.calibration.tokens", "pruner.compensate.calibration.0.tokens", "recover.tokens"]
+)
+def test_text_longer_than_the_models_context_is_an_error_before_anything_is_measured(
+    wanted: str, workplace: Workplace
+) -> None:
+    recover = {"method": "distill", "dataset": "calibration.txt", "samples": 4, "tokens": 64}
+    pruner = {"use": "taylor", "calibration": TEXT, "compensate": COMPENSATE}
+    workplace.write_spec("long", {"pruner": pruner, "recover": recover})
+    fits = workplace.prunecast("run", "long.yaml", "--dry-run", "--set", f"{wanted}=128")
+    assert fits.code == 0, fits.stderr
+    outcome = workplace.prunecast("run", "long.yaml", "--set", f"{wanted}=129")
+    assert outcome.code == 1
+    assert outcome.stderr.endswith("tokens 129 is longer than the model's context, set it to 128 or less\n")
+    assert outcome.stderr.startswith("error: data set calibration.txt, split calibration: ")

@@ -110,11 +110,19 @@ class Setup:
 
     def sample(self, wanted: CalibrationOptions | DistillRecovery) -> "torch.Tensor":
         """Random windows of a text, int64 of shape (samples, tokens). Raises DataError, which names the text."""
+        self._check_context(wanted)
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
             return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
         except DataError as error:
             raise DataError(f"data set {wanted.dataset}, split {wanted.split}: {error}") from error
+
+    def _check_context(self, wanted: CalibrationOptions | DistillRecovery) -> None:
+        if wanted.tokens > self.shape.context:
+            raise DataError(
+                f"data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} is longer than the model's "
+                f"context, set it to {self.shape.context} or less"
+            )
 
     @property
     def data_dir(self) -> Path | None:
@@ -173,7 +181,8 @@ class Setup:
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
-            DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated.
+            DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated, or the winner on
+                text longer than the model's context.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -187,6 +196,8 @@ class Setup:
                     f"neighbours: {named.owner} has no losses to estimate them from; leave neighbours out, or search "
                     "by evaluators that have, such as kl and perplexity"
                 )
+        if isinstance(self.spec.recover, DistillRecovery):
+            self._check_context(self.spec.recover)
         self._check_calibration()
 
     def _check_calibration(self) -> None:
