@@ -339,6 +339,15 @@ class Evaluator(Plugin[OptionsT]):
     def tokens(self) -> int:
         """REQUIRED. Number of tokens one evaluation feeds to the model; a dry run estimates the time from it."""
 
+    @property
+    def expected_tokens(self) -> int | None:
+        """About how many tokens that will be, told by the options alone, before ``prepare``.
+
+        A dry run without the model and its tokenizer goes by it where there is no option ``tokens``. None, the default,
+        if options do not tell.
+        """
+        return None
+
     def observe_dense(self, model: "PreTrainedModel") -> None:
         """Look at the dense model. Called once a run, before the first ``evaluate``, under ``torch.inference_mode``.
 

@@ -56,6 +56,7 @@ COMMANDS = {
     "registry-sql-csv": (*SQL, "--csv"),
     "registry-sql": SQL,
     "registry-sql-json": (*SQL, "--json"),
+    "run-outline": ("run", "paper", "--dry-run", "--set", "recover.steps=1626"),
     "runs-list": ("runs", "list"),
     "runs-list-json": ("runs", "list", "--limit", "1", "--json"),
     "runs-compare": ("runs", "compare", "1", "too-small"),

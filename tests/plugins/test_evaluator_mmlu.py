@@ -206,3 +206,12 @@ def test_reuse_saves_most_of_the_tokens_of_the_real_questions(questions: int | N
     )
     assert with_reuse.data_hash == without.data_hash
     assert without.tokens > factor * with_reuse.tokens
+    for evaluator in (with_reuse, without):
+        assert MMLU(evaluator.options).expected_tokens == pytest.approx(evaluator.tokens, rel=0.2)
+
+
+def test_options_do_not_tell_the_tokens_of_a_split_of_one_s_own() -> None:
+    assert MMLU(MMLUOptions(split="mine")).expected_tokens is None
+    assert (
+        MMLU(MMLUOptions(split="mine", subjects=("law",), questions_per_subject=3, shots=2)).expected_tokens == 5 * 108
+    )

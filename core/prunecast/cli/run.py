@@ -10,6 +10,13 @@ from prunecast.cli.offline import offline_option
 from prunecast.cli.output import json_option, percent, print_json, registry_option, table, text
 from prunecast.cli.plugins import plugin_dir_option
 
+COUNTED = (
+    "tokens     go forward through the model; one trained on counts 3 times, as its backward pass takes 2 forward ones",
+    "estimated  of them: questions, by their mean length, and instructions found here, as if all had full length",
+    "uncounted  evaluations or trainings whose data are not here, and whose options do not tell their length",
+    "",
+)
+
 PROMPT = "The most important thing about writing a program is"
 
 
@@ -140,9 +147,10 @@ def render_plan(plan: dict[str, Any]) -> str:
 
 def render_outline(outline: dict[str, Any]) -> str:
     """An outline as people read it."""
-    columns = ("stage", "architectures", "evaluations", "tokens", "questions", "petaflop")
+    columns = ("stage", "architectures", "evaluations", "tokens", "estimated", "uncounted", "petaflop")
     rows = [[text(stage[column]) for column in columns] for stage in outline["stages"]]
     total = sum(stage["petaflop"] for stage in outline["stages"])
     head = f"{outline['parameters']:,} parameters, {outline['choices']} choices"
-    last = f"{total:,.0f} petaflop of text, and the questions; a device of 100 teraflops takes {total / 6:,.0f} minutes"
-    return "\n".join([head, "", table(columns, rows), "", last])
+    beside = " and what is uncounted" if any(stage["uncounted"] for stage in outline["stages"]) else ""
+    last = f"{total:,.0f} petaflop{beside}; a device of 100 teraflops takes {total / 6:,.0f} minutes"
+    return "\n".join([head, "", table(columns, rows), "", *COUNTED, last])

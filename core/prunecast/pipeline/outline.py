@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prunecast.budget import Budget
-from prunecast.errors import ModelError
+from prunecast.data import read_rows
+from prunecast.errors import DataError, ModelError
 from prunecast.interfaces import SearchSpace
+from prunecast.isolation import isolated
 from prunecast.models.families import shape_of
 from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.contenders import CONTENDERS
+from prunecast.pipeline.guard import instance
 from prunecast.pipeline.neighbours import EVALUATIONS
+from prunecast.pipeline.training import PASSES, Course
 from prunecast.plugins import PluginHost
 from prunecast.shape import ModelShape
 from prunecast.spec.model import EvaluatorUse, Spec
+from prunecast.spec.recovery import DistillRecovery, Recovery
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,11 @@ class OutlinedStage:
         stage: its name.
         architectures: how many it measures; for neighbours, how many would cost as much.
         evaluations: architectures times evaluators.
-        tokens: tokens of text that go through the model; questions, whose length is not known here, are not in it.
-        questions: evaluations whose tokens are not counted.
+        tokens: tokens that go forward through the model; one that is trained on counts as
+            :data:`prunecast.pipeline.training.PASSES`.
+        estimated: how many of them are an estimate, because their number depends on data and tokenizer: those of
+            questions, by their evaluator, and those of instructions, as if all were as long as they may be.
+        uncounted: evaluations, and trainings, of which not even that is known; their tokens come on top.
         petaflop: operations of a forward pass over the tokens, 2 a multiply-accumulate of the dense model, in 10^15.
     """
 
@@ -34,7 +42,8 @@ class OutlinedStage:
     architectures: int
     evaluations: int
     tokens: int
-    questions: int
+    estimated: int
+    uncounted: int
     petaflop: float
 
 
@@ -52,7 +61,7 @@ class Outline:
 
 
 def outline(spec: Spec, host: PluginHost) -> Outline:
-    """Outline a spec from its ``model.config``.
+    """Outline a spec from its ``model.config``. Of data, only instructions to train on are read, to be counted.
 
     Raises:
         ModelError: there is no such file, it is no config, or prunecast does not know its family.
@@ -67,27 +76,71 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
     cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
     searches = [name for name in CONTENDERS if name in spec.baselines]
     pairs, chosen = spec.collect.pairs, spec.rounds * spec.per_round
-    stages: list[tuple[str, int, Sequence[EvaluatorUse]]] = [
-        ("dense", 1, verified),
-        ("pairs", pairs, searched),
-        ("rounds", chosen, searched),
-        ("verify", spec.verify.top + totals - 1, spec.verify.evaluators),
-        ("baselines", len(cuts) * totals + len(searches), verified),
-        *((name, pairs + chosen, searched) for name in searches),
-    ]
-    stages += [] if spec.recover is None else [("recover", 1, verified)]
+    contending = spec.baseline_evaluations or pairs + chosen
     around = spec.rounds * spec.neighbours * EVALUATIONS
-    stages += [("neighbours", around, searched)] if around else []
-    count = int(shape.count([shape.dense])[0])
-    return Outline(count, len(space.choices), tuple(_stage(shape, *stage) for stage in stages))
+    meter = _Meter(spec, host, shape)
+    stages = [
+        meter.stage("dense", 1, verified),
+        meter.stage("pairs", pairs, searched),
+        meter.stage("rounds", chosen, searched),
+        *([meter.stage("neighbours", around, searched)] if around else []),
+        meter.stage("verify", spec.verify.top + totals - 1, spec.verify.evaluators),
+        meter.stage("baselines", len(cuts) * totals + len(searches), verified),
+        *(meter.stage(name, contending, searched) for name in searches),
+        *([] if spec.recover is None else [meter.training(spec.recover, verified)]),
+    ]
+    return Outline(int(shape.count([shape.dense])[0]), len(space.choices), tuple(stages))
 
 
-def _stage(shape: ModelShape, name: str, architectures: int, evaluators: Sequence[EvaluatorUse]) -> OutlinedStage:
-    lengths = [getattr(use.options, "tokens", None) for use in evaluators]
-    tokens = architectures * sum(length for length in lengths if length is not None)
-    operations = 2 * tokens * int(shape.count([shape.dense], "macs")[0])
-    questions = architectures * lengths.count(None)
-    return OutlinedStage(name, architectures, architectures * len(evaluators), tokens, questions, operations / 1e15)
+class _Meter:
+    """Counts the tokens of stages: by the options of evaluators, else by what these expect."""
+
+    def __init__(self, spec: Spec, host: PluginHost, shape: ModelShape) -> None:
+        self._spec, self._host = spec, host
+        self._petaflop_a_token = 2 * int(shape.count([shape.dense], "macs")[0]) / 1e15
+
+    def stage(self, name: str, architectures: int, evaluators: Sequence[EvaluatorUse]) -> OutlinedStage:
+        """Evaluations of so many architectures."""
+        lengths = [getattr(use.options, "tokens", None) for use in evaluators]
+        expected = [self._expected(use) for use, length in zip(evaluators, lengths, strict=True) if length is None]
+        estimated = architectures * sum(filter(None, expected))
+        tokens = architectures * sum(filter(None, lengths)) + estimated
+        evaluations, uncounted = architectures * len(evaluators), architectures * expected.count(None)
+        petaflop = tokens * self._petaflop_a_token
+        return OutlinedStage(name, architectures, evaluations, tokens, estimated, uncounted, petaflop)
+
+    def training(self, options: Recovery, evaluators: Sequence[EvaluatorUse]) -> OutlinedStage:
+        """Recovery: the training, then the verification."""
+        verified = self.stage("recover", 1, evaluators)
+        steps = self._steps(options)
+        if steps is None:
+            return replace(verified, uncounted=verified.uncounted + 1)
+        tokens = PASSES * steps * options.batch * options.tokens
+        return replace(
+            verified,
+            tokens=verified.tokens + tokens,
+            estimated=verified.estimated + (0 if isinstance(options, DistillRecovery) else tokens),
+            petaflop=verified.petaflop + tokens * self._petaflop_a_token,
+        )
+
+    def _steps(self, options: Recovery) -> int | None:
+        """Steps of a training; None if they depend on instructions that cannot be had here."""
+        if options.steps is not None:
+            return options.steps
+        if isinstance(options, DistillRecovery):
+            return Course.steps_for(options.epochs, options.samples, options.batch)
+        try:
+            examples = len(read_rows(options.dataset, options.split, self._spec.data_path))
+        except DataError:
+            return None
+        return Course.steps_for(options.epochs, examples, options.batch)
+
+    def _expected(self, use: EvaluatorUse) -> int | None:
+        registered = self._host.find(use.kind, use.use)
+        evaluator = instance(registered, use.options)
+        with isolated(str(registered), "expected_tokens"):
+            expected: int | None = evaluator.expected_tokens
+        return expected
 
 
 def _shape(spec: Spec) -> ModelShape:

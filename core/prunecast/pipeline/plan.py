@@ -15,6 +15,7 @@ from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.recover import Recoverer
 from prunecast.pipeline.setup import NamedEvaluator, Setup
+from prunecast.pipeline.training import PASSES
 from prunecast.registry import Registry
 from prunecast.registry.queries import mean_seconds
 from prunecast.spec.recovery import Recovery
@@ -109,11 +110,11 @@ class _Clock:
         return replace(one, seconds=EVALUATIONS * one.seconds)
 
     def training(self, options: Recovery) -> Step:
-        """Recovery: the training, in which a backward pass takes twice a forward one, then the verification."""
+        """Recovery: the training, then the verification."""
         recoverer = Recoverer(self._setup, options, lambda: build_elastic(self._setup, _SILENT), _SILENT)
         tokens = recoverer.course.steps * options.batch * options.tokens
         verified = self.unknown("recover", 1, self._setup.verifiers)
-        return replace(verified, seconds=verified.seconds + 3 * tokens * self._seconds_per_token)
+        return replace(verified, seconds=verified.seconds + PASSES * tokens * self._seconds_per_token)
 
     def _estimate(self, named: NamedEvaluator) -> float:
         recorded = mean_seconds(self._registry, named.setting)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GRADIENT_NORM = 1.0
 """Longest gradient of a step; a longer one is scaled down to it (the default of transformers' trainer)."""
 
+PASSES = 3
+"""What training on a token costs, in forward passes: one, and a backward pass that takes twice as long."""
+
 CHECKPOINT_SECONDS = 120.0
 """Time between two checkpoints."""
 

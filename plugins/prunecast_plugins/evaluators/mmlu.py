@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCD"
 
+SUBJECTS = 57
+
+QUESTIONS = {"test": 14_042, "validation": 1_531, "dev": 285}
+"""How many questions each split has."""
+
+TOKENS_A_QUESTION = 108
+"""Mean length of a question, solved or not, padding included: the test split with 5 shots, SmolLM2's tokenizer."""
+
 
 class MMLUOptions(PluginOptions):
     """Options of the MMLU evaluator."""
@@ -139,6 +147,17 @@ class MMLU(Evaluator[MMLUOptions]):
             + sum(len(batch) * max(len(e.tokens) for e in batch) for batch in group.batches(self.options.batch))
             for group in self._groups
         )
+
+    @property
+    def expected_tokens(self) -> int | None:
+        """The questions asked and the solved ones read before them, each of mean length; None for an unknown split."""
+        options = self.options
+        subjects = len(options.subjects or range(SUBJECTS))
+        asked = QUESTIONS.get(options.split, 0) * subjects // SUBJECTS
+        if options.questions_per_subject is not None:
+            asked = subjects * options.questions_per_subject
+        readings = subjects if options.reuse_prefix else asked
+        return TOKENS_A_QUESTION * (asked + options.shots * readings) if asked else None
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Mean over subjects of the fraction of right answers."""
