@@ -29,8 +29,8 @@ FAMILIES: dict[str, dict[str, object]] = {
 TOKENS = torch.randint(3, 97, (2, 3, 16), generator=torch.Generator().manual_seed(0))
 CENTRE = Architecture([(4, 1, 24), (2, 1, 16), (0, 0, 9)])
 STEPS = [
-    *((1, kept) for kept in (Layer(2, 1, 12), Layer(4, 1, 16), Layer(0, 0, 16), Layer(2, 1, 0))),
-    *((2, kept) for kept in (Layer(3, 1, 9), Layer(0, 0, 24))),
+    *((1, kept) for kept in (Layer(2, 1, 12), Layer(2, 1, 22), Layer(4, 1, 16), Layer(0, 0, 16), Layer(2, 1, 0))),
+    *((2, kept) for kept in (Layer(3, 1, 9), Layer(0, 0, 4), Layer(0, 0, 24))),
 ]
 
 SHARE = 1e-3
