@@ -6,7 +6,7 @@ from contextlib import chdir, closing
 
 import pytest
 from click.testing import CliRunner
-from workplace import EVALUATIONS, Outcome, Workplace
+from workplace import EVALUATIONS, SPEC, Outcome, Workplace
 
 from prunecast.cli.main import cli
 
@@ -49,7 +49,8 @@ def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> 
     assert finished.prunecast("registry", "verify").code == 0
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
     assert outcome.code == 1
-    (line,) = outcome.stdout.splitlines()
+    assert len(outcome.stdout.splitlines()) == EVALUATIONS
+    (line,) = [line for line in outcome.stdout.splitlines() if line.startswith("too far apart: ")]
     assert "of evaluation 3: " in line
     assert outcome.stderr.splitlines()[-1].startswith("error: registry.db: problems: 1; ")
 
@@ -57,10 +58,41 @@ def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> 
 def test_a_spec_that_gives_another_setting_today_cannot_be_repeated_and_says_so(finished: Workplace) -> None:
     (finished.folder / "validation.txt").write_text("another text, as long as need be. " * 200)
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
-    assert outcome.code == 1
+    assert (outcome.code, outcome.stdout) == (1, "")
     assert re.search(
         r"run 1 \(tiny\) cannot be repeated: evaluation \d+ was made under another setting", outcome.stderr
     )
+
+
+def test_what_was_measured_before_a_run_that_cannot_be_repeated_is_told(finished: Workplace) -> None:
+    finished.write_spec("other", {"evaluators": [{**SPEC["evaluators"][0], "tokens": 192}], "export": None})
+    assert finished.prunecast("run", "other.yaml", "--quiet").code == 0
+    change(finished, "UPDATE runs SET spec_json = replace(spec_json, '192', '256') WHERE id = 2")
+    outcome = finished.prunecast("registry", "verify", "--remeasure", "1000")
+    assert outcome.code == 1
+    assert len(outcome.stdout.splitlines()) == EVALUATIONS
+    assert "run 2 (other) cannot be repeated" in outcome.stderr
+
+
+def test_uncompensated_baselines_are_measured_again_and_recovered_models_are_left_out(workplace: Workplace) -> None:
+    calibration = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
+    changes = {
+        "pruner": SPEC["pruner"] | {"compensate": {"method": "least-squares", "calibration": [calibration]}},
+        "baselines": ["uniform-mlp", "uniform-mlp-uncompensated"],
+        "recover": {"method": "distill", "dtype": "float32", "dataset": "calibration.txt", "samples": 8, "tokens": 64},
+        "export": None,
+    }
+    workplace.write_spec("compensated", changes)
+    assert workplace.prunecast("run", "compensated.yaml", "--quiet").code == 0
+    ((kinds, count),) = workplace.sql("SELECT count(DISTINCT setting_id), count(*) FROM evaluations")
+    assert kinds == 6  # two evaluators, each with compensation, without, and after recovery
+    outcome = workplace.prunecast("registry", "verify", "--remeasure", "1000")
+    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: all is well")
+    lines = outcome.stdout.splitlines()[:-1]
+    assert len(lines) == count - 2
+    for line in lines:
+        again, recorded = re.findall(r"([\d.]+) (?:now|recorded)", line)
+        assert again == recorded
 
 
 def test_damage_is_listed_and_exits_with_1(finished: Workplace) -> None:

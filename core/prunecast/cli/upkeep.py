@@ -1,5 +1,6 @@
 """``prunecast registry verify``, ``gc``, ``vacuum`` and ``delete``: keeping a registry sound and small."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -26,15 +27,18 @@ def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> N
     from prunecast.registry import Registry
     from prunecast.registry.verify import problems
 
+    say = (lambda _: None) if as_json else click.echo
+    again = []
     with Registry.open(registry_path, readonly=True) as opened:
         found = list(islice(problems(opened), SHOWN + 1))
-        again = [] if found or count is None else _measured_again(opened, count, seed, as_json)
-    found += [line for agrees, line in again if not agrees]
+        for line in found[:SHOWN]:
+            say(line)
+        for agrees, line in () if found or count is None else _measured_again(opened, count, seed, as_json):
+            say(line)
+            again.append(line)
+            found += [] if agrees else [line]
     if as_json:
-        print_json({"problems": found[:SHOWN], "measured_again": [line for _, line in again]})
-    else:
-        for line in found[:SHOWN] or [line for _, line in again]:
-            click.echo(line)
+        print_json({"problems": found[:SHOWN], "measured_again": again})
     if found:
         number = f"more than {SHOWN}" if len(found) > SHOWN else str(len(found))
         raise RegistryError(f"{registry_path}: problems: {number}; restore a copy of it, or move it away to start anew")
@@ -42,19 +46,17 @@ def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> N
         click.echo(f"{registry_path}: all is well")
 
 
-def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) -> list[tuple[bool, str]]:
+def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) -> Iterator[tuple[bool, str]]:
     from prunecast.pipeline.progress import Progress
     from prunecast.pipeline.remeasure import remeasure
     from prunecast.plugins import PluginHost
 
-    return [
-        (
+    for one in remeasure(registry, count, seed, PluginHost.discover(), Progress(quiet=quiet)):
+        yield (
             one.agrees,
-            f"{one.metric} of evaluation {one.evaluation_id}: {one.again:.6g} now, {one.recorded:.6g} recorded, "
-            f"{one.tolerance:.2g} allowed ({one.architecture})",
+            f"{'' if one.agrees else 'too far apart: '}{one.metric} of evaluation {one.evaluation_id}: "
+            f"{one.again:.6g} now, {one.recorded:.6g} recorded, {one.tolerance:.2g} allowed ({one.architecture})",
         )
-        for one in remeasure(registry, count, seed, PluginHost.discover(), Progress(quiet=quiet))
-    ]
 
 
 @click.command()

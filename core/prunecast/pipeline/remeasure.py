@@ -1,10 +1,13 @@
-"""Measuring again what a registry holds: the strongest reason to trust it."""
+"""Measuring again what a registry holds: the strongest reason to trust it.
+
+But for recovered models: those would have to be trained again.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +22,9 @@ from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
 from prunecast.spec.model import Spec
 
+if TYPE_CHECKING:
+    from prunecast.models.elastic import ElasticModel
+
 SAME_PLACE_TOLERANCE = 1e-3
 """Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
 
@@ -31,7 +37,11 @@ ELSEWHERE_TOLERANCE = 1e-2
 
 _REPEATABLE = """
     SELECT e.id, e.run_id, s.dtype FROM evaluations e JOIN settings s ON s.id = e.setting_id
-    WHERE e.run_id IS NOT NULL ORDER BY e.id"""
+    WHERE e.run_id IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM run_evaluations u
+        WHERE u.evaluation_id = e.id AND u.run_id = e.run_id AND u.stage = 'recover'
+    )
+    ORDER BY e.id"""
 
 _SAMPLED = """
     SELECT e.id, e.setting_id, json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width)) AS layers_json,
@@ -73,7 +83,7 @@ class Remeasured:
 
 
 def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progress: Progress) -> Iterator[Remeasured]:
-    """Measure a random sample of evaluations again, each by the spec of the run that measured it.
+    """Measure a random sample of evaluations again, each by the spec of the run that measured it, as it comes.
 
     Args:
         registry: where they are; it is not changed.
@@ -110,8 +120,10 @@ def _in_dtype(spec: Spec, dtype: str) -> Spec:
 def _of_one_run(
     registry: Registry, setup: Setup, evaluation_ids: list[int], progress: Progress
 ) -> Iterator[Remeasured]:
-    named_by_setting = {registry.setting_id(named.setting): named for named in setup.verifiers}
+    evaluators = (*setup.uncompensated_verifiers, *setup.verifiers)
+    named_by_setting = {registry.setting_id(named.setting): named for named in evaluators}
     elastic = build_elastic(setup, progress)
+    compensation = elastic.compensation
     for evaluation_id in evaluation_ids:
         (row,) = registry.rows(_SAMPLED, (evaluation_id,))
         named = named_by_setting.get(row["setting_id"])
@@ -121,18 +133,19 @@ def _of_one_run(
                 "data or a plugin has changed"
             )
         architecture = Architecture.from_json(row["layers_json"])
-        again = {m.metric.name: m.value for m in _measure(elastic, setup, named, architecture)}
+        elastic.apply(setup.shape.dense)  # so that no layer keeps weights as the evaluation before had them
+        elastic.compensation = compensation if named.compensated else None
+        again = {m.metric.name: m.value for m in _measure(elastic, named, architecture)}
         for value in registry.rows(_VALUES, (evaluation_id,)):
             name, recorded = value["name"], value["value"]
             tolerance = _tolerance(row, setup, recorded, value["standard_error"])
             yield Remeasured(evaluation_id, architecture, name, recorded, float(again[name]), tolerance)
 
 
-def _measure(elastic: Any, setup: Setup, named: NamedEvaluator, architecture: Architecture) -> list[Measurement]:
+def _measure(elastic: "ElasticModel", named: NamedEvaluator, architecture: Architecture) -> list[Measurement]:
     import torch
 
     with torch.inference_mode():
-        elastic.apply(setup.shape.dense)
         named.evaluator.observe_dense(elastic.model)
         elastic.apply(architecture)
         return named.evaluator.evaluate(elastic.model)
