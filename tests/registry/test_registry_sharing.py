@@ -1,6 +1,10 @@
 """Merging, files and publishing: what goes out of a registry comes in again as it was, once, from any side."""
 
 import json
+import os
+import shutil
+import signal
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry_samples import PPL, architecture, measurements, setting, start
+from registry_samples import PPL, architecture, measurements, process, setting, start
 
 from prunecast.architecture import Layer
 from prunecast.errors import RegistryError
@@ -199,6 +203,27 @@ def test_a_registry_of_the_first_release_is_merged_and_left_as_it_is(tmp_path: P
     with Registry.open(tmp_path / "registry.db") as registry:
         assert merge(registry, old).evaluations == 2
     assert old.read_bytes() == before
+
+
+def test_what_a_killed_writer_left_in_the_log_of_an_old_registry_is_merged(tmp_path: Path) -> None:
+    old = Path(shutil.copy(Path(__file__).parent / "released" / "v6.db", tmp_path))
+    before = old.read_bytes()
+    writer = process(be_killed_writing, old)
+    writer.join()
+    log = old.with_name("v6.db-wal").read_bytes()
+    assert (writer.exitcode, old.read_bytes()[100:]) == (-signal.SIGKILL, before[100:]), "all of it is in the log"
+    with Registry.open(tmp_path / "registry.db") as registry:
+        assert merge(registry, old).runs == 1
+        assert registry.run("a" * 32).name == "written last"
+    assert old.with_name("v6.db-wal").read_bytes() == log
+
+
+def be_killed_writing(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("UPDATE runs SET name = 'written last'")
+    connection.commit()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_publishing_to_a_folder_keeps_what_others_published_there(tmp_path: Path) -> None:

@@ -108,6 +108,12 @@ def connect_writable(path: Path) -> sqlite3.Connection:
     return _connect_uri(f"{path.absolute().as_uri()}?mode=rwc")
 
 
+def copy_to(path: Path, copy: Path) -> None:
+    """Copy a registry as it is read: with what a killed process has left in its write-ahead log."""
+    with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
 def _connect_uri(uri: str) -> sqlite3.Connection:
     # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -191,8 +197,7 @@ def _back_up(path: Path, found: int) -> None:
     names = (path.with_name(f"{path.name}.bak-v{found}{suffix}") for suffix in _suffixes())
     copy = next(name for name in names if not name.exists())
     try:
-        with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
+        copy_to(path, copy)
     except sqlite3.Error:
         copy.unlink(missing_ok=True)
         raise

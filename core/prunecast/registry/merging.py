@@ -1,13 +1,12 @@
 """Merging: another registry file taken into this one."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from prunecast.errors import RegistryError
-from prunecast.registry.database import connect_readonly, schema_version, told_in_one_line
+from prunecast.registry.database import connect_readonly, copy_to, schema_version, told_in_one_line
 from prunecast.registry.exchange import Absorbed, absorb, records_of
 from prunecast.registry.schema import SCHEMA_VERSION
 from prunecast.registry.store import Registry
@@ -36,8 +35,12 @@ def _readable(path: Path) -> Iterator[Registry]:
         with Registry.open(path, readonly=True) as opened:
             yield opened
         return
-    with tempfile.TemporaryDirectory() as folder, Registry.open(Path(shutil.copy(path, folder))) as upgraded:
-        yield upgraded
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        with told_in_one_line(path):
+            copy_to(path, copy)
+        with Registry.open(copy) as upgraded:
+            yield upgraded
 
 
 def _is_older(path: Path) -> bool:
