@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from workplace import SPEC, Workplace
 
+from prunecast.pipeline.neighbours import EVALUATIONS
+
 CALIBRATION = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
 COMPENSATED = SPEC["pruner"] | {"compensate": {"method": "least-squares", "calibration": [CALIBRATION]}}
 SMALL: Mapping[str, Any] = {
@@ -47,12 +49,20 @@ def test_an_uncompensated_baseline_measures_and_files_what_a_run_without_compens
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted", "count"), [("random-search", None, 6 + 3), ("evolution", None, 6 + 3), ("evolution", 4, 4)]
+    ("name", "changes", "count"),
+    [
+        ("random-search", {}, 6 + 3),
+        ("evolution", {}, 6 + 3),
+        ("evolution", {"baseline_evaluations": 4}, 4),
+        ("random-search", {"neighbours": 1}, 6 + 3 + EVALUATIONS),
+    ],
 )
 def test_a_search_on_real_evaluations_takes_as_many_as_the_run_or_as_asked_and_its_best_is_of_the_same_size(
-    workplace: Workplace, name: str, wanted: int | None, count: int
+    workplace: Workplace, name: str, changes: dict[str, int], count: int
 ) -> None:
-    workplace.write_spec("searched", {**SMALL, "baselines": [name], "baseline_evaluations": wanted})
+    workplace.write_spec("searched", {**SMALL, "baselines": [name], **changes})
+    planned = {s["stage"]: s for s in workplace.prunecast("run", "searched.yaml", "--dry-run", "--json").json["steps"]}
+    assert planned[name]["architectures"] == count
     found = by_name(workplace, "searched")
     taken = workplace.sql(
         "SELECT count(DISTINCT e.architecture_id) FROM run_evaluations u JOIN evaluations e ON e.id = u.evaluation_id "

@@ -4,6 +4,7 @@ import pytest
 from workplace import SMOLLM2
 
 from prunecast.choices import architectures_at
+from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.outline import OutlinedStage, outline
 from prunecast.plugins import PluginHost
 from prunecast.shape import ModelShape
@@ -53,6 +54,9 @@ def test_an_outline_takes_the_evaluations_of_searches_from_the_spec() -> None:
     asked = outlined(TEXT, "baselines=[evolution]", "baseline_evaluations=100")["evolution"]
     assert (asked.architectures, asked.tokens) == (100, 100_000)
     assert outlined(TEXT, "baselines=[evolution]")["evolution"].architectures == 525 + 18
+    around = outlined(TEXT, "baselines=[evolution]", "neighbours=2")
+    assert around["evolution"].architectures == 525 + 18 + 2 * EVALUATIONS
+    assert around["neighbours"].architectures == 2 * EVALUATIONS
 
 
 @pytest.mark.parametrize(("name", "shape"), [("paper-smollm2", SMOLLM2)])

@@ -1,7 +1,7 @@
 """Baselines that search without a predictor: every architecture they look at is measured.
 
-They get as many real evaluations as the run learnt from, or as the spec says, under the same evaluators, at the
-parameter count of its best.
+They get as many real evaluations as the run itself, what its steps around architectures cost included, or as many as
+the spec says, under the same evaluators, at the parameter count of its best.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,9 @@ from prunecast.choices import Indices, architectures_at, switch_levels
 from prunecast.errors import EvaluationError
 from prunecast.pipeline.collect import even_cut
 from prunecast.pipeline.measure import Metrics
+from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.setup import Setup
+from prunecast.spec.model import Spec
 
 Contender = Literal["random-search", "evolution"]
 CONTENDERS: tuple[Contender, ...] = get_args(Contender)
@@ -30,6 +32,18 @@ MOST_SWITCHES = 3
 
 MOST_DRAWS = 50
 """Draws in a row without a new architecture, after which a space is taken to be exhausted."""
+
+
+def evaluations_of(spec: Spec, pairs: int, expansions: int) -> int:
+    """Architectures that each of these searches measures: what the spec says, else what the run has spent.
+
+    Args:
+        spec: the run's spec.
+        pairs: architectures the run learns from.
+        expansions: architectures it looks around; each counts as
+            :data:`prunecast.pipeline.neighbours.EVALUATIONS`.
+    """
+    return spec.baseline_evaluations or pairs + EVALUATIONS * expansions
 
 
 def contend(name: Contender, setup: Setup, parameters: int, evaluations: int, measure: Measure) -> Architecture:

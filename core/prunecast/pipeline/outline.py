@@ -12,7 +12,7 @@ from prunecast.interfaces import SearchSpace
 from prunecast.isolation import isolated
 from prunecast.models.families import shape_of
 from prunecast.pipeline.baselines import UniformCut
-from prunecast.pipeline.contenders import CONTENDERS
+from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
 from prunecast.pipeline.guard import instance
 from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.training import PASSES, Course
@@ -76,14 +76,14 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
     cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
     searches = [name for name in CONTENDERS if name in spec.baselines]
     pairs, chosen = spec.collect.pairs, spec.rounds * spec.per_round
-    contending = spec.baseline_evaluations or pairs + chosen
-    around = spec.rounds * spec.neighbours * EVALUATIONS
+    expansions = spec.rounds * spec.neighbours
+    contending = evaluations_of(spec, pairs + chosen, expansions)
     meter = _Meter(spec, host, shape)
     stages = [
         meter.stage("dense", 1, verified),
         meter.stage("pairs", pairs, searched),
         meter.stage("rounds", chosen, searched),
-        *([meter.stage("neighbours", around, searched)] if around else []),
+        *([meter.stage("neighbours", EVALUATIONS * expansions, searched)] if expansions else []),
         meter.stage("verify", spec.verify.top + totals - 1, spec.verify.evaluators),
         meter.stage("baselines", len(cuts) * totals + len(searches), verified),
         *(meter.stage(name, contending, searched) for name in searches),

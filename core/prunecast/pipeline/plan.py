@@ -9,7 +9,7 @@ from typing import Any
 from prunecast.architecture import Architecture
 from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.collect import given, propose
-from prunecast.pipeline.contenders import CONTENDERS
+from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.progress import Progress
@@ -64,7 +64,8 @@ def plan(setup: Setup, registry: Registry) -> Plan:
     setup.check()
     clock = _Clock(setup, registry)
     spec = setup.spec
-    searched = spec.baseline_evaluations or spec.collect.pairs + spec.rounds * spec.per_round
+    pairs, expansions = spec.collect.pairs + spec.rounds * spec.per_round, spec.rounds * spec.neighbours
+    contending = evaluations_of(spec, pairs, expansions)
     totals = spec.per_round if spec.choose.rule == "spread" else 1
     cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
     searches = [name for name in CONTENDERS if name in spec.baselines]
@@ -72,10 +73,10 @@ def plan(setup: Setup, registry: Registry) -> Plan:
         clock.known("dense", [setup.shape.dense], setup.verifiers),
         clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
-        *([clock.around(spec.rounds * spec.neighbours)] if spec.neighbours else []),
+        *([clock.around(expansions)] if expansions else []),
         clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),
         clock.unknown("baselines", len(cuts) * totals + len(searches), setup.verifiers),
-        *(clock.unknown(name, searched, setup.evaluators) for name in searches),
+        *(clock.unknown(name, contending, setup.evaluators) for name in searches),
         *([] if spec.recover is None else [clock.training(spec.recover)]),
     ]
     return Plan(tuple(steps), clock.basis)

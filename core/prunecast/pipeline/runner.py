@@ -19,7 +19,7 @@ from prunecast.export.huggingface import ExportReport, check_target
 from prunecast.interfaces import SearchSpace
 from prunecast.pipeline.baselines import UniformCut, distinct_totals, uniform
 from prunecast.pipeline.collect import given, propose
-from prunecast.pipeline.contenders import CONTENDERS, Contender, contend
+from prunecast.pipeline.contenders import CONTENDERS, Contender, contend, evaluations_of
 from prunecast.pipeline.deliver import Deliverable, deliver
 from prunecast.pipeline.expansion import Expansion
 from prunecast.pipeline.fit import Fitted, fit
@@ -119,7 +119,7 @@ class Run:
             self._tell_of(rounds[-1], pairs)
             fitted = self._fitted(pairs, number)
         best, *others = self._verified(fitted, pairs, rounds)
-        baselines = self._baselines(best.parameters, rounds, self._spec.baseline_evaluations or len(pairs))
+        baselines = self._baselines(best.parameters, rounds, evaluations_of(self._spec, len(pairs), len(self._around)))
         recoverer = self._recoverer()
         recovered = None if recoverer is None else recover(recoverer, best, measuring)
         return RunResult(

@@ -353,8 +353,8 @@ class Spec(_Section):
     baseline_evaluations: int | None = Field(
         None,
         ge=1,
-        description="Architectures that random-search and evolution measure each; as many as the run learnt from if "
-        "not given.",
+        description="Architectures that random-search and evolution measure each. If not given, as many as the run "
+        "itself: those it learnt from, and 22 for each that neighbours are estimated around.",
     )
     recover: Recovery | None = Field(
         None, description="How the winner is trained after pruning; not at all if not given."
