@@ -143,6 +143,21 @@ def test_runs_come_along_with_what_they_used() -> None:
         assert counts == {"evaluations": 2, "measured": 1}
 
 
+@pytest.mark.parametrize("ours", ["running", "interrupted", "failed", "finished"])
+@pytest.mark.parametrize("theirs", ["running", "interrupted", "failed", "finished"])
+def test_a_run_that_has_finished_on_one_side_only_has_finished_after_merging(ours: str, theirs: str) -> None:
+    with filled({(0, 1): 30.0}) as here, filled({(0, 2): 31.0}) as there:
+        for registry, status in ((here, ours), (there, theirs)):
+            if status != "running":
+                result = {"of": registry.path.parent.name} if status == "finished" else None
+                registry.finish_run(1, status, result, f"{status} {registry.path.parent.name}")  # type: ignore[arg-type]
+        taken = theirs == "finished" != ours
+        expected = (there if taken else here).run(1)
+        assert [merge(here, there.path).runs, merge(here, there.path).runs] == [int(taken), 0]
+        assert here.run(1) == expected
+        assert len(values(here)) == 2
+
+
 STEPS = {(1, Layer(2, 1, 8)): (0.25, 0.5), (0, Layer(0, 0, 16)): (-1e-9, 3.0)}
 
 

@@ -90,6 +90,13 @@ _SETTINGS = """
     JOIN pruners p ON p.id = s.pruner_id
     JOIN evaluators v ON v.id = s.evaluator_id"""
 
+_OUTCOME = ("status", "started_utc", "finished_utc", "result_json", "message")
+
+_NOTE_RUN = f"""
+    INSERT INTO runs ({", ".join(RUN_COLUMNS)}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
+    ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _OUTCOME)}
+    WHERE excluded.status = 'finished' AND runs.status <> 'finished'"""
+
 _NOTE_STEPS = """
     INSERT INTO steps SELECT ?, ?, (SELECT id FROM runs WHERE key = ?), ?, ?, ?, ?
     WHERE true ON CONFLICT DO UPDATE SET run_id = excluded.run_id, changes_json = excluded.changes_json,
@@ -122,7 +129,8 @@ class Absorbed:
     """What came of records that came in.
 
     Attributes:
-        runs, evaluations, steps: how many were new; of steps, the architectures around which they are known.
+        runs, evaluations, steps: how many were new; of runs, those that have finished there and not here too; of steps,
+            the architectures around which they are known.
         known: evaluations that were here already.
         conflicts: numbers that differ from the ones here.
         replaced: evaluations whose numbers were taken over.
@@ -166,6 +174,8 @@ def records_of(registry: Registry) -> Iterator[Record]:
 def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) -> Absorbed:
     """Take records in; what is here already stays, and coming in again changes nothing.
 
+    Of a run that has finished there and not here, the outcome is taken over.
+
     Args:
         registry: where to, open for writing.
         records: runs before the evaluations they used, as :func:`records_of` has them.
@@ -193,10 +203,8 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
 
 
 def _absorb_run(connection: Connection, record: Record) -> int:
-    columns, marks = ", ".join(RUN_COLUMNS), ", ".join("?" * len(RUN_COLUMNS))
-    statement = f"INSERT INTO runs ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"
     try:
-        return connection.execute(statement, [record[name] for name in RUN_COLUMNS]).rowcount
+        return connection.execute(_NOTE_RUN, [record[name] for name in RUN_COLUMNS]).rowcount
     except KeyError as error:
         raise RegistryError(f"a record of a run has no {error}") from error
 
