@@ -1,5 +1,6 @@
 """A registry with two runs of one model at two budgets, every number of it written here."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ MEASURED = {
     "3x3+1536*3 3x3+1170*25 3x3+1536*2": (28.0, 22.25),
     "3x3+1536*3 3x3+1172*24 0+1400 3x3+1536*2": (27.5, 22.5),
 }
+BUDGETS = (107_612_006, 121_063_507)
 FOUND, MILDER = list(MEASURED)[3], list(MEASURED)[6]
 
 
@@ -103,22 +105,34 @@ def chosen(text: str, predicted: float) -> dict[str, Any]:
     return {"architecture": text, "parameters": 1, "predicted": {SEARCHED: predicted}, "std": {}, "measured": measured}
 
 
+def finish_run(registry: Registry, number: int, budget: int, names: Sequence[str], **more: Any) -> None:
+    """Write down a run at a budget: its even cut, that of the MLPs alone, and its best; ``more`` of its result."""
+    spec = load_spec("quickstart", PluginHost.discover(), (f"budget.parameters={budget}", f"seed={number - 1}"))
+    run = registry.start_run(spec.key, spec.name, spec.to_json(), "model: {source: smollm2-135m}\n").id
+    for text in (DENSE, *names):
+        for metric, value in zip(METRICS, MEASURED[text], strict=True):
+            stage = "pairs" if metric == SEARCHED else "verify"
+            measurement = Measurement(Metric(metric, "minimize", "perplexity", "log"), value, None, METRICS[metric])
+            registry.record(run, stage, setting(metric), Architecture.parse(text), [measurement], 2.5, "cpu")
+    registry.finish_run(run, "finished", result(number, budget, *names, **more))
+
+
 @pytest.fixture
 def written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The registry, as ``registry.db`` in the working directory."""
     monkeypatch.chdir(tmp_path)
-    host = PluginHost.discover()
+    texts = list(MEASURED)
     with Registry.open(tmp_path / "registry.db") as registry:
-        texts = list(MEASURED)
-        for number, (budget, names) in enumerate(((107_612_006, texts[1:4]), (121_063_507, texts[4:7])), 1):
-            spec = load_spec("quickstart", host, (f"budget.parameters={budget}",))
-            run = registry.start_run(spec.key, spec.name, spec.to_json(), "model: {source: smollm2-135m}\n").id
-            for text in (DENSE, *names):
-                for metric, value in zip(METRICS, MEASURED[text], strict=True):
-                    stage = "pairs" if metric == SEARCHED else "verify"
-                    measurement = Measurement(
-                        Metric(metric, "minimize", "perplexity", "log"), value, None, METRICS[metric]
-                    )
-                    registry.record(run, stage, setting(metric), Architecture.parse(text), [measurement], 2.5, "cpu")
-            registry.finish_run(run, "finished", result(number, budget, *names, **(extras() if number == 1 else {})))
+        finish_run(registry, 1, BUDGETS[0], texts[1:4], **extras())
+        finish_run(registry, 2, BUDGETS[1], texts[4:7])
     return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def run_again(written_down: Path) -> Path:
+    """The registry with two more runs at the total of run 1, whose best are the even cuts: of the MLPs, then of both."""
+    _, even, even_mlp, *_ = MEASURED
+    with Registry.open(written_down) as registry:
+        finish_run(registry, 3, BUDGETS[0], [even, even_mlp, even_mlp])
+        finish_run(registry, 4, BUDGETS[0], [even, even_mlp, even])
+    return written_down

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from prunecast.registry import Registry
+from prunecast.report import ratios
 from prunecast.report.facts import Facts
 from prunecast.report.page import SECTIONS
 from prunecast.report.section import Section, Table
@@ -37,3 +38,13 @@ def test_sections_are_word_for_word_the_golden_ones(written_down: Path) -> None:
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(found, encoding="utf-8")
     assert found == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_of_several_runs_at_one_total_this_one_is_drawn_else_the_latest(run_again: Path) -> None:
+    with Registry.open(run_again, readonly=True) as registry:
+        drawn_of = {number: ratios.section(Facts(registry, registry.run(number))) for number in (1, 2, 3)}
+    for number, expected in {1: [27.5, 37.25], 2: [27.5, 41.8], 3: [27.5, 38.5]}.items():
+        rows = drawn_of[number].tables[0].rows
+        assert [float(row[3]) for row in rows if row[0] == "found"] == expected
+        assert [row[0] for row in rows].count("uniform") == 2
+        assert "2 runs of the model" in drawn_of[number].text[0]

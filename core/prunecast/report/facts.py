@@ -176,7 +176,8 @@ class Facts(Outcome):
         self.family = str(row["family"])
         """The model's family."""
         self.alike: list[Outcome] = [self, *_alike(registry, self)]
-        """This run, then all finished runs of the same model under the same protocol: they differ in their budgets."""
+        """This run, then all finished runs of the same model under the same protocol, the latest first; budget, space
+        and search may be others."""
         self.collected: list[tuple[int, dict[str, float]]] = _collected(registry, self.alike)
         """Parameters and metrics of every architecture that these runs collected."""
         self.stages = list(registry.rows(_STAGES, (record.id,)))

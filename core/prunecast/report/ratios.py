@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.report.facts import Facts, MetricFacts, Row
+from prunecast.pipeline.baselines import distinct_totals
+from prunecast.report.facts import Facts, MetricFacts, Outcome, Row
 from prunecast.report.section import Picture, Section, Table, number, percent
 from prunecast.report.theme import (
     BLUE,
@@ -38,21 +39,41 @@ MARGIN = 1.15
 
 
 def section(facts: Facts) -> Section:
-    """Section with all budgets of the model that were run under the same protocol."""
-    series = _series(facts)
+    """Section with all totals that the model was run at under the same protocol."""
+    drawn = _one_a_total(facts.alike)
+    series = _series(drawn)
     if len(series) == 1:
         return Section("Ratios", ["This run was compared with no baseline."])
-    runs = "this run" if len(facts.alike) == 1 else f"{len(facts.alike)} runs of the model under the same protocol"
+    runs = "this run"
+    if len(drawn) > 1:
+        runs = f"{len(drawn)} runs of the model under the same protocol, at each total this run or else the latest"
     text = f"What was found against the baselines, over the share of all parameters that is removed: {runs}."
     return Section("Ratios", [text], _picture(facts, series), [_table(facts, series), _cloud(facts)])
 
 
-def _series(facts: Facts) -> Series:
+def _one_a_total(runs: Sequence[Outcome]) -> list[tuple[list[Row], list[Row]]]:
+    """Of each run what it found at totals that none before it came to, and the baselines there; no run without any."""
+    drawn, totals = [], list[int]()
+    for run in runs:
+        reached = distinct_totals([*totals, *(row.parameters for row in run.found)])[len(totals) :]
+        found = [row for row in run.found if row.parameters in reached]
+        if found:
+            drawn.append((found, [row for row in run.baselines if _nearest(run.found, row) in reached]))
+        totals += reached
+    return drawn
+
+
+def _nearest(found: Sequence[Row], baseline: Row) -> int:
+    """The total that a baseline is compared at."""
+    return min((row.parameters for row in found), key=lambda total: abs(total - baseline.parameters))
+
+
+def _series(drawn: Sequence[tuple[list[Row], list[Row]]]) -> Series:
     """Rows by name, each sorted by what is removed."""
     found: Series = {FOUND: []}
-    for run in facts.alike:
-        found[FOUND] += run.found
-        for row in run.baselines:
+    for rows, baselines in drawn:
+        found[FOUND] += rows
+        for row in baselines:
             found.setdefault(row.name, []).append(row)
     return {name: sorted(rows, key=lambda row: -row.parameters) for name, rows in found.items()}
 
