@@ -18,7 +18,7 @@ from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.search import ranked
 from prunecast.pipeline.setup import Setup
 
-EVALUATIONS = 22
+EVALUATIONS = 14
 """What the steps around one architecture cost, in evaluations: timed on SmolLM2-135M, 25 layers of 4 and 19 values."""
 
 Moved = list[tuple[int, Layer]]
