@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from prunecast.cli.main import cli
+from prunecast.registry import Registry
 
 GOLDEN = Path(__file__).with_name("golden")
 QUERY = ("registry", "query")
@@ -149,6 +150,18 @@ def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
     columns = [(dashes.start(), dashes.end()) for dashes in re.finditer("-+", rule)]
     cells = [[line[start:end].rstrip() for start, end in columns] for line in lines]
     assert cells == [list(row.values()) for row in rows]
+
+
+def test_a_finished_run_that_was_started_again_shows_how_it_stands_and_what_it_came_to(filled: Path) -> None:
+    finished = output_of("runs", "show", "1")
+    with Registry.open(filled) as registry:
+        record = registry.run(1)
+        registry.start_run(record.key, record.name, record.spec_json, record.spec_text)
+        registry.finish_run(1, "interrupted", None, "interrupted by the user")
+    stands = "run 1 (smollm2-80): interrupted. interrupted by the user\n\nIt finished before that, and came to:\n\n"
+    assert output_of("runs", "show", "1") == stands + finished
+    as_json = json.loads(output_of("runs", "show", "1", "--json"))
+    assert (as_json["status"], as_json["result"]["name"]) == ("interrupted", "smollm2-80")
 
 
 def test_plugins_show_in_json_has_the_schema_of_the_options() -> None:

@@ -180,7 +180,22 @@ def test_a_run_of_the_same_spec_is_resumed_however_it_ended(registry: Registry, 
     again = registry.start_run("a" * 32, "renamed", "{}", "name: renamed")
     assert (again.id, again.resumed) == (started.id, True)
     run = registry.run(again.id)
-    assert (run.status, run.name, run.finished_utc, run.result, run.message) == ("running", "renamed", None, None, "")
+    assert (run.status, run.name, run.finished_utc, run.message) == ("running", "renamed", None, "")
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_finished_run_keeps_its_result_until_it_finishes_again(registry: Registry, status: str) -> None:
+    run_id = start(registry)
+    assert registry.run(run_id).result is None
+    registry.finish_run(run_id, "finished", {"kept": 0.8})
+    start(registry)
+    assert (registry.run(run_id).status, registry.run(run_id).result) == ("running", {"kept": 0.8})
+    registry.finish_run(run_id, status, None, "why")  # type: ignore[arg-type]
+    run = registry.run(run_id)
+    assert (run.status, run.result, run.message) == (status, {"kept": 0.8}, "why")
+    start(registry)
+    registry.finish_run(run_id, "finished", {"kept": 0.7})
+    assert registry.run(run_id).result == {"kept": 0.7}
 
 
 def test_a_finished_run_reads_back_as_written(registry: Registry) -> None:

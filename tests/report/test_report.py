@@ -433,6 +433,14 @@ def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:
     )
 
 
+def test_a_run_that_was_started_again_is_reported_by_the_result_it_has_and_says_so(continued: Workplace) -> None:
+    with closing(sqlite3.connect(continued.registry)) as connection, connection:
+        connection.execute("UPDATE runs SET status = 'running', finished_utc = NULL")
+    assert continued.prunecast("report", "tiny", "--out", "again").code == 0
+    page = (continued.folder / "again" / "index.html").read_text()
+    assert re.search(r"1, finished before it was started again at \S+Z, since when it is running", page)
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(continued: Workplace) -> None:
     (continued.folder / "blocked").write_text("a file")
     outcome = continued.prunecast("report", "tiny", "--out", "blocked/report")

@@ -1,9 +1,14 @@
 """``prunecast runs``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, registry_option
 from prunecast.cli.registry_questions import compare
+
+if TYPE_CHECKING:
+    from prunecast.registry import RunRecord
 
 
 @click.group()
@@ -43,8 +48,6 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
     """Show RUN, given by its number, its name or the first digits of its key."""
     import json
 
-    from prunecast.cli.cards import render_card
-    from prunecast.cli.run import render_result
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
@@ -60,12 +63,21 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
                 "result": record.result,
             }
         )
-    elif record.result is None:
-        click.echo(f"run {record.id} ({record.name}): {record.status}. {record.message}\n\n{record.spec_text.rstrip()}")
     else:
-        card = record.result.get("quality_card")
-        parts = [render_result(record.result), *([render_card(card)] if card else []), record.spec_text.rstrip()]
-        click.echo("\n\n".join(parts))
+        click.echo("\n\n".join([*_outcome(record), record.spec_text.rstrip()]))
+
+
+def _outcome(record: "RunRecord") -> list[str]:
+    """How a run stands, and what it came to when it last finished."""
+    from prunecast.cli.cards import render_card
+    from prunecast.cli.run import render_result
+
+    stands = f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip()
+    if record.result is None:
+        return [stands]
+    card = record.result.get("quality_card")
+    result = [render_result(record.result), *([render_card(card)] if card else [])]
+    return result if record.status == "finished" else [stands, "It finished before that, and came to:", *result]
 
 
 runs.add_command(compare)

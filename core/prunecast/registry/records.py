@@ -133,7 +133,7 @@ class RunRecord:
         status: how it stands; a killed process leaves ``running`` behind.
         started_utc, finished_utc: ``2025-01-31T12:00:00Z``; not finished: None.
         spec_json, spec_text: the resolved spec, and the file as it was written.
-        result: what the run came to; None until it is finished.
+        result: what the run came to when it last finished, whatever its status is now; None if it never has.
         message: why it failed, else empty.
     """
 

@@ -104,7 +104,7 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "finished_utc": "when it ended",
             "spec_json": "the resolved spec",
             "spec_text": "the spec file as it was written",
-            "result_json": "what it came to",
+            "result_json": "what it came to when it last finished, whatever its status is now; NULL if it never has",
             "message": "why it failed or stopped",
         },
     ),

@@ -76,11 +76,11 @@ _NOTE_STEPS = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
 _START_RUN = """
     INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, status = 'running', started_utc = excluded.started_utc,
-        finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, result_json = NULL,
-        message = ''
+        finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, message = ''
     RETURNING id"""
 
-_FINISH_RUN = "UPDATE runs SET status = ?, finished_utc = ?, result_json = ?, message = ? WHERE id = ?"
+_FINISH_RUN = """
+    UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
 
 
 class Registry:
@@ -276,7 +276,9 @@ class Registry:
             connection.execute(_NOTE_STEPS, (architecture_id, setting_id, *found))
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
-        """Start the run of a spec, or start it again, however it ended before; its evaluations stay linked to it.
+        """Start the run of a spec, or start it again, however it ended before.
+
+        Its evaluations stay linked to it, and what it came to stays until it comes to something again.
 
         Args:
             key: content key of the resolved spec; the run's identity.
@@ -301,7 +303,7 @@ class Registry:
         Args:
             run_id: the run.
             status: how it ended.
-            result: what it came to, JSON-able; None if nothing.
+            result: what it came to, JSON-able; None if nothing, so that what it came to before stays.
             message: one line about why it failed or stopped.
 
         Raises:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from prunecast.registry import RunRecord
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section, Table, number, percent
 
@@ -73,9 +74,15 @@ def _conditions(facts: Facts) -> Table:
         ["searcher", _plugin(spec["searcher"])],
         ["collected", _collected(spec)],
         ["seed", str(spec["seed"])],
-        ["run", f"{facts.record.id}, {facts.record.started_utc} to {facts.record.finished_utc}"],
+        ["run", f"{facts.record.id}, {_when(facts.record)}"],
     ]
     return Table("Conditions", ("", ""), rows, prose=True)
+
+
+def _when(record: RunRecord) -> str:
+    if record.status == "finished":
+        return f"{record.started_utc} to {record.finished_utc}"
+    return f"finished before it was started again at {record.started_utc}, since when it is {record.status}"
 
 
 def _collected(spec: Mapping[str, Any]) -> str:
