@@ -1,5 +1,6 @@
 """The training loop and the losses, against the same written out plainly."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,8 +47,8 @@ class Interrupted(Progress):
 
 
 def trained_weights(model: Any, checkpoint: Path, course: Course = COURSE, **more: Any) -> tuple[list[float], Any]:
-    losses = train(model.requires_grad_(True), Answers(EXAMPLES, CPU), course, checkpoint, SILENT, **more)
-    return losses, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    log = train(model.requires_grad_(True), Answers(EXAMPLES, CPU), course, checkpoint, SILENT, **more)
+    return log.losses, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 # ----------------------------------------------------------------------------------------------------- losses
@@ -137,6 +138,25 @@ def test_a_killed_training_continues_to_the_same_weights(tiny_model: Callable[..
     assert continued == losses
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "least"), [({"seconds": 1000.0}, 1000.0), ({}, 0.0)], ids=["kept", "of an earlier version"]
+)
+def test_a_continued_training_took_what_all_of_it_took(
+    tiny_model: Callable[..., Any], tmp_path: Path, before: dict[str, float], least: float
+) -> None:
+    checkpoint, lessons, model = tmp_path / "interrupted", Answers(EXAMPLES, CPU), tiny_model("llama")
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(model.requires_grad_(True), lessons, COURSE, checkpoint, Interrupted(), checkpoint_seconds=0)
+    state = torch.load(checkpoint, weights_only=True)
+    assert 0 < state.pop("seconds") < time.monotonic() - start
+    torch.save(state | before, checkpoint)
+    start = time.monotonic()
+    log = train(model, lessons, COURSE, checkpoint, SILENT)
+    assert len(log.losses) == COURSE.steps
+    assert least < log.seconds < least + time.monotonic() - start
 
 
 def test_the_learning_rate_rises_then_falls_to_zero(tiny_model: Callable[..., Any], tmp_path: Path) -> None:

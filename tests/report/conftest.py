@@ -130,7 +130,7 @@ def written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run_again(written_down: Path) -> Path:
-    """The registry with two more runs at the total of run 1, whose best are the even cuts: of the MLPs, then of both."""
+    """The registry with two more runs at the total of run 1; their best are even cuts: of the MLPs, then of both."""
     _, even, even_mlp, *_ = MEASURED
     with Registry.open(written_down) as registry:
         finish_run(registry, 3, BUDGETS[0], [even, even_mlp, even_mlp])

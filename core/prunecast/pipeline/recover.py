@@ -6,7 +6,6 @@ registry under a pruner whose name, options and data say how the weights were re
 
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from prunecast.pipeline.measure import Measuring
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.result import Candidate, Recovered
 from prunecast.pipeline.setup import NamedEvaluator, Setup
-from prunecast.pipeline.training import Course, train
+from prunecast.pipeline.training import Course, Log, train
 from prunecast.registry import PluginRecord, content_key
 from prunecast.spec.recovery import DistillRecovery, Recovery
 
@@ -48,7 +47,7 @@ class Trained:
     Attributes:
         weights: all of them, sliced.
         losses: loss of each step, nats a position.
-        seconds: time the training took.
+        seconds: time the training took, interrupted or not.
     """
 
     weights: "Mapping[str, Tensor]"
@@ -123,13 +122,12 @@ class Recoverer:
         path = self._file(architecture)
         if (found := _read(path)) is not None:
             return found
-        start = time.perf_counter()
         self._progress.say(f"recovering by {self._options.method}: {self.course.steps} steps")
         elastic = self._elastic()
         elastic.apply(architecture)
-        weights, losses = self._train(elastic.state_dict(), architecture, path.with_suffix(".checkpoint"))
-        self._progress.say(f"loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last")
-        trained = Trained(weights, losses, time.perf_counter() - start)
+        weights, log = self._train(elastic.state_dict(), architecture, path.with_suffix(".checkpoint"))
+        self._progress.say(f"loss {log.losses[0]:.3f} at the first step, {log.losses[-1]:.3f} at the last")
+        trained = Trained(weights, log.losses, log.seconds)
         _write(path, trained)
         return trained
 
@@ -155,7 +153,7 @@ class Recoverer:
 
     def _train(
         self, state: "Mapping[str, Tensor]", architecture: Architecture, checkpoint: Path
-    ) -> "tuple[dict[str, Tensor], list[float]]":
+    ) -> "tuple[dict[str, Tensor], Log]":
         import torch
 
         setup, options = self._setup, self._options
@@ -164,21 +162,21 @@ class Recoverer:
             if _uses_adapters(options):
                 quantized = four_bits(self._dtype) if options.method == "qlora" else None
                 adapted = self._attach(sliced.load(self._dtype, setup.device, quantized))
-                losses = self._fit(adapted, checkpoint)
+                log = self._fit(adapted, checkpoint)
                 adapters = adapter_weights(adapted)
                 # Merged into weights that were never quantised, in float32: rounding comes once, at the end.
                 model = merge(self._attach(sliced.load(torch.float32, setup.device)), adapters)
             else:
                 model = sliced.load(torch.float32, setup.device).requires_grad_(True)
-                losses = self._fit(model, checkpoint)
+                log = self._fit(model, checkpoint)
         weights = {name: tensor.to(setup.dtype).cpu() for name, tensor in model.state_dict().items()}
-        return stored_weights(config, setup.family, weights), losses
+        return stored_weights(config, setup.family, weights), log
 
     def _attach(self, model: Any) -> Any:
         o = self._options
         return attach(model, self._setup.family, o.targets, o.rank, o.alpha, o.dropout, o.seed)
 
-    def _fit(self, model: Any, checkpoint: Path) -> list[float]:
+    def _fit(self, model: Any, checkpoint: Path) -> Log:
         wanted = self._options.gradient_checkpointing
         if self._setup.device.type != "cpu" if wanted is None else wanted:
             with warnings.catch_warnings():

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,19 @@ class Course:
         return int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0])
 
 
+@dataclass
+class Log:
+    """What a training tells of itself.
+
+    Attributes:
+        losses: loss of each step, nats a position.
+        seconds: time it has taken, that before an interruption up to the last checkpoint included.
+    """
+
+    losses: list[float]
+    seconds: float
+
+
 def train(
     model: "PreTrainedModel",
     lessons: Lessons,
@@ -73,8 +86,8 @@ def train(
     checkpoint: Path,
     progress: Progress,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> list[float]:
-    """Train those parameters of a model that require gradients; returns the loss of each step, nats a position.
+) -> Log:
+    """Train those parameters of a model that require gradients.
 
     Continues from ``checkpoint`` if there is one, with the same result as without the interruption.
 
@@ -96,25 +109,27 @@ def train(
     optimizer = torch.optim.AdamW(parameters.values(), lr=course.learning_rate, weight_decay=0.0)
     untyped: Any = transformers
     schedule = untyped.get_linear_schedule_with_warmup(optimizer, round(course.warmup * course.steps), course.steps)
-    losses = _restore(checkpoint, parameters, optimizer, schedule)
+    log = _restore(checkpoint, parameters, optimizer, schedule)
+    begun = time.monotonic() - log.seconds
     order = course.order(len(lessons))
     model.train(True)
     saved = time.monotonic()
     with torch.random.fork_rng(), progress.bar("recover", course.steps, "step") as advance:
-        advance(len(losses))
-        for step in range(len(losses), course.steps):
+        advance(len(log.losses))
+        for step in range(len(log.losses), course.steps):
             # What is random in a step depends on its number alone, so that a training can be continued at any step.
             torch.manual_seed(course.seed_of(step))
-            losses.append(_step(model, lessons, course, order[step].tolist(), optimizer))
-            _check_finite(losses, course)
+            log.losses.append(_step(model, lessons, course, order[step].tolist(), optimizer))
+            _check_finite(log.losses, course)
             schedule.step()
             advance(1)
+            log.seconds = time.monotonic() - begun
             if time.monotonic() - saved > checkpoint_seconds:
-                _save(checkpoint, parameters, optimizer, schedule, losses)
+                _save(checkpoint, parameters, optimizer, schedule, log)
                 saved = time.monotonic()
     checkpoint.unlink(missing_ok=True)
     model.train(False)
-    return losses
+    return log
 
 
 def _step(
@@ -149,30 +164,27 @@ def _check_finite(losses: Sequence[float], course: Course) -> None:
         )
 
 
-def _save(
-    path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any, losses: Sequence[float]
-) -> None:
+def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any, log: Log) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
     state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-    torch.save(state | {"losses": list(losses)}, unfinished)
+    torch.save(state | asdict(log), unfinished)
     unfinished.replace(path)
 
 
-def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any) -> list[float]:
-    """Put a checkpoint's state in place; returns the losses so far, none without a checkpoint."""
+def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any) -> Log:
+    """Put a checkpoint's state in place; returns the log so far, an empty one without a checkpoint."""
     import torch
 
     if not path.is_file():
-        return []
+        return Log([], 0.0)
     state = torch.load(path, map_location="cpu", weights_only=True)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
-    losses: list[float] = state["losses"]
-    return losses
+    return Log(state["losses"], state.get("seconds", 0.0))  # earlier versions kept no seconds
