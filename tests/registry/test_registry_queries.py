@@ -10,8 +10,10 @@ from prunecast.architecture import Architecture
 from prunecast.errors import RegistryError
 from prunecast.interfaces import Measurement, Metric
 from prunecast.registry.budgets import Range, Ranges
+from prunecast.registry.cleaning import delete_run
 from prunecast.registry.comparison import compare
 from prunecast.registry.likeness import nearest
+from prunecast.registry.pairs import measured_by_others
 from prunecast.registry.pareto import pareto
 from prunecast.registry.queries import mean_seconds, sql, stats
 from prunecast.registry.records import ModelRecord, PluginRecord
@@ -339,6 +341,25 @@ def test_pairs_are_architectures_and_a_frame_with_metrics_as_columns(registry: R
     np.testing.assert_allclose(pairs.lost[0], 0.0)
     with pytest.raises(RegistryError, match="all under one pruner"):
         registry.pairs(model="tiny", metrics=[PPL.name], pruner="absent")
+
+
+def test_a_run_that_is_continued_finds_the_pairs_of_others_that_it_began_with(registry: Registry) -> None:
+    both = [setting(), setting(evaluator=PluginRecord("accuracy", 1, {}, "e" * 32, "prunecast"))]
+    first = start(registry)
+    registry.record(first, "pairs", both[1], cut(24), measurements(3.0), 1.0, "cpu")
+    registry.record(first, "pairs", both[1], cut(12), measurements(3.0), 1.0, "cpu")
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    mine = start(registry, "c" * 32, "mine")
+    registry.record(mine, "pairs", both[1], cut(16), measurements(3.0), 1.0, "cpu")  # the other number was there
+    registry.record(mine, "pairs", both[0], cut(12), measurements(3.0), 1.0, "cpu")
+    for under in both:
+        registry.record(mine, "pairs", under, cut(4), measurements(3.0), 1.0, "cpu")
+    assert start(registry, "c" * 32, "mine") == mine
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    assert set(measured_by_others(registry, both, "b" * 32)) == {cut(24), cut(16), cut(12), cut(4)}
+    delete_run(registry, first)
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    assert measured_by_others(registry, both, "f" * 32) == measured_by_others(registry, both, "b" * 32)
 
 
 # ------------------------------------------------------------------------------------------------------------ SQL

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _UNDER_ALL = """
     SELECT a.key, a.layer_ids_json FROM evaluations e JOIN architectures a ON a.id = e.architecture_id
-    WHERE e.setting_id = :first AND (e.run_id IS NULL OR e.run_id NOT IN (SELECT id FROM runs WHERE key = :run))
-        AND (
-            SELECT count(*) FROM evaluations o
-            WHERE o.architecture_id = e.architecture_id AND o.setting_id IN ({settings})
-        ) = :count
+    WHERE e.setting_id = :first AND (
+        SELECT count(*) FROM evaluations o
+        WHERE o.architecture_id = e.architecture_id AND o.setting_id IN ({settings})
+            AND (o.run_id IS NULL OR o.run_id NOT IN (SELECT id FROM runs WHERE key = :run))
+    ) = :count
     ORDER BY a.key"""
 
 
@@ -107,7 +107,10 @@ def find_pairs(
 
 
 def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key: str) -> list[Architecture]:
-    """Architectures measured under every one of ``settings``, but not by the run of this key; sorted by their keys."""
+    """Architectures measured under every one of ``settings``, none of it by the run of this key; sorted by their keys.
+
+    What that run has measured, be it under one of the settings only, was not there when it began.
+    """
     ids = [registry.setting_id(setting) for setting in settings]
     if not ids or None in ids:
         return []
