@@ -26,11 +26,17 @@ def choose_device(wanted: str) -> "torch.device":
 
 
 def choose_dtype(wanted: str, device: "torch.device") -> "torch.dtype":
-    """The number format a spec asks for; ``auto`` is bfloat16 where the hardware multiplies it, else float32."""
+    """The number format a spec asks for; ``auto`` is bfloat16 where the hardware multiplies it, else float32.
+
+    Of accelerators that are neither CUDA nor ROCm devices it is not known that they do.
+    """
     import torch
 
     if wanted != "auto":
         dtype: torch.dtype = getattr(torch, wanted)
         return dtype
-    fast = torch.cpu.get_capabilities() if device.type == "cpu" else {"bf16": True}
-    return torch.bfloat16 if any("bf16" in name and present for name, present in fast.items()) else torch.float32
+    if device.type == "cpu":
+        fast = any("bf16" in name and present for name, present in torch.cpu.get_capabilities().items())
+    else:
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,24 @@
+"""The number format of a model: what the hardware multiplies."""
+
+import pytest
+import torch
+
+from prunecast.pipeline.device import choose_dtype
+
+has_cuda = torch.cuda.is_available()
+
+
+def test_a_format_that_is_named_is_taken() -> None:
+    assert choose_dtype("bfloat16", torch.device("mps")) is torch.bfloat16
+    assert choose_dtype("float16", torch.device("cpu")) is torch.float16
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", pytest.param("cuda", marks=pytest.mark.skipif(has_cuda, reason=""))])
+def test_where_nothing_is_known_to_multiply_bfloat16_it_is_not_chosen(device: str) -> None:
+    assert choose_dtype("auto", torch.device(device)) is torch.float32
+
+
+@pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")
+def test_cuda_devices_before_compute_capability_8_only_emulate_bfloat16() -> None:
+    multiplies = torch.version.hip or torch.cuda.get_device_capability()[0] >= 8
+    assert choose_dtype("auto", torch.device("cuda")) is (torch.bfloat16 if multiplies else torch.float32)
