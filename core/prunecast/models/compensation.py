@@ -54,7 +54,8 @@ class FromMoments:
         self._orders = [layer.input_orders for layer in elastic.layers]
         self._dense = elastic.shape.dense
         self._solve = {"bias": self._bias, "least-squares": self._least_squares}[method]
-        self._cache: OrderedDict[tuple[object, ...], tuple[Tensor, ...]] = OrderedDict()
+        self._replaced = {"bias": "bias", "least-squares": "weight"}[method]
+        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
     def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
         """Compensated numbers of one output projection, None if all of its inputs stay."""
@@ -64,34 +65,31 @@ class FromMoments:
             return None
         module = self._inputs[layer][component]
         solved = self._remember((layer, component, size), lambda: self._solve(layer, component, module, size))
-        return Compensated(*solved)
+        return Compensated(**{self._replaced: solved})
 
-    def _bias(
-        self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]
-    ) -> tuple[Tensor, ...]:
+    def _bias(self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]) -> Tensor:
         """FLAP's baseline bias (arXiv 2312.11983, equation 7): what the removed inputs contributed on average."""
         weight = module.weight.flatten(0, 1)
-        stay, gone = self._split(layer, module, size)
+        _, gone = self._split(layer, module, size)
         mean = self._moments.mean(layer, component)[self._orders[layer][component]].to(weight.device)
         bias = mean[gone] @ weight[gone].float()
         if module.bias is not None:
             bias = bias + module.bias.float()
-        return weight[stay], bias.to(weight.dtype)
+        return bias.to(weight.dtype)
 
-    def _least_squares(
-        self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]
-    ) -> tuple[Tensor, ...]:
+    def _least_squares(self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]) -> Tensor:
         weight = module.weight.flatten(0, 1)
         stay, gone = self._split(layer, module, size)
         if component == "mlp":
-            (factor,) = self._remember((layer,), lambda: (self._factor(layer, component, torch.cat([stay, gone])),))
+            factor = self._remember((layer,), lambda: self._factor(layer, component, torch.cat([stay, gone])))
         else:
             # Pairs of group and head counts are not nested in one order, so each has a factorisation of its own.
             factor = self._factor(layer, component, torch.cat([stay, gone]))
         kept = len(stay)
         pushed = factor[kept:, :kept].T @ weight[gone].to(factor)
         correction = torch.linalg.solve_triangular(factor[:kept, :kept].T, pushed, upper=True)
-        return ((weight[stay].to(factor) + correction).to(weight.dtype),)
+        solved: Tensor = (weight[stay].to(factor) + correction).to(weight.dtype)
+        return solved
 
     def _split(self, layer: int, module: ShrinkingInput, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Positions of the inputs that stay and of those that go, each in ascending order."""
@@ -119,7 +117,7 @@ class FromMoments:
                 return lower
             damping = max(damping * 10, 1e-8)
 
-    def _remember(self, key: tuple[object, ...], solve: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def _remember(self, key: tuple[object, ...], solve: Callable[[], Tensor]) -> Tensor:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -132,4 +130,4 @@ class FromMoments:
         return solved
 
     def _bytes(self) -> int:
-        return sum(tensor.nbytes for solved in self._cache.values() for tensor in solved)
+        return sum(tensor.nbytes for tensor in self._cache.values())

@@ -31,10 +31,10 @@ class Compensated(NamedTuple):
     """Numbers for the kept part of a :class:`ShrinkingInput` that make up for what is gone.
 
     ``weight`` has shape (kept columns, D_out), block after block, in the model's dtype; ``bias`` (D_out,) replaces the
-    projection's own, None leaves it.
+    projection's own. None leaves what is there.
     """
 
-    weight: Tensor
+    weight: Tensor | None = None
     bias: Tensor | None = None
 
 
@@ -153,7 +153,7 @@ class ShrinkingInput(nn.Module):
     def views(self) -> list[Tensor]:
         """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
         kept = self._kept
-        if kept.compensated is not None:
+        if kept.compensated is not None and kept.compensated.weight is not None:
             return [kept.compensated.weight.to(self.weight.dtype)]
         if kept.size == self.weight.shape[1]:
             return [self.weight[: kept.blocks].flatten(0, 1)]
