@@ -354,7 +354,7 @@ class Spec(_Section):
         None,
         ge=1,
         description="Architectures that random-search and evolution measure each. If not given, as many as the run "
-        "itself: those it learnt from, and 22 for each that neighbours are estimated around.",
+        "itself: those it learnt from, and those that its neighbours cost as much as.",
     )
     recover: Recovery | None = Field(
         None, description="How the winner is trained after pruning; not at all if not given."
