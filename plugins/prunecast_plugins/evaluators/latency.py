@@ -50,8 +50,11 @@ class Latency(Evaluator[LatencyOptions]):
     not count, and the standard errors are those of the means. Bytes are exact: of the weights that are kept, shared
     ones once, in the model's dtype, and of what the prompt left in the cache.
 
-    What is timed is the elastic model. Where an architecture keeps some of the heads of a group it multiplies group by
-    group, so the exported model, whose weights are in one piece, is at least as fast.
+    What is timed is the elastic model as runs measure it, not the exported one, and either may be the faster. Where an
+    architecture keeps some of the heads of a group the elastic model multiplies group by group, while exported weights
+    are in one piece. On a processor it has faster norms than transformers', and in bfloat16 it reads the prompt with
+    attention by blocks (:mod:`prunecast.models.norms`, :mod:`prunecast.models.attention`), which a model loaded from an
+    export has not. Compare architectures by these numbers; time an export for its own speed.
 
     Speeds differ from run to run: numbers of one registry compare if nothing else ran on the machine. Device and
     number of threads are in the data hash, so another machine measures anew.
