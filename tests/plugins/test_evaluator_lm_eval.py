@@ -3,7 +3,9 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from evaluator_samples import byte_tokenizer, elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
 
 from prunecast.errors import DataError, EvaluationError, PluginError
-from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions
+from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions, hash_of
 
 needs_harness = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason='needs the harness: pip install "prunecast[lm-eval]"'
@@ -90,6 +92,83 @@ def test_shots_and_limit_are_in_the_hash(tokenizer: Any, definitions: Path) -> N
     hashes = [prepared(tokenizer, tasks=["toy"], definitions=definitions, **own).data_hash for own in changes]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+CHANGES = {
+    "a corrected answer": ("toy.yaml", "doc_to_target: answer", "doc_to_target: '{{1 - answer}}'"),
+    "an answer said otherwise": ("toy.yaml", "doc_to_target: answer", "doc_to_target: 1"),
+    "another metric": ("toy.yaml", "- {metric: acc, ", "- {metric: acc_norm, aggregation: mean}\n  - {metric: acc, "),
+    "a filter": ("toy.yaml", "metadata:", "filter_list: [{name: n, filter: [{function: take_first}]}]\nmetadata:"),
+    "weights of a group": ("toys.yaml", "weight_by_size: true", "weight_by_size: false"),
+    "a question": ("toy.yaml", "Question:", "Ask:"),
+}
+
+
+@needs_harness
+def test_whatever_changes_a_score_is_in_the_hash(tokenizer: Any, definitions: Path) -> None:
+    hashes = {prepared(tokenizer, tasks=["toys"], definitions=definitions).data_hash}
+    for name, old, new in CHANGES.values():
+        text = (definitions / name).read_text()
+        assert old in text
+        (definitions / name).write_text(text.replace(old, new))
+        hashes.add(prepared(tokenizer, tasks=["toys"], definitions=definitions).data_hash)
+        (definitions / name).write_text(text)
+    assert len(hashes) == 1 + len(CHANGES)
+
+
+@needs_harness
+def test_where_definitions_and_data_are_is_not_in_the_hash(tokenizer: Any, definitions: Path) -> None:
+    before = prepared(tokenizer, tasks=["toys"], definitions=definitions).data_hash
+    elsewhere = definitions.parent / "elsewhere"
+    elsewhere.mkdir()
+    for path in (*definitions.iterdir(), definitions.parent / "rows.jsonl"):
+        (elsewhere / path.name).write_text(path.read_text().replace(f"{definitions.parent}/", f"{elsewhere}/"))
+    assert prepared(tokenizer, tasks=["toys"], definitions=elsewhere).data_hash == before
+
+
+class Plain:
+    """What the hash reads of a task of the harness."""
+
+    VERSION = 1.0
+
+    def __init__(self, **changes: Any) -> None:
+        doc = changes.pop("doc", {"question": "what is 1", "answer": 0})
+        config = {"output_type": "multiple_choice", "doc_to_target": "answer", "metric_list": [{"metric": "acc"}]}
+        self.config = SimpleNamespace(**{**config, **changes})
+        self.instances = [SimpleNamespace(args=("what is 1", choice), doc=doc) for choice in (" a", " b")]
+
+    def doc_to_text(self, doc: dict[str, Any]) -> Any:
+        return doc["question"]
+
+    def doc_to_target(self, doc: dict[str, Any]) -> Any:
+        target = self.config.doc_to_target
+        return target(doc) if callable(target) else doc[target]
+
+
+def by_first_word(doc: dict[str, Any], results: Any) -> dict[str, float]:
+    return {"acc": float(len(results) > len(doc))}
+
+
+def hash_of_plain(task: Any) -> str:
+    return hash_of("0.4.13", [task], lambda request: [[len(text)] for text in request.args])
+
+
+def test_answers_and_how_they_are_scored_are_in_the_hash_and_places_in_memory_are_not() -> None:
+    changed = [
+        Plain(),
+        Plain(doc={"question": "what is 1", "answer": 1}),
+        Plain(doc={"question": "what is 1", "answer": 0, "also_right": [1]}),
+        Plain(doc_to_target=lambda doc: doc["answer"]),
+        Plain(metric_list=[{"metric": "acc"}, {"metric": "acc_norm"}]),
+        Plain(filter_list=[{"name": "first", "filter": [{"function": "take_first"}]}]),
+        Plain(process_results=by_first_word),
+        Plain(process_results=partial(by_first_word, results=[])),
+        SimpleNamespace(get_all_tasks=lambda: [Plain()], aggregate_metric_list=[{"weight_by_size": True}]),
+        SimpleNamespace(get_all_tasks=lambda: [Plain()], aggregate_metric_list=[{"weight_by_size": False}]),
+    ]
+    assert len({hash_of_plain(task) for task in changed}) == len(changed)
+    assert hash_of_plain(Plain(metadata={"config_source": "a.yaml"})) == hash_of_plain(Plain())
+    assert hash_of_plain(Plain(filter_list=[object()])) == hash_of_plain(Plain(filter_list=[object()]))
 
 
 @needs_harness

@@ -4,8 +4,11 @@ import copy
 import json
 import logging
 import math
+import re
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,20 @@ if TYPE_CHECKING:
 
 SHOTS_SEED = 1234
 """Seed of the harness for the choice of solved examples; its own default."""
+
+SCORING = (
+    "output_type",
+    "doc_to_text",
+    "doc_to_target",
+    "doc_to_choice",
+    "process_results",
+    "metric_list",
+    "filter_list",
+    "repeats",
+)
+"""What a task's config says of how its requests are scored. The rest of it says how they are made, and names files."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class LMEvalOptions(PluginOptions):
@@ -79,10 +96,8 @@ class LMEval(Evaluator[LMEvalOptions]):
 
     @property
     def data_hash(self) -> str:
-        """Hash of the token ids of all requests, of the tasks' versions and of the harness's version."""
-        requests = [[task.VERSION, *map(self._ids, task.instances)] for task in self._tasks()]
-        content = [_harness().__version__, requests]
-        return blake2b(json.dumps(content, default=str).encode(), digest_size=16).hexdigest()
+        """Hash of the token ids of all requests, of all that scores them, and of the harness's version."""
+        return hash_of(_harness().__version__, self._asked, self._ids)
 
     @property
     def tokens(self) -> int:
@@ -144,6 +159,40 @@ class LMEval(Evaluator[LMEvalOptions]):
             raise DataError(f"lm_eval: task {first.task_name} has no metric {metric!r}; it has {', '.join(higher)}")
         split = first.config.test_split or first.config.validation_split
         return Metric(f"{name}.{split}.{metric}", "maximize" if higher[metric] else "minimize", metric)
+
+
+def hash_of(version: str, asked: Sequence[Any], ids: Callable[[Any], list[list[int]]]) -> str:
+    """32 hexadecimal digits that change with whatever could change a score, and are the same in every process.
+
+    Args:
+        version: of the harness.
+        asked: tasks and groups, their requests built.
+        ids: token ids of the texts of a request.
+    """
+    content = [
+        version,
+        [getattr(each, "aggregate_metric_list", None) for each in asked],
+        [_content(task, ids) for each in asked for task in _tasks_of(each)],
+    ]
+    return blake2b(json.dumps(content, default=_source).encode(), digest_size=16).hexdigest()
+
+
+def _content(task: Any, ids: Callable[[Any], list[list[int]]]) -> list[Any]:
+    """What a task's scores follow from, the model aside: code, config, and all that its documents say.
+
+    Which part of a document is the right answer differs: its target, the number its text is, or whatever
+    ``process_results`` looks at.
+    """
+    requests = [[ids(r), r.doc, task.doc_to_text(r.doc), task.doc_to_target(r.doc)] for r in task.instances]
+    return [task.VERSION, type(task), [getattr(task.config, name, None) for name in SCORING], requests]
+
+
+def _source(value: Any) -> str:
+    """Code, where there is some; of anything else what it prints as, but for its place in memory."""
+    try:
+        return getsource(value)
+    except (TypeError, OSError):
+        return _ADDRESS.sub("", str(value))
 
 
 def _harness(module: str = "") -> Any:
