@@ -33,19 +33,21 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     """
     import torch
 
-    from prunecast.models.allocation import keep_freed_memory
+    from prunecast.models.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.attention import use_block_attention
     from prunecast.models.compensation import FromMoments
     from prunecast.models.elastic import ElasticModel, convert_parameters
     from prunecast.models.moments import Moments
     from prunecast.models.norms import use_fast_norms
 
-    keep_freed_memory()
+    return_freed_memory()
     ranking, moments = _ranking_path(setup), _moments_path(setup)
     complete = ranking.is_file() and (moments is None or moments.is_file())
     model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
     if not complete:
+        keep_freed_memory()
         _calibrate(setup, model, ranking, moments, progress)
+        return_freed_memory()
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
@@ -53,6 +55,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     if moments is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
+    keep_freed_memory()
     return elastic
 
 
