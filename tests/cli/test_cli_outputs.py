@@ -90,6 +90,11 @@ def test_output_is_word_for_word_the_golden_one(filled: Path, name: str) -> None
         json.loads(output)
 
 
+def test_outlining_a_spec_leaves_no_registry(tmp_path: Path) -> None:
+    assert "petaflop" in output_of(*COMMANDS["run-outline"], "--registry", str(tmp_path / "registry.db"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is_last(filled: Path) -> None:
     for arguments in (QUERY, BEST):
         head, _, *rows = output_of(*arguments).splitlines()

@@ -61,11 +61,11 @@ def run(
 
     host = PluginHost.discover(plugin_dirs)
     spec = load_spec(spec_name, host, overrides)
+    if dry_run and spec.config_path is not None:
+        outlined = outline(spec, host).to_json()
+        print_json(outlined) if as_json else click.echo(render_outline(outlined))
+        return
     with Registry.open(registry_path) as registry:
-        if dry_run and spec.config_path is not None:
-            outlined = outline(spec, host).to_json()
-            print_json(outlined) if as_json else click.echo(render_outline(outlined))
-            return
         if dry_run:
             planned = plan(Setup(spec, host), registry).to_json()
             print_json(planned) if as_json else click.echo(render_plan(planned))
