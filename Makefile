@@ -45,10 +45,10 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 	done
 	$(SEARCH) --set name=smollm2-70-evolution --set 'baselines=[evolution]' --set baseline_evaluations=200
 	$(SEARCH) $(SHORT) --set name=smollm2-70-alike --set 'baselines=[evolution, random-search]'
-	for kept in 60 80; do \
+	for kept in 60 80 85; do \
 		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
-	for kept in 75 85 90; do \
+	for kept in 75 90; do \
 		$(SEARCH) $(SHORT) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
