@@ -66,9 +66,9 @@ def changes_of(
     with torch.inference_mode(mode=False), torch.enable_grad(), _watched(elastic, layers) as calls:
         for loss in losses(elastic.model):
             gradients = _gradients(loss, [calls[layer].output for layer in layers])
-            with torch.no_grad(), _returning(elastic):
+            with torch.no_grad(), _returning(elastic) as centre:
                 for layer, directions in zip(layers, gradients, strict=True):
-                    found = _of_layer(elastic, layer, by_layer[layer], calls[layer], directions)
+                    found = _of_layer(elastic, centre, layer, by_layer[layer], calls[layer], directions)
                     for kept, (first, second) in zip(by_layer[layer], found, strict=True):
                         changes[layer, kept] = (changes[layer, kept][0] + first, changes[layer, kept][1] + second)
     return changes
@@ -84,10 +84,15 @@ def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...
 
 
 def _of_layer(
-    elastic: ElasticModel, layer: int, steps: Sequence[Layer], call: "_Call", gradients: Sequence[Tensor]
+    elastic: ElasticModel,
+    centre: Architecture,
+    layer: int,
+    steps: Sequence[Layer],
+    call: "_Call",
+    gradients: Sequence[Tensor],
 ) -> list[Change]:
     """What each of a layer's steps, widest first, changes of one batch, given gradients of value and scores."""
-    centre, watched = elastic.architecture, elastic.layers[layer]
+    watched = elastic.layers[layer]
     before = call.output.float()
     directions = torch.stack(list(gradients), dim=1).flatten(2).float()
     same_attention = _answers(call, watched)
@@ -103,11 +108,11 @@ def _of_layer(
 
 
 @contextmanager
-def _returning(elastic: ElasticModel) -> Iterator[None]:
+def _returning(elastic: ElasticModel) -> Iterator[Architecture]:
     """What the model is switched to, and again afterwards even if a step fails: out of memory, it is tried again."""
     architecture = elastic.architecture
     try:
-        yield
+        yield architecture
     finally:
         elastic.apply(architecture)
 
