@@ -53,8 +53,8 @@ class FromMoments:
         self._inputs = [layer.inputs for layer in elastic.layers]
         self._orders = [layer.input_orders for layer in elastic.layers]
         self._dense = elastic.shape.dense
-        self._solve = {"bias": self._bias, "least-squares": self._least_squares}[method]
-        self._replaced = {"bias": "bias", "least-squares": "weight"}[method]
+        ways = {"bias": ("bias", self._bias), "least-squares": ("weight", self._least_squares)}
+        self._replaced, self._solve = ways[method]
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
     def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
