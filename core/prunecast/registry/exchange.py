@@ -145,10 +145,21 @@ class Absorbed:
 
 
 def records_of(registry: Registry) -> Iterator[Record]:
-    """Everything the registry holds, runs first, each in the order it came in."""
+    """Everything the registry holds: runs, evaluations and steps, in this order."""
+    yield from run_records(registry)
+    yield from evaluation_records(registry)
+    yield from steps_records(registry)
+
+
+def run_records(registry: Registry) -> Iterator[Record]:
+    """All runs, in the order they came in."""
     for row in registry.rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"):
         yield {"type": "run", **row}
-    settings = {row.pop("id"): row for row in registry.rows(_SETTINGS)}
+
+
+def evaluation_records(registry: Registry) -> Iterator[Record]:
+    """All evaluations, in the order they came in."""
+    settings = _settings(registry)
     groups = (list(group) for _, group in groupby(registry.rows(_EVALUATIONS), lambda row: row["id"]))
     while some := list(islice(groups, BATCH)):
         architectures = architectures_of(registry, [group[0]["layer_ids_json"] for group in some])
@@ -165,10 +176,19 @@ def records_of(registry: Registry) -> Iterator[Record]:
                     for name in ("seconds", "measured_utc", *PROVENANCE_COLUMNS, "run_key", "uses_json")
                 },
             }
-    around = list(registry.rows(_STEPS))
+
+
+def steps_records(registry: Registry) -> Iterator[Record]:
+    """What is known of steps, by setting and architecture."""
+    settings, around = _settings(registry), list(registry.rows(_STEPS))
     centres = architectures_of(registry, [row.pop("layer_ids_json") for row in around])
     for row, architecture in zip(around, centres, strict=True):
         yield {"type": "steps", **settings[row.pop("setting_id")], "architecture": str(architecture), **row}
+
+
+def _settings(registry: Registry) -> dict[int, Record]:
+    """What a record says of its setting, by id."""
+    return {row.pop("id"): row for row in registry.rows(_SETTINGS)}
 
 
 def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) -> Absorbed:

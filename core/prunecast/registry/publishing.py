@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.errors import RegistryError
-from prunecast.registry.exchange import Absorbed, Record, absorb, records_of
+from prunecast.registry.exchange import (
+    Absorbed,
+    Record,
+    absorb,
+    evaluation_records,
+    records_of,
+    run_records,
+    steps_records,
+)
 from prunecast.registry.files import read_records, write_records
 from prunecast.registry.store import Registry
 
@@ -121,10 +129,9 @@ def _write_folder(registry: Registry, folder: Path, name: str) -> None:
 
 
 def _write_files(registry: Registry, folder: Path, name: str) -> None:
-    runs, measured, _ = (
-        write_records((record for record in records_of(registry) if record["type"] == of_type), folder / name)
-        for of_type, name in (("run", RUNS), ("evaluation", EVALUATIONS), ("steps", STEPS))
-    )
+    runs = write_records(run_records(registry), folder / RUNS)
+    measured = write_records(evaluation_records(registry), folder / EVALUATIONS)
+    write_records(steps_records(registry), folder / STEPS)
     models = ", ".join(row["source"] for row in registry.rows("SELECT DISTINCT source FROM models ORDER BY id"))
     card = _CARD.format(evaluations=EVALUATIONS, measured=measured, runs=runs, models=models or "none yet", name=name)
     (folder / CARD).write_text(card, encoding="utf-8")
