@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunecast.pipeline.device import choose_dtype
+from prunecast.pipeline.device import choose_dtype, is_faster_in_bfloat16
 
 has_cuda = torch.cuda.is_available()
 
@@ -22,3 +22,17 @@ def test_where_nothing_is_known_to_multiply_bfloat16_it_is_not_chosen(device: st
 def test_cuda_devices_before_compute_capability_8_only_emulate_bfloat16() -> None:
     multiplies = torch.version.hip or torch.cuda.get_device_capability()[0] >= 8
     assert choose_dtype("auto", torch.device("cuda")) is (torch.bfloat16 if multiplies else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "faster"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "avx2": True}, False),
+        ({"architecture": "arm64", "bf16": True, "sve_bf16": False}, True),
+    ],
+)
+def test_a_processor_is_faster_in_bfloat16_by_a_unit_of_its_own(capabilities: dict[str, object], faster: bool) -> None:
+    assert is_faster_in_bfloat16(capabilities) is faster

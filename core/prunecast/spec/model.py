@@ -155,7 +155,7 @@ class ModelSpec(_Section):
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub; its default branch if not given.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Number format while measuring; auto is bfloat16 where the hardware has it, else float32.",
+        description="Number format while measuring; auto is bfloat16 where products are faster so, else float32.",
     )
     device: str = Field(
         "auto", min_length=1, description="Where to compute, e.g. cpu or cuda:0; auto takes the fastest."

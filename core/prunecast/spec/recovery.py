@@ -29,7 +29,8 @@ class _Training(BaseModel):
     micro_batch: int = Field(4, ge=1, description="Examples computed at a time; less needs less memory.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps over which the learning rate rises.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Number format of the training; auto is bfloat16 where the hardware has it, else float32."
+        "auto",
+        description="Number format of the training; auto is bfloat16 where products are faster so, else float32.",
     )
     gradient_checkpointing: bool | None = Field(
         None, description="Trade time for memory; if not given, on an accelerator but not on a CPU."
