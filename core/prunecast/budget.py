@@ -41,7 +41,10 @@ class Budget:
 
     def check(self, choices: Sequence[Choice]) -> None:
         """Raise BudgetError, naming the smallest possible, if no architecture of the choices meets the budget."""
-        smallest = sizes_at(choices, self.shape.dense, np.zeros((1, len(choices)), dtype=np.int64))
+        if not self.limits:
+            return
+        cheapest = np.array([[ladder[0] for ladder in map(_ladder, _costs_of(self, choices))]], dtype=np.int64)
+        smallest = sizes_at(choices, self.shape.dense, cheapest)
         for quantity, limit in self.limits.items():
             reached = int(self.shape.count_sizes(smallest, quantity)[0])
             if reached > limit:
@@ -57,7 +60,8 @@ class Budget:
 
         Visits the choices of every row in an order of its own, first lowering values, one step a visit, until the
         budget is met, then raising them while it still is. What was met with room to spare is raised too, so the
-        result lies just under the budget; random proposals become a random sample of its boundary.
+        result lies just under the budget; random proposals become a random sample of its boundary. A value is passed
+        over if a larger one costs less.
 
         Raises:
             BudgetError: no architecture of the choices meets the budget.
@@ -78,16 +82,18 @@ class _Ledger:
     """Running totals of every limited quantity for a batch of rows that change choice by choice."""
 
     def __init__(self, budget: Budget, choices: Sequence[Choice], indices: Indices) -> None:
-        quantities = list(budget.limits)
-        self._limits = np.array([budget.limits[quantity] for quantity in quantities])
+        self._limits = np.array(list(budget.limits.values()))
         sizes = sizes_at(choices, budget.shape.dense, indices)
-        self._totals = np.stack([budget.shape.count_sizes(sizes, quantity) for quantity in quantities], axis=1)
+        self._totals = np.stack([budget.shape.count_sizes(sizes, quantity) for quantity in budget.limits], axis=1)
         most = max(len(choice.values) for choice in choices)
-        self._costs = np.zeros((len(choices), most, len(quantities)), dtype=np.int64)
-        for q, quantity in enumerate(quantities):
-            for c, costs in enumerate(value_costs(choices, budget.shape, quantity)):
-                self._costs[c, : len(costs), q] = costs
-        self._top = np.array([len(choice.values) - 1 for choice in choices])
+        self._costs = np.zeros((len(choices), most, len(budget.limits)), dtype=np.int64)
+        self._next = {direction: np.zeros((len(choices), most), dtype=np.int64) for direction in (-1, 1)}
+        for c, costs in enumerate(_costs_of(budget, choices)):
+            ladder, values = _ladder(costs), np.arange(len(costs))
+            self._costs[c, : len(costs)] = costs
+            self._next[-1][c, : len(costs)] = ladder[np.maximum(np.searchsorted(ladder, values) - 1, 0)]
+            above = np.searchsorted(ladder, values, side="right")
+            self._next[1][c, : len(costs)] = ladder[np.minimum(above, len(ladder) - 1)]
 
     def over(self) -> NDArray[np.bool_]:
         """Rows that exceed a limit."""
@@ -100,7 +106,7 @@ class _Ledger:
         everyone = np.arange(len(indices))
         for choice in order.T:
             now = indices[everyone, choice]
-            target = np.clip(now + direction, 0, self._top[choice])
+            target = self._next[direction][choice, now]
             change = self._costs[choice, target] - self._costs[choice, now]
             after = self._totals + change
             useful = self.over() if direction < 0 else (after <= self._limits).all(axis=1)
@@ -109,3 +115,18 @@ class _Ledger:
             self._totals[move] = after[move]
             moved_any |= bool(move.any())
         return moved_any
+
+
+def _costs_of(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int64]]:
+    """What each value of each choice costs in every limited quantity: C arrays of shape (V, Q)."""
+    by_quantity = [value_costs(choices, budget.shape, quantity) for quantity in budget.limits]
+    return [np.stack(costs, axis=1) for costs in zip(*by_quantity, strict=True)]
+
+
+def _ladder(costs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of a choice's values, ascending, but for those that cost more than a larger one: costs (V, Q).
+
+    Larger by what is kept: five KV groups of one head each cost more than three of two.
+    """
+    dearer = (costs[:, None] >= costs[None]).all(axis=-1) & (costs[:, None] > costs[None]).any(axis=-1)
+    return np.flatnonzero(~np.triu(dearer, k=1).any(axis=1))

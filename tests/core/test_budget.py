@@ -1,6 +1,7 @@
 """Costs and budgets, against counting by hand and by brute force."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from prunecast.architecture import Architecture, sizes_of
 from prunecast.budget import Budget
 from prunecast.choices import Choice, architectures_at, indices_of, sizes_at
 from prunecast.errors import BudgetError
-from prunecast.shape import QUANTITIES, ComponentCost, ModelShape
+from prunecast.shape import QUANTITIES, ComponentCost, ModelShape, Quantity
 
 SHAPE = ModelShape(
     family="llama",
@@ -118,3 +119,33 @@ def test_sizes_of_tied_layers_move_together() -> None:
     sizes = sizes_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))
     assert sizes.tolist() == [[[0, 0, 4], [1, 1, 4], [1, 1, 2]]]
     assert (sizes_of(architectures_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))) == sizes).all()
+
+
+GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2))
+"""Eight KV groups of two query heads, as Qwen3 has them."""
+
+UNEVEN = tuple(
+    Choice(component, (layer,), values)
+    for component, values in (("attention", ((5, 1), (3, 2), (6, 1), (4, 2), (8, 1), (8, 2))), ("mlp", ((4,), (8,))))
+    for layer in (0, 1)
+)
+"""Values ascend by what they keep, and what they cost does not: five groups of one head cost more than three of two."""
+
+
+@pytest.mark.parametrize("limits", [{"kv_cache_bytes": 0.5}, {"parameters": 0.75, "kv_cache_bytes": 0.5}])
+def test_a_cache_budget_is_met_and_used_up_where_fewer_heads_have_more_groups(limits: dict[Quantity, float]) -> None:
+    budget = Budget.of(GROUPED, limits)
+    start = np.array(list(itertools.product(range(6), range(6), range(2), range(2))), dtype=np.int64)
+    fitted = budget.fit(UNEVEN, start, np.random.default_rng(0))
+    sizes = sizes_at(UNEVEN, GROUPED.dense, fitted)
+    assert (budget.usage(sizes) <= 1).all()
+    assert budget.usage(sizes).min() > 0.9
+    if len(limits) == 1:
+        assert (sizes[..., 0] == 4).all()
+        assert (sizes[..., 2] == 8).all()
+
+
+def test_the_smallest_possible_is_that_of_the_cheapest_values() -> None:
+    with pytest.raises(BudgetError, match="the smallest has 96"):
+        Budget.of(GROUPED, {"kv_cache_bytes": 90}).check(UNEVEN)
+    Budget.of(GROUPED, {"kv_cache_bytes": 96}).check(UNEVEN)
