@@ -147,6 +147,26 @@ def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs
     assert (again.measured, third.measured) == (0, 0)
 
 
+def test_a_round_proposes_nothing_that_an_earlier_one_could_not_measure(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Measuring.measure
+
+    def fails_in_round_1(self: Measuring, stage: str, *rest: Any) -> Any:
+        found = measure(self, stage, *rest)
+        return {} if stage == "round 1" else found
+
+    monkeypatch.setattr(Measuring, "measure", fails_in_round_1)
+    searching = {"searcher": {"use": "random", "samples": 2000}, "choose": {"rule": "greedy"}}
+    workplace.write_spec("unlucky", {**searching, "verify": None, "export": None, "baselines": []})
+    host = PluginHost.discover()
+    with chdir(workplace.folder), Registry.open("registry.db") as registry:
+        rounds = run(load_spec("unlucky.yaml", host), host, registry, Progress()).rounds
+    first, second = ({each.architecture for each in one.chosen} for one in rounds)
+    assert len(first) == len(second) == 3
+    assert not first & second
+
+
 def test_nothing_measurable_is_one_clear_line(workplace: Workplace) -> None:
     with pytest.raises(EvaluationError, match="dense could not be measured"):
         execute(workplace, "hopeless")

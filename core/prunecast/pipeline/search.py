@@ -84,6 +84,8 @@ def search(
 ) -> list[Chosen]:
     """Up to ``per_round`` architectures of ``space`` that meet the budget and have not been measured.
 
+    What an earlier round could not measure is not tried again.
+
     The rule ``spread`` looks at all totals, whatever the budget: it then only says which of them is the best one.
 
     Args:
@@ -97,6 +99,7 @@ def search(
     number, reach = len(rounds) + 1, _reach(setup, pairs, rounds)
     options, searcher = setup.spec.choose, setup.searcher
     everywhere = options.rule == "spread"
+    tried = {*pairs, *(each.architecture for before in rounds for each in before.chosen)}
     with progress.bar(f"search, round {number}", searcher.evaluations, "arch") as advance:
         problem = SearchProblem(
             space=space,
@@ -106,8 +109,8 @@ def search(
             known=ranked(setup, pairs),
             progress=advance,
         )
-        found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(pairs))
-    pool = [architecture for architecture in found if architecture not in pairs]
+        found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(tried))
+    pool = [architecture for architecture in found if architecture not in tried]
     if reach is not None:
         pool = inside(pool, list(pairs), setup.shape, reach)
     chosen = choose(pool, fitted, setup.shape, options, setup.spec.per_round)
