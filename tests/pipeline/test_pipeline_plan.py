@@ -73,12 +73,25 @@ def test_the_plan_counts_what_the_run_then_measures(workplace: Workplace) -> Non
     assert sum(step["evaluations"] for step in planned["steps"]) == done["evaluations"]["measured"]
 
 
+def test_baselines_that_search_take_as_many_evaluations_as_there_are_pairs_in_all(continued: Workplace) -> None:
+    learning = ("collect={pairs: 4, reuse: true}", "baselines=[evolution]", "seed=1")
+    options = [option for override in learning for option in ("--set", override)]
+    steps = {
+        step["stage"]: step["architectures"] for step in continued.prunecast(*DRY, "--json", *options).json["steps"]
+    }
+    assert steps["pairs"] > 12
+    assert steps["evolution"] == steps["pairs"] + 2 * 3
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("pruner.calibration.dataset=validation.txt", "used for calibration and for evaluation"),
         ("objective={validation.ppl: 1}", "no evaluator measures 'validation.ppl'"),
         ("budget.parameters=0.01", "no architecture of the search space meets"),
+        ("warm_start.models=[absent]", "no metric is called 'validation.validation.ppl'; it holds: none"),
+        ("export.path=model", "model exists and is no earlier export"),
+        ("recover={method: qlora}", "method qlora needs a CUDA GPU, this run computes on cpu"),
     ],
 )
 def test_a_dry_run_finds_what_the_run_would_stumble_over(workplace: Workplace, override: str, message: str) -> None:

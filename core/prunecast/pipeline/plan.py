@@ -8,6 +8,7 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.pipeline.baselines import UniformCut
+from prunecast.pipeline.begin import begin
 from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
 from prunecast.pipeline.elastic import build_elastic
@@ -61,17 +62,17 @@ class Plan:
 
 def plan(setup: Setup, registry: Registry) -> Plan:
     """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
-    setup.check()
+    begin(setup, registry)
     clock = _Clock(setup, registry)
     spec = setup.spec
-    pairs, expansions = spec.collect.pairs + spec.rounds * spec.per_round, spec.rounds * spec.neighbours
-    contending = evaluations_of(spec, pairs, expansions)
+    pairs, expansions = propose(setup, given(setup, registry)), spec.rounds * spec.neighbours
+    contending = evaluations_of(spec, len(pairs) + spec.rounds * spec.per_round, expansions)
     totals = spec.per_round if spec.choose.rule == "spread" else 1
     cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
     searches = [name for name in CONTENDERS if name in spec.baselines]
     steps = [
         clock.known("dense", [setup.shape.dense], setup.verifiers),
-        clock.known("pairs", propose(setup, given(setup, registry)), setup.evaluators),
+        clock.known("pairs", pairs, setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
         *([clock.around(expansions)] if expansions else []),
         clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),

@@ -15,9 +15,10 @@ from typing import Any
 from prunecast.architecture import Architecture
 from prunecast.errors import BudgetError, EvaluationError, PrunecastError
 from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
-from prunecast.export.huggingface import ExportReport, check_target
+from prunecast.export.huggingface import ExportReport
 from prunecast.interfaces import SearchSpace
 from prunecast.pipeline.baselines import UniformCut, distinct_totals, uniform
+from prunecast.pipeline.begin import begin
 from prunecast.pipeline.collect import given, propose
 from prunecast.pipeline.contenders import CONTENDERS, Contender, contend, evaluations_of
 from prunecast.pipeline.deliver import Deliverable, deliver
@@ -29,12 +30,12 @@ from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.neighbours import look_around
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
-from prunecast.pipeline.recover import Recoverer, check_recovery, recover
+from prunecast.pipeline.recover import Recoverer, recover
 from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
 from prunecast.pipeline.setup import NamedEvaluator, Setup
-from prunecast.pipeline.warm_start import begin_warm, judge_warm
+from prunecast.pipeline.warm_start import judge_warm
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry, RunStart
 from prunecast.spec.model import Spec
@@ -49,11 +50,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     """
     start = time.perf_counter()
     setup = Setup(spec, host)
-    setup.check()
-    check_recovery(spec.recover, setup.device.type)
-    begin_warm(setup, registry)
-    if spec.export is not None:
-        check_target(Path(spec.export.path))
+    begin(setup, registry)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
