@@ -54,6 +54,12 @@ def test_the_papers_numbers_come_out_of_the_default_shares() -> None:
     assert changes[20].after == changes[20].before
 
 
+@pytest.mark.parametrize(("step", "hardest"), [(0.15, 0.6), (0.4, 0.5), (0.1, 0.7), (0.7, 0.7)])
+def test_no_cut_that_is_added_goes_beyond_the_hardest_allowed(step: float, hardest: float) -> None:
+    widened = refined(paper_space(), options=RefineSpec(widen=WidenSpec(most=0.7, step=step))).changes[-1]
+    assert widened.after[0] == (round((1 - hardest) * 11008),)
+
+
 def test_every_change_says_what_and_why() -> None:
     changes = refined(paper_space()).changes
     assert [change.rank for change in changes] == list(range(1, 55))

@@ -13,6 +13,7 @@ choices the 16 and the 14 that it took for the most and the least important. The
    narrowings are taken back, the least important choice first. The record says so.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -150,7 +151,8 @@ def _cutting(space: SearchSpace[Any], choice: Choice, least: float = 0.0, most: 
 def _reaching(space: SearchSpace[Any], choice: Choice, widen: WidenSpec) -> tuple[Value, ...]:
     """The choice's own values from ``least`` on, and those the space can build beyond, up to ``most``."""
     hardest = float(cut_rates(choice, space.shape.dense).max())
-    rates = [rate for k in range(1, round(widen.most / widen.step) + 1) if (rate := k * widen.step) > hardest]
+    most = math.floor(widen.most / widen.step + 1e-9)  # 0.7 / 0.1 is a little less than 7
+    rates = [rate for k in range(1, most + 1) if (rate := k * widen.step) > hardest]
     built = {value for rate in rates for value in space.values_at(choice, rate)}
     return ascending(built | set(_cutting(space, choice, least=widen.least)))
 
