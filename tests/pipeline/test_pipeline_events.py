@@ -99,6 +99,21 @@ def test_a_run_that_fails_tells_why(workplace: Workplace) -> None:
     assert last["message"] == str(error.value)
 
 
+def test_a_run_that_ends_by_a_bug_or_its_machine_is_told_as_failed_too(
+    continued: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*arguments: object) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr("prunecast.pipeline.runner.fit", breaks)
+    with pytest.raises(RuntimeError, match="device-side"):
+        continued.prunecast("run", "tiny.yaml", "--quiet", "--set", "export=null", "--events", "run.jsonl")
+    last = json.loads((continued.folder / "run.jsonl").read_text().splitlines()[-1])
+    message = "RuntimeError: device-side assert triggered"
+    assert (last["event"], last["status"], last["message"]) == ("run_finished", "failed", message)
+    assert continued.sql("SELECT status, message FROM runs") == [("failed", message)]
+
+
 LISTENER = """
 from pathlib import Path
 from prunecast.hookspecs import hookimpl

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.architecture import Architecture
-from prunecast.errors import BudgetError, EvaluationError, PrunecastError
+from prunecast.errors import BudgetError, EvaluationError
 from prunecast.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.export.huggingface import ExportReport
 from prunecast.interfaces import SearchSpace
+from prunecast.isolation import reason
 from prunecast.pipeline.baselines import UniformCut, distinct_totals, uniform
 from prunecast.pipeline.begin import begin
 from prunecast.pipeline.collect import given, propose
@@ -83,9 +84,9 @@ def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[
         registry.finish_run(run_id, "interrupted", None, "interrupted by the user")
         listeners.tell(RunFinished(run_id, "interrupted", "interrupted by the user", None))
         raise
-    except PrunecastError as error:
-        registry.finish_run(run_id, "failed", None, str(error))
-        listeners.tell(RunFinished(run_id, "failed", str(error), None))
+    except Exception as error:
+        registry.finish_run(run_id, "failed", None, reason(error))
+        listeners.tell(RunFinished(run_id, "failed", reason(error), None))
         raise
 
 
