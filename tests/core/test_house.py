@@ -27,7 +27,7 @@ LAYERS = (
 
 PUBLIC = {
     *("architecture", "budget", "choices", "data", "encodings", "errors", "events", "hookspecs"),
-    *("interfaces", "shape", "models.elastic", "models.families", "models.units", "testing"),
+    *("interfaces", "shape", "models.elastic", "models.families", "models.float64", "models.units", "testing"),
 }
 """What plugins may import of prunecast."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from pretended_device import pretended_device
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.interfaces import LayerImportance
@@ -179,3 +180,24 @@ def test_state_dict_holds_the_compensated_weights(tiny_model: Callable[..., Any]
     assert found is not None
     assert found.weight is not None
     assert torch.equal(elastic.state_dict()["model.layers.2.mlp.down_proj.weight"], found.weight.T)
+
+
+@pytest.mark.parametrize("method", ["bias", "least-squares"])
+def test_a_device_without_float64_gives_the_same_numbers(
+    method: Literal["bias", "least-squares"],
+    tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    smaller = Architecture([Layer(2, 1, 9), Layer(0, 0, 17), Layer(4, 2, 24)])
+    here, here.compensation = compensated(tiny_model("qwen2"), tmp_path, method, 0.01)
+    here.apply(smaller)
+    with pretended_device(monkeypatch) as device:
+        model, moments = tiny_model("qwen2").to(device), Moments(tmp_path / "moments.safetensors")
+        there = elastic_of(model)
+        there.compensation = FromMoments(there, moments, method, 0.01)
+        there.apply(smaller)
+        state = {name: tensor.cpu() for name, tensor in there.state_dict().items()}
+        logits = model(TOKENS.to(device), use_cache=False).logits.cpu()
+    torch.testing.assert_close(logits, here.model(TOKENS, use_cache=False).logits, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(state, here.state_dict(), rtol=1e-4, atol=1e-5)

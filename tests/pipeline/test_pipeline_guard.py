@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pretended_device import pretended_device
 from workplace import Workplace
 
 from prunecast.architecture import Architecture
@@ -211,6 +212,13 @@ def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str)
     with pytest.raises(PluginError) as error:
         pruner.rank(model, family_of(model.config), None)
     assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
+
+
+def test_weights_on_a_device_without_float64_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_device(monkeypatch) as device:
+        model = tiny_model().to(device)
+        ranked = guarded("pruner", Norms, NormsOptions()).rank(model, family_of(model.config), None)
+    assert len(ranked) == len(model.model.layers)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ PUBLIC_MODULES = (
     "interfaces",
     "models.elastic",
     "models.families",
+    "models.float64",
     "models.units",
     "shape",
     "testing",

@@ -27,6 +27,7 @@ from torch import Tensor
 from prunecast.architecture import Layer
 from prunecast.choices import Component
 from prunecast.models.elastic import Compensated, ElasticModel, ShrinkingInput
+from prunecast.models.float64 import where_float64_is
 from prunecast.models.moments import Moments
 
 CACHE_BYTES = 2**30
@@ -105,15 +106,16 @@ class FromMoments:
     def _factor(self, layer: int, component: Component, order: Tensor) -> Tensor:
         """Cholesky factor of the damped second moment with its inputs in ``order``; factorised in float64."""
         device = self._inputs[layer][component].weight.device
-        stock = self._orders[layer][component].to(device)[order]
-        moment = self._moments.second(layer, component).to(device, torch.float64)[stock][:, stock]
+        second = where_float64_is(self._moments.second(layer, component).to(device))
+        stock = self._orders[layer][component].to(second.device)[order.to(second.device)]
+        moment = second.double()[stock][:, stock]
         scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
         damping = self._damping
         while True:
-            damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=device)
+            damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
             factor, failed = torch.linalg.cholesky_ex(damped)
             if not failed or damping > _MOST_DAMPING:
-                lower: Tensor = factor.float()
+                lower: Tensor = factor.float().to(device)
                 return lower
             damping = max(damping * 10, 1e-8)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.interfaces import LayerImportance
 from prunecast.models.families import Family, LayerParts, Projection, layers_of
+from prunecast.models.float64 import where_float64_is
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +45,12 @@ def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> Lay
 def _rows(projection: Projection, score: WeightScore) -> "torch.Tensor":
     import torch
 
-    rows = projection.weight(score).sum(1, dtype=torch.float64)
+    rows = where_float64_is(projection.weight(score)).sum(1, dtype=torch.float64)
     bias = projection.bias(score)
-    return rows if bias is None else rows + bias
+    return rows if bias is None else rows + where_float64_is(bias)
 
 
 def _columns(projection: Projection, score: WeightScore) -> "torch.Tensor":
     import torch
 
-    return projection.weight(score).sum(0, dtype=torch.float64)
+    return where_float64_is(projection.weight(score)).sum(0, dtype=torch.float64)

@@ -25,6 +25,7 @@ from prunecast.interfaces import (
     SearchSpace,
 )
 from prunecast.isolation import LOAD_SECONDS, isolated
+from prunecast.models.float64 import where_float64_is
 from prunecast.plugins import Registered
 from prunecast.shape import ModelShape
 
@@ -193,4 +194,4 @@ def _checksums(model: "PreTrainedModel") -> list[float]:
     import torch
 
     with torch.no_grad():
-        return [float(parameter.sum(dtype=torch.float64)) for parameter in model.parameters()]
+        return [float(where_float64_is(p).sum(dtype=torch.float64)) for p in model.parameters()]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.interfaces import LayerImportance
 from prunecast.models.families import Family, LayerParts, layers_of
+from prunecast.models.float64 import where_float64_is
 
 if TYPE_CHECKING:
     import torch
@@ -92,9 +93,10 @@ def _listening(projections: Iterable["nn.Module"]) -> Iterator[dict["nn.Module",
     moments: dict[nn.Module, InputMoments] = {}
 
     def hear(projection: "nn.Module", inputs: tuple["Tensor", ...]) -> None:
+        read = where_float64_is(inputs[0])
         if projection not in moments:
-            moments[projection] = InputMoments(inputs[0].shape[-1], inputs[0].device)
-        moments[projection].add(inputs[0])
+            moments[projection] = InputMoments(read.shape[-1], read.device)
+        moments[projection].add(read)
 
     hooks = [projection.register_forward_pre_hook(hear) for projection in projections]
     try:
@@ -108,7 +110,8 @@ def _layer_importance(
     parts: LayerParts, moments: Mapping["nn.Module", InputMoments], score: InputScore, groups: int
 ) -> LayerImportance:
     attention, channels = (
-        score(projection.weight(), moments[projection.module]) for projection in (parts.output, parts.down)
+        score(where_float64_is(projection.weight()), moments[projection.module])
+        for projection in (parts.output, parts.down)
     )
     query_heads = attention.reshape(groups, -1, parts.head_dim).sum(-1)
     return LayerImportance(

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from prunecast.errors import DataError
 from prunecast.interfaces import CalibrationOptions, Floats, LayerImportance, Pruner, PrunerOptions
 from prunecast.models.families import Family, LayerParts, layers_of
+from prunecast.models.float64 import where_float64_is
 from prunecast_plugins.pruners.calibrated import text_for
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class OBS(Pruner[OBSOptions]):
         second = _mean(moments.inputs, moments.tokens)
         eye = torch.eye(len(second), dtype=second.dtype, device=second.device)
         inverse = torch.linalg.inv(second + self.options.damping * second.diagonal().mean() * eye)
-        outputs = weight.detach().t().double()
+        outputs = where_float64_is(weight.detach()).t().double()
         if moments.gradients is not None:
             outputs = outputs @ _square_root(_mean(moments.gradients, moments.tokens))
         return _Removal(inverse, outputs)
@@ -244,7 +245,7 @@ def _gradient_pass(model: "PreTrainedModel", text: "Tensor") -> None:
 
 
 def _mean(total: "Tensor", tokens: int) -> "Tensor":
-    return total.double() / tokens
+    return where_float64_is(total).double() / tokens
 
 
 def _square_root(moment: "Tensor") -> "Tensor":
