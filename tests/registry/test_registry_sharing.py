@@ -120,6 +120,22 @@ def test_numbers_that_differ_beyond_their_standard_error_are_conflicts_and_ours_
         assert merge(ours, theirs.path).conflicts == []
 
 
+def test_numbers_that_are_taken_over_say_where_they_come_from() -> None:
+    with filled({(0, 1): 30.0, (0, 2): 40.0}) as ours, filled({(0, 1): 35.0}, "b" * 32) as theirs:
+        with theirs.transaction() as connection:
+            connection.execute("UPDATE provenances SET device = 'cuda:0', torch = '9.9'")
+            connection.execute("UPDATE evaluations SET seconds = 3.5, measured_utc = '2031-01-31T12:00:00Z'")
+        merge(ours, theirs.path, theirs=True)
+        (taken,) = [record for record in records_of(theirs) if record["type"] == "evaluation"]
+        found = [record for record in records_of(ours) if record["type"] == "evaluation"]
+        told = ("metrics", "device", "torch", "seconds", "measured_utc", "run_key")
+        assert [
+            [record[name] for name in told] for record in found if record["architecture"] == taken["architecture"]
+        ] == [[taken[name] for name in told]]
+        assert {record["device"] for record in found} == {"cpu", "cuda:0"}
+        assert list(problems(ours)) == []
+
+
 @pytest.mark.parametrize("way", ["merge", ".jsonl", ".parquet"])
 def test_states_of_local_code_stay_apart(way: str) -> None:
     with filled({(3, 1): 30.0}) as theirs, filled({(4, 1): 40.0}) as ours:

@@ -103,6 +103,16 @@ _NOTE_STEPS = """
         seconds = excluded.seconds, measured_utc = excluded.measured_utc, version = excluded.version
     WHERE excluded.version > steps.version"""
 
+_NOTE_EVALUATION = """
+    INSERT INTO evaluations VALUES (
+        :id, :architecture_id, :setting_id, :run_id, :provenance_id, :parameters, :seconds, :measured_utc
+    )"""
+
+_NOTE_ORIGIN = """
+    UPDATE evaluations
+    SET run_id = :run_id, provenance_id = :provenance_id, seconds = :seconds, measured_utc = :measured_utc
+    WHERE id = :id"""
+
 _LINK = """
     INSERT INTO run_evaluations
     SELECT r.id, (SELECT coalesce(max(position), 0) + 1 FROM run_evaluations WHERE run_id = r.id), ?, ?, ?
@@ -300,25 +310,13 @@ def _absorb_group(
             found = _conflicts(connection, here[architecture_id], evaluation, numbers, metrics)
             result.conflicts += found
             if found and theirs:
-                _replace(connection, here[architecture_id], numbers, metrics)
+                _replace(connection, here[architecture_id], numbers, metrics, _origin(connection, record, seconds))
                 result.replaced += 1
         else:
             here[architecture_id] = number = next(new)
-            provenance = ensure(connection, "provenances", {name: record[name] for name in PROVENANCE_COLUMNS}, {})
-            run = connection.execute("SELECT id FROM runs WHERE key = ?", (record["run_key"],)).fetchone()
-            connection.execute(
-                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    number,
-                    architecture_id,
-                    setting_id,
-                    run and run[0],
-                    provenance,
-                    size,
-                    seconds,
-                    record["measured_utc"],
-                ),
-            )
+            row = {"id": number, "architecture_id": architecture_id, "setting_id": setting_id, "parameters": size}
+            row |= _origin(connection, record, seconds)
+            connection.execute(_NOTE_EVALUATION, row)
             connection.executemany(
                 "INSERT INTO metric_values VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(number, metrics[metric], *plain, setting_id, size) for metric, plain in numbers.items()],
@@ -326,6 +324,17 @@ def _absorb_group(
             result.evaluations += 1
         uses = [(here[architecture_id], stage, cached, key) for key, stage, cached in json.loads(record["uses_json"])]
         connection.executemany(_LINK, uses)
+
+
+def _origin(connection: Connection, record: Record, seconds: float) -> dict[str, object]:
+    """Where the numbers of a record come from, as the table ``evaluations`` says it."""
+    run = connection.execute("SELECT id FROM runs WHERE key = ?", (record["run_key"],)).fetchone()
+    return {
+        "run_id": run and run[0],
+        "provenance_id": ensure(connection, "provenances", {name: record[name] for name in PROVENANCE_COLUMNS}, {}),
+        "seconds": seconds,
+        "measured_utc": record["measured_utc"],
+    }
 
 
 def _conflicts(
@@ -354,7 +363,9 @@ def _replace(
     evaluation_id: int,
     numbers: Mapping[Metric, tuple[float, float | None, int]],
     metrics: Mapping[Metric, int],
+    origin: Mapping[str, object],
 ) -> None:
+    connection.execute(_NOTE_ORIGIN, {"id": evaluation_id, **origin})
     statement = (
         "UPDATE metric_values SET value = ?, standard_error = ?, count = ? WHERE evaluation_id = ? AND metric_id = ?"
     )
