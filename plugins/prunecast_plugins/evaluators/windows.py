@@ -119,12 +119,15 @@ class TextEvaluator(Evaluator[WindowOptions]):
         """
         import torch
 
-        value = float(torch.cat([part.flatten() for part in parts]).mean())
+        numbers = torch.cat([part.flatten() for part in parts])
+        value = float(numbers.mean())
         if not math.isfinite(value):
             raise EvaluationError(f"{self.title} on {self.options.dataset}: the model's logits are not finite")
-        by_window = torch.cat([part.mean(dim=1) for part in parts])
-        error = float(by_window.std()) / math.sqrt(len(by_window)) if len(by_window) > 1 else None
-        return Mean(value, error, sum(part.numel() for part in parts))
+        # Windows count by their tokens, as in the mean: a last one of a token or two says next to nothing.
+        off = torch.cat([(part - value).sum(dim=1) for part in parts])
+        count = len(off)
+        error = float(off.norm()) * math.sqrt(count / (count - 1)) / len(numbers) if count > 1 else None
+        return Mean(value, error, len(numbers))
 
 
 def loss_of(
