@@ -12,7 +12,7 @@ from prunecast.architecture import Architecture, Layer
 from prunecast.errors import ModelError
 from prunecast.interfaces import Loss
 from prunecast.models.compensation import FromMoments
-from prunecast.models.elastic import ElasticModel
+from prunecast.models.elastic import ElasticModel, convert_parameters
 from prunecast.models.families import family_of, shape_of
 from prunecast.models.moments import gather_moments
 from prunecast.models.steps import changes_of
@@ -118,6 +118,25 @@ def test_the_curvature_is_half_the_mean_squared_derivative_of_the_scores_row_by_
         assert second[step][0] == pytest.approx(first[step][0], rel=1e-6)
         assert second[step][1] == pytest.approx(float(expected), rel=1e-2, abs=1e-5)
     assert max(curvature for _, curvature in second.values()) > 1e-3
+
+
+def test_shares_of_a_mean_over_many_tokens_are_not_lost_in_float16(tiny_model: Callable[..., Any]) -> None:
+    def cross_entropy(model: Any) -> Iterator[Loss]:
+        for batch in TOKENS:
+            logits = model(batch, use_cache=False).logits[:, :-1].float()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum")
+            yield Loss(loss / 2**16, [0 * loss])
+
+    found = {}
+    for dtype in (torch.float32, torch.float16):
+        model = tiny_model("llama", vocab_size=2000)
+        convert_parameters(model, dtype)
+        elastic = elastic_of(model, random_importance(shape_of(model.config), 0))
+        elastic.apply(CENTRE)
+        changes = changes_of(elastic, cross_entropy, STEPS)
+        found[dtype] = torch.tensor([changes[step][0] for step in STEPS])
+    exact, rounded = found.values()
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
 def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> None:

@@ -75,12 +75,20 @@ def changes_of(
 
 
 def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...]]":
-    """For each output those of the value and of each score, (B, T, D); zero where there is no way to it."""
+    """For each output those of the value, ``_enlarged`` times, and of each score, (B, T, D); zero without a way to it."""
     of_scalars = [
         torch.autograd.grad(scalar, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
-        for scalar in (loss.value, *loss.scores)
+        for scalar in (loss.value * _enlarged(outputs[0]), *loss.scores)
     ]
     return list(zip(*of_scalars, strict=True))
+
+
+def _enlarged(output: Tensor) -> int:
+    """Factor that a value's gradients are taken with: those of a mean over many tokens are too small for float16.
+
+    About the number of tokens in a batch (B, T, D), and a power of two, so that wider formats round as without it.
+    """
+    return 1 << (output.shape[:-1].numel().bit_length() - 1)
 
 
 def _of_layer(
@@ -103,7 +111,7 @@ def _of_layer(
             step = call.again(watched.module).float() - before
         along = torch.bmm(directions, step.flatten(1)[..., None])[..., 0]
         curvatures = along[:, 1:].square().sum(dim=0)
-        found.append((float(along[:, 0].sum()), float(curvatures.mean()) / 2))
+        found.append((float(along[:, 0].sum()) / _enlarged(before), float(curvatures.mean()) / 2))
     return found
 
 
