@@ -10,6 +10,9 @@ import pytest
 from workplace import SPEC, Outcome, Workplace
 
 from prunecast.architecture import Architecture
+from prunecast.interfaces import Measurement, Metric
+from prunecast.registry import ModelRecord, PluginRecord, Registry, Setting
+from prunecast.registry.records import shape_from_json
 
 VALIDATION = "validation.validation.ppl"
 SHORT = {"rounds": 1, "per_round": 2, "verify": {"top": 1}, "baselines": [], "export": None}
@@ -139,6 +142,17 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert values == sorted(values)
 
 
+def test_all_there_is_to_predict_by_one_pruner_is_what_was_measured_under_it(continued: Workplace) -> None:
+    ((key, shape),) = continued.sql("SELECT key, shape_json FROM models")
+    model, other = ModelRecord(key, "model", shape_from_json(shape)), PluginRecord("other", 1, {}, None, "acme")
+    with Registry.open(continued.registry) as registry:
+        measured = [Measurement(Metric("elsewhere", "minimize", "s", "linear"), 1.0, None, 1)]
+        dense = model.shape.dense
+        registry.record(1, "pairs", Setting(model, other, other, "float32"), dense, measured, 1.0, "cpu")
+    told = continued.prunecast("predict", "4x2+24*4", "--pruner", "taylor", "--json")
+    assert (told.code, {row["metric"] for row in told.json}) == (0, {VALIDATION})
+
+
 CUTS = ["uniform", "uniform-mlp", "uniform-uncompensated", "uniform-mlp-uncompensated"]
 LEAST_SQUARES = {"method": "least-squares", "calibration": [{"dataset": "calibration.txt", "samples": 4, "tokens": 32}]}
 
@@ -185,6 +199,7 @@ def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> N
         (("predict", "nothing"), "is no layer"),
         (("predict", "4x2+24*4", "--metric", "test.test.ppl"), "too few to learn from"),
         (("predict", "4x2+24*4", "--predictor", "oracle"), "oracle"),
+        (("predict", "4x2+24*4", "--pruner", "oracle"), "has no metric with 10 pairs of pruner oracle; measure some"),
     ],
 )
 def test_what_cannot_be_predicted_is_one_line(continued: Workplace, arguments: tuple[str, ...], part: str) -> None:

@@ -91,7 +91,7 @@ def predict_architecture(
         host: where the predictor comes from.
         architecture: what to predict.
         model: the model it is of: source, or first digits of its fingerprint.
-        metrics: what to predict; empty: every metric of the model with enough pairs.
+        metrics: what to predict; empty: every metric of the model with enough pairs of the pruner.
         predictor: name of a predictor plugin; it has its default options.
         pruner: only pairs of the pruner with this name or content key; else those of the one with most.
         seed: of the predictor.
@@ -104,7 +104,8 @@ def predict_architecture(
         ConfigurationError: the architecture is none of the model.
     """
     plugin: Any = host.find("predictor", predictor).load()
-    names = list(metrics) or _metric_names(find_series(registry, model))
+    known = [each for each in find_series(registry, model) if pruner in (None, each.pruner, each.pruner_key)]
+    names = list(metrics) or _metric_names(known)
     found, basis = [], []
     for metric in names:
         pairs = find_pairs(registry, model, [metric], pruner)
@@ -117,8 +118,9 @@ def predict_architecture(
         found += _predicted(fitted, pairs, [("asked for", architecture)])
         basis.append(_basis(pairs))
     if not found:
+        under = "" if pruner is None else f" of pruner {pruner}"
         raise RegistryError(
-            f"{registry.path}: {model} has no metric with {FEWEST_PAIRS} pairs; measure some with a spec"
+            f"{registry.path}: {model} has no metric with {FEWEST_PAIRS} pairs{under}; measure some with a spec"
         )
     return found, basis
 
@@ -237,5 +239,5 @@ def _predicted(fitted: Fitted, pairs: Pairs, named: Sequence[tuple[str, Architec
 
 def _basis(pairs: Pairs) -> str:
     columns = pairs.series.columns
-    by = (f"{each.metric} by {described(each.evaluator, each.evaluator_options_json)}" for each in columns)
+    by = (f"{each.metric} by {each.evaluator_text}" for each in columns)
     return f"learnt from {len(pairs.rows)} pairs of {pairs.series}: {'; '.join(by)}"

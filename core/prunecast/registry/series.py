@@ -45,6 +45,11 @@ class Column:
         """``ASC`` or ``DESC``: the order that has better values first."""
         return "ASC" if self.direction == "minimize" else "DESC"
 
+    @property
+    def evaluator_text(self) -> str:
+        """The evaluator, as :func:`described`."""
+        return described(self.evaluator, self.evaluator_options_json)
+
 
 @dataclass(frozen=True)
 class Series:
