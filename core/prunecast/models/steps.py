@@ -75,7 +75,7 @@ def changes_of(
 
 
 def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...]]":
-    """For each output those of the value, ``_enlarged`` times, and of each score, (B, T, D); zero without a way to it."""
+    """For each output those of the value, ``_enlarged`` times, and of each score, (B, T, D); zero without a way."""
     of_scalars = [
         torch.autograd.grad(scalar, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
         for scalar in (loss.value * _enlarged(outputs[0]), *loss.scores)
