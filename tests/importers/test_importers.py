@@ -121,6 +121,13 @@ def test_puzzletron_solutions_are_architectures_each_and_merged_heads_are_noted(
         (from_puzzletron, [block({"replace_with_linear": True}, {})] * 30, "block 0: replace_with_linear is no part"),
         (from_puzzletron, [block({}, {"moe": {"num_local_experts": 8}})] * 30, "block 0: moe is no part"),
         (from_puzzletron, [{"subblock_configs": [{"kind": "mamba"}]}] * 30, "block 0: mamba is no part"),
+        (
+            from_puzzletron,
+            {"block_configs": ["dense"] * 30},
+            "block 0: cannot be read as attention and ffn of the model",
+        ),
+        (from_puzzletron, [block({"n_heads_in_group": 16}, {})] * 30, "block 0: cannot be read as .* name the model"),
+        (from_puzzletron, [block({}, {"intermediate_size": -1})] * 30, "a size of -1"),
     ],
 )
 def test_a_file_that_is_no_configuration_of_the_model_is_one_line(

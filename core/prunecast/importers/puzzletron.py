@@ -42,10 +42,9 @@ def from_puzzletron(path: Path, shape: ModelShape) -> Imported:
             raise ConfigurationError(f"{path}: {len(blocks)} blocks, the model has {len(shape.dense.layers)} layers")
         layers = []
         for index, (block, dense) in enumerate(zip(blocks, shape.dense.layers, strict=True)):
-            attention, ffn = _parts(block, f"{path}: solution {number}, block {index}")
-            groups, heads, fewer = _attention(attention, dense)
+            layer, fewer = _layer(block, dense, shape.hidden_size, f"{path}: solution {number}, block {index}")
             merged += fewer
-            layers.append(Layer(groups, heads, _width(ffn, shape.hidden_size, dense)))
+            layers.append(layer)
         found.append(checked(Architecture(layers), shape, f"{path}: solution {number}"))
     note = f"{merged} layers keep all query heads over merged KV heads; read as whole KV groups pruned"
     return Imported(list(dict.fromkeys(found)), (note,) if merged else ())
@@ -61,6 +60,21 @@ def _solutions(content: Any) -> list[list[Mapping[str, Any]]]:
     if all(isinstance(entry, Mapping) and "block_configs" not in entry for entry in content):
         return [content]
     return [blocks for entry in content for blocks in _solutions(entry)]
+
+
+def _layer(block: Mapping[str, Any], dense: Layer, hidden_size: int, where: str) -> tuple[Layer, bool]:
+    """What a block keeps, and whether KV heads were merged."""
+    try:
+        attention, ffn = _parts(block, where)
+        groups, heads, merged = _attention(attention, dense)
+        layer = Layer(groups, heads, _width(ffn, hidden_size, dense))
+        if min(layer) < 0:
+            raise ValueError(f"a size of {min(layer)}")
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigurationError(
+            f"{where}: cannot be read as attention and ffn of the model ({error}); name the model it is of"
+        ) from error
+    return layer, merged
 
 
 def _parts(block: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
