@@ -1,6 +1,7 @@
 """A small registry whose content is written here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,19 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     block = {"attention": {"num_key_value_heads": 3}, "ffn": {"intermediate_size": 768}}
     (tmp_path / "config.json").write_text(json.dumps({"block_configs": [block] * 30}))
     return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def measured_twice(filled: Path) -> Path:
+    """The small registry, in which another evaluator has measured the dense model's first metric as well."""
+    dense, (value, _) = next(iter(MEASURED.items()))
+    metric = Metric("wikitext2.test.ppl", "minimize", "perplexity", "log")
+    under = setting("wikitext2")
+    shorter = replace(under, evaluator=replace(under.evaluator, options={"tokens": 64}))
+    with Registry.open(filled) as registry:
+        measured = [Measurement(metric, value - 9, 1.0, 63)]
+        registry.record(1, "pairs", shorter, Architecture.parse(dense), measured, 1.0, "cpu")
+    return filled
 
 
 @pytest.fixture

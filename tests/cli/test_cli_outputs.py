@@ -104,6 +104,14 @@ def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is
     assert max(map(len, output_of("runs", "list").splitlines())) <= 120
 
 
+def test_a_table_tells_whose_numbers_it_has_where_several_evaluators_measured_a_metric(measured_twice: Path) -> None:
+    head, _, first, second, *_ = output_of(*BEST).splitlines()
+    assert head.split()[-2:] == ["wikitext2.test.ppl.evaluator", "architecture"]
+    assert "  perplexity tokens=64  " in first
+    assert "  perplexity dataset=wikitext2 split=test tokens=16384  " in second
+    assert "evaluator" not in output_of(*BEST, "--where", "\"wikitext2.test.ppl.evaluator\" LIKE '%16384'")
+
+
 def test_merging_tells_what_is_new_and_lists_conflicts(filled: Path, theirs: Path) -> None:
     result = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
     assert_golden("registry-merge", result.stdout + result.stderr)

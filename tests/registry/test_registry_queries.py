@@ -81,8 +81,9 @@ def test_query_rows_have_metrics_as_columns_and_an_architecture_that_parses(regi
     row = query(registry, Filter(model="tiny"))[1]
     assert list(row) == [
         *("model", "pruner", "dtype", PPL.name, ACCURACY.name, "parameters", "kept"),
-        *(f"{PPL.name}.standard_error", f"{ACCURACY.name}.standard_error", "seconds", "measured_utc"),
-        *("key", "architecture"),
+        *(f"{PPL.name}.standard_error", f"{ACCURACY.name}.standard_error"),
+        *(f"{PPL.name}.evaluator", f"{ACCURACY.name}.evaluator"),
+        *("seconds", "measured_utc", "key", "architecture"),
     ]
     assert Architecture.parse(row["architecture"]) == cut(20)
     counted, dense = shape().count([cut(20), cut(24)]).tolist()
@@ -203,7 +204,12 @@ def test_numbers_of_two_evaluators_of_one_metric_are_two_series(registry: Regist
     more = setting(evaluator=PluginRecord("perplexity", 1, {"tokens": 9999}, "d" * 32, "prunecast"))
     registry.record(1, "sample", more, cut(20), measurements(11.0), 1.0, "cpu")
     assert ppls(query(registry, Filter(model="tiny"))) == [6.0, 10.0, 14.0, 22.0, 30.0]
-    assert sorted(ppls(best(registry, PPL.name, Filter(model="tiny")))) == [6.0, 10.0, 11.0, 14.0, 22.0, 30.0]
+    rows = best(registry, PPL.name, Filter(model="tiny"))
+    assert sorted(ppls(rows)) == [6.0, 10.0, 11.0, 14.0, 22.0, 30.0]
+    by = {row[PPL.name]: row[f"{PPL.name}.evaluator"] for row in rows}
+    assert by.pop(11.0) == "perplexity tokens=9999"
+    assert set(by.values()) == {"perplexity tokens=64"}
+    assert ppls(query(registry, Filter(metrics=(PPL.name,), where=f"\"{PPL.name}.evaluator\" LIKE '%9999'"))) == [11.0]
 
 
 # ---------------------------------------------------------------------------------------- fronts, likeness, pairs

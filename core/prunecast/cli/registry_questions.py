@@ -1,6 +1,6 @@
 """The questions among the commands of ``prunecast registry``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,7 +59,7 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, **
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = query(opened, wanted, sort, limit)
-    show_rows(rows, form, "no measured architecture matches", _short)
+    _show_architectures(rows, form)
 
 
 @click.command()
@@ -76,7 +76,7 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = best(opened, metric, wanted, limit)
-    show_rows(rows, form, "no measured architecture matches", _short)
+    _show_architectures(rows, form)
 
 
 @click.command()
@@ -92,7 +92,7 @@ def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **fi
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = pareto(opened, criteria, wanted)
-    show_rows(rows, form, "no measured architecture matches", _short)
+    _show_architectures(rows, form)
 
 
 @click.command()
@@ -113,7 +113,7 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = nearest(opened, find_architecture(opened, architecture), wanted, limit)
-    show_rows(rows, form, "no measured architecture matches", _short)
+    _show_architectures(rows, form)
 
 
 @click.command()
@@ -206,11 +206,22 @@ def _ranges(given: tuple[str, ...]) -> "Ranges":
     return ranges
 
 
-def _short(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The columns that fit a terminal; the other forms have them all."""
-    kept = {name: value for name, value in row.items() if name not in _HIDDEN and not name.endswith(".standard_error")}
-    distance = {"distance": f"{row['distance']:.4f}"} if "distance" in row else {}
-    return {**kept, **distance, "kept": percent(row["kept"])}
+def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> None:
+    """Rows of architectures; the table has the columns that fit a terminal, the other forms have them all."""
+    hidden = {name for name in (rows[0] if rows else ()) if name in _HIDDEN or _goes_without_saying(name, rows)}
+
+    def short(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        kept = {name: value for name, value in row.items() if name not in hidden}
+        distance = {"distance": f"{row['distance']:.4f}"} if "distance" in row else {}
+        return {**kept, **distance, "kept": percent(row["kept"])}
+
+    show_rows(rows, form, "no measured architecture matches", short)
+
+
+def _goes_without_saying(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    # Numbers of different evaluators do not compare, so a table that has such tells whose each is.
+    told = {row[name] for row in rows} - {None}
+    return name.endswith(".standard_error") or (name.endswith(".evaluator") and len(told) < 2)
 
 
 def _drawn(shown: Mapping[str, Any]) -> str:

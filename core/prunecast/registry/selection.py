@@ -50,9 +50,9 @@ def query(
 
     Columns, in this order: ``model``, ``pruner``, ``dtype``, each metric, ``parameters``, ``kept`` (fraction of the
     dense model's), other quantities that the budget or ``sort`` names, ``METRIC.standard_error`` of each metric,
-    ``seconds``, ``measured_utc``, ``key`` and ``architecture``, the text of
-    :meth:`prunecast.architecture.Architecture.parse`. An architecture that was measured under two pruners or dtypes has
-    a row for each.
+    ``METRIC.evaluator``, what measured each with its options, ``seconds``, ``measured_utc``, ``key`` and
+    ``architecture``, the text of :meth:`prunecast.architecture.Architecture.parse`. An architecture that was measured
+    under two pruners or dtypes, or a metric that is asked for by two evaluators, has a row for each.
 
     Args:
         registry: where to look.
@@ -108,9 +108,9 @@ class Selection:
         self._quantities = [q for q in QUANTITIES if q != "parameters" and (q in wanted.budget or q in names)]
         self._run_id = None if wanted.run is None else registry.run(wanted.run).id
         self._since = None if wanted.since is None else _since(wanted.since)
-        errors = [f"{metric}.standard_error" for metric in self._metrics]
+        details = [f"{metric}.{detail}" for detail in ("standard_error", "evaluator") for metric in self._metrics]
         head = ["model", "pruner", "dtype", *self._metrics, "parameters", "kept", *self._quantities]
-        self._columns = [*head, *errors, "seconds", "measured_utc"]
+        self._columns = [*head, *details, "seconds", "measured_utc"]
         _check_where(wanted.where, self._columns)
 
     def check_column(self, name: str) -> None:

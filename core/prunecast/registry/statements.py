@@ -73,6 +73,7 @@ class SeriesStatement:
             f"CAST({parameters} AS REAL) / {dense} AS kept",
             *(f"{quantities[quantity]} AS {quoted(quantity)}" for quantity in self.quantities),
             *(f"{self._value(values, m, 'standard_error')} AS {quoted(f'{m}.standard_error')}" for m in self.metrics),
+            *(f"{self._evaluator(values, m)} AS {quoted(f'{m}.evaluator')}" for m in self.metrics),
             f"{seconds} AS seconds",
             f"{_first([evaluations(place, 'measured_utc') for place in places], latest=True)} AS measured_utc",
             "a.layer_ids_json AS layer_ids",
@@ -84,6 +85,12 @@ class SeriesStatement:
             return "NULL"
         leads = self.complete and places[metric] == 0
         return f"{'y' if leads and column == 'standard_error' else 'x'}{places[metric]}.{column}"
+
+    def _evaluator(self, places: dict[str, int], metric: str) -> str:
+        if metric not in places:
+            return "NULL"
+        evaluator = literal(self.series.columns[places[metric]].evaluator_text)
+        return f"CASE WHEN {self._value(places, metric, 'value')} IS NOT NULL THEN {evaluator} END"
 
     def _one_a_setting(self) -> list[int]:
         settings = [column.setting_id for column in self.series.columns]
