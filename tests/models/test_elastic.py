@@ -1,6 +1,7 @@
 """The elastic model against really sliced stock models, built here by other means."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from sliced_models import CASES, IDS, WIDTH, elastic_of, random_importance, slic
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.errors import ModelError
-from prunecast.models.elastic import FusedOutput, ShrinkingInput, ShrinkingOutput
+from prunecast.models.elastic import FusedOutput, ShrinkingInput, ShrinkingOutput, convert_parameters
 from prunecast.models.families import shape_of
+from prunecast.models.source import resolve_source
 
 every_family = pytest.mark.parametrize("case", CASES)
 
@@ -143,3 +145,15 @@ def test_architecture_of_another_model_is_refused(
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=7))
     with pytest.raises(ModelError, match=message):
         elastic.apply(Architecture(layers))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_widened_parameters_give_what_a_model_loaded_in_float32_does(
+    dtype: torch.dtype, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    tiny_model("gemma2", hidden_size=56).to(dtype).save_pretrained(tmp_path)
+    source = resolve_source(str(tmp_path))
+    widened = source.load(dtype)
+    convert_parameters(widened, torch.float32)
+    with torch.inference_mode():
+        torch.testing.assert_close(widened(IDS).logits, source.load(torch.float32)(IDS).logits, rtol=1e-6, atol=1e-6)

@@ -417,10 +417,14 @@ def check_fits(architecture: Architecture, shape: ModelShape) -> None:
 def convert_parameters(model: "PreTrainedModel", dtype: torch.dtype) -> None:
     """Convert parameters in place, one at a time.
 
-    Buffers stay as they are: rounding the rotary frequencies would move every position.
+    Buffers stay as they are: rounding the rotary frequencies would move every position. Gemma's factor of the
+    embeddings, which a model loaded in bfloat16 holds in bfloat16, becomes what it is in float32.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
+    for module in model.modules():
+        if (scale := getattr(module, "scalar_embed_scale", None)) is not None:
+            module.embed_scale = torch.tensor(scale, dtype=torch.float32, device=model.device)
 
 
 _IDENTITY = nn.Identity()
