@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from prunecast.cli.main import cli
+from prunecast_plugins.predictors.gp import GP
 
 SHIPPED = str(Path(__file__).parents[2] / "registry.db")
 METRIC = "wikitext2.validation.ppl"
@@ -33,3 +34,22 @@ def test_an_option_that_the_predictor_does_not_have_is_one_line() -> None:
     assert done.return_value == 1
     assert done.stderr.startswith("--set: gp: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_predictor_that_fails_is_told_with_its_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GP, "fit", lambda *arguments: 1 / 0)
+    done = card("--predictor", "gp")
+    assert done.return_value == 1
+    assert done.stderr.startswith("error: predictor 'gp' of prunecast ")
+    assert done.stderr.endswith(" failed in fit: ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("predict", "3x3+1536*30"), ("registry", "transfer", "out/small-llama", "smollm2-135m", "--metric", METRIC)],
+)
+def test_a_predictor_without_defaults_is_refused_in_one_line(command: tuple[str, ...]) -> None:
+    arguments = (*command, "--registry", SHIPPED, "--predictor", "sklearn")
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert (done.return_value, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "has an option without a default: take another predictor" in done.stderr

@@ -21,12 +21,13 @@ from prunecast.examples.space import Steps, StepsOptions
 from prunecast.hookspecs import Entry
 from prunecast.interfaces import LayerImportance, Measurement, Metric, Prediction
 from prunecast.models.families import family_of
-from prunecast.pipeline.guard import checked_measurements, instance
-from prunecast.plugins import Origin, Registered
+from prunecast.pipeline.guard import checked_measurements, instance, predictor_by_default
+from prunecast.plugins import Origin, PluginHost, Registered
 from prunecast.testing import KnownOptimum, tiny_model
 from prunecast.testing.landscape import SHAPE, pairs
 
 SEEN, TARGETS = pairs(12, seed=0)
+LAYERS = len(SHAPE.dense.layers)
 
 
 def guarded(kind: str, plugin: type, options: Any, *arguments: Any, **methods: Any) -> Any:
@@ -75,6 +76,27 @@ def test_wrong_predictions_are_told_with_the_distribution(answer: Callable[[int]
     with pytest.raises(PluginError) as error:
         predicting(answer).predict(SEEN)
     assert str(error.value) == OWNER + complaint
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (np.zeros((LAYERS, 2)), f"gave importances of shape ({LAYERS}, 2), not ({LAYERS}, 2, 3)"),
+        (np.full((LAYERS, 2, 3), np.nan), "gave an importance that is no number from 0 on"),
+        (np.full((LAYERS, 2, 3), -1.0), "gave an importance that is no number from 0 on"),
+    ],
+)
+def test_wrong_importances_are_told_with_the_distribution(answer: Any, complaint: str) -> None:
+    found = predictor(importances=lambda self: answer)
+    found.fit(SEEN, TARGETS)
+    with pytest.raises(PluginError) as error:
+        found.importances()
+    assert str(error.value) == OWNER + complaint
+
+
+def test_a_predictor_that_needs_options_is_not_made_without_them() -> None:
+    with pytest.raises(PluginError, match=r"^predictor 'sklearn' of prunecast \S+ has an option without a default: "):
+        predictor_by_default(PluginHost.discover(), "sklearn")
 
 
 def test_a_good_plugin_behind_the_guard_is_the_same_plugin() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from prunecast.errors import RegistryError, SpecError
 from prunecast.interfaces import Metric, PluginOptions
+from prunecast.pipeline.guard import instance
 from prunecast.pipeline.objective import Objective
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
 from prunecast.plugins import PluginHost
@@ -41,16 +42,18 @@ def appraise(
         RegistryError: no such model or metric, or too few pairs.
         SpecError: the predictor has no such options.
     """
-    plugin: Any = host.find("predictor", predictor).load()
+    registered = host.find("predictor", predictor)
     try:
-        validated: PluginOptions = plugin.options_model.model_validate(dict(options))
+        validated: PluginOptions = registered.load().options_model.model_validate(dict(options))
     except ValueError as error:
         raise SpecError([f"--set: {predictor}: {' '.join(str(error).split())}"]) from error
     pairs = registry.pairs(model, metrics, pruner)
     objective = Objective.of([Metric(c.metric, c.direction, c.unit, c.scale) for c in pairs.series.columns], None)
     measured = {a: {m: row[m] for m in metrics} for a, row in zip(pairs.architectures, pairs.rows, strict=True)}
     rng = np.random.default_rng(seed)
-    card = judge(predictor, lambda: plugin(validated, pairs.series.shape, seed), objective, measured, rng, CURVE)
+    card = judge(
+        predictor, lambda: instance(registered, validated, pairs.series.shape, seed), objective, measured, rng, CURVE
+    )
     if card is None:
         raise RegistryError(f"{len(measured)} pairs of {pairs.series} are too few to hold any out; measure more")
     return card

@@ -6,7 +6,7 @@ wrong answer could spoil is checked before anything is measured or kept.
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from prunecast.interfaces import (
     Measurement,
     Metric,
     Prediction,
+    Predictor,
     SearchProblem,
     SearchSpace,
 )
 from prunecast.isolation import LOAD_SECONDS, isolated
 from prunecast.models.float64 import where_float64_is
-from prunecast.plugins import Registered
+from prunecast.plugins import PluginHost, Registered
 from prunecast.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -43,6 +44,22 @@ def instance(registered: Registered, *arguments: Any) -> Any:
         plugin = plugin_class(*arguments)
     guard = _GUARDS.get(registered.kind)
     return plugin if guard is None else guard(plugin, str(registered))
+
+
+def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, int], Predictor[Any]]:
+    """What makes predictors of a name with their default options, of a model of a shape and with a seed: guarded.
+
+    Raises:
+        PluginError: there is no such predictor, or it has an option without a default.
+    """
+    registered = host.find("predictor", name)
+    try:
+        options = registered.load().options_model()
+    except ValueError as error:
+        raise PluginError(
+            f"{registered} has an option without a default: take another predictor, or predict a spec that sets it"
+        ) from error
+    return partial(instance, registered, options)
 
 
 class _Guarded:
@@ -134,6 +151,16 @@ class _GuardedPredictor(_Guarded):
             self._demand(np.isfinite(values).all(), f"predicted a {part} that is not finite")
         self._demand((std >= 0).all(), "predicted a negative standard deviation")
         return Prediction(mean, std)
+
+    def importances(self) -> Floats | None:
+        """What the predictor knows of its own: finite and at least 0, of every component of every layer."""
+        found = self._call("importances")
+        if found is None:
+            return None
+        amounts, wanted = np.asarray(found, dtype=np.float64), (len(self.shape.dense.layers), 2, self._targets)
+        self._demand(amounts.shape == wanted, f"gave importances of shape {amounts.shape}, not {wanted}")
+        self._demand((np.isfinite(amounts) & (amounts >= 0)).all(), "gave an importance that is no number from 0 on")
+        return amounts
 
 
 class _GuardedSearcher(_Guarded):

@@ -68,8 +68,7 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
         BudgetError: the space has nothing that meets the budget.
     """
     shape = _shape(spec)
-    space_class: Any = host.find("space", spec.space.use).load()
-    space: SearchSpace[Any] = space_class(spec.space.options, shape)
+    space: SearchSpace[Any] = instance(host.find("space", spec.space.use), spec.space.options, shape)
     Budget.of(shape, spec.budget).check(space.choices)
     searched, verified = spec.evaluators, [*spec.evaluators, *spec.verify.evaluators]
     totals = spec.per_round if spec.choose.rule == "spread" else 1

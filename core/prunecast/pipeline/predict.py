@@ -13,6 +13,7 @@ from prunecast.importers.imported import checked
 from prunecast.interfaces import Metric, Predictor, SearchProblem
 from prunecast.pipeline.baselines import UniformCut, uniform
 from prunecast.pipeline.fit import Fitted
+from prunecast.pipeline.guard import instance, predictor_by_default
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
@@ -100,10 +101,11 @@ def predict_architecture(
         The predictions, and a line about what each metric was learnt from.
 
     Raises:
+        PluginError: there is no such predictor, or it has an option without a default.
         RegistryError: no such model or metric, or too few pairs.
         ConfigurationError: the architecture is none of the model.
     """
-    plugin: Any = host.find("predictor", predictor).load()
+    new_predictor = predictor_by_default(host, predictor)
     known = [each for each in find_series(registry, model) if pruner in (None, each.pruner, each.pruner_key)]
     names = list(metrics) or _metric_names(known)
     found, basis = [], []
@@ -114,7 +116,7 @@ def predict_architecture(
                 raise RegistryError(f"{metric}: {len(pairs.rows)} pairs of {pairs.series} are too few to learn from")
             continue
         checked(architecture, pairs.series.shape, "the architecture")
-        fitted = _fit(pairs, plugin(plugin.options_model(), pairs.series.shape, seed), None)
+        fitted = _fit(pairs, new_predictor(pairs.series.shape, seed), None)
         found += _predicted(fitted, pairs, [("asked for", architecture)])
         basis.append(_basis(pairs))
     if not found:
@@ -141,17 +143,16 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     """
     pairs = _pairs_of(registry, spec)
     shape = pairs.series.shape
-    predictor = _plugin(host, spec.predictor)(spec.predictor.options, shape, spec.seed)
-    fitted = _fit(pairs, predictor, spec.objective)
-    space = _plugin(host, spec.space)(spec.space.options, shape)
+    fitted = _fit(pairs, _made(host, spec.predictor, shape, spec.seed), spec.objective)
+    space = _made(host, spec.space, shape)
     budget = Budget.of(shape, spec.budget)
     budget.check(space.choices)
     problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
-    proposals = _plugin(host, spec.searcher)(spec.searcher.options).search(problem, PROPOSALS)
+    proposals = _made(host, spec.searcher).search(problem, PROPOSALS)
     limit = budget.limits.get("parameters", int(shape.count([shape.dense])[0]))
     cuts = _cuts(spec)
     baselines = [(cut.name, uniform(shape, space.choices, limit, attention=cut.attention)) for cut in cuts]
-    named = [*baselines, *(("found", proposal) for proposal in proposals[:PROPOSALS])]
+    named = [*baselines, *(("found", proposal) for proposal in proposals)]
     return _predicted(fitted, pairs, named), [_basis(pairs), *_left_out(spec, cuts)]
 
 
@@ -200,8 +201,8 @@ def _identity(use: PluginUse) -> tuple[str, str]:
     return use.use, canonical_json(use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True))
 
 
-def _plugin(host: PluginHost, use: PluginUse) -> Any:
-    return host.find(use.kind, use.use).load()
+def _made(host: PluginHost, use: PluginUse, *arguments: Any) -> Any:
+    return instance(host.find(use.kind, use.use), use.options, *arguments)
 
 
 def _metric_names(found: Sequence[Series]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from prunecast.architecture import Architecture
 from prunecast.errors import RegistryError
 from prunecast.interfaces import Floats
+from prunecast.pipeline.guard import predictor_by_default
 from prunecast.pipeline.measure import Metrics
 from prunecast.pipeline.setup import Setup, metrics_of
 from prunecast.plugins import PluginHost
@@ -151,11 +152,11 @@ def transfer_between(host: PluginHost, predictor: str, known: Pairs, own: Pairs,
         seed: of predictors and draws.
 
     Raises:
-        PluginError: there is no such predictor.
+        PluginError: there is no such predictor, or it has an option without a default.
         RegistryError: the dense model of ``known`` was not measured.
     """
-    plugin: Any = host.find("predictor", predictor).load()
-    prior = Prior(lambda shape: plugin(plugin.options_model(), shape, seed), own.series.shape, [source_of(known)])
+    new_predictor = predictor_by_default(host, predictor)
+    prior = Prior(lambda shape: new_predictor(shape, seed), own.series.shape, [source_of(known)])
     sign = 1.0 if own.series.columns[0].direction == "minimize" else -1.0
     ranked = [place for place, each in enumerate(own.architectures) if each != own.series.shape.dense]
     return judge_transfer(
