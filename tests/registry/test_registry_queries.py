@@ -125,6 +125,8 @@ def test_budgets_are_ranges_and_conditions_are_sql_over_the_columns(registry: Re
     assert ppls(query(registry, replace(tiny, where=f'"{PPL.name}" < 15 AND kept < 1'))) == [10.0, 14.0]
     assert query(registry, replace(tiny, since="2h")) == query(registry, tiny)
     assert query(registry, replace(tiny, since="2999-01-01")) == []
+    minute = query(registry, tiny)[0]["measured_utc"][:16]
+    assert query(registry, replace(tiny, since=f"{minute}Z")) == query(registry, tiny)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,8 @@ def test_query_sorts_by_a_column_and_breaks_ties_the_same_way_every_time(registr
         (Filter(metrics=("absent",)), f"{PPL.name}, {ACCURACY.name}"),
         (Filter(run="absent"), "no run"),
         (Filter(since="yesterday"), "is no time"),
+        (Filter(since="2026-13-45"), "is no time"),
+        (Filter(since="99999999999d"), "is no time"),
         (Filter(where="absent < 1"), "no such column: absent; write an SQL condition over model"),
         (Filter(where='"absent" < 1'), "no column is called 'absent'"),
         (Filter(where="1); DROP TABLE runs; --"), "one statement at a time"),

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from prunecast.architecture import Architecture, Layer
@@ -188,10 +189,15 @@ def _check_where(where: str | None, columns: Sequence[str]) -> None:
 
 
 def _since(text: str) -> str:
-    """A time as the registry writes it. Raises RegistryError for what is none."""
+    """A time as the registry writes it, or its beginning. Raises RegistryError for what is none."""
     match = _SINCE.fullmatch(text)
-    if match is None:
-        raise RegistryError(f"{text!r} is no time: write 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago")
-    if match["unit"] is None:
-        return text
-    return utc_text(-int(match["count"]) * {"d": 86_400, "h": 3_600}[match["unit"]])
+    try:
+        if match and match["unit"]:
+            return utc_text(-int(match["count"]) * {"d": 86_400, "h": 3_600}[match["unit"]])
+        if match:
+            start = text.removesuffix("Z")
+            datetime.fromisoformat(start)
+            return start
+    except (ValueError, OverflowError):
+        pass
+    raise RegistryError(f"{text!r} is no time: write 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago")
