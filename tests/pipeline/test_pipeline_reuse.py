@@ -142,6 +142,13 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert values == sorted(values)
 
 
+def test_baselines_are_predicted_at_the_size_of_what_is_found_whatever_the_budget_limits(continued: Workplace) -> None:
+    continued.write_spec("cached", {"budget": {"kv_cache_bytes": 0.5}, "searcher": {"use": "random", "samples": 50}})
+    *baselines, best, _, _, _, _ = continued.prunecast("predict", "cached.yaml", "--json").json
+    for row in baselines:
+        assert 0 <= best["parameters"] - row["parameters"] < 4 * 3 * 64  # a channel of every layer
+
+
 def test_all_there_is_to_predict_by_one_pruner_is_what_was_measured_under_it(continued: Workplace) -> None:
     ((key, shape),) = continued.sql("SELECT key, shape_json FROM models")
     model, other = ModelRecord(key, "model", shape_from_json(shape)), PluginRecord("other", 1, {}, None, "acme")

@@ -132,7 +132,7 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
 
     Its predictor learns from all pairs of its model under its pruner and its evaluators; data are not looked at, so a
     calibration or evaluation text that has changed since they were measured is not noticed. Of its baselines, uniform
-    cuts are predicted that are compensated as these pairs are.
+    cuts are predicted that are compensated as these pairs are, at the parameter count of the best.
 
     Returns:
         The predictions; a line about what they were learnt from and, where baselines are left out, one about those.
@@ -149,9 +149,9 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     budget.check(space.choices)
     problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
     proposals = _made(host, spec.searcher).search(problem, PROPOSALS)
-    limit = budget.limits.get("parameters", int(shape.count([shape.dense])[0]))
+    (size,) = shape.count(proposals[:1] or [shape.dense]).tolist()
     cuts = _cuts(spec)
-    baselines = [(cut.name, uniform(shape, space.choices, limit, attention=cut.attention)) for cut in cuts]
+    baselines = [(cut.name, uniform(shape, space.choices, size, attention=cut.attention)) for cut in cuts]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
     return _predicted(fitted, pairs, named), [_basis(pairs), *_left_out(spec, cuts)]
 
