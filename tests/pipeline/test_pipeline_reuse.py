@@ -143,10 +143,11 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
 
 
 def test_baselines_are_predicted_at_the_size_of_what_is_found_whatever_the_budget_limits(continued: Workplace) -> None:
-    continued.write_spec("cached", {"budget": {"kv_cache_bytes": 0.5}, "searcher": {"use": "random", "samples": 50}})
-    *baselines, best, _, _, _, _ = continued.prunecast("predict", "cached.yaml", "--json").json
-    for row in baselines:
-        assert 0 <= best["parameters"] - row["parameters"] < 4 * 3 * 64  # a channel of every layer
+    searcher = {"use": "random", "samples": 50}
+    continued.write_spec("cached", {"budget": {"kv_cache_bytes": 0.5}, "searcher": searcher, "baselines": ["uniform"]})
+    uniform, best, *_ = continued.prunecast("predict", "cached.yaml", "--json").json
+    assert uniform["name"] == "uniform"
+    assert 0 <= best["parameters"] - uniform["parameters"] < 4 * 3 * 64  # a channel of every layer
 
 
 def test_all_there_is_to_predict_by_one_pruner_is_what_was_measured_under_it(continued: Workplace) -> None:
