@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from prunecast.pipeline.device import choose_dtype, is_faster_in_bfloat16
+from prunecast.errors import ModelError
+from prunecast.pipeline.device import choose_device, choose_dtype, is_faster_in_bfloat16
 
 has_cuda = torch.cuda.is_available()
 
@@ -16,6 +17,14 @@ def test_a_format_that_is_named_is_taken() -> None:
 @pytest.mark.parametrize("device", ["mps", "xpu", pytest.param("cuda", marks=pytest.mark.skipif(has_cuda, reason=""))])
 def test_where_nothing_is_known_to_multiply_bfloat16_it_is_not_chosen(device: str) -> None:
     assert choose_dtype("auto", torch.device(device)) is torch.float32
+
+
+def test_a_device_that_is_not_there_is_an_error_that_says_which_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert [choose_device(f"cuda{number}").index for number in ("", ":0", ":1")] == [None, 0, 1]
+    with pytest.raises(ModelError, match="'cuda:2' is not available here: the last one is cuda:1"):
+        choose_device("cuda:2")
 
 
 @pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")

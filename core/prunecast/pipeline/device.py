@@ -24,6 +24,8 @@ def choose_device(wanted: str) -> "torch.device":
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
         found = accelerator.type if accelerator else "none"
         raise ModelError(f"model.device {wanted!r} is not available here (accelerator: {found}): use auto or cpu")
+    if device.type != "cpu" and (device.index or 0) >= (count := torch.accelerator.device_count()):
+        raise ModelError(f"model.device {wanted!r} is not available here: the last one is {device.type}:{count - 1}")
     return device
 
 
