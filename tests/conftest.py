@@ -84,6 +84,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = AutoModelForCausalLM.from_config(tiny_config("llama", num_hidden_layers=4, vocab_size=len(tokens)))
     for parameter in model.parameters():
         parameter.data = torch.randn_like(parameter) * 0.15 + (1.0 if parameter.ndim == 1 else 0.0)
+    model.generation_config.eos_token_id = [2, 1]  # as chat models have it: another than the config's
     model.save_pretrained(folder / "model")
     starts = torch.arange(len(specials), len(tokens))[:, None]
     for name in TEXTS:

@@ -574,6 +574,16 @@ def test_a_file_in_place_of_the_folder_is_not_replaced(small, tokenizer, tmp_pat
     assert (tmp_path / "model").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("case", ["llama-mixed", "gemma2-sliding"])
+def test_generation_is_set_up_as_that_of_the_dense_model(case, tokenizer, tmp_path):
+    given = tmp_path / "given.json"
+    # As chat models have it; transformers reads a temperature without sampling, and refuses to write it.
+    settings = {"eos_token_id": [2, 7], "temperature": 0.6, "repetition_penalty": 1.1, "num_beams": 2}
+    given.write_text(json.dumps(settings | ({"cache_implementation": "hybrid"} if "gemma2" in case else {})))
+    folder = export(prune(*CASES[case]), tokenizer, tmp_path / "model", generation=given).folder
+    assert (folder / "generation_config.json").read_bytes() == given.read_bytes()
+
+
 def test_an_earlier_export_is_replaced_as_a_whole(small, tokenizer, tmp_path):
     folder = export(small, tokenizer, tmp_path / "model").folder
     (folder / "left-over.bin").write_text("stale")

@@ -119,6 +119,13 @@ def test_nothing_is_written_to_a_terminal_that_is_none(saved: Path, capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_says_how_to_generate_is_found_where_there_is_any(saved: Path) -> None:
+    file = resolve_source(str(saved)).generation_file
+    assert file == saved / "generation_config.json"
+    file.unlink()
+    assert resolve_source(str(saved)).generation_file is None
+
+
 def test_shards_do_not_change_the_fingerprint(tiny_model: Maker, tmp_path: Path) -> None:
     model = tiny_model("qwen2")
     model.save_pretrained(tmp_path / "one")

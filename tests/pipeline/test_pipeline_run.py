@@ -112,6 +112,7 @@ def test_exported_folder_measures_in_stock_transformers_what_the_registry_says(
     folder = workplace.folder / outcome.json["export"]["folder"]
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     assert model.num_parameters() == outcome.json["best"]["parameters"] == outcome.json["export"]["parameters"]
+    assert model.generation_config.eos_token_id == [2, 1]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for metric, file in ((VALIDATION, "validation.txt"), (TEST, "test.txt")):
         text = (workplace.folder / file).read_text()

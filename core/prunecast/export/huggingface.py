@@ -17,6 +17,7 @@ from prunecast.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families import Family, family_of
+from prunecast.models.source import GENERATION_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,7 @@ def export_huggingface(
     folder: Path,
     card: CardContent,
     reference: "Callable[[Tensor], Tensor]",
+    generation: Path | None = None,
 ) -> ExportReport:
     """Write a pruned model, and prove in a fresh process that what was written is what was measured.
 
@@ -81,6 +83,8 @@ def export_huggingface(
         card: content of the model card.
         reference: logits (B, T, V) that the measured model gives for int64 ``input_ids`` (B, T) on the CPU, computed in
             float32 whatever the dtype of ``state``. Called once.
+        generation: the dense model's ``generation_config.json``, which goes with the folder: of a chat model, where its
+            answers end. None for what ``config`` says.
 
     Raises:
         ExportError: ``folder`` is something else, the disk is full, or the folder does not load as the measured model.
@@ -98,6 +102,7 @@ def export_huggingface(
             fresh = Path(workplace, "fresh")
             fresh.mkdir()
             _write(fresh, config, family, weights, architecture, tokenizer, card)
+            _write_generation(fresh, config, generation)
             difference = _verify(fresh, config, reference)
             check_target(folder)
             if folder.exists():
@@ -165,10 +170,7 @@ def _write(
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
 ) -> None:
-    from transformers import GenerationConfig
-
     tokenizer.save_pretrained(folder)
-    GenerationConfig.from_model_config(config).save_pretrained(folder)
     texts = {
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
@@ -177,6 +179,15 @@ def _write(
     for name, text in texts.items():
         _write_text(folder / name, text)
     write_model(folder, config, family, weights, architecture)
+
+
+def _write_generation(folder: Path, config: "PreTrainedConfig", given: Path | None) -> None:
+    from transformers import GenerationConfig
+
+    if given is None:
+        GenerationConfig.from_model_config(config).save_pretrained(folder)
+    else:  # as it is: of what models come with, transformers reads more than it would write
+        shutil.copyfile(given, folder / GENERATION_FILE)
 
 
 def write_model(

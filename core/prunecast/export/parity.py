@@ -61,6 +61,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
         prompts,
         attention_mask=mask[:, :length],
         do_sample=False,
+        num_beams=1,
         min_new_tokens=GENERATED,
         max_new_tokens=GENERATED,
         pad_token_id=0,

