@@ -283,6 +283,7 @@ def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
     [
         ("a.jsonl", "{", "a.jsonl:1: is no JSON"),
         ("a.jsonl", "[]\n", "a.jsonl:1: is no JSON object"),
+        ("a.jsonl", '{"type": "\u00e9"}', "a.jsonl:1: is no UTF-8 text"),
         ("a.jsonl", '{"type": "evaluation"}', "record of an evaluation is damaged: KeyError 'pruner'"),
         ("a.jsonl", '{"type": "run"}', "a record of a run has no 'key'"),
         ("a.jsonl", '{"type": "joke"}', "type 'joke', not one of run, evaluation, steps"),
@@ -293,7 +294,7 @@ def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_one_line_and_nothing_comes_in(
     tmp_path: Path, name: str, content: str, message: str
 ) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
     with filled({}) as registry:
         before = held(registry)
         with pytest.raises(RegistryError, match=message) as refused:

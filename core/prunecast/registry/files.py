@@ -52,12 +52,14 @@ def _write_lines(records: Iterable[Record], path: Path) -> int:
 
 
 def _read_lines(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise RegistryError(f"{path}:{number}: is no JSON ({error.msg})") from error
+            except UnicodeDecodeError as error:
+                raise RegistryError(f"{path}:{number}: is no UTF-8 text; name a file that export wrote") from error
             if not isinstance(record, dict):
                 raise RegistryError(f"{path}:{number}: is no JSON object")
             yield record
