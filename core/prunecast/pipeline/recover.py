@@ -90,7 +90,7 @@ class Recoverer:
         """What is trained on."""
         setup, options = self._setup, self._options
         if isinstance(options, DistillRecovery):
-            return Imitation(setup.sample(options), self._dense_logits, options.temperature, setup.device)
+            return Imitation(setup.sample(options, "recover"), self._dense_logits, options.temperature, setup.device)
         rows = read_rows(options.dataset, options.split, setup.data_dir)
         return Answers(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
 

@@ -94,34 +94,43 @@ class Setup:
         """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
         import torch
 
-        texts = [self.sample(wanted) for wanted in self.pruner.calibration]
+        texts = [self.sample(wanted, "pruner.calibration") for wanted in self.pruner.calibration]
         return torch.cat(texts) if texts else None
 
     @cached_property
     def compensation(self) -> "list[torch.Tensor]":
         """Tokens compensation is fitted on, each of shape (samples, tokens); empty without compensation."""
         options = self.pruner.options.compensate
-        return [] if options.method == "none" else [self.sample(wanted) for wanted in options.calibration]
+        wanted = () if options.method == "none" else options.calibration
+        return [self.sample(each, "pruner.compensate.calibration") for each in wanted]
 
     @property
     def compensation_hash(self) -> str:
         """Hash of the tokens compensation is fitted on."""
         return content_key([content_hash(tokens) for tokens in self.compensation])
 
-    def sample(self, wanted: CalibrationOptions | DistillRecovery) -> "torch.Tensor":
-        """Random windows of a text, int64 of shape (samples, tokens). Raises DataError, which names the text."""
-        self._check_context(wanted)
+    def sample(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> "torch.Tensor":
+        """Random windows of a text, int64 of shape (samples, tokens).
+
+        Args:
+            wanted: the text, and how much of it.
+            section: where the spec asks for it, or could: defaults ask for text too.
+
+        Raises:
+            DataError: there is no such text, or not enough; names it and the section.
+        """
+        self._check_context(wanted, section)
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
             return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
         except DataError as error:
-            raise DataError(f"data set {wanted.dataset}, split {wanted.split}: {error}") from error
+            raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
 
-    def _check_context(self, wanted: CalibrationOptions | DistillRecovery) -> None:
+    def _check_context(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> None:
         if wanted.tokens > self.shape.context:
             raise DataError(
-                f"data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} is longer than the model's "
-                f"context, set it to {self.shape.context} or less"
+                f"{section}: data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} is longer than "
+                f"the model's context, set it to {self.shape.context} or less"
             )
 
     @property
@@ -197,7 +206,7 @@ class Setup:
                     "by evaluators that have, such as kl and perplexity"
                 )
         if isinstance(self.spec.recover, DistillRecovery):
-            self._check_context(self.spec.recover)
+            self._check_context(self.spec.recover, "recover")
         self._check_calibration()
 
     def _check_calibration(self) -> None:
