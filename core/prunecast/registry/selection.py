@@ -4,7 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -191,13 +191,11 @@ def _check_where(where: str | None, columns: Sequence[str]) -> None:
 def _since(text: str) -> str:
     """A time as the registry writes it, or its beginning. Raises RegistryError for what is none."""
     match = _SINCE.fullmatch(text)
-    try:
+    with suppress(ValueError, OverflowError):
         if match and match["unit"]:
             return utc_text(-int(match["count"]) * {"d": 86_400, "h": 3_600}[match["unit"]])
         if match:
             start = text.removesuffix("Z")
             datetime.fromisoformat(start)
             return start
-    except (ValueError, OverflowError):
-        pass
     raise RegistryError(f"{text!r} is no time: write 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago")
