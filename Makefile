@@ -8,6 +8,7 @@ SHORT = --set rounds=1
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
 	{use: perplexity, dataset: ptb, split: test, tokens: 16384, place: spread, context: 512}]
+TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
 .PHONY: help demo test bench lint format schema docs pictures registry clean
@@ -54,6 +55,8 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
 		--set 'recover=$(LORA)'
 	$(BIN)/prunecast run smollm2-questions --set export=null
+	$(BIN)/prunecast run smollm2-questions --set export=null --set name=smollm2-questions-taylor \
+		--set 'pruner=$(TAYLOR)' --set 'baselines=[uniform, uniform-mlp]'
 	for kept in 80 70; do \
 		$(SEARCH) --set name=smollm2-$$kept-spread --set budget.parameters=0.$$kept $(AGAIN) \
 			--set 'baselines=[uniform-mlp]' --set 'verify.evaluators=$(SPREAD)' || exit; \
