@@ -91,7 +91,6 @@ def test_baselines_that_search_take_as_many_evaluations_as_there_are_pairs_in_al
         ("budget.parameters=0.01", "no architecture of the search space meets"),
         ("warm_start.models=[absent]", "no metric is called 'validation.validation.ppl'; it holds: none"),
         ("export.path=model", "model exists and is no earlier export"),
-        ("recover={method: qlora}", "method qlora needs a CUDA GPU, this run computes on cpu"),
     ],
 )
 def test_a_dry_run_finds_what_the_run_would_stumble_over(workplace: Workplace, override: str, message: str) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from prunecast.export.huggingface import check_target
-from prunecast.pipeline.recover import check_recovery
 from prunecast.pipeline.setup import Setup
 from prunecast.pipeline.warm_start import begin_warm
 from prunecast.registry import Registry
@@ -12,12 +11,13 @@ from prunecast.registry import Registry
 def begin(setup: Setup, registry: Registry) -> None:
     """Check a set-up, and let its predictors begin with the pairs of other models that its spec names.
 
+    What a recovery needs of the machine is not looked for: a dry run may well be made on another one.
+
     Raises:
-        PrunecastError: its parts do not go together, what its recovery needs is not here, a model that it begins with
-            has no such pairs, or something else is where its export goes.
+        PrunecastError: its parts do not go together, a model that it begins with has no such pairs, or something else
+            is where its export goes.
     """
     setup.check()
-    check_recovery(setup.spec.recover, setup.device.type)
     begin_warm(setup, registry)
     if setup.spec.export is not None:
         check_target(Path(setup.spec.export.path))

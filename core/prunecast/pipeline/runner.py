@@ -31,7 +31,7 @@ from prunecast.pipeline.measure import Measuring, Metrics
 from prunecast.pipeline.neighbours import look_around
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.quality import CURVE, QualityCard, judge
-from prunecast.pipeline.recover import Recoverer, recover
+from prunecast.pipeline.recover import Recoverer, check_recovery, recover
 from prunecast.pipeline.refine import Refinement, refine
 from prunecast.pipeline.result import Candidate, RunResult
 from prunecast.pipeline.search import Round, finalists, ranked, search, spread_over
@@ -51,6 +51,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     """
     start = time.perf_counter()
     setup = Setup(spec, host)
+    check_recovery(spec.recover, setup.device.type)
     begin(setup, registry)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
