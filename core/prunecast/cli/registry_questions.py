@@ -219,9 +219,10 @@ def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> 
 
 
 def _goes_without_saying(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    if not name.endswith(".evaluator"):
+        return name.endswith(".standard_error")
     # Numbers of different evaluators do not compare, so a table that has such tells whose each is.
-    told = {row[name] for row in rows} - {None}
-    return name.endswith(".standard_error") or (name.endswith(".evaluator") and len(told) < 2)
+    return len({row[name] for row in rows} - {None}) < 2
 
 
 def _drawn(shown: Mapping[str, Any]) -> str:
