@@ -29,6 +29,7 @@ from prunecast.isolation import LOAD_SECONDS, isolated
 from prunecast.models.float64 import where_float64_is
 from prunecast.plugins import PluginHost, Registered
 from prunecast.shape import ModelShape
+from prunecast.spec.model import PluginUse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,6 +45,11 @@ def instance(registered: Registered, *arguments: Any) -> Any:
         plugin = plugin_class(*arguments)
     guard = _GUARDS.get(registered.kind)
     return plugin if guard is None else guard(plugin, str(registered))
+
+
+def plugin_of(host: PluginHost, use: PluginUse, *arguments: Any) -> Any:
+    """The plugin that a spec names, with the options it has there: an :func:`instance`."""
+    return instance(host.find(use.kind, use.use), use.options, *arguments)
 
 
 def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, int], Predictor[Any]]:

@@ -13,7 +13,7 @@ from prunecast.isolation import isolated
 from prunecast.models.families import shape_of
 from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
-from prunecast.pipeline.guard import instance
+from prunecast.pipeline.guard import instance, plugin_of
 from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.training import PASSES, Course
 from prunecast.plugins import PluginHost
@@ -68,7 +68,7 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
         BudgetError: the space has nothing that meets the budget.
     """
     shape = _shape(spec)
-    space: SearchSpace[Any] = instance(host.find("space", spec.space.use), spec.space.options, shape)
+    space: SearchSpace[Any] = plugin_of(host, spec.space, shape)
     Budget.of(shape, spec.budget).check(space.choices)
     searched, verified = spec.evaluators, [*spec.evaluators, *spec.verify.evaluators]
     totals = spec.per_round if spec.choose.rule == "spread" else 1

@@ -13,7 +13,7 @@ from prunecast.importers.imported import checked
 from prunecast.interfaces import Metric, Predictor, SearchProblem
 from prunecast.pipeline.baselines import UniformCut, uniform
 from prunecast.pipeline.fit import Fitted
-from prunecast.pipeline.guard import instance, predictor_by_default
+from prunecast.pipeline.guard import plugin_of, predictor_by_default
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost
 from prunecast.registry import Registry
@@ -143,12 +143,12 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     """
     pairs = _pairs_of(registry, spec)
     shape = pairs.series.shape
-    fitted = _fit(pairs, _made(host, spec.predictor, shape, spec.seed), spec.objective)
-    space = _made(host, spec.space, shape)
+    fitted = _fit(pairs, plugin_of(host, spec.predictor, shape, spec.seed), spec.objective)
+    space = plugin_of(host, spec.space, shape)
     budget = Budget.of(shape, spec.budget)
     budget.check(space.choices)
     problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
-    proposals = _made(host, spec.searcher).search(problem, PROPOSALS)
+    proposals = plugin_of(host, spec.searcher).search(problem, PROPOSALS)
     (size,) = shape.count(proposals[:1] or [shape.dense]).tolist()
     cuts = _cuts(spec)
     baselines = [(cut.name, uniform(shape, space.choices, size, attention=cut.attention)) for cut in cuts]
@@ -199,10 +199,6 @@ def _identity(use: PluginUse) -> tuple[str, str]:
     """Name and options as the registry files them: those that change numbers and differ from their defaults."""
     hidden = set(type(use.options).immaterial)
     return use.use, canonical_json(use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True))
-
-
-def _made(host: PluginHost, use: PluginUse, *arguments: Any) -> Any:
-    return instance(host.find(use.kind, use.use), use.options, *arguments)
 
 
 def _metric_names(found: Sequence[Series]) -> list[str]:

@@ -17,7 +17,7 @@ from prunecast.isolation import isolated
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.pipeline.device import choose_device, choose_dtype
-from prunecast.pipeline.guard import instance
+from prunecast.pipeline.guard import plugin_of
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -77,9 +77,9 @@ class Setup:
         self.shape: ModelShape = shape_of(config)
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
-        self.space: SearchSpace[Any] = self._make("space", spec.space, self.shape)
-        self.pruner: Pruner[Any] = self._make("pruner", spec.pruner)
-        self.searcher: Searcher[Any] = self._make("searcher", spec.searcher)
+        self.space: SearchSpace[Any] = plugin_of(host, spec.space, self.shape)
+        self.pruner: Pruner[Any] = plugin_of(host, spec.pruner)
+        self.searcher: Searcher[Any] = plugin_of(host, spec.searcher)
         self.prior: Prior | None = None
         self.budget = Budget.of(self.shape, spec.budget)
         self.budget.check(self.space.choices)
@@ -150,13 +150,13 @@ class Setup:
         if not self.compensation:
             return ranking
         data_hash = content_key([ranking.data_hash, self.compensation_hash])
-        return self._record("pruner", self.spec.pruner, self.pruner.version, data_hash)
+        return self._record(self.spec.pruner, self.pruner.version, data_hash)
 
     @cached_property
     def ranking_record(self) -> PluginRecord:
         """What identifies the pruner's ranking: everything but the compensation."""
         data_hash = None if self.calibration is None else content_hash(self.calibration)
-        record = self._record("pruner", self.spec.pruner, self.pruner.version, data_hash)
+        record = self._record(self.spec.pruner, self.pruner.version, data_hash)
         return replace(record, options={k: v for k, v in record.options.items() if k != "compensate"})
 
     @cached_property
@@ -224,8 +224,7 @@ class Setup:
 
     def cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
         """A predictor that knows no pairs, of a model of ``shape``."""
-        use = self.spec.predictor
-        predictor: Predictor[Any] = self._make("predictor", use, shape, self.spec.seed)
+        predictor: Predictor[Any] = plugin_of(self._host, self.spec.predictor, shape, self.spec.seed)
         return predictor
 
     def new_predictor(self) -> Predictor[Any]:
@@ -241,25 +240,22 @@ class Setup:
         return int(self.shape.count([self.shape.dense], quantity)[0])
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
-        evaluator: Evaluator[Any] = self._make("evaluator", use)
-        with isolated(str(self._find("evaluator", use)), "prepare"):
+        evaluator: Evaluator[Any] = plugin_of(self._host, use)
+        with isolated(str(self._find(use)), "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
-        record = self._record("evaluator", use, type(evaluator).version, evaluator.data_hash)
+        record = self._record(use, type(evaluator).version, evaluator.data_hash)
         dtype = str(self.dtype).removeprefix("torch.")
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
-    def _record(self, kind: str, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
-        registered = self._find(kind, use)
+    def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
+        registered = self._find(use)
         # Defaults are left out, so that a new option does not orphan what was measured before it existed.
         hidden = set(type(use.options).immaterial)
         options = use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
         return PluginRecord(use.use, version, options, data_hash, str(registered.origin), registered.origin.code_hash)
 
-    def _make(self, kind: str, use: PluginUse, *arguments: Any) -> Any:
-        return instance(self._find(kind, use), use.options, *arguments)
-
-    def _find(self, kind: str, use: PluginUse) -> Registered:
-        return self._host.find(kind, use.use)
+    def _find(self, use: PluginUse) -> Registered:
+        return self._host.find(use.kind, use.use)
 
 
 def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
