@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pretended_device import pretended_device
 from workplace import Workplace
 
@@ -19,7 +20,7 @@ from prunecast.examples.pruner import Norms, NormsOptions
 from prunecast.examples.searcher import Climb, ClimbOptions
 from prunecast.examples.space import Steps, StepsOptions
 from prunecast.hookspecs import Entry
-from prunecast.interfaces import LayerImportance, Measurement, Metric, Prediction
+from prunecast.interfaces import CalibrationOptions, LayerImportance, Measurement, Metric, PluginOptions, Prediction
 from prunecast.models.families import family_of
 from prunecast.pipeline.guard import checked_measurements, instance, predictor_by_default
 from prunecast.plugins import Origin, PluginHost, Registered
@@ -59,6 +60,8 @@ def spins(*arguments: Any) -> None:
 
 OWNER = "predictor 'bad' of acme-bad 0.3 "
 
+UNDETACHED = "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
@@ -69,6 +72,7 @@ OWNER = "predictor 'bad' of acme-bad 0.3 "
         (lambda n: Prediction(np.zeros((n, 3)), np.full((n, 3), -1.0)), "predicted a negative standard deviation"),
         (lambda n: np.zeros((n, 3)), "predicted no pair of mean and std"),
         (lambda n: n / 0, "failed in predict: ZeroDivisionError: division by zero"),
+        (lambda n: (torch.zeros((n, 3), requires_grad=True),) * 2, "failed in predict: RuntimeError: " + UNDETACHED),
         (exits, "failed in predict: SystemExit: 3"),
     ],
 )
@@ -202,11 +206,33 @@ def test_wrong_samples_are_told_with_the_distribution(sample: Any, complaint: st
         ((Choice("attention", (0,), ((3,),)),), "gives attention.0 values that the model does not have"),
         ((Choice("mlp", (9,), ((1,),)),), "has a choice mlp.9 of no layer"),
         ((Choice("mlp", (0, 1), ((1,),)), Choice("mlp", (1,), ((1,),))), "covers mlp.1 twice"),
+        ((Choice("mlp", (0,), ()),), "gives mlp.0 no values"),
+        ((Choice("mlp", (0,), (8, 16)),), "gives mlp.0 values that are no tuples of Python's integers"),
+        ((Choice("mlp", (0,), ((np.int64(8),),)),), "gives mlp.0 values that are no tuples of Python's integers"),
+        ((Choice("mlp", (0,), ((16,), (8,))),), "gives mlp.0 values that do not ascend by size, each once"),
+        ((Choice("mlp", (0,), ((8,), (8,))),), "gives mlp.0 values that do not ascend by size, each once"),
+        ((Choice("mlp", 0, ((8,),)),), "failed in choices: TypeError: 'int' object is not iterable"),
     ],
 )
 def test_wrong_choices_are_told_before_anything_is_measured(choices: Any, complaint: str) -> None:
     with pytest.raises(PluginError) as error:
         guarded("space", Steps, StepsOptions(), SHAPE, choices=choices)
+    assert str(error.value) == f"space 'bad' of acme-bad 0.3 {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ((8,), "gives mlp.1 values that are no tuples of Python's integers"),
+        (((SHAPE.dense.layers[1].mlp_width + 1,),), "gives mlp.1 values that the model does not have"),
+        (None, "failed in values_at: TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_wrong_further_values_are_told_before_a_space_is_refined_by_them(values: Any, complaint: str) -> None:
+    space = guarded("space", Steps, StepsOptions(), SHAPE, values_at=lambda self, choice, rate: values)
+    mlp = next(choice for choice in space.choices if choice.component == "mlp")
+    with pytest.raises(PluginError) as error:
+        space.values_at(mlp, 0.5)
     assert str(error.value) == f"space 'bad' of acme-bad 0.3 {complaint}"
 
 
@@ -226,6 +252,7 @@ def zeroes_a_weight(self: Any, model: Any, family: Any, tokens: Any) -> Any:
         (lambda *arguments: scores(value=np.nan), "gave layer 0 kv_groups that are not finite"),
         (lambda *arguments: scores()[:2], "ranked 2 layers, the model has 3"),
         (zeroes_a_weight, "changed the weights of the model while it ranked them"),
+        (lambda *arguments: None, "failed in rank: TypeError: object of type 'NoneType' has no len()"),
     ],
 )
 def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str) -> None:
@@ -233,6 +260,29 @@ def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str)
     pruner = guarded("pruner", Norms, NormsOptions(), rank=rank)
     with pytest.raises(PluginError) as error:
         pruner.rank(model, family_of(model.config), None)
+    assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "complaint"),
+    [
+        (CalibrationOptions(), "has a calibration that is no tuple of CalibrationOptions"),
+        (
+            (CalibrationOptions(tokens=64), CalibrationOptions(tokens=32)),
+            "wants calibration texts of different lengths: [32, 64] tokens",
+        ),
+    ],
+)
+def test_a_wrong_calibration_is_told_before_any_text_is_read(calibration: Any, complaint: str) -> None:
+    with pytest.raises(PluginError) as error:
+        _ = guarded("pruner", Norms, NormsOptions(), calibration=calibration).calibration
+    assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
+
+
+def test_options_that_leave_nothing_to_say_about_compensation_are_told_at_once() -> None:
+    with pytest.raises(PluginError) as error:
+        guarded("pruner", Norms, PluginOptions())
+    complaint = "has options that are no prunecast.interfaces.PrunerOptions: derive them from that"
     assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
 
 

@@ -164,6 +164,12 @@ class Uneven(Norms):
         return super().rank(model, family, tokens)[:-1]
 
 
+class Uncompensated(Norms):
+    """Leaves nothing to say about compensation."""
+
+    options_model = PluginOptions
+
+
 class Vandal(Norms):
     """Scales the weights it looks at."""
 
@@ -306,6 +312,7 @@ class Halving(Perplexity):
 
 
 BROKEN = [
+    ("pruner", Uncompensated, "options_say_how_to_compensate"),
     ("pruner", Uneven, "every_unit_of_every_layer_is_ranked"),
     ("pruner", Vandal, "the_model_is_left_as_found"),
     ("pruner", Listener, "the_model_is_left_as_found"),

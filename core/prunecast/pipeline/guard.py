@@ -7,8 +7,8 @@ wrong answer could spoil is checked before anything is measured or kept.
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from prunecast.architecture import Architecture
 from prunecast.choices import Choice, Indices, Value
 from prunecast.errors import EvaluationError, PluginError
 from prunecast.interfaces import (
+    CalibrationOptions,
     Floats,
     LayerImportance,
     Measurement,
     Metric,
     Prediction,
     Predictor,
+    Pruner,
+    PrunerOptions,
     SearchProblem,
     SearchSpace,
 )
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from prunecast.models.families import Family
+
+Guard = TypeVar("Guard", bound="_Guarded")
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 
 def instance(registered: Registered, *arguments: Any) -> Any:
@@ -68,6 +75,17 @@ def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, i
     return partial(instance, registered, options)
 
 
+def _in_isolation(method: Callable[Concatenate[Guard, Given], Answer]) -> Callable[Concatenate[Guard, Given], Answer]:
+    """A method of a guard, for which the plugin answers: looking at a wrong answer may raise as much as asking."""
+
+    @wraps(method)
+    def call(guard: Guard, /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
+        with isolated(guard._owner, method.__name__):
+            return method(guard, *arguments, **named)
+
+    return call
+
+
 class _Guarded:
     """A plugin whose methods and properties are called in isolation."""
 
@@ -94,11 +112,13 @@ class _Guarded:
 class _GuardedSpace(_Guarded):
     def __init__(self, plugin: SearchSpace[Any], owner: str) -> None:
         super().__init__(plugin, owner)
-        self._check_choices(self.choices, plugin.shape)
+        with isolated(owner, "choices"):
+            self._check_choices(plugin.choices)
 
+    @_in_isolation
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
         """What the space draws: positions that there are."""
-        indices = self._call("sample", count, rng)
+        indices = self._plugin.sample(count, rng)
         tops = np.array([len(choice.values) for choice in self.choices])
         self._demand(isinstance(indices, np.ndarray), f"sampled a {type(indices).__name__}, not an array")
         self._demand(indices.shape == (count, len(tops)), f"sampled shape {indices.shape}, not {(count, len(tops))}")
@@ -106,21 +126,53 @@ class _GuardedSpace(_Guarded):
         self._demand(((indices >= 0) & (indices < tops)).all(), "sampled a position that a choice does not have")
         return np.asarray(indices)
 
-    def _check_choices(self, choices: Any, shape: ModelShape) -> None:
+    @_in_isolation
+    def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
+        """What the space could build besides: values that the model has."""
+        values = self._plugin.values_at(choice, rate)
+        self._check_values(choice, values)
+        return tuple(values)
+
+    def _check_choices(self, choices: Any) -> None:
+        layers = range(len(self._plugin.shape.dense.layers))
         self._demand(choices and all(isinstance(choice, Choice) for choice in choices), "has no choices")
         taken: set[tuple[str, int]] = set()
         for choice in choices:
             places = {(choice.component, layer) for layer in choice.layers}
             self._demand(not taken & places, f"covers {choice.name} twice")
             taken |= places
-            self._demand(
-                set(choice.layers) <= set(range(len(shape.dense.layers))), f"has a choice {choice.name} of no layer"
-            )
-            fitting = (_gives(shape, layer, choice, value) for layer in choice.layers for value in choice.values)
-            self._demand(choice.values and all(fitting), f"gives {choice.name} values that the model does not have")
+            self._demand(set(choice.layers) <= set(layers), f"has a choice {choice.name} of no layer")
+            self._demand(choice.values, f"gives {choice.name} no values")
+            self._check_values(choice, choice.values)
+            sizes = [math.prod(value) for value in choice.values]
+            ascending = sizes == sorted(sizes) and len(set(choice.values)) == len(sizes)
+            self._demand(ascending, f"gives {choice.name} values that do not ascend by size, each once")
+
+    def _check_values(self, choice: Choice, values: Sequence[Value]) -> None:
+        whole = all(isinstance(value, tuple) and all(type(kept) is int for kept in value) for value in values)
+        self._demand(whole, f"gives {choice.name} values that are no tuples of Python's integers")
+        fitting = (_gives(self._plugin.shape, layer, choice, value) for layer in choice.layers for value in values)
+        self._demand(all(fitting), f"gives {choice.name} values that the model does not have")
 
 
 class _GuardedPruner(_Guarded):
+    def __init__(self, plugin: Pruner[Any], owner: str) -> None:
+        super().__init__(plugin, owner)
+        derived = isinstance(plugin.options, PrunerOptions)
+        self._demand(derived, "has options that are no prunecast.interfaces.PrunerOptions: derive them from that")
+
+    @property
+    def calibration(self) -> tuple[CalibrationOptions, ...]:
+        """The texts wanted: of one length, so that they can be read one after the other."""
+        with isolated(self._owner, "calibration"):
+            wanted = self._plugin.calibration
+            texts = isinstance(wanted, list | tuple) and all(isinstance(each, CalibrationOptions) for each in wanted)
+            self._demand(texts, "has a calibration that is no tuple of CalibrationOptions")
+            lengths = sorted({each.tokens for each in wanted})
+            self._demand(len(lengths) < 2, f"wants calibration texts of different lengths: {lengths} tokens")
+            return tuple(wanted)
+
+    @_in_isolation
     def rank(self, model: "PreTrainedModel", family: "Family", tokens: Any) -> list[LayerImportance]:
         """The ranking: finite scores of every unit; the weights are as they were."""
         from prunecast.models.families import layers_of
@@ -128,7 +180,7 @@ class _GuardedPruner(_Guarded):
         groups, per_group = family.heads_of(model.config)
         widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
         before = _checksums(model)
-        ranking = self._call("rank", model, family, tokens)
+        ranking = self._plugin.rank(model, family, tokens)
         self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
         self._demand(len(ranking) == len(widths), f"ranked {len(ranking)} layers, the model has {len(widths)}")
         for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
@@ -141,14 +193,16 @@ class _GuardedPruner(_Guarded):
 
 
 class _GuardedPredictor(_Guarded):
+    @_in_isolation
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
         """Fit, and remember how many targets there are."""
         self._targets = targets.shape[1]
-        self._call("fit", architectures, targets)
+        self._plugin.fit(architectures, targets)
 
+    @_in_isolation
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """The prediction: finite, of the right shape, with standard deviations of at least 0."""
-        prediction = self._call("predict", architectures)
+        prediction = self._plugin.predict(architectures)
         self._demand(isinstance(prediction, tuple) and len(prediction) == 2, "predicted no pair of mean and std")
         wanted = (len(architectures), self._targets)
         mean, std = (np.asarray(part, dtype=np.float64) for part in prediction)
@@ -158,9 +212,10 @@ class _GuardedPredictor(_Guarded):
         self._demand((std >= 0).all(), "predicted a negative standard deviation")
         return Prediction(mean, std)
 
+    @_in_isolation
     def importances(self) -> Floats | None:
         """What the predictor knows of its own: finite and at least 0, of every component of every layer."""
-        found = self._call("importances")
+        found = self._plugin.importances()
         if found is None:
             return None
         amounts, wanted = np.asarray(found, dtype=np.float64), (len(self.shape.dense.layers), 2, self._targets)
@@ -170,9 +225,10 @@ class _GuardedPredictor(_Guarded):
 
 
 class _GuardedSearcher(_Guarded):
+    @_in_isolation
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
         """The proposals: different, within the budget, and of the model's depth and sizes."""
-        proposals = self._call("search", problem, count)
+        proposals = self._plugin.search(problem, count)
         self._demand(isinstance(proposals, list), f"proposed a {type(proposals).__name__}, not a list")
         strange = [each for each in proposals if not isinstance(each, Architecture)]
         self._demand(not strange, f"proposed {strange[:1]}, which is no architecture")

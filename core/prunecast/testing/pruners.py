@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunecast.errors import PrunecastError
-from prunecast.interfaces import LayerImportance, Pruner
+from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
 from prunecast.testing.common import COMMON_LAWS, same
 from prunecast.testing.elsewhere import call_elsewhere
 from prunecast.testing.laws import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
@@ -43,6 +43,11 @@ def tokens() -> "Tensor":
     import torch
 
     return torch.from_numpy(np.random.default_rng(5).integers(3, BYTES, size=(4, 12)))
+
+
+def options_say_how_to_compensate(subject: PrunerSubject) -> None:
+    """Options are derived from ``PrunerOptions``, so that any pruner can be used with compensation."""
+    hold(isinstance(subject.validated(), PrunerOptions), "options are not derived from PrunerOptions")
 
 
 def every_unit_of_every_layer_is_ranked(subject: PrunerSubject) -> None:
@@ -151,6 +156,7 @@ PRUNERS = Suite(
     PrunerSubject,
     (
         *COMMON_LAWS,
+        options_say_how_to_compensate,
         every_unit_of_every_layer_is_ranked,
         the_model_is_left_as_found,
         ranking_twice_gives_the_same,
