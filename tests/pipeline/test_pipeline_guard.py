@@ -1,5 +1,6 @@
 """Plugins that misbehave: told with their distribution, stopped cleanly, and nothing wrong is kept."""
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from prunecast.examples.space import Steps, StepsOptions
 from prunecast.hookspecs import Entry
 from prunecast.interfaces import CalibrationOptions, LayerImportance, Measurement, Metric, PluginOptions, Prediction
 from prunecast.models.families import family_of
-from prunecast.pipeline.guard import checked_measurements, instance, predictor_by_default
+from prunecast.pipeline.guard import check_metrics, checked_measurements, instance, predictor_by_default
 from prunecast.plugins import Origin, PluginHost, Registered
 from prunecast.testing import KnownOptimum, tiny_model
 from prunecast.testing.landscape import SHAPE, pairs
@@ -307,7 +308,69 @@ def test_wrong_measurements_never_reach_the_registry(value: float, error: Any, c
         checked_measurements("owner", [Measurement(metric, value, error, count)], [metric])
 
 
+def test_what_is_learnt_as_a_logarithm_is_above_zero() -> None:
+    metric = Metric("x.y.z", "minimize", "things", "log")
+    with pytest.raises(EvaluationError, match=r"^owner: x\.y\.z is 0\.0, not above 0, and is learnt as a logarithm$"):
+        checked_measurements("owner", [Measurement(metric, 0.0, None, 1)], [metric])
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), torch.tensor(0.5)])
+def test_measurements_become_numbers_that_json_can_hold(value: Any) -> None:
+    metric = Metric("x.y.z", "minimize", "things")
+    [found] = checked_measurements("owner", [Measurement(metric, value, None, 1)], [metric])
+    assert json.dumps(found.value) == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "complaint"),
+    [
+        (None, " has metrics that are no tuple of Metric"),
+        ((), " has metrics that are no tuple of Metric"),
+        ((Metric("x.y.z", "max", "things"),), ": x.y.z is to 'max': write minimize or maximize"),  # type: ignore[arg-type]
+        (
+            (Metric("x.y.z", "maximize", "things", "logarithmic"),),  # type: ignore[arg-type]
+            ": the scale of x.y.z is 'logarithmic': write linear or log",
+        ),
+    ],
+)
+def test_wrong_metrics_are_told_before_anything_is_measured(metrics: Any, complaint: str) -> None:
+    with pytest.raises(PluginError) as error:
+        check_metrics("owner", metrics)
+    assert str(error.value) == f"owner{complaint}"
+
+
 # ------------------------------------------------------------------------------------------------ a whole run
+
+UNREADY = '''
+from prunecast.examples.evaluator import Guesses
+from prunecast.hookspecs import Entry, hookimpl
+
+
+class Unready(Guesses):
+    """Has its data under another name."""
+
+    @property
+    def ATTRIBUTE(self):
+        return self.text
+
+
+@hookimpl
+def prunecast_evaluators():
+    return [Entry("unready", f"{__name__}:Unready", "Has its data under another name")]
+'''
+
+
+@pytest.mark.parametrize("attribute", ["metrics", "data_hash", "tokens"])
+def test_an_evaluator_without_an_attribute_is_told_in_one_line(attribute: str, workplace: Workplace) -> None:
+    (workplace.folder / "unready.py").write_text(UNREADY.replace("ATTRIBUTE", attribute))
+    evaluator = {"use": "unready", "dataset": "validation.txt", "windows": 2, "context": 64}
+    workplace.write_spec("tiny", {"plugins": ["unready.py"], "evaluators": [evaluator], "export": None})
+    outcome = workplace.prunecast("run", "tiny.yaml", "--dry-run", "--quiet")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("error: evaluator 'unready' of unready.py ")
+    reason = f" failed in {attribute}: AttributeError: 'Unready' object has no attribute 'text'\n"
+    assert outcome.stderr.endswith(reason)
+
 
 GREEDY = '''
 from prunecast.hookspecs import Entry, hookimpl

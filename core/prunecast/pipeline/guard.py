@@ -7,6 +7,7 @@ wrong answer could spoil is checked before anything is measured or kept.
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -248,20 +249,37 @@ _GUARDS: dict[str, type[_Guarded]] = {
 }
 
 
+def check_metrics(owner: str, metrics: Any) -> None:
+    """Raise PluginError, naming the evaluator, unless there are metrics, and it is known where each is to go."""
+    if not (isinstance(metrics, list | tuple) and metrics and all(isinstance(metric, Metric) for metric in metrics)):
+        raise PluginError(f"{owner} has metrics that are no tuple of Metric")
+    for metric in metrics:
+        if metric.direction not in ("minimize", "maximize"):
+            raise PluginError(f"{owner}: {metric.name} is to {metric.direction!r}: write minimize or maximize")
+        if metric.scale not in ("linear", "log"):
+            raise PluginError(f"{owner}: the scale of {metric.name} is {metric.scale!r}: write linear or log")
+
+
 def checked_measurements(owner: str, measurements: Any, metrics: Sequence[Metric]) -> list[Measurement]:
     """Measurements that may go into the registry. Raises EvaluationError, naming the evaluator, for any others."""
     found = list(measurements) if isinstance(measurements, list | tuple) else []
     if [getattr(measurement, "metric", None) for measurement in found] != list(metrics):
         raise EvaluationError(f"{owner} measured other metrics than it promised")
-    for measured in found:
-        error, name = measured.standard_error, measured.metric.name
-        if not math.isfinite(measured.value):
-            raise EvaluationError(f"{owner}: {name} is {measured.value}, not a finite number")
-        if error is not None and not (math.isfinite(error) and error >= 0):
-            raise EvaluationError(f"{owner}: the standard error of {name} is {error}, not a number from 0 on")
-        if not measured.count >= 0:
-            raise EvaluationError(f"{owner}: the count of {name} is {measured.count}, not a number from 0 on")
-    return found
+    return [_checked(owner, measured) for measured in found]
+
+
+def _checked(owner: str, measured: Measurement) -> Measurement:
+    """A measurement in numbers of Python's own: of numpy's and torch's no JSON can be made."""
+    metric, value, error = measured.metric, float(measured.value), measured.standard_error
+    if not math.isfinite(value):
+        raise EvaluationError(f"{owner}: {metric.name} is {value}, not a finite number")
+    if metric.scale == "log" and value <= 0:
+        raise EvaluationError(f"{owner}: {metric.name} is {value}, not above 0, and is learnt as a logarithm")
+    if error is not None and not (math.isfinite(error) and error >= 0):
+        raise EvaluationError(f"{owner}: the standard error of {metric.name} is {error}, not a number from 0 on")
+    if not measured.count >= 0:
+        raise EvaluationError(f"{owner}: the count of {metric.name} is {measured.count}, not a number from 0 on")
+    return replace(measured, value=value)
 
 
 def _gives(shape: ModelShape, layer: int, choice: Choice, value: Value) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from prunecast.architecture import Architecture
+from prunecast.isolation import isolated
 from prunecast.pipeline.baselines import UniformCut
 from prunecast.pipeline.begin import begin
 from prunecast.pipeline.collect import given, propose
@@ -120,7 +121,11 @@ class _Clock:
 
     def _estimate(self, named: NamedEvaluator) -> float:
         recorded = mean_seconds(self._registry, named.setting)
-        return named.evaluator.tokens * self._seconds_per_token if recorded is None else recorded
+        if recorded is not None:
+            return recorded
+        with isolated(named.owner, "tokens"):
+            tokens = int(named.evaluator.tokens)
+        return tokens * self._seconds_per_token
 
     @cached_property
     def _seconds_per_token(self) -> float:

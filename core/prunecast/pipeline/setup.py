@@ -17,7 +17,7 @@ from prunecast.isolation import isolated
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.pipeline.device import choose_device, choose_dtype
-from prunecast.pipeline.guard import plugin_of
+from prunecast.pipeline.guard import check_metrics, plugin_of
 from prunecast.pipeline.objective import Objective
 from prunecast.plugins import PluginHost, Registered
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -241,9 +241,14 @@ class Setup:
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
         evaluator: Evaluator[Any] = plugin_of(self._host, use)
-        with isolated(str(self._find(use)), "prepare"):
+        owner = str(self._find(use))
+        with isolated(owner, "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
-        record = self._record(use, type(evaluator).version, evaluator.data_hash)
+        with isolated(owner, "metrics"):
+            check_metrics(owner, evaluator.metrics)
+        with isolated(owner, "data_hash"):
+            data_hash = evaluator.data_hash
+        record = self._record(use, type(evaluator).version, data_hash)
         dtype = str(self.dtype).removeprefix("torch.")
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
