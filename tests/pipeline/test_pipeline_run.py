@@ -140,6 +140,14 @@ def test_other_plugins_run_through_too(workplace: Workplace, changes: dict[str, 
     assert result["export"] is None
 
 
+def test_a_spread_over_all_totals_has_no_best_where_none_meets_the_budget(workplace: Workplace) -> None:
+    spread = {"choose": {"rule": "spread"}, "collect": {"pairs": 4, "band": None}, "rounds": 1, "per_round": 2}
+    workplace.write_spec("spread", spread | {"budget": {"parameters": 0.16}, "export": None, "baselines": []})
+    outcome = workplace.prunecast("run", "spread.yaml", "--quiet")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("error: no measured architecture meets the budget: ")
+
+
 # ----------------------------------------------------------------------------------- nothing is measured twice
 
 

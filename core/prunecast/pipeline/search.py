@@ -149,9 +149,13 @@ def ranked(setup: Setup, measured: Mapping[Architecture, Metrics]) -> list[Archi
 
 
 def finalists(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> list[Architecture]:
-    """What is verified: the best measured architectures that meet the budget, then what the last round spread."""
+    """What is verified: the best measured architectures that meet the budget, then what the last round spread.
+
+    Nothing if none meets the budget: the first to be verified is the run's best.
+    """
+    best = ranked(setup, pairs)[: setup.spec.verify.top]
     spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]
-    return list(dict.fromkeys([*ranked(setup, pairs)[: setup.spec.verify.top], *spread]))
+    return list(dict.fromkeys([*best, *spread])) if best else []
 
 
 def spread_over(rounds: Sequence[Round]) -> tuple[Chosen, ...]:
