@@ -31,6 +31,9 @@ from prunecast.isolation import LOAD_SECONDS, isolated, tracing
 
 ENTRY_POINT_GROUP = "prunecast"
 
+LOCAL = "prunecast_local_"
+"""What names of local plugins' modules begin with: no other process finds them but by :func:`import_file`."""
+
 DISABLE = "PRUNECAST_DISABLE_PLUGINS"
 """Environment variable: names of entry points, separated by commas, that are not to be loaded."""
 
@@ -323,9 +326,13 @@ def _local(path: Path) -> Iterator[tuple[str, Path, Origin]]:
 
 def _imported(file: Path, name: str) -> ModuleType:
     """Import a file as a module of its own, whose name nothing installed can have."""
-    module_name = f"prunecast_local_{file.stem}_{name.rpartition(':')[2]}"
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
+    return import_file(f"{LOCAL}{file.stem}_{name.rpartition(':')[2]}", file)
+
+
+def import_file(module_name: str, file: Path) -> ModuleType:
+    """Import a Python file as the module of that name. Raises PluginError for any other file."""
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise PluginError(f"{file} is no Python file: its name has to end in .py")

@@ -58,3 +58,28 @@ def test_a_name_that_cannot_be_used_is_one_clear_line(name: str, message: str, t
     assert result.return_value == 1
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+LOCAL = """
+from prunecast.examples.space import Steps
+from prunecast.hookspecs import Entry, hookimpl
+
+
+class Own(Steps):
+    \"\"\"As the example does.\"\"\"
+
+
+@hookimpl
+def prunecast_search_spaces():
+    return [Entry("own", f"{__name__}:Own", "As the example does")]
+"""
+
+
+def test_a_plugin_in_a_file_of_its_own_is_tried_against_every_law_too(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(LOCAL)
+    arguments = ("plugins", "check", str(file), "--plugin-dir", str(tmp_path))
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 0, result.stdout
+    assert result.stderr.endswith(" laws tried, 0 broken\n")
+    assert "does not apply" not in result.stdout

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
+from prunecast.plugins import LOCAL
 from prunecast.testing.laws import DoesNotApply, LawBroken
 
 Result = TypeVar("Result")
@@ -20,10 +21,11 @@ results = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)
 while True:
     try:
-        sys.path[:], call = pickle.load(sys.stdin.buffer)
+        sys.path[:], importing, call = pickle.load(sys.stdin.buffer)
     except EOFError:
         break
     try:
+        exec(importing)
         function, arguments = pickle.loads(call)
         answer = (True, function(*arguments))
     except BaseException:
@@ -48,7 +50,8 @@ def call_elsewhere(plugin: type[Any], function: Callable[..., Result], *argument
         raise DoesNotApply(f"{plugin.__qualname__} is not at the top level of an importable module")
     process = _other_process()
     try:
-        pickle.dump((sys.path, pickle.dumps((function, arguments))), process.stdin)  # type: ignore[arg-type]
+        call = (sys.path, _importing(plugin.__module__), pickle.dumps((function, arguments)))
+        pickle.dump(call, process.stdin)  # type: ignore[arg-type]
         process.stdin.flush()  # type: ignore[union-attr]
         succeeded, answer = pickle.load(process.stdout)  # type: ignore[arg-type]
     except (EOFError, BrokenPipeError) as error:
@@ -75,11 +78,19 @@ def _other_process() -> "subprocess.Popen[bytes]":
     return process
 
 
+def _importing(module: str) -> str:
+    """The statement that imports a module in another process: a local plugin's name says nothing there."""
+    if not module.startswith(LOCAL):
+        return f"import {module}"
+    file = sys.modules[module].__file__
+    return f"import pathlib, prunecast.plugins; prunecast.plugins.import_file({module!r}, pathlib.Path({file!r}))"
+
+
 def heavy_imports(module: str, heavy: frozenset[str]) -> list[str]:
     """Which of the ``heavy`` modules a fresh process has imported once it has imported ``module``."""
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; import prunecast.interfaces; before = set(sys.modules); "
-        f"import {module}; print(*sorted((set(sys.modules) - before) & {set(heavy)!r}), file=sys.__stderr__)"
+        f"import sys; sys.path[:] = {sys.path!r}; import prunecast.plugins; before = set(sys.modules); "
+        f"{_importing(module)}; print(*sorted((set(sys.modules) - before) & {set(heavy)!r}), file=sys.__stderr__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     if done.returncode:
