@@ -123,6 +123,21 @@ def test_units_that_put_out_nothing_go_first(family: str, tiny_model: Callable[.
     assert found[1].query_heads[2].argmin() == heads - 1
 
 
+@pytest.mark.parametrize("outputs", ["alike", "loss"])
+def test_a_component_that_is_silent_on_the_text_is_ranked_too(
+    outputs: Literal["alike", "loss"], tiny_model: Callable[..., Any]
+) -> None:
+    """The attention of the first layer, and the MLP of the second: not one of their inputs is ever anything but 0."""
+    model = tiny_model("llama")
+    model.model.layers[0].self_attn.v_proj.weight.data.zero_()
+    model.model.layers[1].mlp.up_proj.weight.data.zero_()
+    found = OBS(OBSOptions(outputs=outputs)).rank(model, family_of(model.config), TOKENS)
+    for layer in found:
+        assert sorted(layer.kv_groups.tolist()) == list(range(GROUPS))
+        assert [sorted(heads) for heads in layer.query_heads.tolist()] == [[0, 1]] * GROUPS
+        assert sorted(layer.mlp_channels.tolist()) == list(range(24))
+
+
 def test_weights_get_no_gradients(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     OBS(OBSOptions()).rank(model, family_of(model.config), TOKENS)

@@ -108,8 +108,7 @@ class OBS(Pruner[OBSOptions]):
         import torch
 
         second = _mean(moments.inputs, moments.tokens)
-        eye = torch.eye(len(second), dtype=second.dtype, device=second.device)
-        inverse = torch.linalg.inv(second + self.options.damping * second.diagonal().mean() * eye)
+        inverse = torch.linalg.inv(_damped(second, self.options.damping))
         outputs = where_float64_is(weight.detach()).t().double()
         if moments.gradients is not None:
             outputs = outputs @ _square_root(_mean(moments.gradients, moments.tokens))
@@ -252,7 +251,13 @@ def _square_root(moment: "Tensor") -> "Tensor":
     """L with L L' = the moment (D, D), made definite where the text was too short to be."""
     import torch
 
-    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-    least = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
-    root: Tensor = torch.linalg.cholesky(moment + GRADIENT_DAMPING * least * eye)
+    root: Tensor = torch.linalg.cholesky(_damped(moment, GRADIENT_DAMPING))
     return root
+
+
+def _damped(moment: "Tensor", damping: float) -> "Tensor":
+    """The moment (K, K) with ``damping`` times its mean diagonal added there; definite even where it is zero."""
+    import torch
+
+    scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
