@@ -1,6 +1,7 @@
 """Changes against the derivatives of loss and score along each step, and what they leave behind."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,22 @@ def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> N
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in elastic.model.modules())
     assert all(parameter.grad is None for parameter in elastic.model.parameters())
     assert changes_of(elastic, bent, []) == {}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_that_fill_a_cache_change_nothing(family: str, tiny_model: Callable[..., Any]) -> None:
+    """What transformers does unless it is told not to."""
+
+    def losses(model: Any, use_cache: bool) -> Iterator[Loss]:
+        for batch in TOKENS:
+            hidden = model.base_model(batch, use_cache=use_cache).last_hidden_state
+            yield Loss(hidden.sin().sum(), [hidden.cos().sum()])
+
+    model = tiny_model(family, **FAMILIES[family])
+    elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
+    elastic.apply(CENTRE)
+    found = [changes_of(elastic, partial(losses, use_cache=use_cache), STEPS) for use_cache in (False, True)]
+    assert found[1] == found[0]
 
 
 def test_a_step_that_fails_leaves_the_model_where_it_was(tiny_model: Callable[..., Any]) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from prunecast.architecture import Architecture, Layer
 from prunecast.interfaces import Loss
@@ -217,7 +218,15 @@ def _note(
 ) -> None:
     if torch.is_grad_enabled():
         hidden, *rest = arguments
-        calls[layer] = _Call(hidden.detach(), tuple(rest), options, answers.get(layer), _hidden(output))
+        uncached = {name: _uncached(option) for name, option in options.items()}
+        calls[layer] = _Call(
+            hidden.detach(), tuple(map(_uncached, rest)), uncached, answers.get(layer), _hidden(output)
+        )
+
+
+def _uncached(argument: Any) -> Any:
+    """What a layer is given when it is called again: no cache, which by then holds its own keys and values."""
+    return None if isinstance(argument, Cache) else argument
 
 
 def _hidden(output: Any) -> Tensor:
