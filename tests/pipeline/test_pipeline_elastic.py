@@ -103,6 +103,20 @@ def test_damaged_moments_are_one_line_that_says_what_to_do(read: Read) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_ranking_is_one_line_that_says_what_to_do(read: Read) -> None:
+    read({"use": "magnitude"})
+    (path,) = (cache_dir() / "rankings").iterdir()
+    whole = path.read_bytes()
+    for damaged in (b"", bytes(len(whole)), whole[:100], whole[:-100], whole[:60] + bytes(40) + whole[100:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match=rf"^{path}: .* cannot be read \(.*\); delete the file") as caught:
+            read({"use": "magnitude"})
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    read({"use": "magnitude"})
+    assert path.read_bytes() == whole
+
+
 COMPENSATE = {"method": "least-squares", "calibration": [TEXT]}
 
 

@@ -1,15 +1,17 @@
 """From a set-up to an elastic model: load, calibrate, convert, reorder. What calibration finds is kept by content."""
 
 import os
+import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
 from prunecast.errors import ModelError
 from prunecast.interfaces import LayerImportance
-from prunecast.models.fingerprint import cache_dir
+from prunecast.models.fingerprint import cache_dir, one_line
 from prunecast.pipeline.progress import Progress
 from prunecast.pipeline.setup import Setup
 from prunecast.registry import content_key
@@ -127,9 +129,16 @@ def _moments_path(setup: Setup) -> Path | None:
 
 
 def _read(path: Path) -> list[LayerImportance]:
-    with np.load(path) as stored:
-        depth = len(stored.files) // len(_PARTS)
-        return [LayerImportance(*(stored[f"{part}.{layer}"] for part in _PARTS)) for layer in range(depth)]
+    """The ranking. Raises ModelError if its file is damaged."""
+    try:
+        with np.load(path) as stored:
+            depth = len(stored.files) // len(_PARTS)
+            return [LayerImportance(*(stored[f"{part}.{layer}"] for part in _PARTS)) for layer in range(depth)]
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise ModelError(
+            f"{path}: the ranking of heads and channels cannot be read ({one_line(error)}); delete the file, and the "
+            "pruner ranks them again"
+        ) from error
 
 
 def _write(path: Path, importance: list[LayerImportance]) -> None:
