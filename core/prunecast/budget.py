@@ -43,8 +43,7 @@ class Budget:
         """Raise BudgetError, naming the smallest possible, if no architecture of the choices meets the budget."""
         if not self.limits:
             return
-        cheapest = np.array([[ladder[0] for ladder in map(_ladder, _costs_of(self, choices))]], dtype=np.int64)
-        smallest = sizes_at(choices, self.shape.dense, cheapest)
+        smallest = _foot(self, choices, _ladders(self, choices))
         for quantity, limit in self.limits.items():
             reached = int(self.shape.count_sizes(smallest, quantity)[0])
             if reached > limit:
@@ -61,7 +60,7 @@ class Budget:
         Visits the choices of every row in an order of its own, first lowering values, one step a visit, until the
         budget is met, then raising them while it still is. What was met with room to spare is raised too, so the
         result lies just under the budget; random proposals become a random sample of its boundary. A value is passed
-        over if a larger one costs less.
+        over if a larger one costs less, of several limited quantities in all or, where that leads nowhere, in any.
 
         Raises:
             BudgetError: no architecture of the choices meets the budget.
@@ -88,8 +87,8 @@ class _Ledger:
         most = max(len(choice.values) for choice in choices)
         self._costs = np.zeros((len(choices), most, len(budget.limits)), dtype=np.int64)
         self._next = {direction: np.zeros((len(choices), most), dtype=np.int64) for direction in (-1, 1)}
-        for c, costs in enumerate(_costs_of(budget, choices)):
-            ladder, values = _ladder(costs), np.arange(len(costs))
+        for c, (costs, ladder) in enumerate(zip(_costs_of(budget, choices), _ladders(budget, choices), strict=True)):
+            values = np.arange(len(costs))
             self._costs[c, : len(costs)] = costs
             self._next[-1][c, : len(costs)] = ladder[np.maximum(np.searchsorted(ladder, values) - 1, 0)]
             above = np.searchsorted(ladder, values, side="right")
@@ -123,10 +122,33 @@ def _costs_of(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int6
     return [np.stack(costs, axis=1) for costs in zip(*by_quantity, strict=True)]
 
 
-def _ladder(costs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of a choice's values, ascending, but for those that cost more than a larger one: costs (V, Q).
+def _ladders(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int64]]:
+    """For each choice the positions of its values, ascending, that proposals are moved along.
 
-    Larger by what is kept: five KV groups of one head each cost more than three of two.
+    Left out is what costs more than a larger value, in no quantity less: five KV groups of one head cost more than
+    three of two. If the lowest of the others are over the budget still, left out is what costs more in any quantity:
+    five groups of two heads have fewer parameters than four of four, and more to cache.
     """
-    dearer = (costs[:, None] >= costs[None]).all(axis=-1) & (costs[:, None] > costs[None]).any(axis=-1)
+    costs = _costs_of(budget, choices)
+    ladders = [_ladder(each, in_any=False) for each in costs]
+    if _leads_within(budget, choices, ladders):
+        return ladders
+    shorter = [_ladder(each, in_any=True) for each in costs]
+    return shorter if _leads_within(budget, choices, shorter) else ladders
+
+
+def _leads_within(budget: Budget, choices: Sequence[Choice], ladders: Sequence[NDArray[np.int64]]) -> bool:
+    return bool(budget.usage(_foot(budget, choices, ladders))[0] <= 1)
+
+
+def _foot(budget: Budget, choices: Sequence[Choice], ladders: Sequence[NDArray[np.int64]]) -> Sizes:
+    """Sizes, shape (1, L, 3), of the architecture at the lowest position of every ladder."""
+    return sizes_at(choices, budget.shape.dense, np.array([[ladder[0] for ladder in ladders]], dtype=np.int64))
+
+
+def _ladder(costs: NDArray[np.int64], *, in_any: bool) -> NDArray[np.int64]:
+    """Positions of a choice's values without those that cost more than a larger one, of costs (V, Q)."""
+    dearer = (costs[:, None] > costs[None]).any(axis=-1)
+    if not in_any:
+        dearer &= (costs[:, None] >= costs[None]).all(axis=-1)
     return np.flatnonzero(~np.triu(dearer, k=1).any(axis=1))

@@ -145,6 +145,25 @@ def test_a_cache_budget_is_met_and_used_up_where_fewer_heads_have_more_groups(li
         assert (sizes[..., 2] == 8).all()
 
 
+TRADED = tuple(
+    Choice(component, (layer,), values)
+    for component, values in (("attention", ((5, 2), (4, 4), (8, 2), (8, 4))), ("mlp", ((4,), (8,))))
+    for layer in (0, 1)
+)
+"""Rates 0, 0.5 and 0.7 of eight KV groups of four heads: of the two smallest values one is cheaper to keep, one to
+cache."""
+
+
+@pytest.mark.parametrize("other", ["parameters", "macs"])
+def test_a_second_limit_is_met_by_values_that_are_not_the_smallest(other: Quantity) -> None:
+    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2))
+    budget = Budget.of(shape, {other: 0.9, "kv_cache_bytes": 0.5})
+    start = np.array(list(itertools.product(range(4), range(4), range(2), range(2))), dtype=np.int64)
+    sizes = sizes_at(TRADED, shape.dense, budget.fit(TRADED, start, np.random.default_rng(0)))
+    assert (budget.usage(sizes) == 1).all()
+    assert (sizes[..., :2] == (4, 4)).all()
+
+
 def test_the_smallest_possible_is_that_of_the_cheapest_values() -> None:
     with pytest.raises(BudgetError, match="the smallest has 96"):
         Budget.of(GROUPED, {"kv_cache_bytes": 90}).check(UNEVEN)
