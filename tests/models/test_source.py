@@ -45,13 +45,13 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[
     save_file(change(load_file(path)), path, metadata={"format": "pt"})
 
 
-def write_gguf(path: Path) -> Path:
-    """A GGUF file of a tiny Llama with random weights."""
+def write_gguf(path: Path, merge: str = "A B") -> Path:
+    """A GGUF file of a tiny Llama with random weights, whose tokenizer makes one token of two letters."""
     import numpy as np
     from gguf import GGUFWriter
 
     rng = np.random.default_rng(0)
-    vocabulary = ["<unk>", "<s>", "</s>", *(chr(33 + number) for number in range(60)), "AB"]
+    vocabulary = ["<unk>", "<s>", "</s>", *(chr(33 + number) for number in range(60)), merge.replace(" ", "")]
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(2)
     writer.add_context_length(64)
@@ -64,7 +64,7 @@ def write_gguf(path: Path) -> Path:
     writer.add_vocab_size(len(vocabulary))
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(vocabulary)
-    writer.add_token_merges(["A B"])
+    writer.add_token_merges([merge])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     shapes = {"token_embd": (64, 32), "output_norm": (32,), "output": (64, 32)}
@@ -235,6 +235,13 @@ def test_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:
     shutil.copy(file, tmp_path / "other-name.gguf")
     resolve_source(str(tmp_path / "other-name.gguf")).load(torch.float32)
     assert [folder.stat().st_mtime_ns for folder in (cache / "models").iterdir()] == [made]
+
+
+def test_gguf_files_of_the_same_weights_keep_their_own_tokenizers(tmp_path: Path) -> None:
+    first, other = (resolve_source(str(write_gguf(tmp_path / f"{m[0]}.gguf", m))) for m in ("A B", "C D"))
+    assert first.fingerprint() == other.fingerprint()
+    assert first.tokenizer().tokenize("ABCD") == ["AB", "C", "D"]
+    assert other.tokenizer().tokenize("ABCD") == ["A", "B", "CD"]
 
 
 def test_interrupted_conversion_leaves_nothing_behind(tmp_path: Path, cache: Path, monkeypatch: Any) -> None:

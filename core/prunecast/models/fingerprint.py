@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -42,16 +42,16 @@ def fingerprint(path: Path) -> str:
     Raises:
         ModelError: no config or no weights, or a file is damaged.
     """
-    files = _identities(path)
-    memory = cache_dir() / "fingerprints.json"
-    remembered = _read_memory(memory)
-    place = str(path.resolve())
-    if remembered.get(place, {}).get("files") == files:
-        return str(remembered[place]["fingerprint"])
-    digest = _compute(path)
-    remembered[place] = {"files": files, "fingerprint": digest}
-    _write_memory(memory, remembered)
-    return digest
+    return _remembered(path, "fingerprint", _compute)
+
+
+def tokenizer_digest(path: Path) -> str:
+    """32 hexadecimal digits over the tokenizer in a ``.gguf`` file, remembered as its fingerprint is.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return _remembered(path, "tokenizer", _compute_tokenizer)
 
 
 def count_parameters(path: Path) -> int:
@@ -117,6 +117,21 @@ def one_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def _remembered(path: Path, part: str, compute: Callable[[Path], str]) -> str:
+    """A part of what is known of a model's files, computed if they are not the ones it is known of."""
+    files = _identities(path)
+    memory = cache_dir() / "fingerprints.json"
+    remembered = _read_memory(memory)
+    place = str(path.resolve())
+    known = remembered.get(place, {})
+    if known.get("files") != files:
+        known = {"files": files}
+    if part not in known:
+        known[part] = compute(path)
+        _write_memory(memory, remembered | {place: known})
+    return str(known[part])
+
+
 def _compute(path: Path) -> str:
     if path.is_file():
         reader = open_gguf(path)
@@ -139,12 +154,19 @@ def _without_volatile(value: Any) -> Any:
     return value
 
 
+def _compute_tokenizer(file: Path) -> str:
+    return _digest(json.dumps(_gguf_fields(open_gguf(file), "tokenizer."), sort_keys=True, default=str).encode())
+
+
 def _gguf_config(reader: Any) -> dict[str, Any]:
     if "general.architecture" not in reader.fields:
         raise ModelError("GGUF file without general.architecture; choose the file of a language model")
     architecture = reader.fields["general.architecture"].contents()
-    own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{architecture}.")}
-    return {"general.architecture": architecture, **own}
+    return {"general.architecture": architecture, **_gguf_fields(reader, f"{architecture}.")}
+
+
+def _gguf_fields(reader: Any, prefix: str) -> dict[str, Any]:
+    return {name: field.contents() for name, field in reader.fields.items() if name.startswith(prefix)}
 
 
 def _gguf_entries(reader: Any) -> Iterator[TensorEntry]:

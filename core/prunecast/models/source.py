@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunecast.errors import ModelError
-from prunecast.models.fingerprint import cache_dir, count_parameters, fingerprint, one_line
+from prunecast.models.fingerprint import cache_dir, count_parameters, fingerprint, one_line, tokenizer_digest
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,9 @@ class ModelSource:
         import torch
         import transformers
 
-        folder = cache_dir() / "models" / f"{self.fingerprint()}-transformers-{transformers.__version__}"
+        # Files of the same weights may bring different tokenizers, which no fingerprint tells apart.
+        content = f"{self.fingerprint()}-{tokenizer_digest(self.path)}"
+        folder = cache_dir() / "models" / f"{content}-transformers-{transformers.__version__}"
         if folder.is_dir():
             return folder
         needed = count_parameters(self.path) * torch.float32.itemsize
