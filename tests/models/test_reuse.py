@@ -93,6 +93,19 @@ def test_what_was_forgotten_is_computed_again_and_may_be_kept_again(tiny_model: 
     assert (reuse.computed, reuse.reused) == (2 * 3 * len(BATCHES), 3 * len(BATCHES))
 
 
+def test_half_of_what_is_kept_is_given_up_at_a_time_until_there_is_nothing(tiny_model: Callable[..., Any]) -> None:
+    elastic = elastic_of(tiny_model("llama"))
+    reuse, kept = ActivationReuse(elastic), []
+    with reuse.active():
+        while True:
+            hidden(elastic)
+            kept.append(len(reuse._kept))
+            if not reuse.shrink():
+                break
+    assert kept[:2] == [kept[0], kept[0] // 2]
+    assert kept[-1] == 0
+
+
 def test_calls_with_a_mask_or_a_cache_take_no_part(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic)

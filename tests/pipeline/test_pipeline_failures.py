@@ -1,7 +1,7 @@
 """Evaluators that fail: the run goes on, the reason is kept, and nothing is tried for ever."""
 
-from collections.abc import Iterator
-from contextlib import chdir
+from collections.abc import Collection, Iterator
+from contextlib import chdir, contextmanager
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -33,7 +33,9 @@ ARCHITECTURES = [Architecture([(4, 2, 24)] * 3 + [(4, 2, width)]) for width in (
 
 
 class MoodyOptions(WindowOptions):
-    mood: Literal["raises", "nan", "other-metric", "device", "processor", "python", "processor-later", "hopeless"]
+    mood: Literal[
+        "raises", "nan", "other-metric", "device", "processor", "python", "processor-later", "crowded", "hopeless"
+    ]
 
 
 class OwnBatchOptions(MoodyOptions):
@@ -45,10 +47,13 @@ class Moody(Perplexity):
 
     options_model = MoodyOptions
     batches: list[int] = []
+    crowded: Collection[int] = ()
 
     def evaluate(self, model: Any) -> list[Measurement]:
         options: Any = self.options
         self.batches.append(options.batch)
+        if options.mood == "crowded" and len(self.batches) in self.crowded:
+            self._need_memory("processor")
         if options.batch > 1 and not (options.mood == "processor-later" and self.batches == [4]):
             self._need_memory(options.mood)
         found = super().evaluate(model)
@@ -107,9 +112,15 @@ def execute(workplace: Workplace, mood: str, use: str = "moody") -> Any:
 @pytest.fixture
 def measuring(workplace: Workplace) -> Iterator[tuple[Measuring, Setup]]:
     """What measures by an evaluator that has no memory for its batch from the second architecture on."""
-    host = host_with_spec(workplace, "processor-later")
+    with measuring_in(workplace, "processor-later") as prepared:
+        yield prepared
+
+
+@contextmanager
+def measuring_in(workplace: Workplace, mood: str, batch: int = 4) -> Iterator[tuple[Measuring, Setup]]:
+    host = host_with_spec(workplace, mood)
     with chdir(workplace.folder), Registry.open("registry.db") as registry:
-        setup = Setup(load_spec("moody.yaml", host), host)
+        setup = Setup(load_spec("moody.yaml", host, [f"evaluators.0.batch={batch}"]), host)
         run_id = registry.start_run(setup.spec.key, "moody", setup.spec.to_json(), "").id
         yield Measuring(setup, registry, run_id, Progress(quiet=True), Listeners(host)), setup
 
@@ -224,3 +235,22 @@ def test_no_memory_to_compensate_is_that_architectures_failure(
             1,
         )
     ]
+
+
+def test_activations_are_dropped_where_memory_ran_out_and_no_batch_is_left_to_halve(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Moody, "crowded", (2,))
+    with measuring_in(workplace, "crowded", batch=1) as (measured, setup):
+        assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
+    assert len(Moody.batches) == 4
+
+
+def test_what_has_no_memory_although_nothing_is_kept_for_reuse_is_a_failure(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Moody, "crowded", range(2, 100))
+    with measuring_in(workplace, "crowded", batch=1) as (measured, setup):
+        assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 1
+    assert len(failures(workplace)) == 2
+    assert len(Moody.batches) < 100

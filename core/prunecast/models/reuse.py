@@ -67,6 +67,12 @@ class ActivationReuse:
         self._kept.clear()
         self._bytes = 0
 
+    def shrink(self) -> bool:
+        """Drop all that is kept, and keep at most half of that from now on; whether there was anything."""
+        kept, self._memory = self._bytes, self._bytes // 2
+        self.forget()
+        return kept > 0
+
     def _begin(self, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         plain = len(arguments) == 1 and isinstance(arguments[0], Tensor) and options == {"use_cache": False}
         if not plain or torch.is_grad_enabled():

@@ -306,6 +306,8 @@ class Measuring:
     def _within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
         """Do it, with half the batch each time there is no memory left, for as long as there is a batch to halve.
 
+        From then on half of what is kept for reuse is given up each time, for as long as anything is.
+
         Raises:
             EvaluationError: the numbers would not be those of the smaller batch.
         """
@@ -313,11 +315,13 @@ class Measuring:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or getattr(named.evaluator.options, "batch", 1) <= 1:
+                halves = getattr(named.evaluator.options, "batch", 1) > 1
+                if not is_out_of_memory(error) or not (halves or self._reuse.shrink()):
                     raise
-            # What was kept of larger batches can never match again, and is where there is no memory left.
-            self._reuse.forget()
-            self._halve_batch(named)
+            if halves:
+                # What was kept of larger batches can never match again, and is where there is no memory left.
+                self._reuse.forget()
+                self._halve_batch(named)
 
     def _halve_batch(self, named: NamedEvaluator) -> None:
         evaluator, name = named.evaluator, named.setting.evaluator.name
