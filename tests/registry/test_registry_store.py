@@ -217,13 +217,15 @@ def test_finishing_refuses_unknown_runs_and_results_that_are_no_json(registry: R
 
 
 def test_runs_are_found_by_id_name_and_key_prefix(registry: Registry) -> None:
-    ids = [start(registry, key, name) for key, name in (("ab" * 16, "x"), ("ac" * 16, "x"), ("bb" * 16, "y"))]
+    keys = ("ab" * 16, "ab" * 8 + "ac" * 8, "7" * 32)
+    ids = [start(registry, key, name) for key, name in zip(keys, ("x", "x", "y"), strict=True)]
     assert [run.id for run in registry.runs()] == ids[::-1]
     assert [run.id for run in registry.runs(limit=1)] == ids[2:]
     assert registry.run(str(ids[0])).id == ids[0]
     assert registry.run("x").id == ids[1]
-    assert registry.run("aba").id == ids[0]
-    for wanted, message in (("a", "2 runs"), ("z", "latest runs: 3 \\(y\\)"), ("", "no run")):
+    assert registry.run("ab" * 9).id == ids[0]
+    assert registry.run("7777").id == ids[2]
+    for wanted, message in (("abab", "2 runs"), ("z", "latest runs: 3 \\(y\\)"), ("", "no run"), ("77", "no run")):
         with pytest.raises(RegistryError, match=message):
             registry.run(wanted)
 

@@ -83,6 +83,10 @@ _FINISH_RUN = """
     UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
 
 
+LEAST_DIGITS = 4
+"""First digits of a run's key that stand for it: the number of a run that is not there would name another by fewer."""
+
+
 class Registry:
     """An open registry. Use it as a context manager, and from the thread that opened it.
 
@@ -324,7 +328,7 @@ class Registry:
         return [_run_record(row) for row in self.rows(statement, (-1 if limit is None else limit,))]
 
     def run(self, wanted: int | str) -> RunRecord:
-        """The run with this id, else the latest with this name, else the one whose key starts like this.
+        """The run with this id, else the latest with this name, else the one whose key has 4 or more such first digits.
 
         Raises:
             RegistryError: there is none, or several keys start like this.
@@ -334,7 +338,7 @@ class Registry:
         for matches in (
             [run for run in runs if str(run.id) == text],
             [run for run in runs if run.name == text][:1],
-            [run for run in runs if text and run.key.startswith(text)],
+            [run for run in runs if len(text) >= LEAST_DIGITS and run.key.startswith(text)],
         ):
             if len(matches) == 1:
                 return matches[0]
