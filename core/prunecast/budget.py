@@ -43,7 +43,7 @@ class Budget:
         """Raise BudgetError, naming the smallest possible, if no architecture of the choices meets the budget."""
         if not self.limits:
             return
-        smallest = _foot(self, choices, _ladders(self, choices))
+        smallest = _foot(self, choices, _ladders(self, choices, _costs_of(self, choices)))
         for quantity, limit in self.limits.items():
             reached = int(self.shape.count_sizes(smallest, quantity)[0])
             if reached > limit:
@@ -87,7 +87,8 @@ class _Ledger:
         most = max(len(choice.values) for choice in choices)
         self._costs = np.zeros((len(choices), most, len(budget.limits)), dtype=np.int64)
         self._next = {direction: np.zeros((len(choices), most), dtype=np.int64) for direction in (-1, 1)}
-        for c, (costs, ladder) in enumerate(zip(_costs_of(budget, choices), _ladders(budget, choices), strict=True)):
+        by_choice = _costs_of(budget, choices)
+        for c, (costs, ladder) in enumerate(zip(by_choice, _ladders(budget, choices, by_choice), strict=True)):
             values = np.arange(len(costs))
             self._costs[c, : len(costs)] = costs
             self._next[-1][c, : len(costs)] = ladder[np.maximum(np.searchsorted(ladder, values) - 1, 0)]
@@ -122,18 +123,17 @@ def _costs_of(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int6
     return [np.stack(costs, axis=1) for costs in zip(*by_quantity, strict=True)]
 
 
-def _ladders(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int64]]:
+def _ladders(budget: Budget, choices: Sequence[Choice], costs: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     """For each choice the positions of its values, ascending, that proposals are moved along.
 
     Left out is what costs more than a larger value, in no quantity less: five KV groups of one head cost more than
     three of two. If the lowest of the others are over the budget still, left out is what costs more in any quantity:
     five groups of two heads have fewer parameters than four of four, and more to cache.
     """
-    costs = _costs_of(budget, choices)
-    ladders = [_ladder(each, in_any=False) for each in costs]
+    ladders = [_ladder(_dearer_in_all(each)) for each in costs]
     if _leads_within(budget, choices, ladders):
         return ladders
-    shorter = [_ladder(each, in_any=True) for each in costs]
+    shorter = [_ladder(_dearer_in_any(each)) for each in costs]
     return shorter if _leads_within(budget, choices, shorter) else ladders
 
 
@@ -146,9 +146,16 @@ def _foot(budget: Budget, choices: Sequence[Choice], ladders: Sequence[NDArray[n
     return sizes_at(choices, budget.shape.dense, np.array([[ladder[0] for ladder in ladders]], dtype=np.int64))
 
 
-def _ladder(costs: NDArray[np.int64], *, in_any: bool) -> NDArray[np.int64]:
-    """Positions of a choice's values without those that cost more than a larger one, of costs (V, Q)."""
-    dearer = (costs[:, None] > costs[None]).any(axis=-1)
-    if not in_any:
-        dearer &= (costs[:, None] >= costs[None]).all(axis=-1)
+def _dearer_in_any(costs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether value i costs more than value j in any quantity, for costs (V, Q): shape (V, V)."""
+    return np.asarray((costs[:, None] > costs[None]).any(axis=-1))
+
+
+def _dearer_in_all(costs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether it does, and costs less in none."""
+    return _dearer_in_any(costs) & (costs[:, None] >= costs[None]).all(axis=-1)
+
+
+def _ladder(dearer: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions of a choice's values without those that are dearer than a larger one: shape (V, V)."""
     return np.flatnonzero(~np.triu(dearer, k=1).any(axis=1))
