@@ -8,10 +8,10 @@ from prunecast.errors import RegistryError
 from prunecast.registry.records import shape_from_json
 from prunecast.registry.selection import architectures_of
 from prunecast.registry.series import described
-from prunecast.registry.store import Registry
+from prunecast.registry.store import LEAST_DIGITS, Registry
 from prunecast.shape import QUANTITIES
 
-_KEY = re.compile(r"[0-9a-f]{4,32}")
+_KEY = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},32}}")
 
 _MEASURED = """
     SELECT m.source AS model, m.key AS model_key, m.shape_json, n.name AS metric, x.value, x.standard_error, x.count,

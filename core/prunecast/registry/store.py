@@ -84,7 +84,7 @@ _FINISH_RUN = """
 
 
 LEAST_DIGITS = 4
-"""First digits of a run's key that stand for it: the number of a run that is not there would name another by fewer."""
+"""First digits of a key that stand for it: the number of a run that is not there would name another run by fewer."""
 
 
 class Registry:
