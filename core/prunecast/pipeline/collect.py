@@ -86,9 +86,10 @@ def even_cut(setup: Setup, budget: Budget, rng: np.random.Generator) -> Indices:
 
 
 def _batch(setup: Setup, number: int) -> list[Architecture]:
-    """Proposals for every level. Batches do not depend on one another: more pairs begin with the same ones.
+    """Proposals for every level in turn, so that however few are taken they lie on both sides of the target.
 
-    Without levels a batch is all pairs at once, so that the space's shares of them, such as of tied ones, are exact.
+    Batches do not depend on one another: more pairs begin with the same ones. Without levels a batch is all pairs at
+    once, so that the space's shares of them, such as of tied ones, are exact.
     """
     rng, choices, budgets = setup.rng("collect", number), setup.space.choices, _budgets(setup)
     if not budgets:
@@ -97,7 +98,7 @@ def _batch(setup: Setup, number: int) -> list[Architecture]:
     sizes = sizes_at(choices, setup.shape.dense, drawn)
     rows = nearest_to_each(np.stack([budget.usage(sizes) for budget in budgets]), PER_LEVEL)
     fitted = [budget.fit(choices, drawn[own], rng) for budget, own in zip(budgets, rows, strict=True)]
-    return architectures_at(choices, setup.shape.dense, np.concatenate(fitted))
+    return architectures_at(choices, setup.shape.dense, np.concatenate(np.stack(fitted, axis=1)))
 
 
 def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
