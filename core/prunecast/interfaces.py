@@ -91,6 +91,13 @@ class PluginOptions(BaseModel):
 
     immaterial: ClassVar[frozenset[str]] = frozenset()
 
+    def material_options(self) -> dict[str, Any]:
+        """What of the options is part of a content key, JSON-able.
+
+        Defaults are left out, so that a new option does not orphan what was measured before it existed.
+        """
+        return self.model_dump(mode="json", exclude=set(self.immaterial), exclude_defaults=True)
+
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
 PrunerOptionsT = TypeVar("PrunerOptionsT", bound="PrunerOptions")

@@ -11,8 +11,7 @@ from prunecast.errors import DataError, ModelError
 from prunecast.interfaces import SearchSpace
 from prunecast.isolation import isolated
 from prunecast.models.families import shape_of
-from prunecast.pipeline.baselines import UniformCut
-from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
+from prunecast.pipeline.amounts import Amounts
 from prunecast.pipeline.guard import instance, plugin_of
 from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.training import PASSES, Course
@@ -71,21 +70,16 @@ def outline(spec: Spec, host: PluginHost) -> Outline:
     space: SearchSpace[Any] = plugin_of(host, spec.space, shape)
     Budget.of(shape, spec.budget).check(space.choices)
     searched, verified = spec.evaluators, [*spec.evaluators, *spec.verify.evaluators]
-    totals = spec.per_round if spec.choose.rule == "spread" else 1
-    cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
-    searches = [name for name in CONTENDERS if name in spec.baselines]
-    pairs, chosen = spec.collect.pairs, spec.rounds * spec.per_round
-    expansions = spec.rounds * spec.neighbours
-    contending = evaluations_of(spec, pairs + chosen, expansions)
+    amounts = Amounts.of(spec, spec.collect.pairs)
     meter = _Meter(spec, host, shape)
     stages = [
         meter.stage("dense", 1, verified),
-        meter.stage("pairs", pairs, searched),
-        meter.stage("rounds", chosen, searched),
-        *([meter.stage("neighbours", EVALUATIONS * expansions, searched)] if expansions else []),
-        meter.stage("verify", spec.verify.top + totals - 1, spec.verify.evaluators),
-        meter.stage("baselines", len(cuts) * totals + len(searches), verified),
-        *(meter.stage(name, contending, searched) for name in searches),
+        meter.stage("pairs", spec.collect.pairs, searched),
+        meter.stage("rounds", spec.rounds * spec.per_round, searched),
+        *([meter.stage("neighbours", EVALUATIONS * amounts.expansions, searched)] if amounts.expansions else []),
+        meter.stage("verify", amounts.verified, spec.verify.evaluators),
+        meter.stage("baselines", amounts.baselines, verified),
+        *(meter.stage(name, amounts.contending, searched) for name in amounts.searches),
         *([] if spec.recover is None else [meter.training(spec.recover, verified)]),
     ]
     return Outline(int(shape.count([shape.dense])[0]), len(space.choices), tuple(stages))

@@ -8,10 +8,9 @@ from typing import Any
 
 from prunecast.architecture import Architecture
 from prunecast.isolation import isolated
-from prunecast.pipeline.baselines import UniformCut
+from prunecast.pipeline.amounts import Amounts
 from prunecast.pipeline.begin import begin
 from prunecast.pipeline.collect import given, propose
-from prunecast.pipeline.contenders import CONTENDERS, evaluations_of
 from prunecast.pipeline.elastic import build_elastic
 from prunecast.pipeline.neighbours import EVALUATIONS
 from prunecast.pipeline.progress import Progress
@@ -64,21 +63,17 @@ class Plan:
 def plan(setup: Setup, registry: Registry) -> Plan:
     """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
     begin(setup, registry)
-    clock = _Clock(setup, registry)
-    spec = setup.spec
-    pairs, expansions = propose(setup, given(setup, registry)), spec.rounds * spec.neighbours
-    contending = evaluations_of(spec, len(pairs) + spec.rounds * spec.per_round, expansions)
-    totals = spec.per_round if spec.choose.rule == "spread" else 1
-    cuts = [cut for cut in map(UniformCut.named, spec.baselines) if cut]
-    searches = [name for name in CONTENDERS if name in spec.baselines]
+    clock, spec = _Clock(setup, registry), setup.spec
+    pairs = propose(setup, given(setup, registry))
+    amounts = Amounts.of(spec, len(pairs))
     steps = [
         clock.known("dense", [setup.shape.dense], setup.verifiers),
         clock.known("pairs", pairs, setup.evaluators),
         *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
-        *([clock.around(expansions)] if expansions else []),
-        clock.unknown("verify", spec.verify.top + totals - 1, setup.verifiers[len(setup.evaluators) :]),
-        clock.unknown("baselines", len(cuts) * totals + len(searches), setup.verifiers),
-        *(clock.unknown(name, contending, setup.evaluators) for name in searches),
+        *([clock.around(amounts.expansions)] if amounts.expansions else []),
+        clock.unknown("verify", amounts.verified, setup.verifiers[len(setup.evaluators) :]),
+        clock.unknown("baselines", amounts.baselines, setup.verifiers),
+        *(clock.unknown(name, amounts.contending, setup.evaluators) for name in amounts.searches),
         *([] if spec.recover is None else [clock.training(spec.recover)]),
     ]
     return Plan(tuple(steps), clock.basis)

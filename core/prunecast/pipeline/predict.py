@@ -196,9 +196,8 @@ def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
 
 
 def _identity(use: PluginUse) -> tuple[str, str]:
-    """Name and options as the registry files them: those that change numbers and differ from their defaults."""
-    hidden = set(type(use.options).immaterial)
-    return use.use, canonical_json(use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True))
+    """Name and options as the registry files them."""
+    return use.use, canonical_json(use.options.material_options())
 
 
 def _metric_names(found: Sequence[Series]) -> list[str]:

@@ -253,11 +253,8 @@ class Setup:
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
-        registered = self._find(use)
-        # Defaults are left out, so that a new option does not orphan what was measured before it existed.
-        hidden = set(type(use.options).immaterial)
-        options = use.options.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
-        return PluginRecord(use.use, version, options, data_hash, str(registered.origin), registered.origin.code_hash)
+        origin = self._find(use).origin
+        return PluginRecord(use.use, version, use.options.material_options(), data_hash, str(origin), origin.code_hash)
 
     def _find(self, use: PluginUse) -> Registered:
         return self._host.find(use.kind, use.use)
