@@ -11,6 +11,10 @@ that what compensation makes of every width is in it, and steps may be large. g 
 to y. For H stands the Gauss-Newton matrix E[s s'], s the gradient of a random score of the loss
 (:class:`prunecast.interfaces.Loss`), so that d' H d is the mean of <s, d>^2 over its draws, and those are independent
 for each row of each batch. The same gradients serve every step of every layer.
+
+A step may throw single rows far out, such as one whose first token then no longer draws the attention it drew. What the
+expansion says of those, the square above all, is nothing a loss would do, and one such row outweighs all others. So the
+sum over rows is a winsorised one.
 """
 
 from collections import defaultdict
@@ -20,7 +24,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Cache
 
@@ -31,8 +37,11 @@ from prunecast.models.elastic import ElasticLayer, ElasticModel, ShrinkingOutput
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VERSION = 1
+VERSION = 2
 """Raised when the same options would give other estimates."""
+
+OUTLYING = 20.0
+"""Times what the median row changes, to either order, that a row counts for at most."""
 
 Change = tuple[float, float]
 """What a step changes, in the unit of the loss: to first order, and what the second order adds."""
@@ -63,16 +72,24 @@ def changes_of(
     for layer, kept in sorted(set(steps), key=lambda step: step[1].mlp_width, reverse=True):
         by_layer[layer].append(kept)
     layers = sorted(by_layer)
-    changes: Changes = dict.fromkeys(steps, (0.0, 0.0))
+    rows: dict[tuple[int, Layer], list[NDArray[np.float32]]] = defaultdict(list)
     with torch.inference_mode(mode=False), torch.enable_grad(), _watched(elastic, layers) as calls:
         for loss in losses(elastic.model):
             gradients = _gradients(loss, [calls[layer].output for layer in layers])
             with torch.no_grad(), _returning(elastic) as centre:
                 for layer, directions in zip(layers, gradients, strict=True):
                     found = _of_layer(elastic, centre, layer, by_layer[layer], calls[layer], directions)
-                    for kept, (first, second) in zip(by_layer[layer], found, strict=True):
-                        changes[layer, kept] = (changes[layer, kept][0] + first, changes[layer, kept][1] + second)
-    return changes
+                    for kept, of_batch in zip(by_layer[layer], found, strict=True):
+                        rows[layer, kept].append(of_batch)
+    return {step: _winsorised(np.concatenate(rows[step]).astype(np.float64)) for step in steps}
+
+
+def _winsorised(rows: NDArray[np.float64]) -> Change:
+    """Sum over rows (R, 2), each to either order at most ``OUTLYING`` times the median row."""
+    most = OUTLYING * np.median(np.abs(rows), axis=0)
+    most[most == 0] = np.inf
+    first, second = np.clip(rows, -most, most).sum(axis=0)
+    return float(first), float(second)
 
 
 def _gradients(loss: Loss, outputs: Sequence[Tensor]) -> "list[tuple[Tensor, ...]]":
@@ -99,8 +116,8 @@ def _of_layer(
     steps: Sequence[Layer],
     call: "_Call",
     gradients: Sequence[Tensor],
-) -> list[Change]:
-    """What each of a layer's steps, widest first, changes of one batch, given gradients of value and scores."""
+) -> list[NDArray[np.float32]]:
+    """What each of a layer's steps, widest first, changes of each row (B, 2), given gradients of value and scores."""
     watched = elastic.layers[layer]
     before = call.output.float()
     directions = torch.stack(list(gradients), dim=1).flatten(2).float()
@@ -111,8 +128,8 @@ def _of_layer(
         with _answering(same_attention if kept[:2] == centre.layers[layer][:2] else {}):
             step = call.again(watched.module).float() - before
         along = torch.bmm(directions, step.flatten(1)[..., None])[..., 0]
-        curvatures = along[:, 1:].square().sum(dim=0)
-        found.append((float(along[:, 0].sum()) / _enlarged(before), float(curvatures.mean()) / 2))
+        changes = (along[:, 0] / _enlarged(before), along[:, 1:].square().mean(dim=1) / 2)
+        found.append(torch.stack(changes, dim=1).numpy(force=True))
     return found
 
 
