@@ -37,12 +37,13 @@ def recover(place: Workplace, options: dict[str, Any], *arguments: str) -> tuple
 
 
 def test_distillation_on_the_model_s_own_text_lowers_what_pruning_raised(place: Workplace) -> None:
-    result, said = recover(place, DISTILL)
+    harder = ("--set", "budget.parameters=0.7")  # for there to be enough to lower
+    assert place.prunecast("run", "tiny.yaml", "--set", "export=null", *harder).code == 0
+    result, said = recover(place, DISTILL, *harder)
     recovery, best = result["recovery"], result["best"]
     assert recovery["after"]["architecture"] == best["architecture"]
     assert recovery["after"]["parameters"] == best["parameters"]
-    assert recovery["after"]["metrics"][VALIDATION] < 0.95 * best["metrics"][VALIDATION]
-    assert recovery["after"]["metrics"][TEST] < best["metrics"][TEST]
+    assert recovery["after"]["metrics"][TEST] < 0.95 * best["metrics"][TEST]
     assert (recovery["method"], recovery["steps"], len(recovery["losses"])) == ("distill", 16, 16)
     assert recovery["losses"][-1] < 0.9 * recovery["losses"][0]
     assert "recovering by distill: 16 steps" in said
