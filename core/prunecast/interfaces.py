@@ -77,26 +77,32 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-class PluginOptions(BaseModel):
-    """Base of every plugin's options: unknown keys are errors, values do not change after validation.
-
-    Give every field a ``Field(description=...)``: it is the help in ``prunecast plugins show`` and in the JSON schema.
+class KeyedOptions(BaseModel):
+    """Options that are part of a content key of the registry.
 
     Attributes:
         immaterial: names of options that cannot change a measured number, such as a batch size. All others are part of
-            the registry's content key of pruners and evaluators.
+            the key.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     immaterial: ClassVar[frozenset[str]] = frozenset()
 
     def material_options(self) -> dict[str, Any]:
-        """What of the options is part of a content key, JSON-able.
+        """What of the options is part of the key, JSON-able.
 
         Defaults are left out, so that a new option does not orphan what was measured before it existed.
         """
         return self.model_dump(mode="json", exclude=set(self.immaterial), exclude_defaults=True)
+
+
+class PluginOptions(KeyedOptions):
+    """Base of every plugin's options: unknown keys are errors, values do not change after validation.
+
+    Give every field a ``Field(description=...)``: it is the help in ``prunecast plugins show`` and in the JSON schema.
+    Of pruners and evaluators they are part of content keys.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)

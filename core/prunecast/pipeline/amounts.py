@@ -1,4 +1,4 @@
-"""How much each stage of a run measures, by its spec alone."""
+"""How much each stage of a run measures, by its spec and its pairs, before any of it is run."""
 
 from dataclasses import dataclass
 

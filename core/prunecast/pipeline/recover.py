@@ -193,12 +193,11 @@ class Recoverer:
 
     def _record(self, pruner: PluginRecord) -> PluginRecord:
         """What identifies a recovered model's pruner: what pruned it, and everything that recovered it."""
-        options = self._options.model_dump(mode="json", exclude=set(self._options.immaterial), exclude_defaults=True)
-        options |= {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
+        made_by = {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
         return replace(
             pruner,
             name=f"{pruner.name}+{self._options.method}",
-            options={**pruner.options, "recover": options},
+            options={**pruner.options, "recover": self._options.material_options() | made_by},
             data_hash=content_key([pruner.data_hash, self.lessons.data_hash]),
         )
 

@@ -4,18 +4,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prunecast.interfaces import KeyedOptions
+
 Part = Literal["query", "key", "value", "output", "gate", "up", "down"]
 """A projection of a layer, under the name it has in :class:`prunecast.models.families.Family`."""
 
 PARTS: tuple[Part, ...] = ("query", "key", "value", "output", "gate", "up", "down")
 
 
-class _Training(BaseModel):
-    """What all methods have in common: one pass of AdamW with linear warm-up and linear decay to zero.
-
-    Attributes:
-        immaterial: names of options that cannot change a measured number; they are no part of the content key.
-    """
+class _Training(KeyedOptions):
+    """What all methods have in common: one pass of AdamW with linear warm-up and linear decay to zero."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
