@@ -8,12 +8,10 @@ SHORT = --set rounds=1
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
 	{use: perplexity, dataset: ptb, split: test, tokens: 16384, place: spread, context: 512}]
-PERPLEXITY = {use: perplexity, dataset: wikitext2, split: validation, tokens: 16384, place: spread, context: 512}, \
-	{use: perplexity, dataset: wikipedia-spaced, split: validation, tokens: $$tokens, place: spread, context: 512}, \
-	{use: perplexity, dataset: ptb, split: validation, tokens: 8192, place: spread, context: 512}
-DIVERGENCE = {use: kl, dataset: wikitext2, split: validation, tokens: 16384, place: spread, context: 512}, \
-	{use: kl, dataset: wikipedia-spaced, split: validation, tokens: 16384, place: spread, context: 512}, \
-	{use: kl, dataset: ptb, split: validation, tokens: 8192, place: spread, context: 512}
+# Evaluators $(1) of the three texts searched by, with so many tokens of articles: $(2).
+BY = {use: $(1), dataset: wikitext2, split: validation, tokens: 16384, place: spread, context: 512}, \
+	{use: $(1), dataset: wikipedia-spaced, split: validation, tokens: $(2), place: spread, context: 512}, \
+	{use: $(1), dataset: ptb, split: validation, tokens: 8192, place: spread, context: 512}
 WEIGHTS = {wikitext2.validation.ppl: 0.3, wikipedia-spaced.validation.ppl: 0.5, ptb.validation.ppl: 0.2}
 BOTH = {wikitext2.validation.kl: 0.2, wikipedia-spaced.validation.kl: 0.2, ptb.validation.kl: 0.1, \
 	wikitext2.validation.ppl: 0.15, wikipedia-spaced.validation.ppl: 0.25, ptb.validation.ppl: 0.1}
@@ -59,11 +57,11 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 		$(SEARCH) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
 	for tokens in 32768 51200; do \
-		$(SEARCH) --set name=smollm2-80-ppl --set budget.parameters=0.80 --set "evaluators=[$(PERPLEXITY)]" \
+		$(SEARCH) --set name=smollm2-80-ppl --set budget.parameters=0.80 --set "evaluators=[$(call BY,perplexity,$$tokens)]" \
 			--set 'objective=$(WEIGHTS)' || exit; \
 	done
-	tokens=51200; $(SEARCH) --set name=smollm2-80-both --set budget.parameters=0.80 \
-		--set "evaluators=[$(DIVERGENCE), $(PERPLEXITY)]" --set 'objective=$(BOTH)'
+	$(SEARCH) --set name=smollm2-80-both --set budget.parameters=0.80 \
+		--set "evaluators=[$(call BY,kl,16384), $(call BY,perplexity,51200)]" --set 'objective=$(BOTH)'
 	for kept in 75 85 90; do \
 		$(SEARCH) $(SHORT) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
 	done
