@@ -1,5 +1,6 @@
 """Every bad input ends in exit code 1 and one clear line; a wrong command line in exit code 2."""
 
+import json
 import re
 import resource
 import shutil
@@ -267,6 +268,30 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(
     again = workplace.prunecast("run", "tiny.yaml", "--json", *registry, *UNEXPORTED)
     assert again.code == 0
     assert again.json["evaluations"] == {"measured": EVALUATIONS - count, "cached": count}
+
+
+@contextmanager
+def little_memory(more: int) -> Iterator[None]:
+    """A system that gives this process at most ``more`` bytes beyond what it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> None:
+    stored, large = workplace.folder / "model", workplace.folder / "large"
+    shutil.copytree(stored, large)
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1 << 29], "data_offsets": [0, 1 << 31]}}).encode()
+    with (large / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (1 << 31))
+    assert workplace.prunecast("run", "tiny.yaml", "--dry-run").code == 0
+    with little_memory(1 << 30):
+        outcome = workplace.prunecast("run", "tiny.yaml", "--quiet", "--set", "model.source=large")
+    assert_one_line(outcome, "out of memory", "Cannot allocate memory", "run the same command again")
 
 
 # ----------------------------------------------------------------------------------------------- wrong commands

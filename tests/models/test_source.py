@@ -287,6 +287,29 @@ def test_config_without_weights_is_a_model_error(saved: Path) -> None:
     expect_error(source, "no weights")
 
 
+@pytest.mark.parametrize(
+    ("number", "dtype", "words"),
+    [
+        (float("nan"), torch.float32, "not finite in float32: model.layers.0.mlp.down_proj.weight and 0 more"),
+        (float("-inf"), torch.float32, "not finite in float32: model.layers.0.mlp.down_proj.weight and 0 more"),
+        (1e5, torch.float16, "not finite in float16: model.layers.0.mlp.down_proj.weight .*set model.dtype"),
+    ],
+)
+def test_a_weight_that_is_no_finite_number_is_named(saved: Path, number: float, dtype: torch.dtype, words: str) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        weights["model.layers.0.mlp.down_proj.weight"][3, 1] = number
+        return weights
+
+    edit_weights(saved, spoil)
+    with pytest.raises(ModelError, match=words):
+        resolve_source(str(saved)).load(dtype)
+
+
+def test_a_weight_that_is_large_is_no_mistake_in_a_format_that_holds_it(saved: Path) -> None:
+    edit_weights(saved, lambda weights: {name: weight * 1e6 for name, weight in weights.items()})
+    resolve_source(str(saved)).load(torch.bfloat16)
+
+
 def test_missing_shard_is_named(tiny_model: Maker, tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path / "many", max_shard_size="20KB")
     next(iter(sorted((tmp_path / "many").glob("*.safetensors")))).unlink()

@@ -19,6 +19,8 @@ from prunecast.cli.runs import runs
 from prunecast.cli.spec import spec
 from prunecast.cli.upkeep import delete, gc, vacuum, verify
 from prunecast.errors import PrunecastError, SpecError
+from prunecast.models.allocation import is_out_of_memory
+from prunecast.models.fingerprint import one_line
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -39,12 +41,21 @@ class Commands(click.Group):
             return _fail(f"error: {error}", HANDLED)
         except (KeyboardInterrupt, click.Abort):
             return _fail("interrupted: what was measured is kept, run the same command to continue", INTERRUPTED)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
+        except (OSError, RuntimeError, MemoryError) as error:
+            lack = _lack(error)
+            if lack is None:
                 raise
-            where = error.filename or "while writing"
-            return _fail(f"error: the disk is full ({where}): free some space, run the same command again", HANDLED)
+            return _fail(f"error: {lack}, run the same command again", HANDLED)
         return result if isinstance(result, int) else 0
+
+
+def _lack(error: Exception) -> str | None:
+    """What the machine lacks, and what to do about it; None if it is something else that is wrong."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename or 'while writing'}): free some space"
+    if is_out_of_memory(error):
+        return f"out of memory ({one_line(error)}): free some, or choose a smaller model or model.dtype"
+    return None
 
 
 def _fail(message: str, code: int) -> int:

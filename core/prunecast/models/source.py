@@ -104,7 +104,8 @@ class ModelSource:
         """A new copy of the model, in evaluation mode on ``device``, all weights in ``dtype``.
 
         Raises:
-            ModelError: too little memory is free, a file is damaged, or config and weights do not fit together.
+            ModelError: too little memory is free, a file is damaged, config and weights do not fit together, or a
+                weight is not finite in ``dtype``.
         """
         from transformers import AutoModelForCausalLM
 
@@ -118,6 +119,7 @@ class ModelSource:
             )
         _check_complete(report, self.name)
         loaded: PreTrainedModel = model.to(device).eval()
+        _check_finite(loaded, self.name)
         return loaded
 
     @cached_property
@@ -279,6 +281,22 @@ def _check_complete(report: dict[str, Any], name: str) -> None:
     listed = "; ".join(f"{kind} {keys[0]} and {len(keys) - 1} more" for kind, keys in wrong.items() if keys)
     if listed:
         raise ModelError(f"model {name}: its weights do not fit its config ({listed}); save or download it again")
+
+
+def _check_finite(model: "PreTrainedModel", name: str) -> None:
+    import torch
+
+    names, weights = zip(*model.named_parameters(), strict=True)
+    with torch.no_grad():
+        # One pass that needs no memory of a weight's size, and one wait for the device.
+        finite = torch.stack([torch.stack(weight.aminmax()).isfinite().all() for weight in weights])
+    wrong = [names[i] for i in (~finite).nonzero().flatten().tolist()]
+    if wrong:
+        listed = f"{wrong[0]} and {len(wrong) - 1} more"
+        raise ModelError(
+            f"model {name}: not finite in {str(model.dtype).removeprefix('torch.')}: {listed}; download it again, or "
+            "set model.dtype to one that holds its numbers"
+        )
 
 
 def _free_memory(device: "torch.device | str") -> int:
