@@ -15,6 +15,7 @@ BY = {use: $(1), dataset: wikitext2, split: validation, tokens: 16384, place: sp
 WEIGHTS = {wikitext2.validation.ppl: 0.3, wikipedia-spaced.validation.ppl: 0.5, ptb.validation.ppl: 0.2}
 BOTH = {wikitext2.validation.kl: 0.2, wikipedia-spaced.validation.kl: 0.2, ptb.validation.kl: 0.1, \
 	wikitext2.validation.ppl: 0.15, wikipedia-spaced.validation.ppl: 0.25, ptb.validation.ppl: 0.1}
+SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perplexity,51200)]" --set 'objective=$(BOTH)'
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
@@ -60,10 +61,14 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 		$(SEARCH) --set name=smollm2-80-ppl --set budget.parameters=0.80 --set "evaluators=[$(call BY,perplexity,$$tokens)]" \
 			--set 'objective=$(WEIGHTS)' || exit; \
 	done
-	$(SEARCH) --set name=smollm2-80-both --set budget.parameters=0.80 \
-		--set "evaluators=[$(call BY,kl,16384), $(call BY,perplexity,51200)]" --set 'objective=$(BOTH)'
+	$(SEARCH_BOTH) --set name=smollm2-80-both --set budget.parameters=0.80
+	$(SEARCH_BOTH) --set name=smollm2-70-both --set 'baselines=[uniform-mlp]'
 	for kept in 75 85 90; do \
 		$(SEARCH) $(SHORT) --set name=smollm2-$$kept --set budget.parameters=0.$$kept || exit; \
+	done
+	for kept in 60 80 70; do \
+		$(SEARCH) $(SHORT) --set name=smollm2-$$kept-reuse --set budget.parameters=0.$$kept --set collect.reuse=true \
+			--set 'baselines=[uniform, uniform-mlp]' || exit; \
 	done
 	$(SEARCH) --set name=smollm2-60-lora --set budget.parameters=0.60 $(AGAIN) --set 'baselines=[]' \
 		--set 'recover=$(LORA)'
