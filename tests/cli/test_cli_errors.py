@@ -217,19 +217,19 @@ def test_an_export_folder_that_is_something_else_is_one_line_and_stays_as_it_is(
 
 
 @contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """A system that refuses to write beyond ``size`` bytes of any file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+def at_most(limit: int, amount: int) -> Iterator[None]:
+    """A system that gives this process at most ``amount`` of what ``resource`` numbers as ``limit``."""
+    soft, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (amount, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(limit, (soft, hard))
 
 
 def test_a_registry_that_may_not_grow_is_one_line_and_keeps_what_it_has(continued: Workplace) -> None:
     before = continued.sql("SELECT count(*) FROM evaluations")[0][0]
-    with largest_file(continued.registry.stat().st_size + 8192):
+    with at_most(resource.RLIMIT_FSIZE, continued.registry.stat().st_size + 8192):
         outcome = continued.prunecast("run", "tiny.yaml", "--quiet", "--set", "evaluators.0.tokens=192", *UNEXPORTED)
     assert_one_line(outcome, "registry.db: the disk reports an error", "everything measured so far is kept")
     assert continued.sql("PRAGMA integrity_check") == [("ok",)]
@@ -270,17 +270,6 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(
     assert again.json["evaluations"] == {"measured": EVALUATIONS - count, "cached": count}
 
 
-@contextmanager
-def little_memory(more: int) -> Iterator[None]:
-    """A system that gives this process at most ``more`` bytes beyond what it has."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
 def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> None:
     stored, large = workplace.folder / "model", workplace.folder / "large"
     shutil.copytree(stored, large)
@@ -289,7 +278,7 @@ def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> 
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + (1 << 31))
     assert workplace.prunecast("run", "tiny.yaml", "--dry-run").code == 0
-    with little_memory(1 << 30):
+    with at_most(resource.RLIMIT_AS, psutil.Process().memory_info().vms + (1 << 30)):
         outcome = workplace.prunecast("run", "tiny.yaml", "--quiet", "--set", "model.source=large")
     assert_one_line(outcome, "out of memory", "Cannot allocate memory", "run the same command again")
 
