@@ -44,7 +44,7 @@ format: $(INSTALLED) ## format the code
 
 schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and datasette.yaml again
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
-	$(BIN)/python -m prunecast.registry.reference docs/registry.md datasette.yaml
+	$(BIN)/python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml
 
 registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
 	$(BIN)/prunecast run paper-smollm2

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prunecast.architecture import Architecture
-from prunecast.pipeline.baselines import uniform
-from prunecast.pipeline.elastic import build_elastic
-from prunecast.pipeline.progress import Progress
-from prunecast.pipeline.setup import Setup
-from prunecast.plugins import PluginHost
+from prunecast.architecture.architecture import Architecture
+from prunecast.compare.uniform import uniform
+from prunecast.measure.build import build_elastic
+from prunecast.measure.setup import Setup
+from prunecast.plugins.host import PluginHost
+from prunecast.progress import Progress
 from prunecast.spec.load import parse_spec
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import kendalltau
 from sklearn.metrics import r2_score
 
-from prunecast.interfaces import Predictor
+from prunecast.plugins.interfaces import Predictor
 from prunecast.testing import recorded_pairs
 from prunecast_plugins.predictors.gbdt import GBDT, GBDTOptions
 from prunecast_plugins.predictors.sklearn import Sklearn, SklearnOptions

@@ -12,7 +12,7 @@ import torch
 from conftest import Bench, medians
 from torch import Tensor, nn
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 from prunecast.models.families import layers_of
 
 pytestmark = [pytest.mark.usefixtures("inference"), pytest.mark.timeout(3600)]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HOOK = """
-from prunecast.hookspecs import Entry, hookimpl
+from prunecast.plugins.hookspecs import Entry, hookimpl
 
 
 @hookimpl

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from conftest import Bench, medians
 
-from prunecast.interfaces import CalibrationOptions
 from prunecast.models.compensation import FromMoments
 from prunecast.models.moments import gather_moments
+from prunecast.plugins.interfaces import CalibrationOptions
 from prunecast_plugins.pruners.taylor import Taylor, TaylorOptions
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import Measurement, Metric
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
-from prunecast.registry.budgets import Range
-from prunecast.registry.pareto import pareto
-from prunecast.registry.selection import Filter, best
-from prunecast.shape import ComponentCost, ModelShape
+from prunecast.registry.queries.pareto import pareto
+from prunecast.registry.queries.ranges import Range
+from prunecast.registry.queries.selection import Filter, best
 
 pytestmark = pytest.mark.timeout(3600)
 

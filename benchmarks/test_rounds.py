@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunecast.interfaces import Metric
-from prunecast.pipeline.choose import choose
-from prunecast.pipeline.fit import Fitted
-from prunecast.pipeline.objective import Objective
+from prunecast.plugins.interfaces import Metric
+from prunecast.predict.fitted import Fitted
+from prunecast.problem.objective import Objective
 from prunecast.registry import Registry
+from prunecast.registry.queries.pairs import find_pairs
+from prunecast.search.acquisition import choose
 from prunecast.spec.model import ChooseSpec
 from prunecast_plugins.predictors.gp import GP, GPOptions
 
@@ -28,7 +29,7 @@ REGISTRY = Path(__file__).parents[1] / "registry.db"
 def regrets(options: ChooseSpec) -> list[float]:
     """Mean regret of each game."""
     with Registry.open(REGISTRY, readonly=True) as registry:
-        pairs = registry.pairs("smollm2-135m", METRICS)
+        pairs = find_pairs(registry, "smollm2-135m", METRICS)
     undone = [i for i, a in enumerate(pairs.architectures) if a != pairs.series.shape.dense]
     architectures, targets = [pairs.architectures[i] for i in undone], pairs.targets[undone]
     score, position = OBJECTIVE.score(targets), {a: i for i, a in enumerate(architectures)}

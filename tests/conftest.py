@@ -13,10 +13,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-if "PRUNECAST_DATA" not in os.environ and SHARED_DATA.is_dir():
-    os.environ["PRUNECAST_DATA"] = str(SHARED_DATA)
 
 
 @pytest.fixture(autouse=True)

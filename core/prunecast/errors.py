@@ -4,6 +4,9 @@ A message is one line: what is wrong, where, what would be right, what to do nex
 it and exits with 1; anything else that escapes is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class PrunecastError(Exception):
     """Base of all errors that are meant for the user."""
@@ -55,3 +58,17 @@ class ExportError(PrunecastError):
 
 class ConfigurationError(PrunecastError):
     """A file of architectures, or of another tool's configuration, cannot be read as architectures of the model."""
+
+
+def one_line(error: Exception) -> str:
+    """First line of an error's message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Tail of a message about an unknown name: the nearest known one if any is near, and all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{guess}; available: {', '.join(known) or 'none, no plugin provides one'}"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.encodings import structured
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.encodings import structured
 from prunecast.errors import PluginError
-from prunecast.hookspecs import Entry, hookimpl
-from prunecast.interfaces import Floats, PluginOptions, Prediction, Predictor
+from prunecast.plugins.hookspecs import Entry, hookimpl
+from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
 
 QUANTILES = (0.1587, 0.5, 0.8413)
 """The median, and one standard deviation of a normal distribution below and above it."""

@@ -8,11 +8,11 @@ from difflib import get_close_matches
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.choices import Indices, architectures_at, indices_of
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.choices import Indices, architectures_at, indices_of
 from prunecast.errors import PluginError
-from prunecast.hookspecs import Entry, hookimpl
-from prunecast.interfaces import Floats, PluginOptions, Searcher, SearchProblem
+from prunecast.plugins.hookspecs import Entry, hookimpl
+from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
 
 
 @hookimpl

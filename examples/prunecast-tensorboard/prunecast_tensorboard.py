@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecast.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
-from prunecast.hookspecs import hookimpl
+from prunecast.plugins.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
+from prunecast.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prunecast.hookspecs import Entry, Trial, hookimpl
+from prunecast.plugins.hookspecs import Entry, Trial, hookimpl
 
 _TIMED = (
     "evaluating_twice_gives_the_same",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from workplace import SMOLLM2
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import Measurement, Metric
+from prunecast.architecture.architecture import Architecture
+from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry import ModelRecord, PluginRecord, Registry, Setting
 
 MEASURED = {

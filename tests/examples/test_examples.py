@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 from workplace import Workplace
 
 import prunecast
 import prunecast_plugins
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 OUTSIDE = {
     "prunecast-lightgbm": ["lightgbm"],
     "prunecast-nevergrad": ["nevergrad"],

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from places import REPOSITORY
 
 from prunecast.errors import SpecError
-from prunecast.plugins import PluginHost
+from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
 from prunecast.testing import check_predictor, check_searcher
 
-PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 SPEC: dict[str, Any] = {
     "model": {"source": "smollm2-135m"},

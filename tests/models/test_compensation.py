@@ -9,8 +9,7 @@ import pytest
 import torch
 from pretended_device import pretended_device
 
-from prunecast.architecture import Architecture, Layer
-from prunecast.interfaces import LayerImportance
+from prunecast.architecture.architecture import Architecture, Layer, LayerImportance
 from prunecast.models import compensation
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel

@@ -9,10 +9,11 @@ import pytest
 import torch
 from sliced_models import CASES, IDS, WIDTH, elastic_of, random_importance, slice_stock, zero_stock
 
-from prunecast.architecture import Architecture, Layer
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError
-from prunecast.models.elastic import FusedOutput, ShrinkingInput, ShrinkingOutput, convert_parameters
+from prunecast.models.elastic import convert_parameters
 from prunecast.models.families import shape_of
+from prunecast.models.projections import FusedOutput, ShrinkingInput, ShrinkingOutput
 from prunecast.models.source import resolve_source
 
 every_family = pytest.mark.parametrize("case", CASES)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from workplace import SMOLLM2
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import Measurement, Metric
-from prunecast.plugins import PluginHost
+from prunecast.architecture.architecture import Architecture
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry import ModelRecord, PluginRecord, Registry, Setting
 from prunecast.spec.load import load_spec
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from prunecast.examples.evaluator import Guesses
-from prunecast.examples.predictor import Ridge
-from prunecast.examples.pruner import Norms
-from prunecast.examples.searcher import Climb
-from prunecast.examples.space import Steps
-from prunecast.plugins import KINDS, PluginHost
+from prunecast.plugins.examples.evaluator import Guesses
+from prunecast.plugins.examples.predictor import Ridge
+from prunecast.plugins.examples.pruner import Norms
+from prunecast.plugins.examples.searcher import Climb
+from prunecast.plugins.examples.space import Steps
+from prunecast.plugins.host import KINDS, PluginHost
 from prunecast.testing import (
     SUITES,
     EvaluatorConformance,
@@ -19,7 +19,7 @@ from prunecast.testing import (
     SearcherConformance,
     SpaceConformance,
 )
-from prunecast.testing.laws import verdict_on
+from prunecast.testing.checks import verdict_on
 
 
 class TestRidge(PredictorConformance):

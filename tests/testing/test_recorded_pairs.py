@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import REPOSITORY
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 from prunecast.registry import Registry
 from prunecast.testing import recorded_pairs
 
-REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "core/prunecast/testing/recorded.json"
 METRICS = ("wikitext2.validation.ppl", "ptb.validation.ppl")
 COUNT = 60

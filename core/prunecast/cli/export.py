@@ -2,8 +2,7 @@
 
 import click
 
-from prunecast.cli.offline import offline_option
-from prunecast.cli.output import json_option, print_json, registry_option
+from prunecast.cli.output import json_option, offline_option, print_json, registry_option
 
 
 @click.command()
@@ -19,10 +18,10 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
     """Write the best model of RUN (number, name or key) to FOLDER, as Hugging Face transformers loads it."""
     from pathlib import Path
 
-    from prunecast.pipeline.progress import Progress
-    from prunecast.pipeline.redeliver import redeliver
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
+    from prunecast.progress import Progress
     from prunecast.registry import Registry
+    from prunecast.run.export_again import redeliver
 
     with Registry.open(registry_path, readonly=True) as registry:
         record = registry.run(run)

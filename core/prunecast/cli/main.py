@@ -8,19 +8,18 @@ from typing import Any
 import click
 
 from prunecast.cli.export import export
-from prunecast.cli.offline import offline_option
+from prunecast.cli.output import offline_option
 from prunecast.cli.plugins import plugins
 from prunecast.cli.predict import predict
 from prunecast.cli.predictors import predictors
-from prunecast.cli.registry import registry
+from prunecast.cli.registry.group import registry
+from prunecast.cli.registry.upkeep import delete, gc, vacuum, verify
 from prunecast.cli.report import report
 from prunecast.cli.run import run
 from prunecast.cli.runs import runs
 from prunecast.cli.spec import spec
-from prunecast.cli.upkeep import delete, gc, vacuum, verify
-from prunecast.errors import PrunecastError, SpecError
-from prunecast.models.allocation import is_out_of_memory
-from prunecast.models.fingerprint import one_line
+from prunecast.errors import PrunecastError, SpecError, one_line
+from prunecast.models.cpu.allocation import is_out_of_memory
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
 

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from prunecast.text import text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -25,8 +28,8 @@ registry_option = click.option(
 def rows_option(command: Callable[..., None]) -> Callable[..., None]:
     """``--json``, ``--csv`` and ``--nl``, as the argument ``form``: ``table`` without any of them."""
     helps = {"nl": "Print one JSON object a line.", "csv": "Print CSV.", "json": "Print a JSON list."}
-    for form, text in helps.items():
-        command = click.option(f"--{form}", "form", flag_value=form, default=None, help=text)(command)
+    for form, meaning in helps.items():
+        command = click.option(f"--{form}", "form", flag_value=form, default=None, help=meaning)(command)
     return command
 
 
@@ -89,24 +92,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def text(value: Any) -> str:
-    """A value as people read it: thousands separated, floats to four significant digits, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
-
-
-def percent(fraction: float) -> str:
-    """A fraction of the dense model, in percent with one decimal."""
-    return f"{100 * fraction:.1f} %"
-
-
 def _is_number(cell: str) -> bool:
     return (
         cell == ""
         or cell.replace(",", "").removesuffix(" %").replace(".", "", 1).replace("-", "").replace("e", "").isdigit()
     )
+
+
+def _stay_offline(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_stay_offline,
+    help="Use no network: models and data come from this machine.",
+)

@@ -9,7 +9,7 @@ import click
 from prunecast.cli.output import json_option, print_json, print_rows, table
 
 if TYPE_CHECKING:
-    from prunecast.plugins import PluginHost, Registered
+    from prunecast.plugins.host import PluginHost, Registered
 
 KINDS = ("space", "pruner", "evaluator", "predictor", "searcher")
 
@@ -38,7 +38,7 @@ def plugins() -> None:
 @json_option
 def list_plugins(kind: str | None, everything: bool, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
     """List the plugins that are installed."""
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
 
     host = PluginHost.discover(plugin_dirs)
     rows = [row for each in ([kind] if kind else KINDS) for row in _usable(host, each)]
@@ -76,7 +76,7 @@ def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bo
     """Show the options of the plugin NAME."""
     import inspect
 
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
     from prunecast.spec.options import options_of
 
     for registered in _named(PluginHost.discover(plugin_dirs), name, kind):
@@ -99,8 +99,7 @@ def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]
     kinds = [kind] if kind else [each for each in KINDS if name in host.provided(each)]
     if kinds:
         return [host.find(each, name) for each in kinds]
-    from prunecast.errors import PluginError
-    from prunecast.plugins import did_you_mean
+    from prunecast.errors import PluginError, did_you_mean
 
     known = [other for each in KINDS for other in host.entries(each)]
     raise PluginError(f"no plugin is called {name!r}{did_you_mean(name, known)}")
@@ -137,7 +136,7 @@ def check(
     distribution: str, kind: str | None, names: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool
 ) -> int:
     """Try the plugins of DISTRIBUTION against every law of their kind; exit code 1 if one is broken."""
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
 
     found = _of_distribution(PluginHost.discover(plugin_dirs), distribution, [kind] if kind else KINDS, names)
     rows = [row for registered in found for row in _verdicts(registered)]
@@ -155,8 +154,7 @@ def _of_distribution(
     found = [each for each in provided if each.distribution == distribution and (not names or each.entry.name in names)]
     if found:
         return found
-    from prunecast.errors import PluginError
-    from prunecast.plugins import did_you_mean
+    from prunecast.errors import PluginError, did_you_mean
 
     for each in host.unusable.values():
         if each.origin.distribution == distribution:
@@ -178,7 +176,7 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
 @plugins.command()
 def reference() -> None:
     """Print the contract of plugins, and every installed plugin, as Markdown."""
-    from prunecast.cli.reference import reference as markdown
-    from prunecast.plugins import PluginHost
+    from prunecast.cli.plugins_reference import reference as markdown
+    from prunecast.plugins.host import PluginHost
 
     click.echo(markdown(PluginHost.discover()), nl=False)

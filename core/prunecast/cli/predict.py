@@ -2,7 +2,8 @@
 
 import click
 
-from prunecast.cli.output import registry_option, rows_option, show_rows, text
+from prunecast.cli.output import registry_option, rows_option, show_rows
+from prunecast.text import text
 
 
 @click.command()
@@ -34,11 +35,12 @@ def predict(
     """
     from pathlib import Path
 
-    from prunecast.pipeline.predict import predict_architecture, predict_spec
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
+    from prunecast.predict.from_registry import predict_architecture
     from prunecast.registry import Registry
-    from prunecast.registry.series import model_of_depth
-    from prunecast.registry.shown import find_architecture
+    from prunecast.registry.queries.series import model_of_depth
+    from prunecast.registry.queries.show import find_architecture
+    from prunecast.run.forecast import predict_spec
     from prunecast.spec.load import load_spec, packaged_specs
 
     host = PluginHost.discover()

@@ -32,9 +32,9 @@ def card(
     """Judge predictors on pairs of the registry, all on the same ten splits."""
     import yaml
 
-    from prunecast.cli.cards import render_card
-    from prunecast.pipeline.appraise import appraise
-    from prunecast.plugins import PluginHost
+    from prunecast.cli.render import render_card
+    from prunecast.plugins.host import PluginHost
+    from prunecast.predict.from_registry import appraise
     from prunecast.registry import Registry
 
     if malformed := [option for option in options if "=" not in option]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, registry_option
-from prunecast.cli.registry_questions import compare
+from prunecast.cli.registry.questions import compare
 
 if TYPE_CHECKING:
     from prunecast.registry import RunRecord
@@ -69,8 +69,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
 
 def _outcome(record: "RunRecord") -> list[str]:
     """How a run stands, and what it came to when it last finished."""
-    from prunecast.cli.cards import render_card
-    from prunecast.cli.run import render_result
+    from prunecast.cli.render import render_card, render_result
 
     stands = f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip()
     if record.result is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prunecast import __version__
 from prunecast.errors import PluginError
-from prunecast.plugins import KINDS
+from prunecast.plugins.host import KINDS
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
 
 def _module(kind: str, example: _Example, values: Mapping[str, str]) -> str:
     """The example's module with the plugin's own name, and the hook at its end."""
-    source = files("prunecast.examples").joinpath(f"{kind}.py").read_text(encoding="utf-8")
+    source = files("prunecast.plugins.examples").joinpath(f"{kind}.py").read_text(encoding="utf-8")
     named = re.sub(rf"\b{example.plugin}(Options)?\b", rf"{values['plugin']}\1", source)
-    hookspecs = "from prunecast.hookspecs import Entry, Trial, hookimpl\nfrom prunecast.interfaces"
-    return named.replace("from prunecast.interfaces", hookspecs, 1) + _filled("hook.py", values)
+    hookspecs = "from prunecast.plugins.hookspecs import Entry, Trial, hookimpl\nfrom prunecast.plugins.interfaces"
+    return named.replace("from prunecast.plugins.interfaces", hookspecs, 1) + _filled("hook.py", values)
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

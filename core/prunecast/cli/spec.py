@@ -22,7 +22,7 @@ def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path
     """Check SPEC down into every plugin's options; all problems are told at once."""
     import json
 
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
     from prunecast.spec.load import load_spec
 
     loaded = load_spec(spec_name, PluginHost.discover(plugin_dirs), overrides)
@@ -35,7 +35,7 @@ def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path
 @spec.command()
 def schema() -> None:
     """Print the JSON schema of specs, with the options of every installed plugin."""
-    from prunecast.plugins import PluginHost
+    from prunecast.plugins.host import PluginHost
     from prunecast.spec.schema import json_schema
 
     print_json(json_schema(PluginHost.discover()))

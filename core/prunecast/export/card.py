@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 from prunecast.export.huggingface import MODELING, stored_weights, write_model
 from prunecast.models.families import family_of
 from prunecast.models.source import quiet_transformers

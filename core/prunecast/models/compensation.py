@@ -24,11 +24,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from prunecast.architecture import Layer
-from prunecast.choices import Component
-from prunecast.models.elastic import Compensated, ElasticModel, ShrinkingInput
-from prunecast.models.float64 import where_float64_is
+from prunecast.architecture.architecture import Layer
+from prunecast.architecture.choices import Component
+from prunecast.models.elastic import ElasticModel
 from prunecast.models.moments import Moments
+from prunecast.models.projections import Compensated, ShrinkingInput
+from prunecast.models.units import where_float64_is
 
 CACHE_BYTES = 2**30
 """Memory for Cholesky factors and solutions together; what was used longest ago is dropped and solved again."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ComponentCost, ModelShape
 from prunecast.errors import ModelError
-from prunecast.shape import ComponentCost, ModelShape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,9 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_dir
-
-from prunecast.errors import ModelError
+from prunecast.cache import cache_dir
+from prunecast.errors import ModelError, one_line
 
 _SCHEME = 1
 """Raised when the same model would get another fingerprint."""
@@ -25,12 +24,6 @@ _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dty
 
 TensorEntry = tuple[str, str, list[int], str]
 """Name, storage type, shape and digest of a stored tensor."""
-
-
-def cache_dir() -> Path:
-    """Folder of what can be made again: ``PRUNECAST_CACHE``, else the user's cache folder. Need not exist yet."""
-    named = os.environ.get("PRUNECAST_CACHE")
-    return Path(named).expanduser() if named else Path(user_cache_dir("prunecast"))
 
 
 def fingerprint(path: Path) -> str:
@@ -109,12 +102,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a JSON object is expected; replace it")
     return content
-
-
-def one_line(error: Exception) -> str:
-    """First line of an error's message, or the name of its class."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _remembered(path: Path, part: str, compute: Callable[[Path], str]) -> str:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from prunecast.choices import Component
-from prunecast.errors import ModelError
+from prunecast.architecture.choices import Component
+from prunecast.errors import ModelError, one_line
 from prunecast.models.families import Family, layers_of
-from prunecast.models.fingerprint import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -20,8 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prunecast.errors import ModelError
-from prunecast.models.fingerprint import cache_dir, count_parameters, fingerprint, one_line, tokenizer_digest
+from prunecast.cache import cache_dir
+from prunecast.errors import ModelError, one_line
+from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 
 if TYPE_CHECKING:
     import torch

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prunecast.interfaces import LayerImportance
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.models.families import Family, LayerParts, Projection, layers_of
-from prunecast.models.float64 import where_float64_is
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 WeightScore = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -54,3 +54,12 @@ def _columns(projection: Projection, score: WeightScore) -> "torch.Tensor":
     import torch
 
     return where_float64_is(projection.weight(score)).sum(0, dtype=torch.float64)
+
+
+_HAVE_IT = ("cpu", "cuda")
+"""Types of devices that are known to compute in float64."""
+
+
+def where_float64_is(tensor: "Tensor") -> "Tensor":
+    """The tensor, in its own number format, where float64 can be made of it: on its device, else on the CPU."""
+    return tensor if tensor.device.type in _HAVE_IT else tensor.cpu()

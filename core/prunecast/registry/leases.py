@@ -15,13 +15,12 @@ from threading import Event, Thread
 from typing import Self
 from uuid import getnode, uuid4
 
-from prunecast.architecture import Architecture
-from prunecast.registry.database import connect_writable
-from prunecast.registry.keys import content_key
+from prunecast.architecture.architecture import Architecture
+from prunecast.keys import content_key
 from prunecast.registry.recording import ensure_architectures, ensure_setting, evaluations_of
-from prunecast.registry.records import Setting
+from prunecast.registry.records import Setting, utc_text
+from prunecast.registry.sqlite.database import connect_writable
 from prunecast.registry.store import Registry
-from prunecast.registry.times import utc_text
 
 LEASE_SECONDS = 30.0
 """How long a lease outlives its holder."""

@@ -13,13 +13,12 @@ from importlib.metadata import version
 from itertools import chain, count, groupby
 from typing import Any
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RegistryError
-from prunecast.interfaces import Measurement, Metric
-from prunecast.registry.keys import canonical_json
-from prunecast.registry.records import Evaluation, PluginRecord, Setting, shape_to_json
-from prunecast.registry.times import utc_text
-from prunecast.registry.views import create_measurements
+from prunecast.keys import canonical_json
+from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.registry.records import Evaluation, PluginRecord, Setting, shape_to_json, utc_text
+from prunecast.registry.schema.views import create_measurements
 
 CHUNK = 500
 """Values looked up by one statement."""

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import Measurement
-from prunecast.registry.keys import canonical_json, content_key
-from prunecast.shape import ComponentCost, ModelShape
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.keys import canonical_json, content_key
+from prunecast.plugins.interfaces import Measurement
 
 RunStatus = Literal["running", "finished", "failed", "interrupted"]
 
@@ -159,3 +160,8 @@ def shape_from_json(text: str) -> ModelShape:
     sizes = json.loads(text)
     components = {name: ComponentCost(**sizes[name]) for name in ("attention", "mlp")}
     return ModelShape(**sizes | components | {"dense": Architecture(sizes["dense"]["layers"])})
+
+
+def utc_text(seconds_from_now: float = 0.0) -> str:
+    """``2025-01-31T12:00:00Z``."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds_from_now)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,14 +12,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from sqlite_utils import Database
 
-from prunecast.architecture import Architecture, Layer
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
-from prunecast.interfaces import Measurement
-from prunecast.registry.database import immediate, open_database, told_in_one_line
+from prunecast.plugins.interfaces import Measurement
 from prunecast.registry.recording import (
     Rows,
     end_leases,
@@ -30,11 +29,8 @@ from prunecast.registry.recording import (
     record,
     select_in,
 )
-from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting
-from prunecast.registry.times import utc_text
-
-if TYPE_CHECKING:
-    from prunecast.registry.pairs import Pairs
+from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting, utc_text
+from prunecast.registry.sqlite.database import immediate, open_database, told_in_one_line
 
 SYNC_SECONDS = 1.0
 """A commit waits for the disk unless one did so this short a time ago: a power cut costs no more than that, a killed
@@ -138,16 +134,6 @@ class Registry:
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
-
-    def pairs(self, model: str, metrics: Sequence[str], pruner: str | None = None, dtype: str | None = None) -> "Pairs":
-        """Architectures of a model with their metrics, ready for a predictor; see :func:`find_pairs`.
-
-        >>> pairs = Registry.open("registry.db", readonly=True).pairs("smollm2-135m", ["wikitext2.validation.ppl"])
-        >>> pairs.architectures, pairs.targets, pairs.frame
-        """
-        from prunecast.registry.pairs import find_pairs
-
-        return find_pairs(self, model, metrics, pruner, dtype)
 
     def setting_id(self, setting: Setting) -> int | None:
         """Id of the setting in this file; None if nothing has been measured under it."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from prunecast.report.facts import Facts, MetricFacts, Row
-from prunecast.report.section import Section, Table, better, number, percent
+from prunecast.report.section import Section, Table
+from prunecast.text import better, number, percent
 
 MATCHED = 0.002
 """A baseline is compared with the best if its parameter count is as near as this, as a fraction."""

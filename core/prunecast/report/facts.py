@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ModelShape
+from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import RegistryError
-from prunecast.pipeline.baselines import distinct_totals
 from prunecast.registry import Registry, RunRecord
 from prunecast.registry.records import shape_from_json
-from prunecast.shape import ModelShape
 
 _METRICS = "SELECT DISTINCT name, direction, scale, unit FROM metrics"
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prunecast.report.facts import Facts, MetricFacts
-from prunecast.report.section import Picture, Section, Table, percent
+from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import BLUE, MARKERS, ORANGE, Layout, legend_above
+from prunecast.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.encodings import kept_fractions
-from prunecast.interfaces import Floats
+from prunecast.architecture.architecture import Floats
+from prunecast.architecture.encodings import kept_fractions
 from prunecast.report.facts import Facts, Row
-from prunecast.report.section import Picture, Section, Table, percent
+from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import Layout
+from prunecast.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

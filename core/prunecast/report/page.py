@@ -6,9 +6,10 @@ from pathlib import Path
 from prunecast.errors import PrunecastError
 from prunecast.registry import Registry
 from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
+from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
-from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE, check_installed, png, svg
+from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE, check_installed
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")

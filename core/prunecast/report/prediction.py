@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunecast.interfaces import Floats
+from prunecast.architecture.architecture import Floats
 from prunecast.report.facts import Facts, MetricFacts
-from prunecast.report.section import Picture, Section, Table, number
+from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import BLUE, INK, MARKERS, MUTED, ORANGE, Layout, legend_above, plain_log_axis
+from prunecast.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

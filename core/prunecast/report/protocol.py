@@ -6,7 +6,8 @@ from typing import Any
 
 from prunecast.registry import RunRecord
 from prunecast.report.facts import Facts
-from prunecast.report.section import Section, Table, number, percent
+from prunecast.report.section import Section, Table
+from prunecast.text import number, percent
 
 
 def section(facts: Facts) -> Section:

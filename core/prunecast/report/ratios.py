@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.pipeline.baselines import distinct_totals
+from prunecast.compare.uniform import distinct_totals
 from prunecast.report.facts import Facts, MetricFacts, Outcome, Row
-from prunecast.report.section import Picture, Section, Table, number, percent
+from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import (
     BLUE,
     CLOUD,
@@ -22,6 +22,7 @@ from prunecast.report.theme import (
     legend_above,
     plain_log_axis,
 )
+from prunecast.text import number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

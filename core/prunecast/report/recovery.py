@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunecast.report.facts import Facts, MetricFacts, Row
-from prunecast.report.section import Picture, Section, Table, better, number
+from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import BLUE, MARKERS, MUTED, ORANGE, Layout, plain_log_axis
+from prunecast.text import better, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

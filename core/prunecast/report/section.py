@@ -68,22 +68,3 @@ class Section:
     def anchor(self) -> str:
         """Name to link to."""
         return self.title.lower().replace(" ", "-")
-
-
-def number(value: float | None) -> str:
-    """A number as people read it: whole ones with thousands separated, others to four significant digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4g}"
-
-
-def percent(fraction: float) -> str:
-    """A fraction in percent, one decimal."""
-    return f"{100 * fraction:.1f} %"
-
-
-def better(gain: float) -> str:
-    """A gain in words, e.g. ``4.3 % worse``."""
-    return f"{abs(100 * gain):.1f} % {'better' if gain >= 0 else 'worse'}"

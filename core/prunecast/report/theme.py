@@ -5,18 +5,11 @@ that one drawing serves light and dark pages. Series differ in marker as well as
 Okabe and Ito (2008), which people of any colour vision tell apart.
 """
 
-import html
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import PrunecastError
-from prunecast.report.section import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +47,7 @@ DARK = {
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -83,8 +76,6 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
 }
-
-_PNG_DPI = 150
 
 
 def check_installed() -> None:
@@ -142,36 +133,3 @@ def plain_log_axis(axis: Any) -> None:
     axis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
-
-
-def svg(picture: Picture, layout: Layout) -> str:
-    """A picture as an ``<svg>`` element that needs nothing but the page's style sheet."""
-    with _styled(picture):
-        buffer = io.StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        picture.draw(layout).savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    for name, colour in LIGHT.items():
-        drawn = re.sub(colour, f"var(--{name})", drawn, flags=re.IGNORECASE)
-    prefix = f"{picture.name}-{layout.name}-"
-    drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", drawn)
-    drawn = re.sub(r"(font: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1system-ui, sans-serif", drawn)
-    drawn = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, count=1, flags=re.DOTALL)
-    label = html.escape(picture.alt, quote=True)
-    return drawn.replace("<svg ", f'<svg class="{layout.name}" role="img" aria-label="{label}" ', 1).strip()
-
-
-def png(picture: Picture, path: Path) -> None:
-    """Write a picture as a PNG file on white."""
-    with _styled(picture):
-        picture.draw(WIDE).savefig(path, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
-
-
-@contextmanager
-def _styled(picture: Picture) -> Iterator[None]:
-    import matplotlib
-
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": picture.name}):
-        yield

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from prunecast.plugins import PluginHost
+from prunecast.plugins.host import PluginHost
 from prunecast.spec.document import Document, KeyPath, Problem
 from prunecast.spec.model import PluginUse, Spec
 

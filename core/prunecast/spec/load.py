@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from prunecast.errors import SpecError
-from prunecast.plugins import PluginHost
+from prunecast.plugins.host import PluginHost
 from prunecast.spec.document import Document, KeyPath, Place, Problem
 from prunecast.spec.explain import problem_of
 from prunecast.spec.model import Spec, SpecContext, SpecSource

@@ -20,10 +20,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
+from prunecast.architecture.shape import Quantity
 from prunecast.errors import PluginError
-from prunecast.interfaces import PluginOptions
-from prunecast.plugins import PluginHost
-from prunecast.shape import Quantity
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.interfaces import PluginOptions
 from prunecast.spec.recovery import Recovery
 
 
@@ -63,7 +63,7 @@ class PluginUse(_Section):
     """A plugin and its options. In YAML: a mapping of ``use`` and the options, or just the name.
 
     Attributes:
-        kind: kind of the plugin, a key of :data:`prunecast.plugins.KINDS`.
+        kind: kind of the plugin, a key of :data:`prunecast.plugins.host.KINDS`.
         use: name of the plugin.
         options: an instance of the plugin's ``options_model``, defaults filled in.
     """

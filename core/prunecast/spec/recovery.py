@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prunecast.interfaces import KeyedOptions
+from prunecast.plugins.interfaces import KeyedOptions
 
 Part = Literal["query", "key", "value", "output", "gate", "up", "down"]
 """A projection of a layer, under the name it has in :class:`prunecast.models.families.Family`."""

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from prunecast.plugins import PluginHost, Registered
+from prunecast.plugins.host import PluginHost, Registered
 from prunecast.spec.model import EvaluatorUse, PluginUse, PredictorUse, PrunerUse, SearcherUse, SpaceUse, Spec
 
 _USES: tuple[type[PluginUse], ...] = (SpaceUse, PrunerUse, EvaluatorUse, PredictorUse, SearcherUse)

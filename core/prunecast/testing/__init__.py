@@ -16,9 +16,9 @@ your own come with the pytest plugin, see :mod:`prunecast.pytest_plugin`.
 from collections.abc import Mapping
 from typing import Any
 
+from prunecast.testing.checks import Conformance, DoesNotApply, LawBroken, Suite, Verdict
 from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
 from prunecast.testing.landscape import KnownOptimum
-from prunecast.testing.laws import Conformance, DoesNotApply, LawBroken, Suite, Verdict
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model
 from prunecast.testing.predictors import PREDICTORS, PredictorConformance, check_predictor
 from prunecast.testing.pruners import PRUNERS, PrunerConformance, check_pruner

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from prunecast.testing.elsewhere import heavy_imports
-from prunecast.testing.laws import DoesNotApply, Law, Subject, hold
+from prunecast.testing.checks import DoesNotApply, Law, Subject, hold
+from prunecast.testing.subprocesses import heavy_imports
 
 HEAVY = frozenset(
     {"catboost", "datasets", "jax", "lightgbm", "optuna", "sklearn", "tensorflow", "torch", "transformers"}

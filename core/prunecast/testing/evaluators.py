@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture
 from prunecast.errors import DataError, EvaluationError
-from prunecast.interfaces import Evaluator, Loss, Measurement
+from prunecast.models.sensitivity import Loss
+from prunecast.plugins.interfaces import Evaluator, Measurement
+from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.common import COMMON_LAWS, same
-from prunecast.testing.elsewhere import call_elsewhere
-from prunecast.testing.laws import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model, tiny_shape
+from prunecast.testing.subprocesses import call_elsewhere
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -168,7 +169,7 @@ def a_spoilt_model_gives_no_number_that_is_not_finite(subject: EvaluatorSubject)
 
 def reused_activations_give_the_same(subject: EvaluatorSubject) -> None:
     """Where ``same_batches`` promises equal batches, reusing the activations of shared layers changes no number."""
-    from prunecast.models.reuse import ActivationReuse
+    from prunecast.models.activation_reuse import ActivationReuse
 
     if not subject.plugin.same_batches:
         raise DoesNotApply("same_batches is False")
@@ -185,7 +186,7 @@ def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSu
     """Where it is ``differentiable``, its losses add up to the metric as it is learnt, and a step changes them."""
     import torch
 
-    from prunecast.models.steps import changes_of
+    from prunecast.models.sensitivity import changes_of
 
     if not subject.plugin.differentiable:
         raise DoesNotApply("differentiable is False")

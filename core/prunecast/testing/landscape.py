@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from prunecast.architecture import Architecture, sizes_of
-from prunecast.budget import Budget
-from prunecast.choices import architectures_at, indices_of
-from prunecast.examples.space import Steps, StepsOptions
-from prunecast.interfaces import Floats, SearchProblem, SearchSpace
-from prunecast.shape import ComponentCost, ModelShape
+from prunecast.architecture.architecture import Architecture, Floats, sizes_of
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.choices import architectures_at, indices_of
+from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.plugins.examples.space import Steps, StepsOptions
+from prunecast.plugins.interfaces import SearchProblem, SearchSpace
 
 SHAPE = ModelShape(
     family="llama",

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.interfaces import LayerImportance
-from prunecast.shape import ModelShape
+from prunecast.architecture.architecture import LayerImportance
+from prunecast.architecture.shape import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

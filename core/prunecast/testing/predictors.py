@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from prunecast.architecture.architecture import Floats
 from prunecast.errors import PrunecastError
-from prunecast.interfaces import Floats, Prediction, Predictor
+from prunecast.plugins.interfaces import Prediction, Predictor
+from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.common import COMMON_LAWS, same
-from prunecast.testing.elsewhere import call_elsewhere
 from prunecast.testing.landscape import SHAPE, pairs
-from prunecast.testing.laws import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.recorded import recorded_pairs
+from prunecast.testing.subprocesses import call_elsewhere
 
 SEEN, TARGETS = pairs(24, seed=0)
 UNSEEN, _ = pairs(10, seed=1)

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import PrunecastError
-from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
+from prunecast.plugins.interfaces import Pruner, PrunerOptions
+from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.common import COMMON_LAWS, same
-from prunecast.testing.elsewhere import call_elsewhere
-from prunecast.testing.laws import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
 from prunecast.testing.models import BYTES, FAMILIES, elastic_model, tiny_model
+from prunecast.testing.subprocesses import call_elsewhere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +130,7 @@ def an_elastic_model_can_be_made_of_the_ranking(subject: PrunerSubject) -> None:
     """The ranking reorders a model that computes, and a pruned architecture of it computes too."""
     import torch
 
-    from prunecast.architecture import Architecture
+    from prunecast.architecture.architecture import Architecture
 
     for family in ("llama", "gpt2"):
         elastic = elastic_model(tiny_model(family), subject.rank(tiny_model(family)))

@@ -8,11 +8,11 @@ from importlib.resources import files
 
 import numpy as np
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import Floats, Measurement, Metric
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.shape import ModelShape
+from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
 from prunecast.registry.records import shape_from_json
-from prunecast.shape import ModelShape
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from prunecast.architecture import Architecture
-from prunecast.budget import Budget
-from prunecast.choices import architectures_at, indices_of
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.choices import architectures_at, indices_of
 from prunecast.errors import BudgetError
-from prunecast.examples.space import Steps, StepsOptions
-from prunecast.interfaces import Searcher
+from prunecast.plugins.examples.space import Steps, StepsOptions
+from prunecast.plugins.interfaces import Searcher
+from prunecast.testing.checks import Conformance, Subject, Suite, Verdict, hold
 from prunecast.testing.common import COMMON_LAWS
-from prunecast.testing.elsewhere import call_elsewhere
 from prunecast.testing.landscape import SHAPE, KnownOptimum
-from prunecast.testing.laws import Conformance, Subject, Suite, Verdict, hold
+from prunecast.testing.subprocesses import call_elsewhere
 
 WANTED = 12
 """Proposals that the laws ask for."""

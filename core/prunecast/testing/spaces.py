@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from prunecast.budget import Budget
-from prunecast.choices import Indices, architectures_at, indices_of, value_costs
-from prunecast.interfaces import SearchSpace
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.choices import Indices, architectures_at, indices_of, value_costs
+from prunecast.plugins.interfaces import SearchSpace
+from prunecast.testing.checks import Conformance, Subject, Suite, Verdict, hold
 from prunecast.testing.common import COMMON_LAWS, same
-from prunecast.testing.elsewhere import call_elsewhere
 from prunecast.testing.landscape import SHAPE
-from prunecast.testing.laws import Conformance, Subject, Suite, Verdict, hold
+from prunecast.testing.subprocesses import call_elsewhere
 
 
 class SpaceSubject(Subject[SearchSpace[Any]]):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
+from prunecast.architecture.shape import ModelShape
 from prunecast.errors import DataError, EvaluationError
-from prunecast.interfaces import Evaluator, Measurement, Metric, PluginOptions
-from prunecast.shape import ModelShape
+from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
 from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.reading import Reading
 
@@ -53,7 +53,7 @@ class Latency(Evaluator[LatencyOptions]):
     What is timed is the elastic model as runs measure it, not the exported one, and either may be the faster. Where an
     architecture keeps some of the heads of a group the elastic model multiplies group by group, while exported weights
     are in one piece. On a processor it has faster norms than transformers', and in bfloat16 it reads the prompt with
-    attention by blocks (:mod:`prunecast.models.norms`, :mod:`prunecast.models.attention`), which a model loaded from an
+    attention by blocks (:mod:`prunecast.models.cpu.norms`, :mod:`prunecast.models.cpu.attention`), which a model loaded from an
     export has not. Compare architectures by these numbers; time an export for its own speed.
 
     Speeds differ from run to run: numbers of one registry compare if nothing else ran on the machine. Device and
@@ -141,7 +141,7 @@ class Latency(Evaluator[LatencyOptions]):
 
 def weight_bytes(model: "PreTrainedModel") -> int:
     """Bytes of all weights the model uses, shared ones once; of an elastic model, those its architecture keeps."""
-    from prunecast.models.elastic import ShrinkingInput, ShrinkingOutput
+    from prunecast.models.projections import ShrinkingInput, ShrinkingOutput
 
     tensors: dict[int, torch.Tensor] = {}
     for module in model.modules():

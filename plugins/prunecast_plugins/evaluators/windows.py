@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from prunecast.architecture.shape import ModelShape
 from prunecast.data import content_hash, read_text, tokenize_head, tokenize_spread
 from prunecast.errors import DataError, EvaluationError
-from prunecast.interfaces import Evaluator, Loss, PluginOptions
-from prunecast.shape import ModelShape
+from prunecast.models.sensitivity import Loss
+from prunecast.plugins.interfaces import Evaluator, PluginOptions
 from prunecast_plugins.evaluators.logits import scores
 
 if TYPE_CHECKING:

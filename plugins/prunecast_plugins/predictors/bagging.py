@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.interfaces import Floats
+from prunecast.architecture.architecture import Floats
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor
 
 

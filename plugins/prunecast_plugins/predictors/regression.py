@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.encodings import (
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.encodings import (
     kept_fractions,
     kept_fractions_directions,
     smoothed,
@@ -19,7 +19,7 @@ from prunecast.encodings import (
     structured_directions,
 )
 from prunecast.errors import PluginError
-from prunecast.interfaces import Floats, PluginOptions, Prediction, Predictor
+from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
 
 _ENCODINGS = {
     "structured": (structured, structured_directions),

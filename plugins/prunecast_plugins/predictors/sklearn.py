@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture import Architecture
+from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.errors import PluginError
-from prunecast.interfaces import Floats, Prediction
+from prunecast.plugins.interfaces import Prediction
 from prunecast_plugins.named_classes import Importable, NamedClassOptions
 from prunecast_plugins.predictors.bagging import Bag
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor, Regression

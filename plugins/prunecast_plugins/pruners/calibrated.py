@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import DataError
-from prunecast.interfaces import CalibrationOptions, LayerImportance, Pruner, PrunerOptions
 from prunecast.models.families import Family
+from prunecast.plugins.interfaces import CalibrationOptions, Pruner, PrunerOptions
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ class Calibrated(Pruner[OptionsT]):
 
     @abstractmethod
     def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor") -> list[LayerImportance]:
-        """REQUIRED. As :meth:`prunecast.interfaces.Pruner.rank`, with tokens for certain: int64 (samples, tokens)."""
+        """REQUIRED. As :meth:`prunecast.plugins.interfaces.Pruner.rank`, with tokens for certain: int64 (samples, tokens)."""
 
 
 def text_for(pruner: Pruner[Any], tokens: "torch.Tensor | None") -> "torch.Tensor":

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prunecast.interfaces import LayerImportance
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.models.families import Family, LayerParts, layers_of
-from prunecast.models.float64 import where_float64_is
+from prunecast.models.units import where_float64_is
 
 if TYPE_CHECKING:
     import torch

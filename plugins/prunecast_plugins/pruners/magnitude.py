@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.models.families import Family
 from prunecast.models.units import sum_over_units
+from prunecast.plugins.interfaces import Pruner, PrunerOptions
 
 if TYPE_CHECKING:
     import torch

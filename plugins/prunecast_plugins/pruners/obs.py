@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from prunecast.architecture.architecture import Floats, LayerImportance
 from prunecast.errors import DataError
-from prunecast.interfaces import CalibrationOptions, Floats, LayerImportance, Pruner, PrunerOptions
 from prunecast.models.families import Family, LayerParts, layers_of
-from prunecast.models.float64 import where_float64_is
+from prunecast.models.units import where_float64_is
+from prunecast.plugins.interfaces import CalibrationOptions, Pruner, PrunerOptions
 from prunecast_plugins.pruners.calibrated import text_for
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from prunecast.interfaces import LayerImportance, Pruner, PrunerOptions
+from prunecast.architecture.architecture import LayerImportance
 from prunecast.models.families import Family, layers_of
+from prunecast.plugins.interfaces import Pruner, PrunerOptions
 
 if TYPE_CHECKING:
     import torch

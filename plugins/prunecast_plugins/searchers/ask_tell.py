@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.choices import Indices, sizes_at
-from prunecast.interfaces import Floats, PluginOptions, Searcher, SearchProblem
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.choices import Indices, sizes_at
+from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
 if TYPE_CHECKING:

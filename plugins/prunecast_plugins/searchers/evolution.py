@@ -3,9 +3,9 @@
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.choices import Indices, shift_level, switch_levels
-from prunecast.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.choices import Indices, shift_level, switch_levels
+from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
 

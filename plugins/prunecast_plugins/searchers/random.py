@@ -3,8 +3,8 @@
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture import Architecture
-from prunecast.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.architecture.architecture import Architecture
+from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
 

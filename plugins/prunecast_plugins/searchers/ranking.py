@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from prunecast.architecture import Architecture
-from prunecast.choices import Indices, architectures_at, indices_of
-from prunecast.interfaces import Floats, SearchProblem
+from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.choices import Indices, architectures_at, indices_of
+from prunecast.plugins.interfaces import SearchProblem
 
 BATCH = 2500
 """Architectures scored at once: large enough to be fast, small enough for progress to move."""

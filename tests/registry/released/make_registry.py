@@ -6,12 +6,12 @@ python tests/registry/released/make_registry.py
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
 from registry_samples import architecture, measurements, setting, start
 
-from prunecast.architecture import Layer
-from prunecast.registry.schema import SCHEMA_VERSION
+from prunecast.architecture.architecture import Layer
+from prunecast.registry.schema.migrations import SCHEMA_VERSION
 from prunecast.registry.store import Registry
 
 if __name__ == "__main__":

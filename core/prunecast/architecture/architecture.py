@@ -1,0 +1,144 @@
+"""The architecture: what remains of a model, and nothing about how it was chosen."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+Sizes = NDArray[np.int64]
+"""Architectures as numbers, shape (N, L, 3): KV groups, query heads per group and MLP width of each layer."""
+
+_RUN = re.compile(r"(?:(?P<groups>\d+)x(?P<heads>\d+)|0)\+(?P<width>\d+)(?:\*(?P<repeat>\d+))?")
+
+
+class Layer(NamedTuple):
+    """What one decoder layer keeps.
+
+    ``kv_groups`` (KV) key/value heads, each read by ``heads_per_group`` (H) query heads, and ``mlp_width``
+    channels of the MLP. All are counts in ``[0, inf)``; zero means that the component is gone.
+    """
+
+    kv_groups: int
+    heads_per_group: int
+    mlp_width: int
+
+    @property
+    def query_heads(self) -> int:
+        """Number of query heads, KV x H."""
+        return self.kv_groups * self.heads_per_group
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What every layer of a model keeps. Immutable, canonical and hashable.
+
+    Attention without groups or without heads is stored as ``(0, 0)``, so two architectures that compute the
+    same function are equal. An architecture knows no rates, no search space and no model.
+
+    Args:
+        layers: one (KV groups, heads per group, MLP width) a layer, first layer first.
+
+    Raises:
+        ValueError: for no layer at all, or a count that is negative or no integer.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, layers: Iterable[Sequence[int]]) -> None:
+        object.__setattr__(self, "layers", tuple(map(_canonical_layer, layers)))
+        if not self.layers:
+            raise ValueError("an architecture needs at least one layer")
+
+    @cached_property
+    def key(self) -> str:
+        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of :meth:`to_json`. Stable across processes."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON, ``[[KV, H, width], ...]`` without spaces."""
+        return f"[{','.join(map(_layer_json, self.layers))}]"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Architecture":
+        """Inverse of :meth:`to_json`. Raises ValueError for any other text."""
+        layers = json.loads(text)
+        if not isinstance(layers, list):
+            raise ValueError(f"an architecture in JSON is a list of [KV, H, width], got {text[:40]!r}")
+        return cls(layers)
+
+    @classmethod
+    def from_sizes(cls, sizes: Sizes) -> list["Architecture"]:
+        """Architectures of an int array of shape (N, L, 3)."""
+        return [cls(layers) for layers in sizes.tolist()]
+
+    def __str__(self) -> str:
+        """Compact text: ``KVxH+width`` a layer, equal neighbours as ``*count``, e.g. ``3x3+1536*3 0+768 3x2+0``."""
+        runs: list[tuple[Layer, int]] = []
+        for layer in self.layers:
+            repeat = runs.pop()[1] + 1 if runs and runs[-1][0] == layer else 1
+            runs.append((layer, repeat))
+        return " ".join(_run_text(layer, repeat) for layer, repeat in runs)
+
+    @classmethod
+    def parse(cls, text: str) -> "Architecture":
+        """Inverse of ``str``. Raises ValueError naming the part that is no ``KVxH+width[*count]``."""
+        layers: list[Layer] = []
+        for run in text.split():
+            match = _RUN.fullmatch(run)
+            if match is None:
+                raise ValueError(f"{run!r} is no layer: write KVxH+width[*count], e.g. 3x2+1024*4 or 0+1024")
+            part = match.groupdict(default="0")
+            layer = Layer(int(part["groups"]), int(part["heads"]), int(part["width"]))
+            layers += [layer] * int(match["repeat"] or 1)
+        return cls(layers)
+
+
+def sizes_of(architectures: Sequence[Architecture]) -> Sizes:
+    """Architectures of equal depth as one int64 array of shape (N, L, 3)."""
+    # From one flat stream: numpy looks long at tuples of tuples.
+    counts = chain.from_iterable(chain.from_iterable(architecture.layers for architecture in architectures))
+    return np.fromiter(counts, dtype=np.int64).reshape(len(architectures), -1, 3)
+
+
+@cache
+def _layer_json(layer: Layer) -> str:
+    # Millions of architectures are made of a few hundred kinds of layers.
+    return "[{},{},{}]".format(*layer)
+
+
+def _canonical_layer(layer: Sequence[int]) -> Layer:
+    groups, heads, width = layer
+    for count in (groups, heads, width):
+        if type(count) is not int or count < 0:
+            raise ValueError(f"layer {tuple(layer)} must be three non-negative integers (KV groups, heads, width)")
+    return Layer(groups, heads, width) if groups and heads else Layer(0, 0, width)
+
+
+def _run_text(layer: Layer, repeat: int) -> str:
+    attention = f"{layer.kv_groups}x{layer.heads_per_group}" if layer.kv_groups else "0"
+    return f"{attention}+{layer.mlp_width}" + (f"*{repeat}" if repeat > 1 else "")
+
+
+@dataclass(frozen=True)
+class LayerImportance:
+    """How much each unit of one layer matters; larger is more important. Only the order is used.
+
+    Attributes:
+        kv_groups: shape (KV,), one score a KV group.
+        query_heads: shape (KV, H), one score a query head, compared inside its group.
+        mlp_channels: shape (W,), one score a channel.
+    """
+
+    kv_groups: Floats
+    query_heads: Floats
+    mlp_channels: Floats

@@ -1,0 +1,1 @@
+"""The commands of ``prunecast registry``, one module a topic."""

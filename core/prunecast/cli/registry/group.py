@@ -1,0 +1,31 @@
+"""``prunecast registry``."""
+
+import click
+
+from prunecast.cli.registry.questions import best, compare, nearest, pareto, query, show, sql, stats
+from prunecast.cli.registry.sharing import export, import_, merge, publish, pull
+from prunecast.cli.registry.transfer import transfer
+
+
+@click.group()
+def registry() -> None:
+    """Ask what has been measured, and share it."""
+
+
+for command in (
+    query,
+    best,
+    pareto,
+    nearest,
+    show,
+    compare,
+    stats,
+    sql,
+    transfer,
+    merge,
+    export,
+    import_,
+    publish,
+    pull,
+):
+    registry.add_command(command)

@@ -1,0 +1,272 @@
+"""The questions among the commands of ``prunecast registry``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prunecast.cli.output import print_json, registry_option, rows_option, show_rows, table
+from prunecast.text import percent, text
+
+if TYPE_CHECKING:
+    from prunecast.registry.queries.ranges import Ranges
+    from prunecast.registry.queries.selection import Filter
+
+BAR = 16
+"""Characters of a complete bar."""
+
+_HIDDEN = ("seconds", "measured_utc", "key")
+
+
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The filters every question takes, as keyword arguments for :func:`_filter`."""
+    options = (
+        click.option("--model", help="Source of a model, or the first digits of its fingerprint."),
+        click.option(
+            "--metric", "metrics", multiple=True, metavar="NAME", help="Only where it has been measured; repeatable."
+        ),
+        click.option(
+            "--budget",
+            "budgets",
+            multiple=True,
+            metavar="QUANTITY=RANGE",
+            help="E.g. parameters=0.75..0.85, or an upper limit, parameters=0.8 or macs=3e8; repeatable.",
+        ),
+        click.option("--where", metavar="SQL", help="A condition over the columns, e.g. 'kept < 0.8'."),
+        click.option("--run", help="Only what this run used: number, name or key."),
+        click.option("--since", metavar="TIME", help="Measured since 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def limit_option(rows: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """``--limit`` with a default."""
+    return click.option("--limit", type=click.IntRange(min=1), default=rows, show_default=True, help="How many rows.")
+
+
+@click.command()
+@filter_options
+@click.option("--sort", metavar="COLUMN", help="A column, -COLUMN for descending.")
+@limit_option(20)
+@registry_option
+@rows_option
+def query(sort: str | None, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+    """List measured architectures, with their metrics as columns."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.selection import query
+
+    wanted = _filter(**filters)
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = query(opened, wanted, sort, limit)
+    _show_architectures(rows, form)
+
+
+@click.command()
+@click.argument("metric")
+@filter_options
+@limit_option(10)
+@registry_option
+@rows_option
+def best(metric: str, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+    """List the best measured architectures by METRIC."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.selection import best
+
+    wanted = _filter(**filters)
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = best(opened, metric, wanted, limit)
+    _show_architectures(rows, form)
+
+
+@click.command()
+@click.argument("criteria", nargs=-1, required=True)
+@filter_options
+@registry_option
+@rows_option
+def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **filters: Any) -> None:
+    """List the architectures that no other beats in two or three CRITERIA: metrics, or quantities like parameters."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.pareto import pareto
+
+    wanted = _filter(**filters)
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = pareto(opened, criteria, wanted)
+    _show_architectures(rows, form)
+
+
+@click.command()
+@click.argument("architecture")
+@filter_options
+@limit_option(10)
+@registry_option
+@rows_option
+def nearest(architecture: str, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+    """List the measured architectures most like ARCHITECTURE (text or first digits of a key).
+
+    The distance is the share of the parameters of all attention and MLPs by which two architectures differ.
+    """
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.nearest import nearest
+    from prunecast.registry.queries.show import find_architecture
+
+    wanted = _filter(**filters)
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = nearest(opened, find_architecture(opened, architecture), wanted, limit)
+    _show_architectures(rows, form)
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@registry_option
+@rows_option
+def compare(first: str, second: str, registry_path: str, form: str | None) -> None:
+    """Set two runs beside one another: FIRST and SECOND, by number, name or key."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.compare_runs import compare
+
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = compare(opened, first, second)
+    show_rows(rows, form, "nothing to compare", lambda row: {name: text(value) for name, value in row.items()})
+
+
+@click.command()
+@registry_option
+@rows_option
+def stats(registry_path: str, form: str | None) -> None:
+    """Count what the registry holds."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.stats import stats
+
+    with Registry.open(registry_path, readonly=True) as opened:
+        counts = stats(opened)
+    if form == "json":
+        print_json(counts)
+        return
+    rows = [{"what": name, "count": count} for name, count in counts.items()]
+    show_rows(rows, form, "", lambda row: {"": row["what"].replace("_", " "), "count": row["count"]})
+
+
+@click.command()
+@click.argument("architecture")
+@registry_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(architecture: str, registry_path: str, as_json: bool) -> None:
+    """Show ARCHITECTURE (text or first digits of its key): its layers as bars, all its metrics, their origin."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.show import find_architecture, show
+
+    with Registry.open(registry_path, readonly=True) as opened:
+        shown = show(opened, find_architecture(opened, architecture))
+    print_json(shown) if as_json else click.echo(_drawn(shown))
+
+
+@click.command()
+@click.argument("statement")
+@registry_option
+@rows_option
+def sql(statement: str, registry_path: str, form: str | None) -> None:
+    """Answer a SELECT STATEMENT; the registry cannot be changed this way."""
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.stats import sql
+
+    with Registry.open(registry_path, readonly=True) as opened:
+        rows = sql(opened, statement)
+    show_rows(rows, form, "no rows")
+
+
+def _filter(
+    model: str | None,
+    metrics: tuple[str, ...],
+    budgets: tuple[str, ...],
+    where: str | None,
+    run: str | None,
+    since: str | None,
+) -> "Filter":
+    from prunecast.registry.queries.selection import Filter
+
+    return Filter(model, metrics, _ranges(budgets), where, run, since)
+
+
+def _ranges(given: tuple[str, ...]) -> "Ranges":
+    from prunecast.architecture.shape import QUANTITIES
+    from prunecast.errors import RegistryError
+    from prunecast.registry.queries.ranges import Range
+
+    ranges = {}
+    for each in given:
+        quantity, _, limits = each.partition("=")
+        if quantity not in QUANTITIES:
+            raise click.BadParameter(
+                f"{quantity!r} is no quantity: use one of {', '.join(QUANTITIES)}", param_hint="--budget"
+            )
+        try:
+            ranges[quantity] = Range.parse(limits)
+        except RegistryError as error:
+            raise click.BadParameter(str(error), param_hint="--budget") from error
+    return ranges
+
+
+def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> None:
+    """Rows of architectures; the table has the columns that fit a terminal, the other forms have them all."""
+    hidden = {name for name in (rows[0] if rows else ()) if name in _HIDDEN or _goes_without_saying(name, rows)}
+
+    def short(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        kept = {name: value for name, value in row.items() if name not in hidden}
+        distance = {"distance": f"{row['distance']:.4f}"} if "distance" in row else {}
+        return {**kept, **distance, "kept": percent(row["kept"])}
+
+    show_rows(rows, form, "no measured architecture matches", short)
+
+
+def _goes_without_saying(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    if not name.endswith(".evaluator"):
+        return name.endswith(".standard_error")
+    # Numbers of different evaluators do not compare, so a table that has such tells whose each is.
+    return len({row[name] for row in rows} - {None}) < 2
+
+
+def _drawn(shown: Mapping[str, Any]) -> str:
+    blocks = [f"{shown['architecture']}\nkey {shown['key']}"]
+    for model in shown["models"]:
+        quantities = ", ".join(
+            f"{model[name]:,} {name.replace('_', ' ')}" for name in ("parameters", "macs", "kv_cache_bytes")
+        )
+        blocks.append(f"{model['model']}: {percent(model['kept'])} kept, {quantities}")
+        rows = [_layer_row(layer) for layer in model["layers"]]
+        blocks.append(table(["layer", "attention", "", "mlp", ""], rows))
+    numbers = [
+        {
+            "metric": row["metric"],
+            "value": text(row["value"]),
+            "+-": text(row["standard_error"]),
+            "measured by": row["evaluator"],
+            "pruned by": row["pruner"],
+            "in": f"{row['dtype']} on {row['device']}",
+            "run": "" if row["run"] is None else f"{row['run']} ({row['run_name']})",
+            "when": row["measured_utc"],
+            "with": f"prunecast {row['prunecast']}, torch {row['torch']}, transformers {row['transformers']}",
+        }
+        for row in shown["measurements"]
+    ]
+    blocks.append(table(list(numbers[0]), [list(number.values()) for number in numbers]))
+    return "\n\n".join(blocks)
+
+
+def _layer_row(layer: Mapping[str, int]) -> list[str]:
+    heads = layer["kv_groups"] * layer["heads_per_group"]
+    return [
+        str(layer["layer"]),
+        _bar(heads, layer["dense_kv_groups"] * layer["dense_heads_per_group"]),
+        f"{layer['kv_groups']}x{layer['heads_per_group']}" if heads else "none",
+        _bar(layer["mlp_width"], layer["dense_mlp_width"]),
+        str(layer["mlp_width"] or "none"),
+    ]
+
+
+def _bar(kept: int, dense: int) -> str:
+    """A bar as long as the share that is kept; the rest as dots."""
+    length = -(-BAR * kept // max(dense, 1))
+    return "█" * length + "·" * (BAR - length)

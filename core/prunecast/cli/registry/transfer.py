@@ -1,0 +1,57 @@
+"""``prunecast registry transfer``."""
+
+from collections.abc import Callable
+
+import click
+
+from prunecast.cli.output import registry_option, rows_option, show_rows
+
+
+def _seed_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--seed", type=int, default=0, show_default=True, help="Seed of predictors and draws.")(command)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--metric", required=True, help="Metric that both were measured with.")
+@click.option("--predictor", default="gbdt", show_default=True, help="Predictor plugin, with its default options.")
+@click.option("--pruner", help="Name or content key of the pruner of both; else that with most pairs of each.")
+@_seed_option
+@registry_option
+@rows_option
+def transfer(
+    source: str,
+    target: str,
+    metric: str,
+    predictor: str,
+    pruner: str | None,
+    seed: int,
+    registry_path: str,
+    form: str | None,
+) -> None:
+    """Tell how well pairs of the model SOURCE rank those of the model TARGET, before and after some of its own."""
+    from prunecast.plugins.host import PluginHost
+    from prunecast.predict.from_registry import transfer_between
+    from prunecast.registry import Registry
+    from prunecast.registry.queries.pairs import find_pairs
+
+    host = PluginHost.discover()
+    with Registry.open(registry_path, readonly=True) as opened:
+        known, own = (find_pairs(opened, model, [metric], pruner) for model in (source, target))
+    judged = transfer_between(host, predictor, known, own, seed)
+    click.echo(f"from {known.series}: {len(known.rows)} pairs", err=True)
+    click.echo(f"to   {own.series}: {len(own.rows)} pairs; Kendall tau of {metric} on those not learnt from", err=True)
+    click.echo(f"by the number of parameters alone: {judged.size:.3f}", err=True)
+    rows = [{"own pairs": p.own_pairs, "with source": p.warm, "without": p.cold} for p in judged.kendall_tau]
+    tau = "{:.3f}".format
+    show_rows(
+        rows,
+        form,
+        "too few pairs of the target to rank any",
+        lambda row: {
+            **row,
+            "with source": tau(row["with source"]),
+            "without": "" if row["without"] is None else tau(row["without"]),
+        },
+    )

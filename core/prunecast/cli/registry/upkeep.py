@@ -1,0 +1,114 @@
+"""``prunecast registry verify``, ``gc``, ``vacuum`` and ``delete``: keeping a registry sound and small."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from prunecast.cli.output import json_option, print_json, registry_option
+from prunecast.errors import RegistryError
+
+if TYPE_CHECKING:
+    from prunecast.registry import Registry
+
+SHOWN = 50
+"""Problems that are listed one by one."""
+
+
+@click.command()
+@click.option("--remeasure", "count", type=click.IntRange(min=1), help="Measure so many evaluations again.")
+@click.option("--seed", default=0, show_default=True, help="Draws the evaluations to measure again.")
+@registry_option
+@json_option
+def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> None:
+    """Work out again whatever follows from something else: keys, counts, references, numbers."""
+    from itertools import islice
+
+    from prunecast.registry import Registry
+    from prunecast.registry.upkeep.verify import problems
+
+    say = (lambda _: None) if as_json else click.echo
+    again = []
+    with Registry.open(registry_path, readonly=True) as opened:
+        found = list(islice(problems(opened), SHOWN + 1))
+        for line in found[:SHOWN]:
+            say(line)
+        for agrees, line in () if found or count is None else _measured_again(opened, count, seed, as_json):
+            say(line)
+            again.append(line)
+            found += [] if agrees else [line]
+    if as_json:
+        print_json({"problems": found[:SHOWN], "measured_again": again})
+    if found:
+        number = f"more than {SHOWN}" if len(found) > SHOWN else str(len(found))
+        raise RegistryError(f"{registry_path}: problems: {number}; restore a copy of it, or move it away to start anew")
+    if not as_json:
+        click.echo(f"{registry_path}: all is well")
+
+
+def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) -> Iterator[tuple[bool, str]]:
+    from prunecast.measure.remeasure import remeasure
+    from prunecast.plugins.host import PluginHost
+    from prunecast.progress import Progress
+
+    for one in remeasure(registry, count, seed, PluginHost.discover(), Progress(quiet=quiet)):
+        yield (
+            one.agrees,
+            f"{'' if one.agrees else 'too far apart: '}{one.metric} of evaluation {one.evaluation_id}: "
+            f"{one.again:.6g} now, {one.recorded:.6g} recorded, {one.tolerance:.2g} allowed ({one.architecture})",
+        )
+
+
+@click.command()
+@registry_option
+@json_option
+def gc(registry_path: str, as_json: bool) -> None:
+    """Remove what nothing refers to: architectures, layers, models, plugins, leases that have lapsed."""
+    from prunecast.registry import Registry
+    from prunecast.registry.upkeep.clean import remove_unreferenced
+
+    with Registry.open(registry_path) as opened:
+        removed = remove_unreferenced(opened)
+    if as_json:
+        print_json(removed)
+    else:
+        click.echo(", ".join(f"{count} {table}" for table, count in removed.items() if count) or "nothing to remove")
+
+
+@click.command()
+@registry_option
+@json_option
+def vacuum(registry_path: str, as_json: bool) -> None:
+    """Give pages that hold nothing back to the disk."""
+    from prunecast.registry import Registry
+    from prunecast.registry.upkeep.clean import vacuum as shrink
+
+    with Registry.open(registry_path) as opened:
+        before, after = shrink(opened)
+    if as_json:
+        print_json({"bytes_before": before, "bytes_after": after})
+    else:
+        click.echo(f"{before:,} bytes before, {after:,} after")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--with-evaluations", is_flag=True, help="Delete what it measured, too, unless another run uses it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@registry_option
+def delete(run: str, with_evaluations: bool, yes: bool, registry_path: str) -> None:
+    """Delete RUN, given by its number, its name or the first digits of its key. Evaluations stay, as any run may use
+    them."""
+    from prunecast.registry import Registry
+    from prunecast.registry.upkeep.clean import delete_evaluations, delete_run
+
+    with Registry.open(registry_path) as opened:
+        record = opened.run(run)
+        what = f"run {record.id} ({record.name}, {record.status}, started {record.started_utc})"
+        also = " and the evaluations only it uses" if with_evaluations else ""
+        if not yes and not click.confirm(f"Delete {what}{also} from {registry_path}?", err=True):
+            click.echo("nothing was deleted", err=True)
+            return
+        deleted = delete_evaluations(opened, record.id) if with_evaluations else 0
+        delete_run(opened, record.id)
+    click.echo(f"deleted {what} and {deleted} evaluations; prunecast registry gc removes what nothing refers to now")

@@ -1,0 +1,157 @@
+"""Measuring again what a registry holds: the strongest reason to trust it.
+
+But for recovered models: those would have to be trained again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.errors import PrunecastError, RegistryError
+from prunecast.measure.build import build_elastic
+from prunecast.measure.setup import NamedEvaluator, Setup, spec_of
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.interfaces import Measurement
+from prunecast.progress import Progress
+from prunecast.registry import Registry
+from prunecast.spec.model import Spec
+
+if TYPE_CHECKING:
+    from prunecast.models.elastic import ElasticModel
+
+SAME_PLACE_TOLERANCE = 1e-3
+"""Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
+
+Evaluators are deterministic, so on one machine the numbers are equal to the last bit. The number of threads and the
+instructions of another processor change the order of sums, which moves a perplexity in bfloat16 by a few 1e-4.
+"""
+
+ELSEWHERE_TOLERANCE = 1e-2
+"""Relative difference allowed anywhere else where the evaluation states no standard error."""
+
+_REPEATABLE = """
+    SELECT e.id, e.run_id, s.dtype FROM evaluations e JOIN settings s ON s.id = e.setting_id
+    WHERE e.run_id IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM run_evaluations u
+        WHERE u.evaluation_id = e.id AND u.run_id = e.run_id AND u.stage = 'recover'
+    )
+    ORDER BY e.id"""
+
+_SAMPLED = """
+    SELECT e.id, e.setting_id, json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width)) AS layers_json,
+        o.device, o.torch, o.transformers
+    FROM evaluations e
+    JOIN provenances o ON o.id = e.provenance_id
+    JOIN architectures a ON a.id = e.architecture_id
+    CROSS JOIN json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value
+    WHERE e.id = ?"""
+
+_VALUES = """
+    SELECT n.name, x.value, x.standard_error FROM metric_values x JOIN metrics n ON n.id = x.metric_id
+    WHERE x.evaluation_id = ?"""
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """A number of the registry and the same one measured again.
+
+    Attributes:
+        evaluation_id: the evaluation it belongs to.
+        architecture: what was measured.
+        metric: name of the metric.
+        recorded, again: its value then and now.
+        tolerance: the largest difference that is no disagreement.
+    """
+
+    evaluation_id: int
+    architecture: Architecture
+    metric: str
+    recorded: float
+    again: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are the same within the tolerance."""
+        return abs(self.again - self.recorded) <= self.tolerance
+
+
+def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progress: Progress) -> Iterator[Remeasured]:
+    """Measure a random sample of evaluations again, each by the spec of the run that measured it, as it comes.
+
+    Args:
+        registry: where they are; it is not changed.
+        count: how many evaluations.
+        seed: draws the sample.
+        host: where the plugins of the specs come from.
+        progress: where to tell what is being done.
+
+    Raises:
+        PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same.
+    """
+    rows = list(registry.rows(_REPEATABLE))
+    rng = np.random.default_rng(seed)
+    chosen = sorted((rows[place] for place in rng.permutation(len(rows))[:count]), key=_condition)
+    for (run_id, dtype), group in groupby(chosen, key=_condition):
+        record = registry.run(run_id)
+        progress.say(f"measuring again by the spec of run {run_id} ({record.name}), in {dtype}")
+        try:
+            setup = Setup(_in_dtype(spec_of(record, host), dtype), host)
+            yield from _of_one_run(registry, setup, [row["id"] for row in group], progress)
+        except PrunecastError as error:
+            raise RegistryError(f"{registry.path}: run {run_id} ({record.name}) cannot be repeated: {error}") from error
+
+
+def _condition(row: dict[str, Any]) -> tuple[int, str]:
+    return row["run_id"], row["dtype"]
+
+
+def _in_dtype(spec: Spec, dtype: str) -> Spec:
+    """The spec with the dtype that its run had: ``auto`` may come to another one on this machine."""
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
+
+
+def _of_one_run(
+    registry: Registry, setup: Setup, evaluation_ids: list[int], progress: Progress
+) -> Iterator[Remeasured]:
+    evaluators = (*setup.uncompensated_verifiers, *setup.verifiers)
+    named_by_setting = {registry.setting_id(named.setting): named for named in evaluators}
+    elastic = build_elastic(setup, progress)
+    compensation = elastic.compensation
+    for evaluation_id in evaluation_ids:
+        (row,) = registry.rows(_SAMPLED, (evaluation_id,))
+        named = named_by_setting.get(row["setting_id"])
+        if named is None:
+            raise RegistryError(
+                f"evaluation {evaluation_id} was made under another setting than the spec gives today: the model, the "
+                "data or a plugin has changed"
+            )
+        architecture = Architecture.from_json(row["layers_json"])
+        elastic.apply(setup.shape.dense)  # so that no layer keeps weights as the evaluation before had them
+        elastic.compensation = compensation if named.compensated else None
+        again = {m.metric.name: m.value for m in _measure(elastic, named, architecture)}
+        for value in registry.rows(_VALUES, (evaluation_id,)):
+            name, recorded = value["name"], value["value"]
+            tolerance = _tolerance(row, setup, recorded, value["standard_error"])
+            yield Remeasured(evaluation_id, architecture, name, recorded, float(again[name]), tolerance)
+
+
+def _measure(elastic: "ElasticModel", named: NamedEvaluator, architecture: Architecture) -> list[Measurement]:
+    import torch
+
+    with torch.inference_mode():
+        named.evaluator.observe_dense(elastic.model)
+        elastic.apply(architecture)
+        return named.evaluator.evaluate(elastic.model)
+
+
+def _tolerance(row: dict[str, Any], setup: Setup, recorded: float, standard_error: float | None) -> float:
+    here = (str(setup.device), version("torch"), version("transformers"))
+    if here == (row["device"], row["torch"], row["transformers"]):
+        return SAME_PLACE_TOLERANCE * abs(recorded)
+    return ELSEWHERE_TOLERANCE * abs(recorded) if standard_error is None else standard_error

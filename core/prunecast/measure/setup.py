@@ -1,0 +1,271 @@
+"""The set-up of a run: everything a spec names, found and instantiated, but no weight loaded yet."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
+from prunecast.errors import DataError, EvaluationError
+from prunecast.measure.device import choose_device, choose_dtype
+from prunecast.models.families import Family, family_of, shape_of
+from prunecast.models.source import ModelSource, resolve_source
+from prunecast.plugins.guard import check_metrics, plugin_of
+from prunecast.plugins.host import PluginHost, Registered
+from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
+from prunecast.plugins.isolation import isolated
+from prunecast.predict.transfer import Prior, Source, Transferred
+from prunecast.problem.objective import Objective
+from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
+from prunecast.registry.records import RunRecord
+from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
+from prunecast.spec.recovery import DistillRecovery
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class NamedEvaluator:
+    """An evaluator that is ready to measure, with what the registry files its numbers under.
+
+    Attributes:
+        evaluator: the evaluator.
+        setting: what its numbers are filed under.
+        compensated: whether the pruner's compensation, if it has any, is at work while measuring.
+    """
+
+    evaluator: Evaluator[Any]
+    setting: Setting
+    compensated: bool = True
+
+    @property
+    def owner(self) -> str:
+        """What to call it when something goes wrong: its name, and the distribution that brought it."""
+        return f"evaluator {self.setting.evaluator.name!r} of {self.setting.evaluator.distribution}"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures."""
+        return self.evaluator.metrics
+
+
+class Setup:
+    """A spec brought together with its model, its plugins and its data.
+
+    Args:
+        spec: the validated spec.
+        host: where its plugins come from.
+
+    Raises:
+        PrunecastError: something the spec names does not exist or does not fit together. Nothing has been measured yet.
+    """
+
+    def __init__(self, spec: Spec, host: PluginHost) -> None:
+        self.spec, self._host = spec, host
+        self.source: ModelSource = resolve_source(
+            spec.model.source, spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+        )
+        config = self.source.config()
+        self.family: Family = family_of(config)
+        self.shape: ModelShape = shape_of(config)
+        self.device = choose_device(spec.model.device)
+        self.dtype = choose_dtype(spec.model.dtype, self.device)
+        self.space: SearchSpace[Any] = plugin_of(host, spec.space, self.shape)
+        self.pruner: Pruner[Any] = plugin_of(host, spec.pruner)
+        self.searcher: Searcher[Any] = plugin_of(host, spec.searcher)
+        self.prior: Prior | None = None
+        self.budget = Budget.of(self.shape, spec.budget)
+        self.budget.check(self.space.choices)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The model's tokenizer."""
+        return self.source.tokenizer()
+
+    @cached_property
+    def calibration(self) -> "torch.Tensor | None":
+        """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
+        import torch
+
+        texts = [self.sample(wanted, "pruner.calibration") for wanted in self.pruner.calibration]
+        return torch.cat(texts) if texts else None
+
+    @cached_property
+    def compensation(self) -> "list[torch.Tensor]":
+        """Tokens compensation is fitted on, each of shape (samples, tokens); empty without compensation."""
+        options = self.pruner.options.compensate
+        wanted = () if options.method == "none" else options.calibration
+        return [self.sample(each, "pruner.compensate.calibration") for each in wanted]
+
+    @property
+    def compensation_hash(self) -> str:
+        """Hash of the tokens compensation is fitted on."""
+        return content_key([content_hash(tokens) for tokens in self.compensation])
+
+    def sample(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> "torch.Tensor":
+        """Random windows of a text, int64 of shape (samples, tokens).
+
+        Args:
+            wanted: the text, and how much of it.
+            section: where the spec asks for it, or could: defaults ask for text too.
+
+        Raises:
+            DataError: there is no such text, or not enough; names it and the section.
+        """
+        self._check_context(wanted, section)
+        documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+        try:
+            return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+        except DataError as error:
+            raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
+
+    def _check_context(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> None:
+        if wanted.tokens > self.shape.context:
+            raise DataError(
+                f"{section}: data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} is longer than "
+                f"the model's context, set it to {self.shape.context} or less"
+            )
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Folder of data sets that comes before the Hub, if the spec names one."""
+        return self.spec.data_path
+
+    @cached_property
+    def model_record(self) -> ModelRecord:
+        """What identifies the model in the registry."""
+        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape)
+
+    @cached_property
+    def pruner_record(self) -> PluginRecord:
+        """What identifies the pruner: name, version, options and all calibration tokens, compensation's included."""
+        ranking = self.ranking_record
+        if not self.compensation:
+            return ranking
+        data_hash = content_key([ranking.data_hash, self.compensation_hash])
+        return self._record(self.spec.pruner, self.pruner.version, data_hash)
+
+    @cached_property
+    def ranking_record(self) -> PluginRecord:
+        """What identifies the pruner's ranking: everything but the compensation."""
+        data_hash = None if self.calibration is None else content_hash(self.calibration)
+        record = self._record(self.spec.pruner, self.pruner.version, data_hash)
+        return replace(record, options={k: v for k, v in record.options.items() if k != "compensate"})
+
+    @cached_property
+    def evaluators(self) -> list[NamedEvaluator]:
+        """Evaluators of the search."""
+        return [self._prepare(use) for use in self.spec.evaluators]
+
+    @cached_property
+    def verifiers(self) -> list[NamedEvaluator]:
+        """Evaluators of the verification: those of the search, then those only ``verify`` names."""
+        own = [self._prepare(use) for use in self.spec.verify.evaluators]
+        known = {named.setting.key for named in self.evaluators}
+        return self.evaluators + [named for named in own if named.setting.key not in known]
+
+    @cached_property
+    def uncompensated_verifiers(self) -> list[NamedEvaluator]:
+        """The verifiers without the pruner's compensation, filed as a run without compensation would file them."""
+        return [
+            replace(named, setting=replace(named.setting, pruner=self.ranking_record), compensated=False)
+            for named in self.verifiers
+        ]
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the search minimises."""
+        return Objective.of(metrics_of(self.evaluators), self.spec.objective)
+
+    def check(self) -> None:
+        """Find what a run would otherwise stumble over only after it has measured.
+
+        Raises:
+            EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
+                measure one metric, or neighbours are to be estimated from one that has no losses.
+            DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated, or the winner on
+                text longer than the model's context.
+        """
+        names = [metric.name for metric in metrics_of(self.verifiers)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise EvaluationError(
+                f"two evaluators measure {twice[0]}: leave one of them out, or give them different data sets or splits"
+            )
+        Objective.of(metrics_of(self.evaluators), self.spec.objective)
+        for named in self.evaluators if self.spec.neighbours else ():
+            if not (named.evaluator.differentiable and len(named.metrics) == 1):
+                raise EvaluationError(
+                    f"neighbours: {named.owner} has no losses to estimate them from; leave neighbours out, or search "
+                    "by evaluators that have, such as kl and perplexity"
+                )
+        if isinstance(self.spec.recover, DistillRecovery):
+            self._check_context(self.spec.recover, "recover")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        compensate = self.pruner.options.compensate
+        compensated = compensate.calibration if compensate.method != "none" else ()
+        looked_at = [*self.pruner.calibration, self.spec.recover, *compensated]
+        for wanted in filter(None, looked_at):
+            used = [named.evaluator.options for named in self.verifiers]
+            evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
+            check_disjoint((wanted.dataset, wanted.split), evaluated)
+
+    def learn_from(self, sources: Sequence[Source]) -> None:
+        """Let every predictor begin with pairs of other models, at least of one."""
+        self.prior = Prior(self.cold_predictor, self.shape, sources)
+
+    def cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
+        """A predictor that knows no pairs, of a model of ``shape``."""
+        predictor: Predictor[Any] = plugin_of(self._host, self.spec.predictor, shape, self.spec.seed)
+        return predictor
+
+    def new_predictor(self) -> Predictor[Any]:
+        """A predictor that has not been fitted on pairs of the model."""
+        return self.cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
+
+    def rng(self, stage: str, number: int = 0) -> np.random.Generator:
+        """The random generator of one step of a stage: the same for the same seed, independent of what ran before."""
+        return np.random.default_rng([self.spec.seed, zlib.crc32(stage.encode()), number])
+
+    def dense_count(self, quantity: Quantity) -> int:
+        """``quantity`` of the dense model."""
+        return int(self.shape.count([self.shape.dense], quantity)[0])
+
+    def _prepare(self, use: PluginUse) -> NamedEvaluator:
+        evaluator: Evaluator[Any] = plugin_of(self._host, use)
+        owner = str(self._find(use))
+        with isolated(owner, "prepare"):
+            evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
+        with isolated(owner, "metrics"):
+            check_metrics(owner, evaluator.metrics)
+        with isolated(owner, "data_hash"):
+            data_hash = evaluator.data_hash
+        record = self._record(use, type(evaluator).version, data_hash)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
+
+    def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
+        origin = self._find(use).origin
+        return PluginRecord(use.use, version, use.options.material_options(), data_hash, str(origin), origin.code_hash)
+
+    def _find(self, use: PluginUse) -> Registered:
+        return self._host.find(use.kind, use.use)
+
+
+def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
+    """All metrics of several evaluators, in order."""
+    return [metric for named in evaluators for metric in named.metrics]
+
+
+def spec_of(record: RunRecord, host: PluginHost) -> Spec:
+    """The spec of a run that is in the registry."""
+    return Spec.model_validate_json(record.spec_json, context=SpecContext(host, SpecSource(text=record.spec_text)))

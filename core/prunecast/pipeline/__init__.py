@@ -1,1 +1,0 @@
-"""One module a stage of a run, and the runner that strings them together."""

@@ -1,0 +1,68 @@
+"""An evaluator: how often the likeliest next token is the right one."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from prunecast.architecture.shape import ModelShape
+from prunecast.data import content_hash, read_text, tokenize_head
+from prunecast.errors import DataError, EvaluationError
+from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class GuessesOptions(PluginOptions):
+    """Options of the evaluator."""
+
+    dataset: str = Field(default="python-docs", description="name of a data set, or path of a text file")
+    split: str = Field(default="validation", description="part of the data set")
+    windows: int = Field(default=8, ge=1, description="pieces of text that are read")
+    context: int = Field(default=128, ge=2, description="length of a piece in tokens")
+
+
+class Guesses(Evaluator[GuessesOptions]):
+    """Share of tokens that the model, asked for one token after what stands before it, names first."""
+
+    options_model = GuessesOptions
+    same_batches = True
+
+    def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
+        """Cut the beginning of the text into windows. Raises DataError if they are longer than the model's context."""
+        options = self.options
+        if options.context > shape.context:
+            raise DataError(f"context {options.context} is longer than the model's: set it to {shape.context} or less")
+        text = read_text(options.dataset, options.split, data_dir)
+        self._windows = tokenize_head(tokenizer, text, options.windows * options.context).view(options.windows, -1)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """``DATASET.SPLIT.guessed``."""
+        dataset = Path(self.options.dataset).stem
+        return (Metric(f"{dataset}.{self.options.split}.guessed", "maximize", "fraction"),)
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the windows."""
+        return content_hash(self._windows)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of all windows."""
+        return self._windows.numel()
+
+    def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
+        """Window by window. Raises EvaluationError if the logits are not finite."""
+        right = asked = 0
+        for window in self._windows.to(model.device)[:, None]:
+            hidden = model.base_model(window, use_cache=False).last_hidden_state
+            logits = model.get_output_embeddings()(hidden)[0, :-1]  # type: ignore[no-untyped-call]
+            if not logits.isfinite().all():
+                raise EvaluationError(f"{self.metrics[0].name}: the model's logits are not finite")
+            right += int((logits.argmax(dim=-1) == window[0, 1:]).sum())
+            asked += len(logits)
+        share = right / asked
+        return [Measurement(self.metrics[0], share, math.sqrt(share * (1 - share) / asked), asked)]

@@ -1,0 +1,304 @@
+"""The one place where plugins are made for a run and where what they return is looked at.
+
+A guarded plugin looks like the plugin; its methods are called in isolation (:mod:`prunecast.plugins.isolation`), and what a
+wrong answer could spoil is checked before anything is measured or kept.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from prunecast.architecture.architecture import Architecture, Floats, LayerImportance
+from prunecast.architecture.choices import Choice, Indices, Value
+from prunecast.architecture.shape import ModelShape
+from prunecast.errors import EvaluationError, PluginError
+from prunecast.models.units import where_float64_is
+from prunecast.plugins.host import PluginHost, Registered
+from prunecast.plugins.interfaces import (
+    CalibrationOptions,
+    Measurement,
+    Metric,
+    Prediction,
+    Predictor,
+    Pruner,
+    PrunerOptions,
+    SearchProblem,
+    SearchSpace,
+)
+from prunecast.plugins.isolation import LOAD_SECONDS, isolated
+from prunecast.spec.model import PluginUse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunecast.models.families import Family
+
+Guard = TypeVar("Guard", bound="_Guarded")
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+def instance(registered: Registered, *arguments: Any) -> Any:
+    """An instance of a plugin's class, made in isolation: guarded, but for evaluators, whose measurements are
+    checked."""
+    plugin_class = registered.load()
+    with isolated(str(registered), "its constructor", LOAD_SECONDS):
+        plugin = plugin_class(*arguments)
+    guard = _GUARDS.get(registered.kind)
+    return plugin if guard is None else guard(plugin, str(registered))
+
+
+def plugin_of(host: PluginHost, use: PluginUse, *arguments: Any) -> Any:
+    """The plugin that a spec names, with the options it has there: an :func:`instance`."""
+    return instance(host.find(use.kind, use.use), use.options, *arguments)
+
+
+def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, int], Predictor[Any]]:
+    """What makes predictors of a name with their default options, of a model of a shape and with a seed: guarded.
+
+    Raises:
+        PluginError: there is no such predictor, or it has an option without a default.
+    """
+    registered = host.find("predictor", name)
+    try:
+        options = registered.load().options_model()
+    except ValueError as error:
+        raise PluginError(
+            f"{registered} has an option without a default: take another predictor, or predict a spec that sets it"
+        ) from error
+    return partial(instance, registered, options)
+
+
+def _in_isolation(method: Callable[Concatenate[Guard, Given], Answer]) -> Callable[Concatenate[Guard, Given], Answer]:
+    """A method of a guard, for which the plugin answers: looking at a wrong answer may raise as much as asking."""
+
+    @wraps(method)
+    def call(guard: Guard, /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
+        with isolated(guard._owner, method.__name__):
+            return method(guard, *arguments, **named)
+
+    return call
+
+
+class _Guarded:
+    """A plugin whose methods and properties are called in isolation."""
+
+    def __init__(self, plugin: Any, owner: str) -> None:
+        self._plugin, self._owner = plugin, owner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not (name in vars(self._plugin) or hasattr(type(self._plugin), name)):
+            raise AttributeError(f"{self._owner} has no public attribute {name!r}")
+        with isolated(self._owner, name):
+            value = getattr(self._plugin, name)
+        return partial(self._call, name) if inspect.ismethod(value) else value
+
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        with isolated(self._owner, method):
+            return getattr(self._plugin, method)(*arguments, **named)
+
+    def _demand(self, condition: object, complaint: str) -> None:
+        """Raise PluginError, naming the plugin, unless the condition is true."""
+        if not condition:
+            raise PluginError(f"{self._owner} {complaint}")
+
+
+class _GuardedSpace(_Guarded):
+    def __init__(self, plugin: SearchSpace[Any], owner: str) -> None:
+        super().__init__(plugin, owner)
+        with isolated(owner, "choices"):
+            self._check_choices(plugin.choices)
+
+    @_in_isolation
+    def sample(self, count: int, rng: np.random.Generator) -> Indices:
+        """What the space draws: positions that there are."""
+        indices = self._plugin.sample(count, rng)
+        tops = np.array([len(choice.values) for choice in self.choices])
+        self._demand(isinstance(indices, np.ndarray), f"sampled a {type(indices).__name__}, not an array")
+        self._demand(indices.shape == (count, len(tops)), f"sampled shape {indices.shape}, not {(count, len(tops))}")
+        self._demand(indices.dtype == np.int64, f"sampled numbers of type {indices.dtype}, not int64")
+        self._demand(((indices >= 0) & (indices < tops)).all(), "sampled a position that a choice does not have")
+        return np.asarray(indices)
+
+    @_in_isolation
+    def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
+        """What the space could build besides: values that the model has."""
+        values = self._plugin.values_at(choice, rate)
+        self._check_values(choice, values)
+        return tuple(values)
+
+    def _check_choices(self, choices: Any) -> None:
+        layers = range(len(self._plugin.shape.dense.layers))
+        self._demand(choices and all(isinstance(choice, Choice) for choice in choices), "has no choices")
+        taken: set[tuple[str, int]] = set()
+        for choice in choices:
+            places = {(choice.component, layer) for layer in choice.layers}
+            self._demand(not taken & places, f"covers {choice.name} twice")
+            taken |= places
+            self._demand(set(choice.layers) <= set(layers), f"has a choice {choice.name} of no layer")
+            self._demand(choice.values, f"gives {choice.name} no values")
+            self._check_values(choice, choice.values)
+            sizes = [math.prod(value) for value in choice.values]
+            ascending = sizes == sorted(sizes) and len(set(choice.values)) == len(sizes)
+            self._demand(ascending, f"gives {choice.name} values that do not ascend by size, each once")
+
+    def _check_values(self, choice: Choice, values: Sequence[Value]) -> None:
+        whole = all(isinstance(value, tuple) and all(type(kept) is int for kept in value) for value in values)
+        self._demand(whole, f"gives {choice.name} values that are no tuples of Python's integers")
+        fitting = (_gives(self._plugin.shape, layer, choice, value) for layer in choice.layers for value in values)
+        self._demand(all(fitting), f"gives {choice.name} values that the model does not have")
+
+
+class _GuardedPruner(_Guarded):
+    def __init__(self, plugin: Pruner[Any], owner: str) -> None:
+        super().__init__(plugin, owner)
+        derived = isinstance(plugin.options, PrunerOptions)
+        self._demand(
+            derived, "has options that are no prunecast.plugins.interfaces.PrunerOptions: derive them from that"
+        )
+
+    @property
+    def calibration(self) -> tuple[CalibrationOptions, ...]:
+        """The texts wanted: of one length, so that they can be read one after the other."""
+        with isolated(self._owner, "calibration"):
+            wanted = self._plugin.calibration
+            texts = isinstance(wanted, list | tuple) and all(isinstance(each, CalibrationOptions) for each in wanted)
+            self._demand(texts, "has a calibration that is no tuple of CalibrationOptions")
+            lengths = sorted({each.tokens for each in wanted})
+            self._demand(len(lengths) < 2, f"wants calibration texts of different lengths: {lengths} tokens")
+            return tuple(wanted)
+
+    @_in_isolation
+    def rank(self, model: "PreTrainedModel", family: "Family", tokens: Any) -> list[LayerImportance]:
+        """The ranking: finite scores of every unit; the weights are as they were."""
+        from prunecast.models.families import layers_of
+
+        groups, per_group = family.heads_of(model.config)
+        widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
+        before = _checksums(model)
+        ranking = self._plugin.rank(model, family, tokens)
+        self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
+        self._demand(len(ranking) == len(widths), f"ranked {len(ranking)} layers, the model has {len(widths)}")
+        for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
+            wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
+            for part, shape in wanted.items():
+                values = np.asarray(getattr(scores, part))
+                self._demand(values.shape == shape, f"gave layer {layer} {part} of shape {values.shape}, not {shape}")
+                self._demand(np.isfinite(values).all(), f"gave layer {layer} {part} that are not finite")
+        return list(ranking)
+
+
+class _GuardedPredictor(_Guarded):
+    @_in_isolation
+    def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
+        """Fit, and remember how many targets there are."""
+        self._targets = targets.shape[1]
+        self._plugin.fit(architectures, targets)
+
+    @_in_isolation
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """The prediction: finite, of the right shape, with standard deviations of at least 0."""
+        prediction = self._plugin.predict(architectures)
+        self._demand(isinstance(prediction, tuple) and len(prediction) == 2, "predicted no pair of mean and std")
+        wanted = (len(architectures), self._targets)
+        mean, std = (np.asarray(part, dtype=np.float64) for part in prediction)
+        for part, values in (("mean", mean), ("std", std)):
+            self._demand(values.shape == wanted, f"predicted a {part} of shape {values.shape}, not {wanted}")
+            self._demand(np.isfinite(values).all(), f"predicted a {part} that is not finite")
+        self._demand((std >= 0).all(), "predicted a negative standard deviation")
+        return Prediction(mean, std)
+
+    @_in_isolation
+    def importances(self) -> Floats | None:
+        """What the predictor knows of its own: finite and at least 0, of every component of every layer."""
+        found = self._plugin.importances()
+        if found is None:
+            return None
+        amounts, wanted = np.asarray(found, dtype=np.float64), (len(self.shape.dense.layers), 2, self._targets)
+        self._demand(amounts.shape == wanted, f"gave importances of shape {amounts.shape}, not {wanted}")
+        self._demand((np.isfinite(amounts) & (amounts >= 0)).all(), "gave an importance that is no number from 0 on")
+        return amounts
+
+
+class _GuardedSearcher(_Guarded):
+    @_in_isolation
+    def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
+        """The proposals: different, within the budget, and of the model's depth and sizes."""
+        proposals = self._plugin.search(problem, count)
+        self._demand(isinstance(proposals, list), f"proposed a {type(proposals).__name__}, not a list")
+        strange = [each for each in proposals if not isinstance(each, Architecture)]
+        self._demand(not strange, f"proposed {strange[:1]}, which is no architecture")
+        self._demand(len(proposals) <= count, f"proposed {len(proposals)} architectures, at most {count} were wanted")
+        self._demand(len(set(proposals)) == len(proposals), "proposed an architecture twice")
+        for architecture in proposals:
+            self._demand(_fits(architecture, problem.space.shape), f"proposed {architecture}: not of this model")
+            self._demand(problem.budget.met_by(architecture), f"proposed {architecture}, which is over the budget")
+        return list(proposals)
+
+
+_GUARDS: dict[str, type[_Guarded]] = {
+    "space": _GuardedSpace,
+    "pruner": _GuardedPruner,
+    "predictor": _GuardedPredictor,
+    "searcher": _GuardedSearcher,
+}
+
+
+def check_metrics(owner: str, metrics: Any) -> None:
+    """Raise PluginError, naming the evaluator, unless there are metrics, and it is known where each is to go."""
+    if not (isinstance(metrics, list | tuple) and metrics and all(isinstance(metric, Metric) for metric in metrics)):
+        raise PluginError(f"{owner} has metrics that are no tuple of Metric")
+    for metric in metrics:
+        if metric.direction not in ("minimize", "maximize"):
+            raise PluginError(f"{owner}: {metric.name} is to {metric.direction!r}: write minimize or maximize")
+        if metric.scale not in ("linear", "log"):
+            raise PluginError(f"{owner}: the scale of {metric.name} is {metric.scale!r}: write linear or log")
+
+
+def checked_measurements(owner: str, measurements: Any, metrics: Sequence[Metric]) -> list[Measurement]:
+    """Measurements that may go into the registry. Raises EvaluationError, naming the evaluator, for any others."""
+    found = list(measurements) if isinstance(measurements, list | tuple) else []
+    if [getattr(measurement, "metric", None) for measurement in found] != list(metrics):
+        raise EvaluationError(f"{owner} measured other metrics than it promised")
+    return [_checked(owner, measured) for measured in found]
+
+
+def _checked(owner: str, measured: Measurement) -> Measurement:
+    """A measurement in numbers of Python's own: of numpy's and torch's no JSON can be made."""
+    metric, value, error = measured.metric, float(measured.value), measured.standard_error
+    if not math.isfinite(value):
+        raise EvaluationError(f"{owner}: {metric.name} is {value}, not a finite number")
+    if metric.scale == "log" and value <= 0:
+        raise EvaluationError(f"{owner}: {metric.name} is {value}, not above 0, and is learnt as a logarithm")
+    if error is not None and not (math.isfinite(error) and error >= 0):
+        raise EvaluationError(f"{owner}: the standard error of {metric.name} is {error}, not a number from 0 on")
+    if not measured.count >= 0:
+        raise EvaluationError(f"{owner}: the count of {metric.name} is {measured.count}, not a number from 0 on")
+    return replace(measured, value=value)
+
+
+def _gives(shape: ModelShape, layer: int, choice: Choice, value: Value) -> bool:
+    """Whether a layer of the dense model has at least what a value of a choice keeps."""
+    dense = shape.dense.layers[layer]
+    limits = dense[:2] if choice.component == "attention" else dense[2:]
+    return len(value) == len(limits) and all(0 <= kept <= most for kept, most in zip(value, limits, strict=True))
+
+
+def _fits(architecture: Architecture, shape: ModelShape) -> bool:
+    kept, dense = architecture.layers, shape.dense.layers
+    return len(kept) == len(dense) and all(
+        k <= d for layers in zip(kept, dense, strict=True) for k, d in zip(*layers, strict=True)
+    )
+
+
+def _checksums(model: "PreTrainedModel") -> list[float]:
+    """One sum a parameter: cheap, and different after any change that matters."""
+    import torch
+
+    with torch.no_grad():
+        return [float(where_float64_is(p).sum(dtype=torch.float64)) for p in model.parameters()]

@@ -1,0 +1,1 @@
+"""Recovery: the chosen architecture is trained after pruning."""

@@ -1,0 +1,281 @@
+"""The recovering stage: the chosen architecture is trained, and measured again.
+
+What was trained is kept in the cache by its content, so it is not trained twice; what was measured is filed in the
+registry under a pruner whose name, options and data say how the weights were recovered.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.cache import cache_dir
+from prunecast.compare.candidate import Candidate
+from prunecast.data import instruction_examples, read_rows
+from prunecast.errors import RecoveryError
+from prunecast.export.deliver import Deliverable
+from prunecast.export.huggingface import stored_weights
+from prunecast.export.sliced import SlicedFolder
+from prunecast.measure.device import choose_dtype
+from prunecast.measure.measure import Measuring
+from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.progress import Progress
+from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
+from prunecast.recover.training import Course, Log, train
+from prunecast.recover.training_data import Answers, Imitation, Lessons
+from prunecast.registry import PluginRecord, content_key
+from prunecast.spec.recovery import DistillRecovery, Recovery
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunecast.models.elastic import ElasticModel
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The best architecture after it was trained.
+
+    Attributes:
+        method, options: how, as the spec says.
+        dtype: number format of the training.
+        examples: how many there were to train on.
+        steps: optimiser steps.
+        losses: loss of each step, nats a position; None if the weights were trained elsewhere and only their numbers
+            are known here.
+        seconds: time the training took; None likewise.
+        after: the measured numbers.
+    """
+
+    method: str
+    options: dict[str, Any]
+    dtype: str
+    examples: int
+    steps: int
+    losses: list[float] | None
+    seconds: float | None
+    after: Candidate
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**vars(self), "after": self.after.to_json()}
+
+
+VERSION = 1
+"""Raised when the same options would give other weights."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights after recovery, under the stock names and in the dtype they are measured in, and how they came about.
+
+    Attributes:
+        weights: all of them, sliced.
+        losses: loss of each step, nats a position.
+        seconds: time the training took, interrupted or not.
+    """
+
+    weights: "Mapping[str, Tensor]"
+    losses: list[float]
+    seconds: float
+
+
+def check_recovery(options: Recovery | None, device: str) -> None:
+    """Raise RecoveryError if what a spec's recovery needs is not here, so that a run stops before it measures.
+
+    Args:
+        options: the spec's ``recover``, or None.
+        device: type of the device the run computes on.
+    """
+    if options is None:
+        return
+    if _uses_adapters(options):
+        check_installed("peft", options.method)
+    if options.method == "qlora":
+        if device != "cuda":
+            raise RecoveryError(f"recover: method qlora needs a CUDA GPU, this run computes on {device}: use lora")
+        check_installed("bitsandbytes", options.method)
+
+
+class Recoverer:
+    """Recovers architectures as one spec says.
+
+    Args:
+        setup: the run's set-up; its spec has a ``recover`` section.
+        elastic: gives the elastic model; called only if something has to be trained.
+        progress: where to tell what is being done.
+    """
+
+    def __init__(self, setup: Setup, options: Recovery, elastic: "Callable[[], ElasticModel]", progress: Progress):
+        self._setup, self._options, self._elastic, self._progress = setup, options, elastic, progress
+        self._dtype = choose_dtype(options.dtype, setup.device)
+
+    @cached_property
+    def lessons(self) -> Lessons:
+        """What is trained on."""
+        setup, options = self._setup, self._options
+        if isinstance(options, DistillRecovery):
+            return Imitation(setup.sample(options, "recover"), self._dense_logits, options.temperature, setup.device)
+        rows = read_rows(options.dataset, options.split, setup.data_dir)
+        return Answers(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
+
+    @cached_property
+    def course(self) -> Course:
+        """How it is trained."""
+        options = self._options
+        steps = options.steps or Course.steps_for(options.epochs, len(self.lessons), options.batch)
+        return Course(
+            steps=steps,
+            batch=options.batch,
+            micro_batch=options.micro_batch,
+            learning_rate=options.learning_rate,
+            warmup=options.warmup,
+            seed=options.seed,
+            dtype=self._dtype,
+        )
+
+    @cached_property
+    def evaluators(self) -> list[NamedEvaluator]:
+        """The verifiers of the run, under settings that say how the weights were recovered."""
+        return [
+            replace(named, setting=replace(named.setting, pruner=self._record(named.setting.pruner)))
+            for named in self._setup.verifiers
+        ]
+
+    def trained(self, architecture: Architecture) -> Trained:
+        """The recovered weights: from the cache, else from training. Raises RecoveryError if that diverges."""
+        path = self._file(architecture)
+        if (found := _read(path)) is not None:
+            return found
+        self._progress.say(f"recovering by {self._options.method}: {self.course.steps} steps")
+        elastic = self._elastic()
+        elastic.apply(architecture)
+        weights, log = self._train(elastic.state_dict(), architecture, path.with_suffix(".checkpoint"))
+        self._progress.say(f"loss {log.losses[0]:.3f} at the first step, {log.losses[-1]:.3f} at the last")
+        trained = Trained(weights, log.losses, log.seconds)
+        _write(path, trained)
+        return trained
+
+    def deliverable(self, architecture: Architecture) -> Deliverable:
+        """The recovered model, to be measured and written."""
+        weights = self.trained(architecture).weights
+        with SlicedFolder.written(self._setup.source.config(), weights, architecture) as sliced:
+            return Deliverable(sliced.load(self._setup.dtype, self._setup.device), weights, architecture)
+
+    def told(self, after: Candidate) -> Recovered:
+        """What a run says of a recovery that came to ``after``."""
+        trained = _read(self._file(after.architecture))
+        return Recovered(
+            method=self._options.method,
+            options=self._options.model_dump(mode="json"),
+            dtype=str(self._dtype).removeprefix("torch."),
+            examples=len(self.lessons),
+            steps=self.course.steps,
+            losses=None if trained is None else [round(loss, 4) for loss in trained.losses],
+            seconds=None if trained is None else round(trained.seconds, 1),
+            after=after,
+        )
+
+    def _train(
+        self, state: "Mapping[str, Tensor]", architecture: Architecture, checkpoint: Path
+    ) -> "tuple[dict[str, Tensor], Log]":
+        import torch
+
+        setup, options = self._setup, self._options
+        config = setup.source.config()
+        with SlicedFolder.written(config, state, architecture) as sliced:
+            if _uses_adapters(options):
+                quantized = four_bits(self._dtype) if options.method == "qlora" else None
+                adapted = self._attach(sliced.load(self._dtype, setup.device, quantized))
+                log = self._fit(adapted, checkpoint)
+                adapters = adapter_weights(adapted)
+                # Merged into weights that were never quantised, in float32: rounding comes once, at the end.
+                model = merge(self._attach(sliced.load(torch.float32, setup.device)), adapters)
+            else:
+                model = sliced.load(torch.float32, setup.device).requires_grad_(True)
+                log = self._fit(model, checkpoint)
+        weights = {name: tensor.to(setup.dtype).cpu() for name, tensor in model.state_dict().items()}
+        return stored_weights(config, setup.family, weights), log
+
+    def _attach(self, model: Any) -> Any:
+        o = self._options
+        return attach(model, self._setup.family, o.targets, o.rank, o.alpha, o.dropout, o.seed)
+
+    def _fit(self, model: Any, checkpoint: Path) -> Log:
+        wanted = self._options.gradient_checkpointing
+        if self._setup.device.type != "cpu" if wanted is None else wanted:
+            with warnings.catch_warnings():
+                # The name that replaces this one is not in every version of transformers we support.
+                warnings.simplefilter("ignore", FutureWarning)
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return train(model, self.lessons, self.course, checkpoint, self._progress)
+
+    def _dense_logits(self, ids: "Tensor") -> "Tensor":
+        elastic = self._elastic()
+        elastic.apply(self._setup.shape.dense)
+        logits: Tensor = elastic.model(ids, use_cache=False).logits
+        return logits
+
+    def _record(self, pruner: PluginRecord) -> PluginRecord:
+        """What identifies a recovered model's pruner: what pruned it, and everything that recovered it."""
+        made_by = {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
+        return replace(
+            pruner,
+            name=f"{pruner.name}+{self._options.method}",
+            options={**pruner.options, "recover": self._options.material_options() | made_by},
+            data_hash=content_key([pruner.data_hash, self.lessons.data_hash]),
+        )
+
+    def _file(self, architecture: Architecture) -> Path:
+        """Where the weights are kept: by everything that decides them."""
+        setup = self._setup
+        pruner = self._record(setup.pruner_record)
+        key = content_key([setup.model_record.fingerprint, pruner.key, str(setup.dtype), architecture.key])
+        return cache_dir() / "recovered" / f"{key}.safetensors"
+
+
+def recover(recoverer: Recoverer, best: Candidate, measuring: Measuring) -> Recovered:
+    """Recover the best architecture and measure it again.
+
+    Raises:
+        RecoveryError: the training diverged, or what it came to could not be measured.
+    """
+    architecture, evaluators = best.architecture, recoverer.evaluators
+    metrics = measuring.measure_model(
+        "recover", architecture, lambda: recoverer.deliverable(architecture).model, evaluators
+    )
+    promised = [metric.name for named in evaluators for metric in named.metrics]
+    if missing := [name for name in promised if name not in metrics]:
+        raise RecoveryError(f"the recovered model has no {missing[0]}: see the registry's table failures")
+    return recoverer.told(replace(best, name="recovered", metrics={name: metrics[name] for name in promised}))
+
+
+def _uses_adapters(options: Recovery) -> bool:
+    return not isinstance(options, DistillRecovery) or options.parameters == "lora"
+
+
+def _read(path: Path) -> Trained | None:
+    from safetensors import safe_open
+
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        training = json.loads(file.metadata()["training"])
+    return Trained(weights, training["losses"], training["seconds"])
+
+
+def _write(path: Path, trained: Trained) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    training = json.dumps({"losses": trained.losses, "seconds": trained.seconds})
+    weights = {name: tensor.contiguous() for name, tensor in trained.weights.items()}
+    save_file(weights, unfinished, metadata={"format": "pt", "training": training})
+    unfinished.replace(path)

@@ -1,0 +1,75 @@
+"""Likeness: which measured architectures are most like a given one."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecast.architecture.architecture import Architecture, Floats, Sizes, sizes_of
+from prunecast.architecture.shape import ModelShape
+from prunecast.errors import RegistryError
+from prunecast.registry.queries.selection import Filter, Selection
+from prunecast.registry.queries.series import Series, find_series
+from prunecast.registry.store import Registry
+
+CHUNK = 20_000
+"""Architectures compared at once."""
+
+
+def nearest(registry: Registry, architecture: Architecture, wanted: Filter, limit: int = 10) -> list[dict[str, Any]]:
+    """The measured architectures most like ``architecture``, nearest first, then in the order they were measured.
+
+    The distance is the share of the parameters of all attention and MLPs by which the two differ: layer by layer what
+    one keeps of KV groups, query heads and channels beyond the other, in parameters, over all of the dense model. 0 is
+    the architecture itself, 1 everything against nothing.
+
+    Returns:
+        Rows with ``distance`` and the columns of :func:`prunecast.registry.queries.selection.query`.
+
+    Raises:
+        RegistryError: no measured model has as many layers, or what ``query`` raises.
+    """
+    depth = len(architecture.layers)
+    known = find_series(registry, wanted.model, wanted.metrics)
+    found = [series for series in known if len(series.shape.dense.layers) == depth]
+    if known and not found:
+        depths = sorted({len(series.shape.dense.layers) for series in known})
+        raise RegistryError(
+            f"the architecture has {depth} layers, the measured ones {', '.join(map(str, depths))}: name one of those"
+        )
+    selection = Selection(registry, found, wanted)
+    rows: list[dict[str, Any]] = []
+    for series in found:
+        with selection.opened(series) as opened:
+            measured = opened.rows([("place", False)])
+        apart = np.concatenate([*_distances(registry, measured, architecture, series), np.zeros(0)])
+        nearest_first = np.argsort(apart, kind="stable")[:limit]
+        rows += [{"distance": float(apart[i]), **measured[i]} for i in nearest_first]
+    rows = sorted(rows, key=lambda row: float(row["distance"]))[:limit]
+    return [{"distance": row["distance"], **shown} for row, shown in zip(rows, selection.readable(rows), strict=True)]
+
+
+def distances(sizes: Sizes, architecture: Architecture, shape: ModelShape) -> Floats:
+    """Distance of architectures of shape (N, L, 3) to ``architecture``, as :func:`nearest` defines it; shape (N,)."""
+    parts = np.array([shape.attention.unit, shape.attention.head, shape.mlp.unit])
+    differing = np.abs(_units(sizes) - _units(sizes_of([architecture]))) @ parts
+    return np.asarray(differing.sum(axis=1) / (_units(sizes_of([shape.dense])) @ parts).sum(), dtype=np.float64)
+
+
+def _units(sizes: Sizes) -> NDArray[np.int64]:
+    """KV groups, query heads and channels of each layer, shape (N, L, 3)."""
+    return np.stack([sizes[..., 0], sizes[..., 0] * sizes[..., 1], sizes[..., 2]], axis=-1)
+
+
+def _distances(
+    registry: Registry, rows: list[dict[str, Any]], architecture: Architecture, series: Series
+) -> Iterator[Floats]:
+    layers = {row["id"]: list(row.values())[1:] for row in registry.rows("SELECT * FROM layers")}
+    sizes = np.zeros((max(layers, default=0) + 1, 3), dtype=np.int64)
+    for number, layer in layers.items():
+        sizes[number] = layer
+    for start in range(0, len(rows), CHUNK):
+        numbers = json.loads(f"[{','.join(row['layer_ids'] for row in rows[start : start + CHUNK])}]")
+        yield distances(sizes[np.array(numbers)], architecture, series.shape)

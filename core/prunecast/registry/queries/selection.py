@@ -1,0 +1,201 @@
+"""Selection: architectures with their metrics as columns, by the filters a question names. SQLite does the work."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.shape import QUANTITIES
+from prunecast.errors import RegistryError
+from prunecast.registry.queries.ranges import Ranges
+from prunecast.registry.queries.select_only import only_select, reading
+from prunecast.registry.queries.series import Series, find_series
+from prunecast.registry.queries.series_sql import Order, SeriesStatement, add_costs, within
+from prunecast.registry.records import utc_text
+from prunecast.registry.store import Registry
+
+_SINCE = re.compile(r"(?P<count>\d+)(?P<unit>[dh])|\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?Z?)?")
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which architectures a question is about; what is not given does not matter.
+
+    Attributes:
+        model: source of the model, or the first digits of its fingerprint.
+        metrics: names of metrics that have all been measured.
+        budget: ranges of quantities.
+        where: an SQL condition over the columns of the answer.
+        run: what this run used, measured or found: its number, name or key.
+        since: measured since then: a date or time, ``2026-11-24`` or ``2026-11-24T10:00``, or ``3d`` or ``12h`` ago.
+    """
+
+    model: str | None = None
+    metrics: tuple[str, ...] = ()
+    budget: Ranges = field(default_factory=dict)
+    where: str | None = None
+    run: int | str | None = None
+    since: str | None = None
+
+
+def query(
+    registry: Registry, wanted: Filter, sort: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Measured architectures, one row each, with their metrics as columns.
+
+    Columns, in this order: ``model``, ``pruner``, ``dtype``, each metric, ``parameters``, ``kept`` (fraction of the
+    dense model's), other quantities that the budget or ``sort`` names, ``METRIC.standard_error`` of each metric,
+    ``METRIC.evaluator``, what measured each with its options, ``seconds``, ``measured_utc``, ``key`` and
+    ``architecture``, the text of :meth:`prunecast.architecture.architecture.Architecture.parse`. An architecture that was measured
+    under two pruners or dtypes, or a metric that is asked for by two evaluators, has a row for each.
+
+    Args:
+        registry: where to look.
+        wanted: the filters.
+        sort: a column, ``-COLUMN`` for descending; else in the order they were measured.
+        limit: at most so many rows.
+
+    Raises:
+        RegistryError: no such model, metric, run or column, or a condition that SQLite does not understand.
+    """
+    found = find_series(registry, wanted.model, wanted.metrics)
+    if sort is None:
+        return _sorted(Selection(registry, found, wanted), [("place", False)], limit)
+    column = sort.removeprefix("-")
+    selection = Selection(registry, found, wanted, [column])
+    selection.check_column(column)
+    return _sorted(selection, [(column, sort.startswith("-"))], limit)
+
+
+def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10) -> list[dict[str, Any]]:
+    """Measured architectures, best ``metric`` first, then smallest; columns and errors as of :func:`query`."""
+    wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
+    found = find_series(registry, wanted.model, wanted.metrics)
+    descending = bool(found) and found[0].columns[0].direction == "maximize"
+    return _sorted(Selection(registry, found, wanted), [(metric, descending), ("parameters", False)], limit)
+
+
+def architectures_of(registry: Registry, layer_ids: Sequence[str]) -> list[Architecture]:
+    """Architectures from what the registry stores of each: the ids of its layers as a JSON list."""
+    if not layer_ids:
+        return []
+    layers = {row.pop("id"): Layer(**row) for row in registry.rows("SELECT * FROM layers")}
+    return [Architecture(layers[number] for number in numbers) for numbers in json.loads(f"[{','.join(layer_ids)}]")]
+
+
+class Selection:
+    """The filtered architectures of several series, ready to be asked for in any order, as often as need be.
+
+    Args:
+        registry: where to look.
+        found: the series.
+        wanted: the filters.
+        names: columns that will be asked for beside the usual ones: quantities.
+
+    Raises:
+        RegistryError: no such run, time or column.
+    """
+
+    def __init__(self, registry: Registry, found: Sequence[Series], wanted: Filter, names: Sequence[str] = ()) -> None:
+        self.found = found
+        self._registry, self._wanted = registry, wanted
+        self._metrics = list(dict.fromkeys(column.metric for series in found for column in series.columns))
+        self._quantities = [q for q in QUANTITIES if q != "parameters" and (q in wanted.budget or q in names)]
+        self._run_id = None if wanted.run is None else registry.run(wanted.run).id
+        self._since = None if wanted.since is None else _since(wanted.since)
+        details = [f"{metric}.{detail}" for detail in ("standard_error", "evaluator") for metric in self._metrics]
+        head = ["model", "pruner", "dtype", *self._metrics, "parameters", "kept", *self._quantities]
+        self._columns = [*head, *details, "seconds", "measured_utc"]
+        _check_where(wanted.where, self._columns)
+
+    def check_column(self, name: str) -> None:
+        """Raise RegistryError if there is no such column."""
+        if name not in self._columns:
+            raise RegistryError(f"cannot sort by {name!r}; sort by one of: {', '.join(self._columns)}")
+
+    @contextmanager
+    def opened(self, series: Series) -> Iterator["OpenSeries"]:
+        """The rows of one series."""
+        wanted = self._wanted
+        statement = SeriesStatement(series, bool(wanted.metrics), self._metrics, self._quantities)
+        fixed = [*within(wanted.budget, series.shape), *([] if wanted.where is None else [f"({wanted.where}\n)"])]
+        fixed += [] if self._since is None else [f"measured_utc >= '{self._since}'"]
+        try:
+            with reading(self._registry) as connection:
+                add_costs(connection, self._registry, series.shape, self._quantities)
+                only_select(connection)
+                yield OpenSeries(connection, statement, fixed, self._run_id)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            if wanted.where is None:
+                raise
+            columns = ", ".join(self._columns)
+            raise RegistryError(f"--where {wanted.where}: {error}; write an SQL condition over {columns}") from error
+
+    def readable(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with the documented columns, keys and architectures spelled out."""
+        architectures = architectures_of(self._registry, [row["layer_ids"] for row in rows])
+        return [
+            {column: row[column] for column in self._columns} | {"key": each.key, "architecture": str(each)}
+            for row, each in zip(rows, architectures, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class OpenSeries:
+    """The rows of one series on a connection of their own."""
+
+    connection: sqlite3.Connection
+    statement: SeriesStatement
+    conditions: Sequence[str]
+    run_id: int | None
+
+    def rows(
+        self, order: Order, limit: int | None = None, conditions: Sequence[str] = (), **values: object
+    ) -> list[dict[str, Any]]:
+        """Rows in the order of columns, each with whether it descends, then of measuring.
+
+        Args:
+            order: columns, each with whether larger values come first.
+            limit: at most so many rows.
+            conditions: further SQL conditions, with ``values`` for their named parameters.
+        """
+        text = self.statement.text([*self.conditions, *conditions], order, self.run_id)
+        cursor = self.connection.execute(text, {"limit": -1 if limit is None else limit, **values})
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def _sorted(selection: Selection, order: Order, limit: int | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for series in selection.found:
+        with selection.opened(series) as opened:
+            rows += opened.rows(order, limit)
+    for column, descending in reversed(order):
+        rows.sort(key=lambda row, name=column: (row[name] is not None, row[name] or 0), reverse=descending)  # type: ignore[misc]
+    return selection.readable(rows[:limit])
+
+
+def _check_where(where: str | None, columns: Sequence[str]) -> None:
+    """SQLite takes a quoted name that it does not know for a text, and the condition for something else."""
+    for name in _QUOTED.findall(where or ""):
+        if name.replace('""', '"') not in columns:
+            raise RegistryError(f"--where {where}: no column is called {name!r}; there are: {', '.join(columns)}")
+
+
+def _since(text: str) -> str:
+    """A time as the registry writes it, or its beginning. Raises RegistryError for what is none."""
+    match = _SINCE.fullmatch(text)
+    with suppress(ValueError, OverflowError):
+        if match and match["unit"]:
+            return utc_text(-int(match["count"]) * {"d": 86_400, "h": 3_600}[match["unit"]])
+        if match:
+            start = text.removesuffix("Z")
+            datetime.fromisoformat(start)
+            return start
+    raise RegistryError(f"{text!r} is no time: write 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago")

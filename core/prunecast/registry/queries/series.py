@@ -1,0 +1,196 @@
+"""Series: evaluations that may be compared with one another."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any, Literal
+
+from prunecast.architecture.shape import ModelShape
+from prunecast.errors import RegistryError
+from prunecast.registry.records import shape_from_json
+from prunecast.registry.store import Registry
+
+_COLUMNS = """
+    SELECT s.id AS setting_id, n.id AS metric_id, n.name AS metric, n.direction, n.unit, n.scale,
+        m.id AS model_id, m.key AS model_key, m.source, m.shape_json,
+        p.id AS pruner_id, p.key AS pruner_key, p.name AS pruner, p.options_json AS pruner_options_json,
+        v.id AS evaluator_id, v.key AS evaluator_key, v.name AS evaluator,
+        v.options_json AS evaluator_options_json, s.dtype
+    FROM settings s CROSS JOIN metrics n
+    JOIN models m ON m.id = s.model_id JOIN pruners p ON p.id = s.pruner_id JOIN evaluators v ON v.id = s.evaluator_id
+    WHERE EXISTS (SELECT 1 FROM metric_values x WHERE x.metric_id = n.id AND x.setting_id = s.id)
+    ORDER BY m.id, p.id, s.dtype, n.id, s.id"""
+
+_COUNT = "SELECT count(*) AS n FROM metric_values WHERE metric_id = ? AND setting_id = ?"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a series: one metric under one setting."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    unit: str
+    scale: Literal["linear", "log"]
+    metric_id: int
+    setting_id: int
+    evaluator_id: int
+    evaluator_key: str
+    evaluator: str
+    evaluator_options_json: str
+
+    @property
+    def better_first(self) -> str:
+        """``ASC`` or ``DESC``: the order that has better values first."""
+        return "ASC" if self.direction == "minimize" else "DESC"
+
+    @property
+    def evaluator_text(self) -> str:
+        """The evaluator, as :func:`described`."""
+        return described(self.evaluator, self.evaluator_options_json)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One model under one pruner and dtype, each metric measured by one evaluator: its numbers may be compared.
+
+    Attributes:
+        model: source of the model.
+        model_id, model_key, shape: the model's row, fingerprint and sizes.
+        pruner, pruner_options_json, pruner_key: what ranked its units.
+        dtype: number format of the weights.
+        columns: the metrics, in the order asked for.
+    """
+
+    model: str
+    model_id: int
+    model_key: str
+    shape: ModelShape
+    pruner: str
+    pruner_options_json: str
+    pruner_key: str
+    dtype: str
+    columns: tuple[Column, ...]
+
+    @property
+    def pruner_text(self) -> str:
+        """The pruner, as :func:`described`."""
+        return described(self.pruner, self.pruner_options_json)
+
+    def column(self, metric: str) -> Column | None:
+        """The column of a metric, or None."""
+        return next((column for column in self.columns if column.metric == metric), None)
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.pruner_text}, {self.dtype}"
+
+
+def find_shape(registry: Registry, model: str) -> ModelShape | None:
+    """Sizes of a model of the registry, by its source or the first digits of its fingerprint; None if there is none."""
+    rows = registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")
+    found = (row for row in rows if row["source"] == model or (model and row["key"].startswith(model)))
+    return next((shape_from_json(row["shape_json"]) for row in found), None)
+
+
+def model_of_depth(registry: Registry, depth: int) -> str:
+    """Fingerprint of the one model of the registry that has so many layers.
+
+    Raises:
+        RegistryError: there is none, or more than one.
+    """
+    models = {row["key"]: row for row in registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")}
+    found = [key for key, row in models.items() if len(shape_from_json(row["shape_json"]).dense.layers) == depth]
+    if len(found) != 1:
+        names = ", ".join(f"{row['source']} ({key[:8]})" for key, row in models.items()) or "none"
+        raise RegistryError(
+            f"{registry.path}: {len(found)} models have {depth} layers; say which with --model, it holds: {names}"
+        )
+    return str(found[0])
+
+
+def described(plugin: str, options_json: str) -> str:
+    """A plugin with what it differs in from its defaults, e.g. ``perplexity dataset=wikitext2 tokens=4096``.
+
+    Lists are left out; the registry has all of it in ``options_json``.
+    """
+    return " ".join([plugin, *_leaves(json.loads(options_json))])
+
+
+def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        elif not isinstance(value, list):
+            yield f"{path}{name}={value}"
+
+
+def find_series(registry: Registry, model: str | None = None, metrics: Sequence[str] = ()) -> list[Series]:
+    """Series that have something measured of every one of ``metrics``, in the order models and pruners came in.
+
+    Where several evaluators measure a metric that is asked for, each is a series of its own. Without ``metrics`` there
+    is one series a model, pruner and dtype, with every metric; of several evaluators the one with most values speaks.
+
+    Args:
+        registry: where to look.
+        model: only this model: its source, or the first digits of its fingerprint.
+        metrics: only these metrics.
+
+    Raises:
+        RegistryError: no such model or metric in the registry.
+    """
+    rows = list(registry.rows(_COLUMNS))
+    _check_known(registry, "metric", metrics, [row["metric"] for row in rows])
+    if model is not None:
+        named = [row for row in rows if row["source"] == model or (model and row["model_key"].startswith(model))]
+        if not named:
+            _check_known(
+                registry, "model", [model], [row["source"] for row in registry.rows("SELECT source FROM models")]
+            )
+        rows = named
+    found = []
+    for _, group in groupby(rows, key=lambda row: (row["model_id"], row["pruner_id"], row["dtype"])):
+        candidates: dict[str, list[dict[str, Any]]] = {}
+        for row in group:
+            candidates.setdefault(row["metric"], []).append(row)
+        if metrics:
+            if set(metrics) <= set(candidates):
+                found += [_series(choice) for choice in product(*(candidates[metric] for metric in metrics))]
+        else:
+            found.append(_series([_most_measured(registry, choices) for choices in candidates.values()]))
+    return found
+
+
+def _check_known(registry: Registry, kind: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    names = list(dict.fromkeys(known))
+    for name in wanted:
+        if name not in names:
+            raise RegistryError(
+                f"{registry.path}: no {kind} is called {name!r}; it holds: {', '.join(names) or 'none'}"
+            )
+
+
+def _most_measured(registry: Registry, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    if len(rows) == 1:
+        return rows[0]
+    counts = [next(registry.rows(_COUNT, (row["metric_id"], row["setting_id"])))["n"] for row in rows]
+    return rows[counts.index(max(counts))]
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> Series:
+    first = rows[0]
+    names = ("metric", "direction", "unit", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator_key")
+    columns = tuple(
+        Column(**{name: row[name] for name in (*names, "evaluator", "evaluator_options_json")}) for row in rows
+    )
+    return Series(
+        first["source"],
+        first["model_id"],
+        first["model_key"],
+        shape_from_json(first["shape_json"]),
+        first["pruner"],
+        first["pruner_options_json"],
+        first["pruner_key"],
+        first["dtype"],
+        columns,
+    )

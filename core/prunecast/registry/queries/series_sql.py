@@ -1,0 +1,187 @@
+"""The SELECT statement of a series: its architectures with metrics as columns."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.registry.queries.ranges import Ranges, absolute
+from prunecast.registry.queries.series import Column, Series
+from prunecast.registry.store import Registry
+
+NOTHING = "''"
+
+Order = Sequence[tuple[str, bool]]
+"""Columns to sort by, each with whether larger values come first."""
+
+
+@dataclass(frozen=True)
+class SeriesStatement:
+    """What is selected of a series.
+
+    Attributes:
+        series: the series.
+        complete: only architectures that have every metric of the series; otherwise those that have any.
+        metrics: all metric columns of the answer; those the series lacks are NULL.
+        quantities: quantities beside ``parameters``, as columns of their own.
+    """
+
+    series: Series
+    complete: bool
+    metrics: Sequence[str]
+    quantities: Sequence[Quantity]
+
+    def text(self, conditions: Sequence[str], order: Order, run_id: int | None) -> str:
+        """The statement for rows that meet all conditions; its parameter ``:limit`` is -1 for all of them.
+
+        The first metric leads, by the index that has its values in order, so that the best within a budget on
+        parameters are found without a look at the others; in the order of measuring, the evaluations lead.
+
+        Args:
+            conditions: SQL conditions over the columns.
+            order: columns, each with whether larger values come first; then in the order of measuring.
+            run_id: only what this run used.
+        """
+        order_by = "".join(f"{quoted(column)} {'DESC' if falls else 'ASC'}, " for column, falls in order)
+        in_order = order[0][0] == "place"
+        columns = ", ".join(self._columns(in_order))
+        return (
+            f"SELECT * FROM (SELECT {columns} FROM {self._tables(in_order)} WHERE {self._used_by(run_id)})"
+            f" WHERE {' AND '.join(conditions) or 1} ORDER BY {order_by}place LIMIT :limit"
+        )
+
+    def _columns(self, in_order: bool) -> list[str]:
+        places = range(len(self.series.columns))
+        evaluations = "e{}.{}".format
+        values = {column.metric: place for place, column in enumerate(self.series.columns)}
+        # From the index, so that limits are checked before any table is looked at.
+        parameters = "x0.parameters" if self.complete else _first([f"x{place}.parameters" for place in places])
+        dense = int(self.series.shape.count([self.series.shape.dense])[0])
+        seconds = " + ".join(f"coalesce({evaluations(place, 'seconds')}, 0.0)" for place in self._one_a_setting())
+        quantities = {
+            "parameters_without_embeddings": f"{parameters} - {self.series.shape.embeddings}",
+            **{name: costs_column(name) for name in ("macs", "kv_cache_bytes")},
+        }
+        return [
+            f"{literal(self.series.model)} AS model",
+            f"{literal(self.series.pruner_text)} AS pruner",
+            f"{literal(self.series.dtype)} AS dtype",
+            *(f"{self._value(values, m, 'value')} AS {quoted(m)}" for m in self.metrics),
+            f"{parameters} AS parameters",
+            f"CAST({parameters} AS REAL) / {dense} AS kept",
+            *(f"{quantities[quantity]} AS {quoted(quantity)}" for quantity in self.quantities),
+            *(f"{self._value(values, m, 'standard_error')} AS {quoted(f'{m}.standard_error')}" for m in self.metrics),
+            *(f"{self._evaluator(values, m)} AS {quoted(f'{m}.evaluator')}" for m in self.metrics),
+            f"{seconds} AS seconds",
+            f"{_first([evaluations(place, 'measured_utc') for place in places], latest=True)} AS measured_utc",
+            "a.layer_ids_json AS layer_ids",
+            f"{('e0.id' if in_order else 'x0.evaluation_id') if self.complete else 'a.id'} AS place",
+        ]
+
+    def _value(self, places: dict[str, int], metric: str, column: str) -> str:
+        if metric not in places:
+            return "NULL"
+        leads = self.complete and places[metric] == 0
+        return f"{'y' if leads and column == 'standard_error' else 'x'}{places[metric]}.{column}"
+
+    def _evaluator(self, places: dict[str, int], metric: str) -> str:
+        if metric not in places:
+            return "NULL"
+        evaluator = literal(self.series.columns[places[metric]].evaluator_text)
+        return f"CASE WHEN {self._value(places, metric, 'value')} IS NOT NULL THEN {evaluator} END"
+
+    def _one_a_setting(self) -> list[int]:
+        settings = [column.setting_id for column in self.series.columns]
+        return [settings.index(setting) for setting in dict.fromkeys(settings)]
+
+    def _tables(self, in_order: bool) -> str:
+        """Loops from the outermost in; CROSS JOIN keeps SQLite from reordering them."""
+        first, *others = self.series.columns
+        if not self.complete:
+            any_of = ", ".join(str(setting) for setting in dict.fromkeys(c.setting_id for c in self.series.columns))
+            driver = f"(SELECT DISTINCT architecture_id AS id FROM evaluations WHERE setting_id IN ({any_of})) d"
+            joins = [_join("LEFT JOIN", place, column) for place, column in enumerate(self.series.columns)]
+            return " ".join([driver, "CROSS JOIN architectures a ON a.id = d.id", *joins])
+        # x0 has only what is in the index; what else is wanted of the row comes from y0, the same row of the table.
+        leading = (
+            "evaluations e0 CROSS JOIN metric_values x0" if in_order else "metric_values x0 CROSS JOIN evaluations e0"
+        )
+        driver = (
+            f"{leading} ON e0.id = x0.evaluation_id AND x0.metric_id = {first.metric_id} "
+            f"AND x0.setting_id = {first.setting_id} AND e0.setting_id = {first.setting_id} "
+            "CROSS JOIN architectures a ON a.id = e0.architecture_id "
+            f"CROSS JOIN metric_values y0 ON y0.evaluation_id = x0.evaluation_id AND y0.metric_id = {first.metric_id}"
+        )
+        return " ".join([driver, *(_join("CROSS JOIN", place, column) for place, column in enumerate(others, start=1))])
+
+    def _used_by(self, run_id: int | None) -> str:
+        if run_id is None:
+            return "1"
+        ids = ", ".join(f"e{place}.id" for place in range(len(self.series.columns)))
+        return f"EXISTS (SELECT 1 FROM run_evaluations r WHERE r.run_id = {run_id} AND r.evaluation_id IN ({ids}))"
+
+
+def within(budget: Ranges, shape: ModelShape) -> list[str]:
+    """Conditions that architectures of the model meet within the ranges."""
+    return [
+        f"{quoted(quantity)} {sign} {limit}"
+        for quantity, limits in absolute(budget, shape).items()
+        for sign, limit in zip((">=", "<="), limits, strict=True)
+        if limit is not None
+    ]
+
+
+def add_costs(
+    connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Quantity]
+) -> None:
+    """Make what :func:`costs_column` needs: what each layer of the registry costs in a model of this shape."""
+    layers = list(registry.rows("SELECT id, kv_groups, heads_per_group, mlp_width FROM layers"))
+    sizes = np.array([[list(layer.values())[1:]] for layer in layers], dtype=np.int64)
+    for quantity in quantities:
+        if quantity not in ("macs", "kv_cache_bytes") or not layers:
+            continue
+        costs = shape.count_sizes(sizes, quantity)
+        none = shape.count_sizes(np.zeros((1, 1, 3), dtype=np.int64), quantity)
+        connection.execute(
+            f"CREATE TEMP TABLE costs_{quantity} (layer_id INTEGER PRIMARY KEY, cost INTEGER, fixed INTEGER)"
+        )
+        connection.executemany(
+            f"INSERT INTO costs_{quantity} VALUES (?, ?, ?)",
+            [(layer["id"], cost, int(none[0])) for layer, cost in zip(layers, (costs - none).tolist(), strict=True)],
+        )
+
+
+def costs_column(quantity: str) -> str:
+    """Expression of a quantity that is a sum over layers, for a row of ``architectures`` called ``a``."""
+    return (
+        f"(SELECT sum(c.cost) + max(c.fixed) FROM json_each(a.layer_ids_json) ids "
+        f"CROSS JOIN temp.costs_{quantity} c ON c.layer_id = ids.value)"
+    )
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _join(kind: str, place: int, column: Column) -> str:
+    return (
+        f"{kind} evaluations e{place} ON e{place}.architecture_id = a.id AND e{place}.setting_id = {column.setting_id} "
+        f"{kind} metric_values x{place} ON x{place}.evaluation_id = e{place}.id "
+        f"AND x{place}.metric_id = {column.metric_id}"
+    )
+
+
+def _first(expressions: Sequence[str], latest: bool = False) -> str:
+    if len(expressions) == 1:
+        return expressions[0]
+    if latest:
+        return f"max({', '.join(f'coalesce({each}, {NOTHING})' for each in expressions)})"
+    return f"coalesce({', '.join(expressions)})"

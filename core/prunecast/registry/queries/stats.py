@@ -1,0 +1,74 @@
+"""What a registry holds in all, how long an evaluation takes, and any question in SQL.
+
+The other questions have modules of their own: :mod:`~prunecast.registry.queries.selection` (``query`` and ``best``),
+:mod:`~prunecast.registry.queries.pareto`, :mod:`~prunecast.registry.queries.nearest`, :mod:`~prunecast.registry.queries.compare_runs`,
+:mod:`~prunecast.registry.queries.show` and :mod:`~prunecast.registry.queries.pairs`. Every answer is in a fixed order: same file, same
+rows.
+"""
+
+import sqlite3
+from typing import Any
+
+from prunecast.errors import RegistryError
+from prunecast.registry.queries.select_only import only_select, reading
+from prunecast.registry.records import Setting
+from prunecast.registry.sqlite.database import told_in_one_line
+from prunecast.registry.store import Registry
+
+_COUNTED = ("models", "pruners", "evaluators", "settings", "architectures", "evaluations", "metric_values", "runs")
+
+
+def stats(registry: Registry) -> dict[str, int | float]:
+    """Counts of everything the registry holds.
+
+    Returns:
+        Rows of each table by its name; ``seconds_spent`` measuring, ``seconds_saved`` by evaluations a run found here
+        instead of measuring them, and ``bytes`` on disk.
+    """
+    counts: dict[str, int | float] = {}
+    for table in _COUNTED:
+        counts[table] = next(registry.rows(f"SELECT count(*) AS n FROM {table}"))["n"]
+    spent = "SELECT coalesce(sum(seconds), 0.0) AS s FROM evaluations"
+    saved = "SELECT coalesce(sum(seconds_saved), 0.0) AS s FROM run_summary"
+    counts["seconds_spent"] = next(registry.rows(spent))["s"]
+    counts["seconds_saved"] = next(registry.rows(saved))["s"]
+    with told_in_one_line(registry.path):
+        counts["bytes"] = registry.path.stat().st_size
+    return counts
+
+
+def mean_seconds(registry: Registry, setting: Setting) -> float | None:
+    """Mean time of an evaluation under ``setting`` in seconds; None if there is none."""
+    setting_id = registry.setting_id(setting)
+    statement = "SELECT avg(seconds) AS mean FROM evaluations WHERE setting_id = ?"
+    mean = next(registry.rows(statement, (setting_id,)))["mean"]
+    return None if mean is None else float(mean)
+
+
+def sql(registry: Registry, statement: str) -> list[dict[str, Any]]:
+    """Rows of one SELECT statement; BLOBs come as hexadecimal text.
+
+    Raises:
+        RegistryError: the statement would do anything but read the registry, or SQLite does not understand it.
+    """
+    try:
+        with reading(registry) as connection:
+            only_select(connection)
+            cursor = connection.execute(statement)
+            names = [column[0] for column in cursor.description or ()]
+            rows = [dict(zip(names, map(_as_json_value, row), strict=True)) for row in cursor]
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _no_select(registry, str(error)) from error
+    if not names:
+        raise _no_select(registry, "no rows to return")
+    return rows
+
+
+def _no_select(registry: Registry, reason: str) -> RegistryError:
+    names = sorted(registry.database.table_names() + registry.database.view_names())
+    known = ", ".join(name for name in names if not name.startswith("_"))
+    return RegistryError(f"{registry.path}: {reason}; write one SELECT statement over: {known}")
+
+
+def _as_json_value(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""A run from its spec to its result: preflight, plan, the stages in order, and exporting a recorded run again."""

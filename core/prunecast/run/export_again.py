@@ -1,0 +1,66 @@
+"""Delivering again: the model of a run that is already in the registry."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.compare.candidate import Candidate
+from prunecast.errors import ExportError
+from prunecast.export.deliver import Deliverable, deliver
+from prunecast.export.huggingface import ExportReport
+from prunecast.measure.build import build_elastic
+from prunecast.measure.setup import Setup, spec_of
+from prunecast.models.elastic import check_fits
+from prunecast.plugins.host import PluginHost
+from prunecast.progress import Progress
+from prunecast.recover.recover import Recoverer, check_recovery
+from prunecast.registry import RunRecord
+
+
+def redeliver(
+    record: RunRecord, architecture: str | None, folder: Path, host: PluginHost, progress: Progress
+) -> ExportReport:
+    """Write a model of a finished run to ``folder``.
+
+    Args:
+        record: the run.
+        architecture: its text, or None for the best of the run.
+        folder: where to.
+        host: where the plugins of the run's spec come from.
+        progress: where to tell what is being done.
+
+    Raises:
+        RecoveryError: the model has to be trained again, and what that needs is missing.
+        ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
+    """
+    if record.result is None:
+        raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
+    setup = Setup(spec_of(record, host), host)
+    dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
+    baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+    chosen = best.architecture if architecture is None else _parse(architecture)
+    check_fits(chosen, setup.shape)
+    elastic = cache(lambda: build_elastic(setup, progress))
+    if chosen != best.architecture:
+        return deliver(setup, Deliverable.of(elastic(), chosen), [dense, *baselines], folder)
+    if setup.spec.recover is None:
+        model = Deliverable.of(elastic(), chosen)
+    else:
+        check_recovery(setup.spec.recover, setup.device.type)
+        model = Recoverer(setup, setup.spec.recover, elastic, progress).deliverable(chosen)
+    return deliver(setup, model, [dense, *baselines, best, *recovered], folder)
+
+
+def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The dense model, the best architecture, and that after recovery if there was one."""
+    recovery = result.get("recovery")
+    return [result["dense"], result["best"], *([recovery["after"]] if recovery else [])]
+
+
+def _parse(text: str) -> Architecture:
+    try:
+        return Architecture.parse(text)
+    except ValueError as error:
+        raise ExportError(f"--architecture: {error}") from error

@@ -1,0 +1,1 @@
+"""Search: which architectures are measured first, which are proposed next, and how the space is refined."""

@@ -1,0 +1,170 @@
+"""Costs and budgets, against counting by hand and by brute force."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunecast.architecture.architecture import Architecture, sizes_of
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.choices import Choice, architectures_at, indices_of, sizes_at
+from prunecast.architecture.shape import QUANTITIES, ComponentCost, ModelShape, Quantity
+from prunecast.errors import BudgetError
+
+SHAPE = ModelShape(
+    family="llama",
+    dense=Architecture([(2, 2, 8)] * 3),
+    hidden_size=16,
+    head_dim=4,
+    vocabulary=50,
+    context=32,
+    embeddings=800,
+    fixed=816,
+    attention=ComponentCost(base=16, unit=2 * 4 * 16 + 8, head=2 * 4 * 16 + 4, unit_vectors=8, head_vectors=4),
+    mlp=ComponentCost(base=16, unit=3 * 16),
+)
+CHOICES = (
+    Choice("attention", (0,), ((0, 0), (1, 2), (2, 1), (2, 2))),
+    Choice("attention", (1, 2), ((1, 1), (2, 2))),
+    Choice("mlp", (0, 1), ((0,), (4,), (8,))),
+    Choice("mlp", (2,), ((2,), (8,))),
+)
+EVERY = np.array(list(itertools.product(range(4), range(2), range(3), range(2))), dtype=np.int64)
+
+
+def test_costs_are_those_counted_by_hand() -> None:
+    architecture = Architecture([(1, 2, 3), (0, 0, 8), (2, 1, 0)])
+    one = 16 + 136 + 2 * 132 + 16 + 3 * 48
+    two = 16 + 8 * 48
+    three = 16 + 2 * 136 + 2 * 132
+    assert SHAPE.count([architecture])[0] == 816 + one + two + three
+    assert SHAPE.count([architecture], "parameters_without_embeddings")[0] == 16 + one + two + three
+    assert SHAPE.count([architecture], "kv_cache_bytes")[0] == 3 * 2 * 4 * 2
+    scores = 2 * 4 * 32 * (2 + 2)
+    macs = 50 * 16 + (128 + 2 * 128 + 3 * 48) + 8 * 48 + (2 * 128 + 2 * 128) + scores
+    assert SHAPE.count([architecture], "macs")[0] == macs
+
+
+def test_indices_and_architectures_are_inverse_over_the_whole_space() -> None:
+    architectures = architectures_at(CHOICES, SHAPE.dense, EVERY)
+    assert len(set(architectures)) == len(EVERY)
+    for row, architecture in zip(EVERY, architectures, strict=True):
+        found = indices_of(CHOICES, SHAPE.dense, architecture)
+        assert found is not None
+        assert found.tolist() == row.tolist()
+    assert indices_of(CHOICES, SHAPE.dense, Architecture([(2, 2, 7)] * 3)) is None
+    assert indices_of(CHOICES, SHAPE.dense, Architecture([(2, 2, 8), (1, 1, 8), (2, 2, 8)])) is None
+
+
+@settings(deadline=None)
+@given(st.sampled_from(QUANTITIES), st.floats(0.3, 1.0), st.integers(0, 99))
+def test_fitted_proposals_meet_the_budget_and_no_choice_can_be_raised(quantity: str, share: float, seed: int) -> None:
+    budget = Budget.of(SHAPE, {quantity: share})  # type: ignore[dict-item]
+    rng = np.random.default_rng(seed)
+    try:
+        budget.check(CHOICES)
+    except BudgetError:
+        return
+    fitted = budget.fit(CHOICES, EVERY, rng)
+    assert (budget.usage(sizes_at(CHOICES, SHAPE.dense, fitted)) <= 1).all()
+    for column, choice in enumerate(CHOICES):
+        raised = fitted.copy()
+        raised[:, column] += 1
+        possible = raised[raised[:, column] < len(choice.values)]
+        assert (budget.usage(sizes_at(CHOICES, SHAPE.dense, possible)) > 1).all()
+
+
+def test_fit_reaches_every_maximal_architecture_of_a_tiny_space() -> None:
+    budget = Budget.of(SHAPE, {"parameters": 0.75})
+    met = [
+        tuple(row)
+        for row in EVERY.tolist()
+        if budget.met_by(architectures_at(CHOICES, SHAPE.dense, np.array([row]))[0])
+    ]
+
+    def can_grow(row: tuple[int, ...]) -> bool:
+        return any(tuple(v + (i == c) for i, v in enumerate(row)) in met for c in range(len(row)))
+
+    maximal = {row for row in met if not can_grow(row)}
+    fitted = budget.fit(CHOICES, np.repeat(EVERY, 50, axis=0), np.random.default_rng(0))
+    assert set(map(tuple, fitted.tolist())) == maximal
+
+
+def test_fit_leaves_its_input_alone_and_repeats_from_a_seed() -> None:
+    budget, before = Budget.of(SHAPE, {"parameters": 0.7}), EVERY.copy()
+    first = budget.fit(CHOICES, EVERY, np.random.default_rng(1))
+    assert (before == EVERY).all()
+    assert (first == budget.fit(CHOICES, EVERY, np.random.default_rng(1))).all()
+
+
+def test_budget_is_a_fraction_up_to_one_and_a_count_above() -> None:
+    dense = int(SHAPE.count([SHAPE.dense])[0])
+    assert Budget.of(SHAPE, {"parameters": 1}).limits == {"parameters": dense}
+    assert Budget.of(SHAPE, {"parameters": 0.5}).limits == {"parameters": dense // 2}
+    assert Budget.of(SHAPE, {"parameters": 1234}).limits == {"parameters": 1234}
+    assert Budget.of(SHAPE, {}).met_by(SHAPE.dense)
+
+
+def test_impossible_budget_names_the_smallest_possible() -> None:
+    with pytest.raises(BudgetError, match=r"meets parameters <= .* the smallest has .* at least 0\.\d+") as raised:
+        Budget.of(SHAPE, {"parameters": 0.1}).check(CHOICES)
+    suggested = float(str(raised.value).split("at least ")[1].split(",")[0])
+    Budget.of(SHAPE, {"parameters": suggested}).check(CHOICES)
+
+
+def test_sizes_of_tied_layers_move_together() -> None:
+    sizes = sizes_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))
+    assert sizes.tolist() == [[[0, 0, 4], [1, 1, 4], [1, 1, 2]]]
+    assert (sizes_of(architectures_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))) == sizes).all()
+
+
+GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2))
+"""Eight KV groups of two query heads, as Qwen3 has them."""
+
+UNEVEN = tuple(
+    Choice(component, (layer,), values)
+    for component, values in (("attention", ((5, 1), (3, 2), (6, 1), (4, 2), (8, 1), (8, 2))), ("mlp", ((4,), (8,))))
+    for layer in (0, 1)
+)
+"""Values ascend by what they keep, and what they cost does not: five groups of one head cost more than three of two."""
+
+
+@pytest.mark.parametrize("limits", [{"kv_cache_bytes": 0.5}, {"parameters": 0.75, "kv_cache_bytes": 0.5}])
+def test_a_cache_budget_is_met_and_used_up_where_fewer_heads_have_more_groups(limits: dict[Quantity, float]) -> None:
+    budget = Budget.of(GROUPED, limits)
+    start = np.array(list(itertools.product(range(6), range(6), range(2), range(2))), dtype=np.int64)
+    fitted = budget.fit(UNEVEN, start, np.random.default_rng(0))
+    sizes = sizes_at(UNEVEN, GROUPED.dense, fitted)
+    assert (budget.usage(sizes) <= 1).all()
+    assert budget.usage(sizes).min() > 0.9
+    if len(limits) == 1:
+        assert (sizes[..., 0] == 4).all()
+        assert (sizes[..., 2] == 8).all()
+
+
+TRADED = tuple(
+    Choice(component, (layer,), values)
+    for component, values in (("attention", ((5, 2), (4, 4), (8, 2), (8, 4))), ("mlp", ((4,), (8,))))
+    for layer in (0, 1)
+)
+"""Rates 0, 0.5 and 0.7 of eight KV groups of four heads: of the two smallest values one is cheaper to keep, one to
+cache."""
+
+
+@pytest.mark.parametrize("other", ["parameters", "macs"])
+def test_a_second_limit_is_met_by_values_that_are_not_the_smallest(other: Quantity) -> None:
+    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2))
+    budget = Budget.of(shape, {other: 0.9, "kv_cache_bytes": 0.5})
+    start = np.array(list(itertools.product(range(4), range(4), range(2), range(2))), dtype=np.int64)
+    sizes = sizes_at(TRADED, shape.dense, budget.fit(TRADED, start, np.random.default_rng(0)))
+    assert (budget.usage(sizes) == 1).all()
+    assert (sizes[..., :2] == (4, 4)).all()
+
+
+def test_the_smallest_possible_is_that_of_the_cheapest_values() -> None:
+    with pytest.raises(BudgetError, match="the smallest has 96"):
+        Budget.of(GROUPED, {"kv_cache_bytes": 90}).check(UNEVEN)
+    Budget.of(GROUPED, {"kv_cache_bytes": 96}).check(UNEVEN)

@@ -1,0 +1,40 @@
+"""``prunecast export``: models of a finished run, written again without measuring."""
+
+import json
+
+from workplace import EVALUATIONS, Outcome, Workplace
+
+from prunecast.architecture.architecture import Architecture
+
+
+def test_export_writes_the_best_of_the_run_again_bit_for_bit_and_then_another_architecture_in_its_place(
+    finished: tuple[Workplace, Outcome], continued: Workplace
+) -> None:
+    workplace, outcome = finished
+    folder = continued.folder / "again"
+    report = continued.prunecast("export", "tiny", "again", "--json").json
+    assert report["parameters"] == outcome.json["best"]["parameters"]
+    for name in ("model.safetensors", "architecture.json", "modeling_prunecast.py", "tokenizer.json"):
+        assert (folder / name).read_bytes() == (workplace.folder / "out/tiny" / name).read_bytes()
+    assert "| best |" in (folder / "README.md").read_text()
+
+    text = "4x2+24*2 0+12 2x2+0"
+    other = continued.prunecast("export", "1", "again", "--architecture", text)
+    assert (other.code, other.stdout.count("\n")) == (0, 1), other.stderr
+    written = json.loads((folder / "architecture.json").read_text())
+    assert written == [list(layer) for layer in Architecture.parse(text).layers]
+    assert "| best |" not in (folder / "README.md").read_text()  # its numbers are of another model
+    assert continued.sql("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM evaluations)") == [(1, EVALUATIONS)]
+
+
+def test_an_architecture_that_is_none_or_of_another_model_is_one_line(continued: Workplace) -> None:
+    for text, part in (
+        ("4y2+24*4", "--architecture: "),
+        ("", "--architecture: "),
+        ("4x2+24*5", "the architecture has 5 layers, the model 4"),
+        ("4x2+25*4", "the model has (4, 2, 24)"),
+    ):
+        outcome = continued.prunecast("export", "1", "other", "--architecture", text)
+        assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+        assert part in outcome.stderr
+    assert not (continued.folder / "other").exists()

@@ -1,0 +1,85 @@
+"""A package that ``plugins new`` writes is complete: its own tests pass before anything in it is changed."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from prunecast.cli.main import cli
+from prunecast.plugins.host import KINDS, PluginHost
+
+
+def new(kind: str, name: str, folder: Path) -> Path:
+    arguments = ("plugins", "new", "--kind", kind, name, "--into", str(folder))
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 0, result.stderr
+    package = folder / f"prunecast-{name}"
+    assert [Path(line) for line in result.stdout.splitlines()] == [package / each for each in written(name)]
+    return package
+
+
+def written(name: str) -> list[str]:
+    package = f"prunecast_{name.replace('-', '_')}"
+    sources = [f"src/{package}/__init__.py", f"src/{package}/py.typed"]
+    return ["pyproject.toml", "README.md", *sources, f"tests/test_{name.replace('-', '_')}.py"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_entry_point_hands_over_a_plugin_of_the_kind_under_its_name(kind: str, tmp_path: Path) -> None:
+    package = new(kind, f"my-{kind}", tmp_path)
+    project = tomllib.loads((package / "pyproject.toml").read_text())
+    [module] = project["project"]["entry-points"]["prunecast"].values()
+    host = PluginHost()
+    host.add_local(package / "src" / module / "__init__.py")
+    registered = host.find(kind, f"my-{kind}")
+    assert issubclass(registered.load(), KINDS[kind][1])
+    assert registered.load().__name__ == f"My{kind.capitalize()}"
+    assert registered.entry.trial.options
+
+
+@pytest.mark.parametrize("kind", ["space", pytest.param("predictor", marks=pytest.mark.slow)])
+def test_its_own_tests_pass_at_once(kind: str, tmp_path: Path) -> None:
+    package = new(kind, "fresh", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=package, env=os.environ, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "message"), [("My Plugin", "is no name for a plugin"), ("twice", "exists: choose")])
+def test_a_name_that_cannot_be_used_is_one_clear_line(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "prunecast-twice").mkdir()
+    arguments = ("plugins", "new", "--kind", "space", name, "--into", str(tmp_path))
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+LOCAL = """
+from prunecast.plugins.examples.space import Steps
+from prunecast.plugins.hookspecs import Entry, hookimpl
+
+
+class Own(Steps):
+    \"\"\"As the example does.\"\"\"
+
+
+@hookimpl
+def prunecast_search_spaces():
+    return [Entry("own", f"{__name__}:Own", "As the example does")]
+"""
+
+
+def test_a_plugin_in_a_file_of_its_own_is_tried_against_every_law_too(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(LOCAL)
+    arguments = ("plugins", "check", str(file), "--plugin-dir", str(tmp_path))
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 0, result.stdout
+    assert result.stderr.endswith(" laws tried, 0 broken\n")
+    assert "does not apply" not in result.stdout

@@ -1,0 +1,56 @@
+"""docs/plugins-reference.md is what the code says, and the code says it of everything."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from places import REPOSITORY
+from test_house import PUBLIC
+
+from prunecast.cli.plugins_reference import PUBLIC_MODULES, reference
+from prunecast.plugins import hookspecs, interfaces
+from prunecast.plugins.host import KINDS, PluginHost
+from prunecast.testing import SUITES
+
+HOOKS = [name for name in vars(hookspecs) if name.startswith("prunecast_")]
+
+
+def test_the_document_is_made_of_this_code() -> None:
+    host = PluginHost.discover()
+    for name, _ in host.manager.list_name_plugin():
+        if name != "prunecast:bundled":
+            host.manager.unregister(name=name)
+    assert (REPOSITORY / "docs/plugins-reference.md").read_text() == reference(host), "stale: run `make docs`"
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_and_implemented_by_a_test(hook: str) -> None:
+    assert inspect.getdoc(getattr(hookspecs, hook)), "a hook without documentation"
+    assert f"`{hook}(" in (REPOSITORY / "docs/plugins-reference.md").read_text()
+    tests = [file.read_text() for file in (REPOSITORY / "tests").rglob("*.py") if file != Path(__file__)]
+    assert any(re.search(rf'\b{hook}\b|"{hook.removeprefix("prunecast_")}"', text) for text in tests)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_public_method_of_every_kind_is_documented(kind: str) -> None:
+    interface = KINDS[kind][1]
+    public = {name: member for name, member in vars(interface).items() if not name.startswith("_")}
+    functions = {name: getattr(member, "fget", member) for name, member in public.items()}
+    silent = [name for name, function in functions.items() if inspect.isfunction(function) and not function.__doc__]
+    assert inspect.getdoc(interface)
+    assert silent == []
+
+
+@pytest.mark.parametrize("kind", SUITES)
+def test_every_law_says_what_it_demands(kind: str) -> None:
+    assert [law.__name__ for law in SUITES[kind].laws if not law.__doc__] == []
+
+
+def test_the_public_modules_are_those_that_plugins_may_import() -> None:
+    assert set(PUBLIC_MODULES) == PUBLIC
+
+
+def test_every_option_of_what_all_kinds_share_is_described() -> None:
+    shared = (interfaces.CalibrationOptions, interfaces.CompensationOptions, interfaces.PrunerOptions)
+    assert [name for model in shared for name, field in model.model_fields.items() if not field.description] == []

@@ -1,0 +1,54 @@
+"""``prunecast predictors card`` on the registry that the repository ships."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+from places import SHIPPED_REGISTRY
+
+from prunecast.cli.main import cli
+from prunecast_plugins.predictors.gp import GP
+
+METRIC = "wikitext2.validation.ppl"
+
+
+def card(*arguments: str) -> Result:
+    fixed = ("predictors", "card", "--registry", str(SHIPPED_REGISTRY), "--metric", METRIC)
+    return CliRunner().invoke(cli, (*fixed, *arguments), standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_predictors_are_judged_side_by_side_on_the_same_pairs_and_the_process_is_as_good_as_it_says() -> None:
+    done = card("--predictor", "gp", "--json")
+    assert (done.return_value, done.stderr) == (0, "")
+    (found,) = json.loads(done.stdout)
+    assert found["predictor"] == "gp"
+    assert found["objective"]["r2"] > 0.85
+    assert found["objective"]["kendall_tau"] > 0.8
+    assert found["learning_curve"][-1]["pairs"] == found["pairs"] - found["held_out"]
+
+
+def test_an_option_that_the_predictor_does_not_have_is_one_line() -> None:
+    done = card("--predictor", "gp", "--set", "tress=3")
+    assert done.return_value == 1
+    assert done.stderr.startswith("--set: gp: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_predictor_that_fails_is_told_with_its_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GP, "fit", lambda *arguments: 1 / 0)
+    done = card("--predictor", "gp")
+    assert done.return_value == 1
+    assert done.stderr.startswith("error: predictor 'gp' of prunecast ")
+    assert done.stderr.endswith(" failed in fit: ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("predict", "3x3+1536*30"), ("registry", "transfer", "out/small-llama", "smollm2-135m", "--metric", METRIC)],
+)
+def test_a_predictor_without_defaults_is_refused_in_one_line(command: tuple[str, ...]) -> None:
+    arguments = (*command, "--registry", str(SHIPPED_REGISTRY), "--predictor", "sklearn")
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert (done.return_value, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "has an option without a default: take another predictor" in done.stderr

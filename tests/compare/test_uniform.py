@@ -1,0 +1,41 @@
+"""Uniform baselines: the parameter count they are compared at, and equal rates as far as whole heads go."""
+
+import pytest
+from workplace import SMOLLM2
+
+from prunecast.architecture.choices import Choice
+from prunecast.architecture.shape import ModelShape
+from prunecast.compare.uniform import TOLERANCE, uniform
+
+
+@pytest.fixture
+def shape() -> ModelShape:
+    """The sizes of SmolLM2-135M."""
+    return SMOLLM2
+
+
+CHOICES = tuple(Choice("mlp", (layer,), ((512,), (1536,))) for layer in range(3, 28))
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("kept", [0.99, 0.975, 0.95, 0.9, 0.8, 0.7, 0.6])
+def test_a_baseline_has_the_parameter_count_it_is_compared_at(shape: ModelShape, kept: float, attention: bool) -> None:
+    dense = int(shape.count([shape.dense])[0])
+    found = uniform(shape, CHOICES, int(kept * dense), attention=attention)
+    assert 0 <= 1 - int(shape.count([found])[0]) / int(kept * dense) <= TOLERANCE
+    assert {layer for number, layer in enumerate(found.layers) if number < 3 or number >= 28} == {(3, 3, 1536)}
+    assert len(set(found.layers[3:28])) == 1
+    if not attention:
+        assert found.layers[3][:2] == (3, 3)
+
+
+def test_heads_are_cut_at_the_rate_of_the_mlp(shape: ModelShape) -> None:
+    cut = [uniform(shape, CHOICES, int(share * 134_515_008), attention=True).layers[10] for share in (0.95, 0.8, 0.6)]
+    shares = [(layer.query_heads / 9, layer.mlp_width / 1536) for layer in cut]
+    assert all(abs(heads - mlp) < 0.17 for heads, mlp in shares)
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_count_that_no_uniform_cut_reaches_gives_the_nearest_one(shape: ModelShape) -> None:
+    assert uniform(shape, CHOICES, 1000, attention=False).layers[3] == (3, 3, 0)
+    assert uniform(shape, CHOICES, 1000, attention=True).layers[3] == (0, 0, 0)

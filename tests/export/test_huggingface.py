@@ -1,0 +1,624 @@
+"""Exported folders, checked against a stock dense model in which the pruned parts are zeroed.
+
+The reference shares no code with the export: zeroing columns of the output and down projections of the dense model
+gives the same function as leaving the parts out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from places import SUPPORT
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sliced_models import slice_stock, zero_stock
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM as AutoCausal
+from transformers import (
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
+
+from prunecast.architecture.architecture import Architecture, LayerImportance
+from prunecast.errors import ExportError, ModelError
+from prunecast.export.card import CardContent
+from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.models.compensation import FromMoments
+from prunecast.models.elastic import ElasticModel
+from prunecast.models.families import family_of, shape_of
+from prunecast.models.moments import gather_moments
+
+HEAD_DIM, GROUPS, HEADS, WIDTH, VOCABULARY = 8, 4, 2, 48, 97
+NEW_TOKENS = 12
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": WIDTH,
+    "num_attention_heads": GROUPS * HEADS,
+    "num_key_value_heads": GROUPS,
+    "head_dim": HEAD_DIM,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "eos_token_id": None,
+    "bos_token_id": None,
+}
+SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+OWN_GROUPS = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": GROUPS * HEADS * HEAD_DIM,
+    "num_attention_heads": GROUPS * HEADS,
+    "max_position_embeddings": 128,
+    "eos_token_id": None,
+    "bos_token_id": None,
+}
+MIXED = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
+
+CASES = {
+    "llama-mixed": (
+        LlamaConfig(**SIZES, num_hidden_layers=4, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+        "0+20 3x1+0 2x2+48 4x2+7",
+    ),
+    "llama-no-attention": (LlamaConfig(**SIZES, num_hidden_layers=2), "0+48 0+9"),
+    "llama-nothing": (LlamaConfig(**SIZES, num_hidden_layers=2), "0+0*2"),
+    "llama-dense": (LlamaConfig(**SIZES, num_hidden_layers=2), "4x2+48*2"),
+    "llama-depth-only": (LlamaConfig(**SIZES, num_hidden_layers=3), "4x2+48 0+48 4x2+0"),
+    "mistral-sliding": (MistralConfig(**SIZES, num_hidden_layers=3, sliding_window=8), "0+30 2x1+48 4x2+0"),
+    "qwen2-sliding": (
+        Qwen2Config(**SIZES, num_hidden_layers=4, layer_types=MIXED, **SLIDING),
+        "0+10 0+48 1x2+11 3x1+0",
+    ),
+    "qwen3-uniform": (
+        Qwen3Config(
+            **SIZES,
+            num_hidden_layers=2,
+            rope_parameters={
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        ),
+        "3x1+17*2",
+    ),
+    "gemma2-sliding": (Gemma2Config(**SIZES, num_hidden_layers=4, sliding_window=8), "2x1+48 0+10 1x2+0 4x2+7"),
+    "smollm3-no-rope": (
+        SmolLM3Config(**SIZES, num_hidden_layers=4, no_rope_layer_interval=2, pad_token_id=0),
+        "0+10 3x1+48 1x2+0 2x2+7",
+    ),
+    "phi3-fused": (Phi3Config(**SIZES, num_hidden_layers=4, pad_token_id=0), "3x1+10 0+48 1x2+0 4x1+7"),
+    "phi3-long": (
+        Phi3Config(
+            **SIZES | {"hidden_size": 64},
+            num_hidden_layers=2,
+            pad_token_id=0,
+            original_max_position_embeddings=40,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "short_factor": [1.0, 1.0, 1.0, 1.0],
+                "long_factor": [2.0, 3.0, 4.0, 5.0],
+            },
+        ),
+        "2x1+10 1x2+48",
+    ),
+    "gpt2-mixed": (GPT2Config(**OWN_GROUPS, n_layer=4, n_inner=WIDTH), "0+10 3x1+0 1x1+48 8x1+7"),
+    "gpt2-width-not-given": (GPT2Config(**OWN_GROUPS, n_layer=2), "8x1+256 5x1+7"),
+    "opt-mixed": (OPTConfig(**OWN_GROUPS, num_hidden_layers=4, ffn_dim=WIDTH), "0+10 3x1+0 1x1+48 8x1+7"),
+    "opt-norms-last": (
+        OPTConfig(
+            **OWN_GROUPS,
+            num_hidden_layers=4,
+            ffn_dim=WIDTH,
+            do_layer_norm_before=False,
+            word_embed_proj_dim=16,
+            enable_bias=False,
+        ),
+        "2x1+10 3x1+0 0+48 0+0",
+    ),
+}
+
+NORMS = {
+    "gemma2": (
+        ("input_layernorm", "post_attention_layernorm"),
+        ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+    "gpt2": (("ln_1",), ("ln_2",)),
+    "opt": (("self_attn_layer_norm",), ("final_layer_norm",)),
+}
+"""Norms of attention and of the MLP, where they are not those of Llama."""
+
+SIZE_NAMES = {"gpt2": ("n_head", None, "n_inner"), "opt": ("num_attention_heads", None, "ffn_dim")}
+"""What configs call the number of query heads, of KV groups and of channels, where it is not as in Llama."""
+
+
+@dataclass
+class Pruned:
+    """A pruned model: its sliced weights, and the dense model with zeros that computes the same."""
+
+    config: object
+    architecture: Architecture
+    state: dict
+    zeroed: torch.nn.Module
+
+    def logits(self, ids):
+        with torch.inference_mode():
+            return self.zeroed(ids).logits
+
+
+def prune(config, text):
+    """Keep the last groups, heads and channels of each layer, so that a prefix would be wrong."""
+    torch.manual_seed(1)
+    architecture = Architecture.parse(text)
+    model = AutoCausal.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.25)
+    importance = [ascending(config)] * len(architecture.layers)
+    state = slice_stock(model, architecture, importance).state_dict()
+    for name in gone_norms(config, architecture):
+        for key in [key for key in state if key.startswith(f"{name}.")]:
+            del state[key]
+    return Pruned(config, architecture, state, zero_stock(model, architecture, importance))
+
+
+def ascending(config):
+    width = getattr(config, SIZE_NAMES.get(config.model_type, ("", "", "intermediate_size"))[2])
+    groups = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    return LayerImportance(
+        np.arange(groups),
+        np.arange(config.num_attention_heads).reshape(groups, -1),
+        np.arange(width or 4 * config.n_embd),
+    )
+
+
+def gone_norms(config, architecture):
+    """Full names of the norms that go with the components that are gone."""
+    layers = {"gpt2": "transformer.h", "opt": "model.decoder.layers"}.get(config.model_type, "model.layers")
+    norms = NORMS.get(config.model_type, (("input_layernorm",), ("post_attention_layernorm",)))
+    if not getattr(config, "do_layer_norm_before", True):
+        return
+    for index, layer in enumerate(architecture.layers):
+        for kept, names in zip((layer.kv_groups, layer.mlp_width), norms, strict=True):
+            yield from (f"{layers}.{index}.{name}" for name in names if not kept)
+
+
+def greedy(pruned, prompt):
+    """Greedy continuation of one prompt (T,), by full forwards of the zeroed dense model."""
+    ids = prompt[None]
+    for _ in range(NEW_TOKENS):
+        ids = torch.cat([ids, pruned.logits(ids)[:, -1:].argmax(-1)], dim=1)
+    return ids[0, len(prompt) :]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", pad_token="w0")
+
+
+CARD = CardContent(
+    model_name="tiny-80",
+    base_model="someone/tiny",
+    spec_text="model: {source: tiny}\n# äö\r\nrounds: 1",
+    columns=("model", "parameters", "wikitext2.test.ppl"),
+    rows=[("dense", 134_515_008, 28.8213), ("uniform | mlp", 107_612_000, 44.02), ("this", 107_600_000, 41.5)],
+    protocol="WikiText-2 raw test, 16,384 tokens, context 512, float32; parameters with embeddings.",
+    license="apache-2.0",
+)
+
+
+def export(pruned, tokenizer, folder, **changes) -> ExportReport:
+    arguments = {
+        "config": pruned.config,
+        "state": pruned.state,
+        "architecture": pruned.architecture,
+        "tokenizer": tokenizer,
+        "folder": folder,
+        "card": CARD,
+        "reference": pruned.logits,
+    }
+    return export_huggingface(**(arguments | changes))
+
+
+@dataclass
+class Exported:
+    """A case: the pruned model, its export, and what a stranger found in it."""
+
+    pruned: Pruned
+    report: ExportReport
+    told: dict
+    given: dict
+
+    @property
+    def config(self):
+        return json.loads((self.report.folder / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    ids = torch.randint(1, VOCABULARY, (2, 20), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(ids)
+    mask[1, :9] = 0
+    return {"ids": ids, "padded": ids * mask, "mask": mask}
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory, tokenizer, prompts):
+    base = tmp_path_factory.mktemp("exports")
+    pruned = {case: prune(*parts) for case, parts in CASES.items()}
+    reports = {case: export(pruned[case], tokenizer, base / case) for case in CASES}
+    told, given = ask_stranger(base, {case: str(report.folder) for case, report in reports.items()}, prompts)
+    return {
+        case: Exported(
+            pruned[case],
+            reports[case],
+            told[case],
+            {key.split("/")[1]: value for key, value in given.items() if key.startswith(f"{case}/")},
+        )
+        for case in CASES
+    }
+
+
+def ask_stranger(base, plan, prompts):
+    (base / "plan.json").write_text(json.dumps(plan))
+    save_file(prompts, base / "prompts.safetensors")
+    script = SUPPORT / "load_as_stranger.py"
+    outcome = subprocess.run(
+        [sys.executable, "-I", str(script), str(base / "plan.json"), str(base / "results")],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(base / "modules")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return json.loads((base / "results.json").read_text()), load_file(base / "results.safetensors")
+
+
+@pytest.fixture(params=CASES)
+def exported(request, exports):
+    return exports[request.param]
+
+
+def close(logits, expected):
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------- what a stranger finds
+
+
+def test_no_weight_is_missing_unexpected_or_mismatched(exported):
+    assert exported.told["loading"]
+    assert not any(exported.told["loading"].values())
+
+
+def test_parameters_are_those_of_the_state(exported):
+    tied = exported.pruned.config.tie_word_embeddings
+    sizes = [t.numel() for name, t in exported.pruned.state.items() if not (tied and name == "lm_head.weight")]
+    assert exported.told["parameters"] == exported.report.parameters == sum(sizes)
+
+
+def test_logits_are_those_of_the_zeroed_dense_model(exported, prompts):
+    expected = exported.pruned.logits(prompts["ids"])
+    close(exported.given["logits"], expected)
+    assert exported.report.max_logit_difference <= 1e-4
+
+
+def test_eager_attention_and_switching_to_the_usual_one_give_the_same_logits(exported, prompts):
+    expected = exported.pruned.logits(prompts["ids"])
+    close(exported.given["eager"], expected)
+    close(exported.given["switched"], expected)
+
+
+def test_feeding_tokens_one_by_one_counts_positions_right(exported):
+    close(exported.given["stepwise"], exported.given["logits"])
+
+
+def test_greedy_generation_equals_full_forwards(exported, prompts):
+    expected = torch.stack([greedy(exported.pruned, prompt) for prompt in prompts["ids"]])
+    assert exported.given["greedy"].tolist() == expected.tolist()
+    assert exported.given["uncached"].tolist() == expected.tolist()
+
+
+def test_left_padding_does_not_change_what_is_generated(exported, prompts):
+    rows = [ids[mask == 1] for ids, mask in zip(prompts["ids"], prompts["mask"], strict=True)]
+    expected = [greedy(exported.pruned, row).tolist() for row in rows]
+    assert exported.given["padded"].tolist() == expected
+    assert exported.given["padded uncached"].tolist() == expected
+
+
+def test_static_cache_generates_the_same(exported):
+    assert exported.given["static"].tolist() == exported.given["padded"].tolist()
+
+
+def test_beam_search_reorders_every_cached_layer(exported):
+    assert exported.given["beams"].tolist() == exported.given["beams uncached"].tolist()
+
+
+def test_saving_and_loading_again_keeps_the_logits(exported):
+    assert torch.equal(exported.given["resaved"], exported.given["logits"])
+
+
+def test_loads_in_bfloat16_with_a_device_map(exported):
+    half, full = exported.given["bfloat16"], exported.given["logits"]
+    assert half.dtype == torch.bfloat16
+    assert (half - full).norm() < 0.1 * full.norm()
+
+
+def test_refuses_to_load_without_trust(exported):
+    assert "trust_remote_code=True" in exported.told["untrusted"]
+    assert "trust_remote_code=True" in exported.told["base"]
+
+
+def test_stock_class_never_loads_a_pruned_model(exports):
+    assert {case for case, exported in exports.items() if exported.told["stock"] is None} == {"llama-dense"}
+
+
+def test_tokenizer_loads(exported):
+    assert exported.told["tokens"] == [3, 5]
+
+
+def test_tokenizer_loads_without_trust(exports):
+    # Without our config class, transformers looks for a number of heads of the whole model to check these parameters.
+    assert {case for case, exported in exports.items() if exported.told["untrusted tokenizer"]} == {"phi3-long"}
+
+
+# ---------------------------------------------------------------------------------------------- what the folder holds
+
+
+def test_config_spells_out_every_layer(exported):
+    layers = exported.config["per_layer_config"]
+    default = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    names = SIZE_NAMES.get(exported.pruned.config.model_type, default)
+    architecture = exported.pruned.architecture
+    assert len(layers) == len(architecture.layers)
+    for index, layer in enumerate(architecture.layers):
+        counts = (layer.query_heads, layer.kv_groups, layer.mlp_width)
+        expected = {name: count for name, count in zip(names, counts, strict=True) if name is not None}
+        assert layers[str(index)] == expected
+    assert exported.config["head_dim"] == HEAD_DIM
+
+
+def test_config_offers_nothing_to_a_stock_class(exported):
+    text = (exported.report.folder / "config.json").read_text()
+    assert exported.told["model_type"] == f"prunecast-{exported.pruned.config.model_type}"
+    assert '"skip"' not in text
+    assert "allow_global_per_layer_attribute_access" not in text
+
+
+def test_modelling_file_names_only_the_family_it_is_for(exported):
+    code = (exported.report.folder / "modeling_prunecast.py").read_text().lower()
+    every = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "smollm3", "phi3", "gpt2", "opt"}
+    others = every - {exported.pruned.config.model_type}
+    assert exported.pruned.config.model_type in code
+    assert not [name for name in others if name in code]
+    assert "import prunecast" not in code
+
+
+def test_report_lists_the_folder(exported):
+    folder = exported.report.folder
+    assert set(exported.report.files) == {path.name for path in folder.iterdir()}
+    assert exported.report.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    expected = {"README.md", "architecture.json", "config.json", "generation_config.json", "model.safetensors"}
+    assert expected | {"modeling_prunecast.py", "prunecast_spec.yaml", "tokenizer.json"} <= set(exported.report.files)
+
+
+def test_nothing_is_left_beside_the_folders(exports):
+    parent = exports["llama-dense"].report.folder.parent
+    assert not [path.name for path in parent.iterdir() if path.name.startswith(".")]
+
+
+def test_architecture_and_spec_are_kept_verbatim(exported):
+    folder = exported.report.folder
+    assert Architecture.from_json((folder / "architecture.json").read_text()) == exported.pruned.architecture
+    assert (folder / "prunecast_spec.yaml").read_bytes() == CARD.spec_text.encode()
+
+
+def test_model_card_has_a_valid_front_matter_and_the_table(exported):
+    card = ModelCard.load(exported.report.folder / "README.md")
+    assert card.data.base_model == "someone/tiny"
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
+    assert "| dense | 134,515,008 | 28.82 |" in card.text
+    assert "| uniform \\| mlp | 107,612,000 | 44.02 |" in card.text
+    assert str(exported.pruned.architecture) in card.text
+    assert f"{exported.report.parameters:,}" in card.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_are_stored_bit_by_bit_in_their_own_dtype(dtype, tmp_path, tokenizer):
+    pruned = prune(*CASES["llama-mixed"])
+    pruned.state = {name: tensor.to(dtype) for name, tensor in pruned.state.items()}
+    for parameter in pruned.zeroed.parameters():
+        parameter.data = parameter.data.to(dtype).float()
+    folder = export(pruned, tokenizer, tmp_path / "half").folder
+    stored = load_file(folder / "model.safetensors")
+    assert set(stored) == set(pruned.state) - {"lm_head.weight"}
+    assert all(torch.equal(tensor, pruned.state[name]) for name, tensor in stored.items())
+    assert {tensor.dtype for tensor in stored.values()} == {dtype}
+    assert json.loads((folder / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_quantization_of_the_source_file_is_forgotten_and_the_config_untouched(tmp_path, tokenizer):
+    pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
+    pruned.config.quantization_config = {"quant_method": "gguf"}
+    before = pruned.config.to_dict()
+    folder = export(pruned, tokenizer, tmp_path / "model").folder
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    assert pruned.config.to_dict() == before
+
+
+def test_views_of_a_larger_tensor_are_stored_alone(tmp_path, tokenizer):
+    pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
+    name = "model.layers.0.mlp.up_proj.weight"
+    large = torch.cat([pruned.state[name], torch.ones(500, 32)])
+    pruned.state |= {name: large[:5], "model.norm.weight": pruned.state["model.norm.weight"]}
+    assert export(pruned, tokenizer, tmp_path / "model").max_logit_difference <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "given", "expected"),
+    [
+        (LlamaConfig(**SIZES, num_hidden_layers=3), "2x2+5 0+48 4x2+0", "mlp.down_proj", ["mlp.down_proj"]),
+        (LlamaConfig(**SIZES, num_hidden_layers=3), "2x2+5 3x1+4 0+9", "self_attn.o_proj", ["self_attn.o_proj"]),
+        (Phi3Config(**SIZES, num_hidden_layers=2, pad_token_id=0), "2x2+5 3x1+4", "mlp.down_proj", ["mlp.down_proj"]),
+        (
+            LlamaConfig(**SIZES, num_hidden_layers=2, attention_bias=True),
+            "2x2+5 3x1+4",
+            "mlp.down_proj",
+            ["self_attn.o_proj", "mlp.down_proj"],
+        ),
+    ],
+)
+def test_biases_the_dense_model_has_not_are_carried(config, text, given, expected, tmp_path, tokenizer):
+    pruned = prune(config, text)
+    bias = torch.linspace(-1, 1, 32)
+    pruned.state[f"model.layers.0.{given}.bias"] = bias
+    projection = pruned.zeroed.get_submodule(f"model.layers.0.{given}")
+    assert projection.bias is None
+    projection.bias = torch.nn.Parameter(bias)
+    report = export(pruned, tokenizer, tmp_path / "model")
+    stored = load_file(report.folder / "model.safetensors")
+    kept = {name for name in pruned.state if name.endswith(f".{given}.weight")}
+    biases = {name: tensor for name, tensor in stored.items() if name.endswith(f".{given}.bias")}
+    assert {name.replace(".bias", ".weight") for name in biases} == kept
+    assert torch.equal(biases.pop(f"model.layers.0.{given}.bias"), bias)
+    assert not any(tensor.any() for tensor in biases.values())
+    assert json.loads((report.folder / "config.json").read_text())["output_bias"] == expected
+    assert report.parameters == sum(tensor.numel() for tensor in stored.values())
+
+
+@pytest.mark.parametrize("case", ["llama-mixed", "qwen2-sliding", "phi3-fused", "gpt2-mixed"])
+def test_an_elastic_model_compensated_by_biases_is_exported_as_it_is(case, tmp_path, tokenizer):
+    config, text = CASES[case]
+    model = AutoCausal.from_config(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.25)
+    architecture, shape = Architecture.parse(text), shape_of(config)
+    family, path = family_of(config), tmp_path / "moments.safetensors"
+    moments = gather_moments(model, family, [torch.randint(97, (4, 32))], path, lambda _: None)
+    elastic = ElasticModel(model, family, shape, [ascending(config)] * len(architecture.layers))
+    elastic.compensation = FromMoments(elastic, moments, "bias", 0.0)
+    elastic.apply(architecture)
+    reference = lambda ids: elastic.model(ids, use_cache=False).logits  # noqa: E731
+    state = elastic.state_dict()
+    report = export(Pruned(config, architecture, state, model), tokenizer, tmp_path / "model", reference=reference)
+    assert report.max_logit_difference <= 1e-4
+    assert report.parameters >= shape.count([architecture])[0]
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+
+@pytest.fixture
+def small():
+    return prune(LlamaConfig(**SIZES, num_hidden_layers=2), "3x1+20 0+9")
+
+
+def failure(*arguments, **changes):
+    with pytest.raises(ExportError) as caught:
+        export(*arguments, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_logits_than_measured_are_refused_and_nothing_is_left(small, tokenizer, tmp_path):
+    message = failure(small, tokenizer, tmp_path / "model", reference=lambda ids: small.logits(ids) * 1.01)
+    assert "logits are 9.9e-03" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_weight_is_refused(small, tokenizer, tmp_path):
+    del small.state["model.layers.1.mlp.gate_proj.weight"]
+    assert "missing keys: ['model.layers.1.mlp.gate_proj.weight']" in failure(small, tokenizer, tmp_path / "model")
+
+
+def test_weights_of_a_component_that_is_gone_are_refused(small, tokenizer, tmp_path):
+    small.state["model.layers.1.input_layernorm.weight"] = torch.ones(32)
+    assert "unexpected keys: ['model.layers.1.input_layernorm.weight']" in failure(small, tokenizer, tmp_path / "m")
+
+
+def test_an_architecture_of_other_sizes_is_refused(small, tokenizer, tmp_path):
+    other = Architecture.parse("3x1+21 0+9")
+    assert "mismatch" in failure(small, tokenizer, tmp_path / "model", architecture=other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_not_replaced(small, tokenizer, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
+    assert (tmp_path / "model" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_place_of_the_folder_is_not_replaced(small, tokenizer, tmp_path):
+    (tmp_path / "model").write_text("years of work")
+    assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("case", ["llama-mixed", "gemma2-sliding"])
+def test_generation_is_set_up_as_that_of_the_dense_model(case, tokenizer, tmp_path):
+    given = tmp_path / "given.json"
+    # As chat models have it; transformers reads a temperature without sampling, and refuses to write it.
+    settings = {"eos_token_id": [2, 7], "temperature": 0.6, "repetition_penalty": 1.1, "num_beams": 2}
+    given.write_text(json.dumps(settings | ({"cache_implementation": "hybrid"} if "gemma2" in case else {})))
+    folder = export(prune(*CASES[case]), tokenizer, tmp_path / "model", generation=given).folder
+    assert (folder / "generation_config.json").read_bytes() == given.read_bytes()
+
+
+def test_an_earlier_export_is_replaced_as_a_whole(small, tokenizer, tmp_path):
+    folder = export(small, tokenizer, tmp_path / "model").folder
+    (folder / "left-over.bin").write_text("stale")
+    other = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "1x1+3")
+    assert "left-over.bin" not in export(other, tokenizer, folder).files
+    assert Architecture.from_json((folder / "architecture.json").read_text()) == other.architecture
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_export_leaves_the_earlier_one_alone(small, tokenizer, tmp_path):
+    folder = export(small, tokenizer, tmp_path / "model").folder
+    before = (folder / "model.safetensors").read_bytes()
+    failure(small, tokenizer, folder, reference=lambda ids: -small.logits(ids))
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(small, tokenizer, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in failure(small, tokenizer, tmp_path / "file" / "model")
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(small, tokenizer, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    weights = sum(tensor.nbytes for tensor in small.state.values())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (weights - 1000, limits[1]))
+    try:
+        message = failure(small, tokenizer, tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_family_nobody_described_is_refused(small, tokenizer, tmp_path):
+    from transformers import BloomConfig
+
+    with pytest.raises(ModelError, match="bloom"):
+        export(small, tokenizer, tmp_path / "model", config=BloomConfig())

@@ -1,0 +1,256 @@
+"""Evaluators that fail: the run goes on, the reason is kept, and nothing is tried for ever."""
+
+from collections.abc import Collection, Iterator
+from contextlib import chdir, contextmanager
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from workplace import Workplace
+
+from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.choices import Component
+from prunecast.errors import EvaluationError
+from prunecast.measure.measure import Measuring
+from prunecast.measure.setup import Setup
+from prunecast.plugins.hookspecs import Entry, hookimpl
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.interfaces import Measurement
+from prunecast.plugins.listeners import Listeners
+from prunecast.progress import Progress
+from prunecast.registry import Registry
+from prunecast.run.runner import run
+from prunecast.spec.load import load_spec
+from prunecast_plugins.evaluators.perplexity import Perplexity
+from prunecast_plugins.evaluators.windows import WindowOptions
+
+OWNER = "evaluator 'moody' of moody -"
+
+TOO_MUCH = 2**60
+"""Bytes that no process can address, so that whoever is asked for them says at once that there are none."""
+
+ARCHITECTURES = [Architecture([(4, 2, 24)] * 3 + [(4, 2, width)]) for width in (24, 16, 8)]
+
+
+class MoodyOptions(WindowOptions):
+    mood: Literal[
+        "raises", "nan", "other-metric", "device", "processor", "python", "processor-later", "crowded", "hopeless"
+    ]
+
+
+class OwnBatchOptions(MoodyOptions):
+    immaterial: ClassVar[frozenset[str]] = frozenset()
+
+
+class Moody(Perplexity):
+    """Perplexity that goes wrong for every third architecture or so, always for the same ones."""
+
+    options_model = MoodyOptions
+    batches: list[int] = []
+    crowded: Collection[int] = ()
+
+    def evaluate(self, model: Any) -> list[Measurement]:
+        options: Any = self.options
+        self.batches.append(options.batch)
+        if options.mood == "crowded" and len(self.batches) in self.crowded:
+            self._need_memory("processor")
+        if options.batch > 1 and not (options.mood == "processor-later" and self.batches == [4]):
+            self._need_memory(options.mood)
+        found = super().evaluate(model)
+        wrong = found[0].value != self.dense and int(found[0].value * 1e6) % 3 == 0
+        if options.mood == "hopeless" or (wrong and options.mood in ("raises", "nan", "other-metric")):
+            return self._go_wrong(options.mood, found[0])
+        return found
+
+    def observe_dense(self, model: Any) -> None:
+        self.dense = super().evaluate(model)[0].value
+
+    def _need_memory(self, mood: str) -> None:
+        if mood == "device":
+            raise torch.OutOfMemoryError("device out of memory")
+        if mood.startswith("processor"):
+            torch.empty(TOO_MUCH, dtype=torch.int8)
+        if mood == "python":
+            bytearray(TOO_MUCH)
+
+    def _go_wrong(self, mood: str, measured: Measurement) -> list[Measurement]:
+        if mood == "nan":
+            return [Measurement(measured.metric, float("nan"), None, measured.count)]
+        if mood == "other-metric":
+            return []
+        raise ZeroDivisionError("this one is too much")
+
+
+class OwnBatch(Moody):
+    """The same, and its numbers are said to depend on the batch."""
+
+    options_model = OwnBatchOptions
+
+
+class MoodyPlugin:
+    @hookimpl
+    def prunecast_evaluators(self) -> list[Entry]:
+        names = {"moody": "Moody", "own-batch": "OwnBatch"}
+        return [Entry(use, f"test_pipeline_failures:{name}", "goes wrong at times") for use, name in names.items()]
+
+
+def host_with_spec(workplace: Workplace, mood: str, use: str = "moody") -> PluginHost:
+    Moody.batches.clear()
+    host = PluginHost.discover()
+    host.manager.register(MoodyPlugin(), "moody")
+    evaluator = {"use": use, "dataset": "validation.txt", "tokens": 256, "context": 64, "mood": mood}
+    workplace.write_spec("moody", {"evaluators": [evaluator], "verify": None, "export": None, "baselines": []})
+    return host
+
+
+def execute(workplace: Workplace, mood: str, use: str = "moody") -> Any:
+    host = host_with_spec(workplace, mood, use)
+    with chdir(workplace.folder), Registry.open("registry.db") as registry:
+        return run(load_spec("moody.yaml", host), host, registry, Progress())
+
+
+@pytest.fixture
+def measuring(workplace: Workplace) -> Iterator[tuple[Measuring, Setup]]:
+    """What measures by an evaluator that has no memory for its batch from the second architecture on."""
+    with measuring_in(workplace, "processor-later") as prepared:
+        yield prepared
+
+
+@contextmanager
+def measuring_in(workplace: Workplace, mood: str, batch: int = 4) -> Iterator[tuple[Measuring, Setup]]:
+    host = host_with_spec(workplace, mood)
+    with chdir(workplace.folder), Registry.open("registry.db") as registry:
+        setup = Setup(load_spec("moody.yaml", host, [f"evaluators.0.batch={batch}"]), host)
+        run_id = registry.start_run(setup.spec.key, "moody", setup.spec.to_json(), "").id
+        yield Measuring(setup, registry, run_id, Progress(quiet=True), Listeners(host)), setup
+
+
+def failures(workplace: Workplace) -> list[tuple[str, int]]:
+    with Registry.open(workplace.registry, readonly=True) as registry:
+        rows = registry.rows("SELECT reason, attempts FROM failures ORDER BY reason, attempts")
+        return [(row["reason"], row["attempts"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason"),
+    [
+        ("raises", f"{OWNER} failed in evaluate: ZeroDivisionError: this one is too much"),
+        ("nan", f"{OWNER}: validation.validation.ppl is nan, not a finite number"),
+        ("other-metric", f"{OWNER} measured other metrics than it promised"),
+    ],
+)
+def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs(
+    mood: str, reason: str, workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = execute(workplace, mood)
+    failed = failures(workplace)
+    assert failed
+    assert {found for found, _ in failed} == {reason}
+    assert {attempts for _, attempts in failed} == {1}
+    assert capsys.readouterr().err.count(f": {reason}") == len(failed)
+    again = execute(workplace, mood)
+    assert {attempts for _, attempts in failures(workplace)} == {2}
+    capsys.readouterr()
+    third = execute(workplace, mood)
+    assert failures(workplace) == [(reason, 2)] * len(failed)
+    assert "not measured" not in capsys.readouterr().err
+    assert first.best.architecture == again.best.architecture == third.best.architecture
+    assert (again.measured, third.measured) == (0, 0)
+
+
+def test_a_round_proposes_nothing_that_an_earlier_one_could_not_measure(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Measuring.measure
+
+    def fails_in_round_1(self: Measuring, stage: str, *rest: Any) -> Any:
+        found = measure(self, stage, *rest)
+        return {} if stage == "round 1" else found
+
+    monkeypatch.setattr(Measuring, "measure", fails_in_round_1)
+    searching = {"searcher": {"use": "random", "samples": 2000}, "choose": {"rule": "greedy"}}
+    workplace.write_spec("unlucky", {**searching, "verify": None, "export": None, "baselines": []})
+    host = PluginHost.discover()
+    with chdir(workplace.folder), Registry.open("registry.db") as registry:
+        rounds = run(load_spec("unlucky.yaml", host), host, registry, Progress()).rounds
+    first, second = ({each.architecture for each in one.chosen} for one in rounds)
+    assert len(first) == len(second) == 3
+    assert not first & second
+
+
+def test_nothing_measurable_is_one_clear_line(workplace: Workplace) -> None:
+    with pytest.raises(EvaluationError, match="dense could not be measured"):
+        execute(workplace, "hopeless")
+
+
+@pytest.mark.parametrize("mood", ["device", "processor", "python"])
+def test_batch_is_halved_until_it_fits(mood: str, workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    result = execute(workplace, mood)
+    assert result.measured > 0
+    assert Moody.batches[:3] == [4, 2, 1]
+    assert set(Moody.batches[3:]) == {1}
+    said = capsys.readouterr().err
+    assert "moody: out of memory, going on with batch 2" in said
+    assert "moody: out of memory, going on with batch 1" in said
+
+
+def test_a_batch_that_numbers_depend_on_is_not_halved(workplace: Workplace) -> None:
+    with pytest.raises(EvaluationError, match="dense could not be measured"):
+        execute(workplace, "processor", use="own-batch")
+    assert Moody.batches == [4]
+    [(reason, _)] = failures(workplace)
+    assert reason == (
+        "evaluator 'own-batch' of moody -: out of memory with batch 4, on which its numbers depend; write a smaller "
+        "batch beside use: own-batch"
+    )
+
+
+def test_activations_of_larger_batches_are_dropped_where_memory_ran_out(measuring: tuple[Measuring, Setup]) -> None:
+    measured, setup = measuring
+    assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
+    assert Moody.batches == [4, 4, 2, 1, 1]
+    windows = 256 // 64
+    assert len({batch for batch, _ in measured._reuse._kept}) == windows
+
+
+class Greedy:
+    """A compensation that has no memory for MLPs of 16 channels."""
+
+    def of(self, layer: int, component: Component, kept: Layer) -> None:
+        if kept.mlp_width == 16:
+            torch.empty(TOO_MUCH, dtype=torch.int8)
+
+
+def test_no_memory_to_compensate_is_that_architectures_failure(
+    measuring: tuple[Measuring, Setup], workplace: Workplace
+) -> None:
+    measured, setup = measuring
+    measured.elastic.compensation = Greedy()
+    found = measured.measure("pairs", ARCHITECTURES, setup.evaluators)
+    assert list(found) == [ARCHITECTURES[0], ARCHITECTURES[2]]
+    assert failures(workplace) == [
+        (
+            "out of memory on cpu while its weights were compensated: free memory there, or set model.device to "
+            "another or compensate to none",
+            1,
+        )
+    ]
+
+
+def test_activations_are_dropped_where_memory_ran_out_and_no_batch_is_left_to_halve(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Moody, "crowded", (2,))
+    with measuring_in(workplace, "crowded", batch=1) as (measured, setup):
+        assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
+    assert len(Moody.batches) == 4
+
+
+def test_what_has_no_memory_although_nothing_is_kept_for_reuse_is_a_failure(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Moody, "crowded", range(2, 100))
+    with measuring_in(workplace, "crowded", batch=1) as (measured, setup):
+        assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 1
+    assert len(failures(workplace)) == 2
+    assert len(Moody.batches) < 100

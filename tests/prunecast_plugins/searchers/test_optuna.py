@@ -1,0 +1,73 @@
+"""Optuna's samplers by name: what reaches them, how they are seeded, and those of OptunaHub."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_searchers import problem_of
+
+from prunecast.architecture.shape import ModelShape
+from prunecast_plugins.searchers.optuna import Optuna, OptunaOptions
+
+SMALL: dict[str, Any] = {"trials": 24, "startup": 100, "seeds": 10, "batch": 6}
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "TPESampler": {"multivariate": True, "group": True},
+    "NSGAIISampler": {"population_size": 6},
+    "QMCSampler": {"qmc_type": "halton", "independent_sampler": {"class": "RandomSampler"}},
+    "BruteForceSampler": {},
+    "optuna.samplers.PartialFixedSampler": {"fixed_params": {"mlp.3": 1}, "base_sampler": {"class": "RandomSampler"}},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_any_sampler_proposes_and_repeats_from_a_seed(name: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
+    searcher = Optuna(OptunaOptions(sampler=name, **SAMPLERS[name], **SMALL))
+
+    def proposals(seed: int) -> list[Any]:
+        return searcher.search(problem_of(shape, lambda a: truth(a)[:, 0], seed=seed), 20)
+
+    first = proposals(1)
+    assert len(first) == 20
+    assert all(problem_of(shape, len).budget.met_by(architecture) for architecture in first)
+    assert proposals(1) == first
+    assert proposals(2) != first
+
+
+def test_parameters_reach_the_sampler_and_everything_in_it_is_seeded() -> None:
+    nested = {"class": "optuna.samplers.TPESampler", "n_startup_trials": 3}
+    options = OptunaOptions(sampler="CmaEsSampler", sigma0=0.25, independent_sampler=nested)
+    sampler: Any = options.instance(seed=7)
+    assert sampler._sigma0 == 0.25
+    inner = sampler._independent_sampler
+    assert inner._n_startup_trials == 3
+    again: Any = options.instance(seed=7)
+    assert inner._rng.rng.random() == again._independent_sampler._rng.rng.random()
+
+
+HUB_PACKAGE = """
+from optuna.samplers import RandomSampler
+
+class LuckySampler(RandomSampler):
+    def __init__(self, luck: int = 1, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.luck = luck
+"""
+
+
+def test_a_sampler_of_optunahub_by_the_name_of_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: ModelShape, truth: Callable[..., Any]
+) -> None:
+    # Where OptunaHub keeps what it has downloaded; without it this would need the network.
+    package = tmp_path / "github.com" / "optuna" / "optunahub-registry" / "main" / "package" / "samplers" / "lucky"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(HUB_PACKAGE)
+    monkeypatch.setenv("OPTUNAHUB_CACHE_HOME", str(tmp_path))
+    lucky: dict[str, Any] = {"sampler": "samplers/lucky", "trust_remote_code": True}
+    options = OptunaOptions(**lucky, luck=3, **SMALL)
+    made: Any = options.instance(seed=0)
+    assert made.luck == 3
+    assert len(Optuna(options).search(problem_of(shape, lambda a: truth(a)[:, 0]), 5)) == 5
+    with pytest.raises(ValueError, match=r"unknown option 'lick' .did you mean 'luck'?"):
+        OptunaOptions(**lucky, lick=3)

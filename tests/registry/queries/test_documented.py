@@ -1,0 +1,26 @@
+"""The page of questions shows what its commands print."""
+
+import re
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from places import REPOSITORY
+
+from prunecast.cli.main import cli
+
+PAGE = (REPOSITORY / "docs" / "registry-questions.md").read_text()
+QUESTION = re.compile(r"^\$ prunecast (registry (?:best|query|pareto|nearest)(?:.*\\\n)*.*)\n((?:(?![$`]).*\n)+)", re.M)
+
+
+@pytest.mark.parametrize(("question", "answer"), QUESTION.findall(PAGE))
+def test_a_question_has_the_answer_that_the_page_shows(question: str, answer: str) -> None:
+    arguments = [*shlex.split(question.replace("\\\n", "")), "--registry", str(REPOSITORY / "registry.db")]
+    printed = CliRunner().invoke(cli, arguments, standalone_mode=False).stdout.splitlines()
+    shown = [line.removesuffix(" ...") for line in answer.splitlines()]
+    assert len(printed) == len(shown)
+    assert [line[: len(start)] for line, start in zip(printed, shown, strict=True)] == shown
+
+
+def test_there_are_such_questions() -> None:
+    assert len(QUESTION.findall(PAGE)) == 4

@@ -1,0 +1,424 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from registry_samples import ACCURACY, DEPTH, PPL, architecture, measurements, setting, shape, start
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import QUANTITIES
+from prunecast.errors import RegistryError
+from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.registry.queries.compare_runs import compare
+from prunecast.registry.queries.nearest import nearest
+from prunecast.registry.queries.pairs import find_pairs, measured_by_others
+from prunecast.registry.queries.pareto import pareto
+from prunecast.registry.queries.ranges import Range, Ranges
+from prunecast.registry.queries.selection import Filter, best, query
+from prunecast.registry.queries.show import find_architecture, show
+from prunecast.registry.queries.stats import mean_seconds, sql, stats
+from prunecast.registry.records import ModelRecord, PluginRecord
+from prunecast.registry.store import Registry
+from prunecast.registry.upkeep.clean import delete_run
+
+OTHER = setting(model=ModelRecord("abc" + "0" * 29, "other", shape()))
+WIDTHS = (24, 20, 16, 8, 0)
+
+
+def cut(width: int) -> Architecture:
+    return Architecture([(4, 2, width)] * DEPTH)
+
+
+def ppls(rows: list[dict[str, Any]]) -> list[float]:
+    return [row[PPL.name] for row in rows]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """Five architectures of two models, the narrower the worse; a second run that reuses one evaluation."""
+    registry = Registry.open(tmp_path / "registry.db")
+    run = start(registry)
+    for under, ppl in ((setting(), 30.0), (OTHER, 60.0)):
+        for width in WIDTHS:
+            registry.record(run, "sample", under, cut(width), measurements(ppl - width), 2.0, "cpu")
+    second = start(registry, "b" * 32, "second")
+    registry.note_reuse(second, "verify", setting(), [cut(16)])
+    return registry
+
+
+def test_stats_count_what_is_there_and_what_reuse_saved(registry: Registry) -> None:
+    counts = stats(registry)
+    assert counts.pop("bytes") > 0
+    assert counts == {
+        "models": 2,
+        "pruners": 1,
+        "evaluators": 1,
+        "settings": 2,
+        "architectures": 5,
+        "evaluations": 10,
+        "metric_values": 20,
+        "runs": 2,
+        "seconds_spent": 20.0,
+        "seconds_saved": 2.0,
+    }
+
+
+def test_the_mean_time_is_that_of_the_very_setting(registry: Registry) -> None:
+    registry.record(1, "sample", OTHER, cut(4), measurements(50.0), 14.0, "cpu")
+    assert mean_seconds(registry, setting()) == 2.0
+    assert mean_seconds(registry, OTHER) == 4.0
+    assert mean_seconds(registry, setting(dtype="bfloat16")) is None
+
+
+def test_stats_of_an_empty_registry_are_zeros(tmp_path: Path) -> None:
+    with Registry.open(tmp_path / "empty.db") as registry:
+        assert {value for name, value in stats(registry).items() if name != "bytes"} == {0}
+        assert query(registry, Filter()) == []
+
+
+def test_query_rows_have_metrics_as_columns_and_an_architecture_that_parses(registry: Registry) -> None:
+    row = query(registry, Filter(model="tiny"))[1]
+    assert list(row) == [
+        *("model", "pruner", "dtype", PPL.name, ACCURACY.name, "parameters", "kept"),
+        *(f"{PPL.name}.standard_error", f"{ACCURACY.name}.standard_error"),
+        *(f"{PPL.name}.evaluator", f"{ACCURACY.name}.evaluator"),
+        *("seconds", "measured_utc", "key", "architecture"),
+    ]
+    assert Architecture.parse(row["architecture"]) == cut(20)
+    counted, dense = shape().count([cut(20), cut(24)]).tolist()
+    assert (row[PPL.name], row["parameters"], row["kept"], row["key"]) == (10.0, counted, counted / dense, cut(20).key)
+    assert (row[f"{PPL.name}.standard_error"], row[f"{ACCURACY.name}.standard_error"]) == (0.5, None)
+
+
+def test_query_filters_by_model_name_fingerprint_prefix_metric_and_run(registry: Registry) -> None:
+    assert len(query(registry, Filter())) == 10
+    assert ppls(query(registry, Filter(model="other"))) == [60.0 - w for w in WIDTHS]
+    assert query(registry, Filter(model="abc")) == query(registry, Filter(model="other"))
+    assert ppls(query(registry, Filter(run="second"))) == [14.0]
+    assert ppls(query(registry, Filter(run="second", metrics=(PPL.name,)))) == [14.0]
+    assert len(query(registry, Filter(), limit=3)) == 3
+
+
+def test_query_with_metrics_wants_all_of_them_measured_and_without_any(registry: Registry) -> None:
+    other = Metric("ptb.test.ppl", "minimize", "perplexity", "log")
+    ptb = setting(evaluator=PluginRecord("perplexity", 1, {"dataset": "ptb"}, "e" * 32, "prunecast"))
+    registry.record(1, "sample", ptb, cut(8), [Measurement(other, 9.0, None, 5)], 1.0, "cpu")
+    assert [row[other.name] for row in query(registry, Filter(model="tiny"))].count(None) == 4
+    (both,) = query(registry, Filter(metrics=(PPL.name, other.name)))
+    assert (both[PPL.name], both[other.name], both["seconds"]) == (22.0, 9.0, 3.0)
+
+
+def test_budgets_are_ranges_and_conditions_are_sql_over_the_columns(registry: Registry) -> None:
+    counted = dict(zip(WIDTHS, shape().count([cut(width) for width in WIDTHS]).tolist(), strict=True))
+    tiny = Filter(model="tiny")
+    between = replace(tiny, budget={"parameters": Range(counted[8], counted[20])})
+    assert ppls(query(registry, between)) == [10.0, 14.0, 22.0]
+    macs = int(shape().count([cut(20)], "macs")[0])
+    assert ppls(query(registry, replace(tiny, budget={"macs": Range(macs, macs)}))) == [10.0]
+    assert query(registry, tiny, sort="-macs")[0]["macs"] == int(shape().count([cut(24)], "macs")[0])
+    without = int(shape().count([cut(8)], "parameters_without_embeddings")[0])
+    assert ppls(query(registry, replace(tiny, budget={"parameters_without_embeddings": Range(None, without)}))) == [
+        22,
+        30,
+    ]
+    assert ppls(query(registry, replace(tiny, where=f'"{PPL.name}" < 15 AND kept < 1'))) == [10.0, 14.0]
+    assert query(registry, replace(tiny, since="2h")) == query(registry, tiny)
+    assert query(registry, replace(tiny, since="2999-01-01")) == []
+    minute = query(registry, tiny)[0]["measured_utc"][:16]
+    assert query(registry, replace(tiny, since=f"{minute}Z")) == query(registry, tiny)
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("0.75..0.85", (75, 85)),
+        ("0.8", (None, 80)),
+        ("..90", (None, 90)),
+        ("0.755..", (76, None)),
+        ("2e1..5E1", (20, 50)),
+    ],
+)
+def test_ranges_are_fractions_or_counts_with_both_ends_included(
+    text: str, limits: tuple[int | None, int | None]
+) -> None:
+    assert Range.parse(text).absolute(100) == limits
+
+
+@pytest.mark.parametrize("text", ["", "..", "a..b", "0.8,0.9", "-1", "1...2"])
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(RegistryError, match="is no range: write"):
+        Range.parse(text)
+
+
+def test_query_sorts_by_a_column_and_breaks_ties_the_same_way_every_time(registry: Registry) -> None:
+    values = ppls(query(registry, Filter(), sort=f"-{PPL.name}"))
+    assert values == sorted(values, reverse=True)
+    by_kept = [(row["kept"], row["model"]) for row in query(registry, Filter(), sort="kept")]
+    assert by_kept == sorted(by_kept, key=lambda pair: (pair[0], pair[1] == "other"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Filter(model="absent"), "no model is called 'absent'.*: tiny, other"),
+        (Filter(model=""), "no model"),
+        (Filter(metrics=("absent",)), f"{PPL.name}, {ACCURACY.name}"),
+        (Filter(run="absent"), "no run"),
+        (Filter(since="yesterday"), "is no time"),
+        (Filter(since="2026-13-45"), "is no time"),
+        (Filter(since="99999999999d"), "is no time"),
+        (Filter(where="absent < 1"), "no such column: absent; write an SQL condition over model"),
+        (Filter(where='"absent" < 1'), "no column is called 'absent'"),
+        (Filter(where="1); DROP TABLE runs; --"), "one statement at a time"),
+        (Filter(where="(SELECT count(*) FROM pragma_table_list) > 0"), "not authorized|prohibited|no such table"),
+    ],
+)
+def test_what_is_not_there_or_no_condition_is_answered_with_what_is(
+    registry: Registry, wanted: Filter, message: str
+) -> None:
+    with pytest.raises(RegistryError, match=message) as refused:
+        query(registry, wanted)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_column_to_sort_by_is_answered_with_the_columns(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="sort by one of: model, pruner"):
+        query(registry, Filter(), sort="value; DROP TABLE runs")
+
+
+def test_best_follows_the_direction_of_the_metric(registry: Registry) -> None:
+    assert ppls(best(registry, PPL.name, Filter(model="tiny"))) == [6.0, 10.0, 14.0, 22.0, 30.0]
+    accuracies = [row[ACCURACY.name] for row in best(registry, ACCURACY.name, Filter())]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(accuracies) == 10
+    assert len(best(registry, PPL.name, Filter(), limit=3)) == 3
+
+
+def test_best_within_a_budget_has_the_largest_architecture_that_fits(registry: Registry) -> None:
+    counted, dense = shape().count([cut(16), cut(24)]).tolist()
+    tiny = Filter(model="tiny", budget={"parameters": Range(None, counted)})
+    fitting = best(registry, PPL.name, tiny)
+    assert ppls(fitting) == [14.0, 22.0, 30.0]
+    assert best(registry, PPL.name, replace(tiny, budget={"parameters": Range(None, (counted + 1) / dense)})) == fitting
+    assert best(registry, PPL.name, replace(tiny, budget={"parameters": Range(None, 0.001)})) == []
+
+
+def test_numbers_of_two_evaluators_of_one_metric_are_two_series(registry: Registry) -> None:
+    more = setting(evaluator=PluginRecord("perplexity", 1, {"tokens": 9999}, "d" * 32, "prunecast"))
+    registry.record(1, "sample", more, cut(20), measurements(11.0), 1.0, "cpu")
+    assert ppls(query(registry, Filter(model="tiny"))) == [6.0, 10.0, 14.0, 22.0, 30.0]
+    rows = best(registry, PPL.name, Filter(model="tiny"))
+    assert sorted(ppls(rows)) == [6.0, 10.0, 11.0, 14.0, 22.0, 30.0]
+    by = {row[PPL.name]: row[f"{PPL.name}.evaluator"] for row in rows}
+    assert by.pop(11.0) == "perplexity tokens=9999"
+    assert set(by.values()) == {"perplexity tokens=64"}
+    assert ppls(query(registry, Filter(metrics=(PPL.name,), where=f"\"{PPL.name}.evaluator\" LIKE '%9999'"))) == [11.0]
+
+
+# ---------------------------------------------------------------------------------------- fronts, likeness, pairs
+
+
+@pytest.fixture(scope="module")
+def random_registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """60 random architectures with coarse random numbers, so that there are ties, under two pruners."""
+    registry = Registry.open(tmp_path_factory.mktemp("random") / "registry.db")
+    run, rng = start(registry), np.random.default_rng(0)
+    pruners = (setting(), setting(pruner=PluginRecord("magnitude", 1, {}, None, "prunecast")))
+    for number in range(60):
+        kept = Architecture(
+            np.stack([rng.integers(0, 5, 3), rng.integers(0, 3, 3), rng.integers(0, 25, 3)], 1).tolist()
+        )
+        ppl, accuracy = (int(value) / 2 for value in rng.integers(1, 40, 2))
+        measured = [Measurement(PPL, ppl, 0.5, 64), Measurement(ACCURACY, accuracy, None, 20)]
+        registry.record(run, "sample", pruners[number % 2], kept, measured, 1.0, "cpu")
+    return registry
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        (PPL.name, "parameters"),
+        (ACCURACY.name, "parameters"),
+        ("kv_cache_bytes", ACCURACY.name),
+        (PPL.name, ACCURACY.name),
+        (PPL.name, ACCURACY.name, "parameters"),
+        (ACCURACY.name, "macs", "kv_cache_bytes"),
+    ],
+)
+@pytest.mark.parametrize("budget", [{}, {"parameters": Range(0.3, 0.9)}])
+def test_a_front_is_what_comparing_all_pairs_leaves(
+    random_registry: Registry, criteria: tuple[str, ...], budget: Ranges
+) -> None:
+    wanted = Filter(budget=budget, metrics=(PPL.name, ACCURACY.name))
+    rows = query(random_registry, wanted)
+    counted = {
+        name: shape().count([Architecture.parse(row["architecture"]) for row in rows], name) for name in QUANTITIES
+    }
+    points = [
+        tuple(
+            counted[name][i] if name in QUANTITIES else row[name] * (-1 if name == ACCURACY.name else 1)
+            for name in criteria
+        )
+        for i, row in enumerate(rows)
+    ]
+    beaten = [any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points) for p in points]
+    expected = sorted(row["key"] for row, loses in zip(rows, beaten, strict=True) if not loses)
+    assert sorted(row["key"] for row in pareto(random_registry, criteria, wanted)) == expected
+    assert 1 < len(expected) < len(rows)
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [(PPL.name,), ("parameters", "macs"), (PPL.name, PPL.name), (PPL.name, "parameters", "macs", ACCURACY.name)],
+)
+def test_a_front_of_too_few_criteria_or_no_metric_is_refused(registry: Registry, criteria: tuple[str, ...]) -> None:
+    with pytest.raises(RegistryError, match="two or three different criteria and at least one metric"):
+        pareto(registry, criteria, Filter())
+
+
+def test_equal_points_of_a_front_are_all_of_it(registry: Registry) -> None:
+    twin = Architecture([(4, 2, 24), (4, 2, 20), (4, 2, 16)])
+    registry.record(1, "sample", setting(), twin, measurements(10.0), 1.0, "cpu")
+    assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny"))) == [6.0, 10.0, 10.0, 14.0, 22.0, 30.0]
+
+
+def test_the_nearest_are_those_that_differ_in_the_fewest_parameters(random_registry: Registry) -> None:
+    target = Architecture([(4, 1, 20), (0, 0, 12), (2, 2, 0)])
+
+    def distance(text: str) -> float:
+        apart = 0
+        for kept, other in zip(Architecture.parse(text).layers, target.layers, strict=True):
+            apart += 1024 * abs(kept.kv_groups - other.kv_groups) + 192 * abs(kept.mlp_width - other.mlp_width)
+            apart += 1024 * abs(kept.query_heads - other.query_heads)
+        return apart / (3 * (1024 * 4 + 1024 * 8 + 192 * 24))
+
+    everything = sorted(distance(row["architecture"]) for row in query(random_registry, Filter()))
+    found = nearest(random_registry, target, Filter(), limit=60)
+    assert [row["distance"] for row in found] == pytest.approx(everything)
+    assert [row["distance"] for row in found[:7]] == [distance(row["architecture"]) for row in found[:7]]
+    again = Architecture.parse(found[3]["architecture"])
+    assert nearest(random_registry, again, Filter(), limit=1)[0]["distance"] == 0.0
+
+
+def test_likeness_to_an_architecture_of_another_depth_is_refused(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="has 1 layers, the measured ones 3"):
+        nearest(registry, Architecture([(4, 2, 24)]), Filter())
+
+
+def test_an_architecture_is_found_by_its_text_and_by_the_first_digits_of_its_key(registry: Registry) -> None:
+    assert find_architecture(registry, str(cut(16))) == cut(16)
+    assert find_architecture(registry, cut(16).key[:7]) == cut(16)
+    for wrong, message in (("ffffffff", "no architecture has a key that starts with ffffffff"), ("4x", "is no layer")):
+        with pytest.raises(RegistryError, match=message):
+            find_architecture(registry, wrong)
+
+
+def test_an_architecture_is_shown_with_every_number_and_where_it_came_from(registry: Registry) -> None:
+    shown = show(registry, cut(16))
+    assert [model["model"] for model in shown["models"]] == ["tiny", "other"]
+    assert [row["value"] for row in shown["measurements"] if row["metric"] == PPL.name] == [14.0, 44.0]
+    assert {row["run_name"] for row in shown["measurements"]} == {"first"}
+    assert shown["models"][0]["layers"][2] == {
+        **{"layer": 2, "kv_groups": 4, "heads_per_group": 2, "mlp_width": 16},
+        **{"dense_kv_groups": 4, "dense_heads_per_group": 2, "dense_mlp_width": 24},
+    }
+    with pytest.raises(RegistryError, match="has not been measured; prunecast registry nearest"):
+        show(registry, cut(1))
+
+
+def test_two_runs_are_compared_by_what_they_came_to_and_where_their_specs_differ(registry: Registry) -> None:
+    registry.finish_run(1, "finished", {"best": {"parameters": 5, "metrics": {PPL.name: 10.0}}})
+    third = registry.start_run("c" * 32, "third", '{"a":{"b":[1,2]}}', "").id
+    registry.finish_run(third, "finished", {"best": {"parameters": 7, "metrics": {PPL.name: 9.5}}})
+    rows = {row.pop("what"): row for row in compare(registry, 1, "third")}
+    assert rows["best: parameters"] == {"first": 5, "second": 7, "difference": 2}
+    assert rows[f"best: {PPL.name}"]["difference"] == -0.5
+    assert rows["measured"] == {"first": 10, "second": 0, "difference": -10}
+    assert {what for what in rows if what.startswith("spec: ")} == {"spec: a", "spec: a.b.0", "spec: a.b.1"}
+    assert {row.pop("what"): row for row in compare(registry, 1, 2)}["evaluations in both"]["first"] == 1
+
+
+def test_pairs_are_architectures_and_a_frame_with_metrics_as_columns(registry: Registry) -> None:
+    pairs = find_pairs(registry, model="tiny", metrics=[PPL.name, ACCURACY.name])
+    assert pairs.architectures == [cut(width) for width in WIDTHS]
+    assert pairs.frame[PPL.name].tolist() == [30.0 - width for width in WIDTHS]
+    assert pairs.frame["architecture"].tolist() == [str(cut(width)) for width in WIDTHS]
+    np.testing.assert_allclose(
+        pairs.targets, np.column_stack([np.log(pairs.frame[PPL.name]), pairs.frame[ACCURACY.name]])
+    )
+    assert pairs.lost is not None
+    np.testing.assert_allclose(pairs.lost[0], 0.0)
+    with pytest.raises(RegistryError, match="all under one pruner"):
+        find_pairs(registry, model="tiny", metrics=[PPL.name], pruner="absent")
+
+
+def test_a_run_that_is_continued_finds_the_pairs_of_others_that_it_began_with(registry: Registry) -> None:
+    both = [setting(), setting(evaluator=PluginRecord("accuracy", 1, {}, "e" * 32, "prunecast"))]
+    first = start(registry)
+    registry.record(first, "pairs", both[1], cut(24), measurements(3.0), 1.0, "cpu")
+    registry.record(first, "pairs", both[1], cut(12), measurements(3.0), 1.0, "cpu")
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    mine = start(registry, "c" * 32, "mine")
+    registry.record(mine, "pairs", both[1], cut(16), measurements(3.0), 1.0, "cpu")  # the other number was there
+    registry.record(mine, "pairs", both[0], cut(12), measurements(3.0), 1.0, "cpu")
+    for under in both:
+        registry.record(mine, "pairs", under, cut(4), measurements(3.0), 1.0, "cpu")
+    assert start(registry, "c" * 32, "mine") == mine
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    assert set(measured_by_others(registry, both, "b" * 32)) == {cut(24), cut(16), cut(12), cut(4)}
+    delete_run(registry, first)
+    assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
+    assert measured_by_others(registry, both, "f" * 32) == measured_by_others(registry, both, "b" * 32)
+
+
+# ------------------------------------------------------------------------------------------------------------ SQL
+
+
+def test_sql_reads_tables_and_views(registry: Registry) -> None:
+    assert sql(registry, "SELECT count(*) AS n FROM metric_measurements;") == [{"n": 20}]
+    key = sql(registry, "WITH a AS (SELECT key FROM architectures ORDER BY id) SELECT key FROM a LIMIT 1")
+    assert key == [{"key": cut(24).key}]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM runs",
+        "INSERT INTO layers VALUES (99, 1, 1, 1) RETURNING id",
+        "WITH x AS (SELECT 1) UPDATE runs SET name = 'x'",
+        "DROP VIEW measurements",
+        "CREATE TEMP TABLE t (a)",
+        "PRAGMA user_version = 7",
+        "PRAGMA query_only = OFF",
+        "ATTACH 'stolen.db' AS stolen",
+        "VACUUM",
+        "VACUUM INTO 'stolen.db'",
+        "BEGIN IMMEDIATE",
+        "SELECT 1; DELETE FROM runs",
+        "SELEKT 1",
+        "SELECT * FROM absent",
+        "SELECT :name",
+        "",
+        "-- nothing",
+    ],
+)
+def test_sql_refuses_whatever_is_no_single_readable_select_and_changes_nothing(
+    registry: Registry, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(registry.database.conn.iterdump())
+    with pytest.raises(RegistryError) as refused:
+        sql(registry, statement)
+    assert "\n" not in str(refused.value)
+    assert list(registry.database.conn.iterdump()) == before
+    assert not Path("stolen.db").exists()
+
+
+def test_an_unknown_table_is_answered_with_the_tables_there_are(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"no such table: absent; .* architectures, .*measurements"):
+        sql(registry, "SELECT * FROM absent")
+
+
+def test_architectures_of_any_number_differ() -> None:
+    assert len({architecture(number) for number in range(2000)}) == 2000

@@ -1,0 +1,287 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from registry_samples import ACCURACY, PPL, architecture, measurements, setting, shape, start
+
+from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.errors import RegistryError
+from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.registry.records import (
+    Evaluation,
+    ModelRecord,
+    PluginRecord,
+    Recorded,
+    Setting,
+    shape_from_json,
+    shape_to_json,
+)
+from prunecast.registry.store import Registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry.open(tmp_path / "registry.db")
+
+
+def test_what_was_recorded_is_found_again_after_reopening(tmp_path: Path) -> None:
+    with Registry.open(tmp_path / "new" / "registry.db") as registry:
+        registry.record(start(registry), "sample", setting(), architecture(7), measurements(31.5), 2.0, "cpu")
+    with Registry.open(tmp_path / "new" / "registry.db", readonly=True) as registry:
+        assert registry.lookup(setting(), [architecture(8), architecture(7)]) == {
+            architecture(7): {PPL.name: Recorded(31.5, 0.5, 64), ACCURACY.name: Recorded(1 / 32.5, None, 20)}
+        }
+
+
+def test_a_lookup_of_thousands_misses_none_and_keeps_the_order_asked_for(registry: Registry) -> None:
+    run = start(registry)
+    for number in (1200, 3, 500, 499, 0):
+        registry.record(run, "sample", setting(), architecture(number), measurements(number + 1.0), 1.0, "cpu")
+    found = registry.lookup(setting(), [architecture(number) for number in range(1300)])
+    assert list(found) == [architecture(number) for number in (0, 3, 499, 500, 1200)]
+    assert [numbers[PPL.name].value for numbers in found.values()] == [1.0, 4.0, 500.0, 501.0, 1201.0]
+
+
+def changed_settings() -> list[Setting]:
+    base = setting()
+    return [
+        setting(model=ModelRecord("e" * 32, "tiny", shape())),
+        setting(pruner=PluginRecord("taylor", 1, {"order": 2}, "c" * 32, "prunecast")),
+        setting(evaluator=PluginRecord("perplexity", 1, base.evaluator.options, "e" * 32, "prunecast")),
+        setting(dtype="bfloat16"),
+    ]
+
+
+def test_the_key_of_a_setting_differs_exactly_where_the_registry_tells_settings_apart() -> None:
+    renamed = setting(model=ModelRecord("f" * 32, "/another/source", shape()))
+    assert renamed.key == setting().key
+    assert len({setting().key, *(other.key for other in changed_settings())}) == 5
+
+
+@pytest.mark.parametrize("other", changed_settings(), ids=["model", "pruner", "evaluator", "dtype"])
+def test_a_number_is_never_served_under_another_setting(registry: Registry, other: Setting) -> None:
+    run = start(registry)
+    registry.record(run, "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
+    assert registry.lookup(other, [architecture(1)]) == {}
+    registry.record(run, "sample", other, architecture(1), measurements(40.0), 2.0, "cpu")
+    assert registry.lookup(other, [architecture(1)])[architecture(1)][PPL.name].value == 40.0
+    assert registry.lookup(setting(), [architecture(1)])[architecture(1)][PPL.name].value == 31.5
+
+
+def test_what_cannot_change_a_number_does_not_hide_it(registry: Registry) -> None:
+    registry.record(start(registry), "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
+    elsewhere = setting(
+        model=ModelRecord("f" * 32, "/another/source", shape()),
+        pruner=PluginRecord("taylor", 1, {"order": 1}, "c" * 32, "a fork"),
+    )
+    assert registry.lookup(elsewhere, [architecture(1)])
+
+
+def test_the_first_of_two_measurements_of_one_architecture_stays(registry: Registry) -> None:
+    first, second = start(registry), start(registry, "b" * 32, "second")
+    registry.record(first, "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
+    registry.record(second, "sample", setting(), architecture(1), measurements(99.0), 2.0, "cuda")
+    assert registry.lookup(setting(), [architecture(1)])[architecture(1)][PPL.name].value == 31.5
+    links = list(registry.rows("SELECT run_id, position, cached FROM run_evaluations ORDER BY run_id"))
+    assert [tuple(link.values()) for link in links] == [(first, 1, 0), (second, 1, 1)]
+
+
+def test_numpy_and_torch_scalars_are_kept_as_numbers_not_blobs(registry: Registry) -> None:
+    import torch
+
+    values = [np.float32(31.5), np.int64(31), torch.tensor(31.5)]
+    run = start(registry)
+    for number, value in enumerate(values):
+        measured = [Measurement(PPL, value, np.float32(0.5), np.int64(64))]  # type: ignore[arg-type]
+        registry.record(run, "sample", setting(), architecture(number), measured, np.float32(2), "cpu")  # type: ignore[arg-type]
+    kinds = "SELECT DISTINCT typeof(value), typeof(standard_error), typeof(count) FROM metric_values"
+    assert [tuple(row.values()) for row in registry.rows(kinds)] == [("real", "real", "integer")]
+    assert [row["value"] for row in registry.rows("SELECT value FROM metric_values ORDER BY evaluation_id")] == [
+        31.5,
+        31.0,
+        31.5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "seconds"),
+    [
+        (measurements(float("nan")), 1.0),
+        (measurements(float("inf")), 1.0),
+        (measurements(float(np.float32("nan"))), 1.0),
+        (measurements(31.5, error=float("nan")), 1.0),
+        (measurements(31.5, error=-0.1), 1.0),
+        ([Measurement(PPL, 31.5, None, -1)], 1.0),
+        (measurements(31.5), float("nan")),
+        (measurements(31.5), -1.0),
+        ([], 1.0),
+        (measurements(31.5)[:1] * 2, 1.0),
+    ],
+)
+def test_numbers_nobody_could_use_are_refused_and_nothing_is_written(
+    registry: Registry, measured: list[Measurement], seconds: float
+) -> None:
+    run = start(registry)
+    with pytest.raises(RegistryError):
+        registry.record(run, "sample", setting(), architecture(1), measured, seconds, "cpu")
+    assert registry.lookup(setting(), [architecture(1)]) == {}
+    assert next(registry.rows("SELECT count(*) AS n FROM evaluations"))["n"] == 0
+
+
+def test_a_failing_write_leaves_no_half_of_an_evaluation(registry: Registry) -> None:
+    run = start(registry)
+    bad = Metric("x.y.z", "sideways", "fraction")  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="CHECK"):
+        registry.record(run, "sample", setting(), architecture(1), [Measurement(bad, 1.0, None, 1)], 1.0, "cpu")
+    assert all(
+        next(registry.rows(f"SELECT count(*) AS n FROM {table}"))["n"] == 0
+        for table in ("models", "settings", "architectures", "evaluations", "metrics")
+    )
+    registry.record(run, "sample", setting(), architecture(1), measurements(31.5), 1.0, "cpu")
+
+
+def test_noting_reuse_twice_links_once_and_passes_over_what_is_not_there(registry: Registry) -> None:
+    first, second = start(registry), start(registry, "b" * 32, "second")
+    for number in (1, 2):
+        registry.record(first, "sample", setting(), architecture(number), measurements(31.5), 2.0, "cpu")
+    for _ in range(2):
+        registry.note_reuse(second, "sample", setting(), [architecture(n) for n in (2, 3, 1)])
+        registry.note_reuse(first, "sample", setting(), [architecture(1)])
+    registry.note_reuse(second, "sample", setting(dtype="bfloat16"), [architecture(1)])
+    links = registry.rows("SELECT run_id, position, evaluation_id, cached FROM run_evaluations ORDER BY 1, 2")
+    assert [tuple(link.values()) for link in links] == [
+        (first, 1, 1, 0),
+        (first, 2, 2, 0),
+        (second, 1, 2, 1),
+        (second, 2, 1, 1),
+    ]
+    summary = list(
+        registry.rows("SELECT measured, reused, seconds_spent, seconds_saved FROM run_summary ORDER BY run_id")
+    )
+    assert [tuple(row.values()) for row in summary] == [(2, 0, 4.0, 0.0), (0, 2, 0.0, 4.0)]
+
+
+def test_an_evaluation_used_in_two_stages_is_counted_once_in_the_summary(registry: Registry) -> None:
+    run = start(registry)
+    registry.record(run, "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
+    registry.note_reuse(run, "verify", setting(), [architecture(1)])
+    summary = next(registry.rows("SELECT evaluations, measured, reused, seconds_saved FROM run_summary"))
+    assert tuple(summary.values()) == (1, 1, 0, 0.0)
+
+
+@pytest.mark.parametrize("status", ["running", "finished", "failed", "interrupted"])
+def test_a_run_of_the_same_spec_is_resumed_however_it_ended(registry: Registry, status: str) -> None:
+    started = registry.start_run("a" * 32, "first", "{}", "")
+    if status != "running":
+        registry.finish_run(started.id, status, {"kept": 0.8}, "why")  # type: ignore[arg-type]
+    assert not started.resumed
+    again = registry.start_run("a" * 32, "renamed", "{}", "name: renamed")
+    assert (again.id, again.resumed) == (started.id, True)
+    run = registry.run(again.id)
+    assert (run.status, run.name, run.finished_utc, run.message) == ("running", "renamed", None, "")
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_finished_run_keeps_its_result_until_it_finishes_again(registry: Registry, status: str) -> None:
+    run_id = start(registry)
+    assert registry.run(run_id).result is None
+    registry.finish_run(run_id, "finished", {"kept": 0.8})
+    start(registry)
+    assert (registry.run(run_id).status, registry.run(run_id).result) == ("running", {"kept": 0.8})
+    registry.finish_run(run_id, status, None, "why")  # type: ignore[arg-type]
+    run = registry.run(run_id)
+    assert (run.status, run.result, run.message) == (status, {"kept": 0.8}, "why")
+    start(registry)
+    registry.finish_run(run_id, "finished", {"kept": 0.7})
+    assert registry.run(run_id).result == {"kept": 0.7}
+
+
+def test_a_finished_run_reads_back_as_written(registry: Registry) -> None:
+    run_id = start(registry)
+    registry.finish_run(run_id, "finished", {"best": [1, 0.5], "name": "ä"}, "done")
+    run = registry.run(run_id)
+    assert (run.status, run.result, run.message) == ("finished", {"best": [1, 0.5], "name": "ä"}, "done")
+    assert (run.spec_json, run.spec_text) == ('{"a":1}', "a: 1 # text\n")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", run.finished_utc or "")
+
+
+def test_finishing_refuses_unknown_runs_and_results_that_are_no_json(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="no run 5"):
+        registry.finish_run(5, "finished", None)
+    run = start(registry)
+    with pytest.raises(RegistryError, match="JSON"):
+        registry.finish_run(run, "finished", {"ppl": (float("nan"), 0.0)})
+    assert registry.run(run).status == "running"
+
+
+def test_runs_are_found_by_id_name_and_key_prefix(registry: Registry) -> None:
+    keys = ("ab" * 16, "ab" * 8 + "ac" * 8, "7" * 32)
+    ids = [start(registry, key, name) for key, name in zip(keys, ("x", "x", "y"), strict=True)]
+    assert [run.id for run in registry.runs()] == ids[::-1]
+    assert [run.id for run in registry.runs(limit=1)] == ids[2:]
+    assert registry.run(str(ids[0])).id == ids[0]
+    assert registry.run("x").id == ids[1]
+    assert registry.run("ab" * 9).id == ids[0]
+    assert registry.run("7777").id == ids[2]
+    for wanted, message in (("abab", "2 runs"), ("z", "latest runs: 3 \\(y\\)"), ("", "no run"), ("77", "no run")):
+        with pytest.raises(RegistryError, match=message):
+            registry.run(wanted)
+
+
+def test_a_models_sizes_survive_the_registry() -> None:
+    assert shape_from_json(shape_to_json(shape())) == shape()
+
+
+def test_views_spell_out_what_the_tables_keep_short(registry: Registry) -> None:
+    pruned = Architecture([(4, 2, 24), (0, 0, 12), (1, 2, 0)])
+    registry.record(start(registry), "sample", setting(), pruned, measurements(31.5), 2.0, "cpu")
+    row = next(registry.rows("SELECT * FROM metric_measurements ORDER BY metric DESC"))
+    assert Architecture.from_json(row["layers_json"]) == pruned
+    assert row["architecture_key"] == pruned.key
+    assert (row["model"], row["pruner"], row["evaluator"], row["metric"]) == ("tiny", "taylor", "perplexity", PPL.name)
+    counted, dense = shape().count([pruned, shape().dense]).tolist()
+    assert (row["parameters"], row["kept"]) == (counted, counted / dense)
+    layers = registry.rows("SELECT layer, kv_groups, heads_per_group, mlp_width FROM architecture_layers")
+    assert [tuple(layer.values()) for layer in layers] == [(i, *layer) for i, layer in enumerate(pruned.layers)]
+    assert json.loads(row["pruner_options_json"]) == {"order": 1}
+
+
+def test_a_thousand_evaluations_of_a_deep_model_stay_small(tmp_path: Path) -> None:
+    deep = ModelRecord("f" * 32, "deep", shape())
+    rng = np.random.default_rng(0)
+    path = tmp_path / "registry.db"
+    with Registry.open(path) as registry:
+        run = start(registry)
+        empty = _bytes(registry)
+        under = setting(model=deep)
+        batch = [
+            Evaluation(under, Architecture([(w % 4, 3, w * 128) for w in widths]), measurements(3.0)[:1], 1.0, "cpu")
+            for widths in rng.integers(1, 13, size=(1000, 30)).tolist()
+        ]
+        registry.record_many(run, "sample", batch)
+        assert (_bytes(registry) - empty) / 1000 < 400
+
+
+def _bytes(registry: Registry) -> int:
+    row = next(registry.rows("SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size"))
+    return int(row["bytes"])
+
+
+def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
+    changes = {(0, Layer(4, 2, 12)): (0.125, 0.5), (2, Layer(0, 0, 24)): (-0.5, 0.0)}
+    with Registry.open(tmp_path / "registry.db") as registry:
+        run = start(registry)
+        assert registry.steps(setting(), architecture(1), 1) == {}
+        registry.record_steps(run, setting(), architecture(1), 1, changes, 2.0)
+        assert registry.steps(setting(), architecture(1), 1) == changes
+        assert registry.steps(setting(), architecture(2), 1) == {}
+        assert registry.steps(setting(), architecture(1), 2) == {}, "another version would estimate something else"
+        assert registry.steps(setting(dtype="bfloat16"), architecture(1), 1) == {}
+        more = changes | {(1, Layer(2, 1, 7)): (1e-17, 0.25)}
+        registry.record_steps(run, setting(), architecture(1), 1, more, 1.0)
+        assert registry.steps(setting(), architecture(1), 1) == more
+        with pytest.raises(RegistryError, match="not finite"):
+            registry.record_steps(run, setting(), architecture(1), 1, {(0, Layer(1, 1, 1)): (float("nan"), 0.0)}, 1.0)
+        assert registry.steps(setting(), architecture(1), 1) == more

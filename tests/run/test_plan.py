@@ -1,0 +1,99 @@
+"""Dry runs: what would be measured, and what of it is known."""
+
+import psutil
+import pytest
+from workplace import Workplace
+
+from prunecast.search.neighbours import EVALUATIONS
+
+DRY = ("run", "tiny.yaml", "--dry-run")
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which no weight can be loaded."""
+    nothing = psutil.virtual_memory()._replace(available=0)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: nothing)
+
+
+def test_before_a_run_nothing_is_cached_and_nothing_is_written(workplace: Workplace, no_memory: None) -> None:
+    outcome = workplace.prunecast(*DRY, "--json")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    steps = {step["stage"]: step for step in outcome.json["steps"]}
+    assert list(steps) == ["dense", "pairs", "round 1", "round 2", "verify", "baselines"]
+    assert [step["architectures"] for step in steps.values()] == [1, 12, 3, 3, 2, 2]
+    assert [step["evaluations"] for step in steps.values()] == [2, 12, 3, 3, 2, 4]
+    assert [step["cached"] for step in steps.values()] == [0, 0, None, None, None, None]
+    assert all(step["seconds"] > 0 for step in steps.values())
+    assert outcome.json["seconds"] == pytest.approx(sum(step["seconds"] for step in steps.values()))
+    assert outcome.json["basis"] == "a matrix multiplication timed on this machine"
+    for table in ("evaluations", "runs", "settings"):
+        assert workplace.sql(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evaluations(workplace: Workplace) -> None:
+    steps = {step["stage"]: step for step in workplace.prunecast(*DRY, "--json", "--set", "neighbours=1").json["steps"]}
+    assert list(steps) == ["dense", "pairs", "round 1", "round 2", "neighbours", "verify", "baselines"]
+    around = steps["neighbours"]
+    assert (around["architectures"], around["evaluations"], around["cached"]) == (2, 2, None)
+    assert around["seconds"] == pytest.approx(EVALUATIONS * 2 / 3 * steps["round 1"]["seconds"])
+
+
+def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplace, no_memory: None) -> None:
+    before = continued.sql("SELECT count(*), max(id) FROM evaluations")
+    planned = continued.prunecast(*DRY, "--json").json
+    assert [step["cached"] for step in planned["steps"]] == [2, 12, None, None, None, None]
+    assert [step["seconds"] for step in planned["steps"][:2]] == [0, 0]
+    assert planned["basis"] == "recorded evaluations"
+    other = continued.prunecast(*DRY, "--json", "--set", "evaluators.0.tokens=192").json
+    assert [step["cached"] for step in other["steps"][:2]] == [1, 0]
+    assert continued.sql("SELECT count(*), max(id) FROM evaluations") == before
+    assert continued.prunecast("runs", "list", "--json").json[0]["status"] == "finished"
+
+
+def test_table(continued: Workplace) -> None:
+    outcome = continued.prunecast(*DRY)
+    head, rule, *steps, blank, total = outcome.stdout.splitlines()
+    assert head.split() == ["stage", "architectures", "evaluations", "cached", "seconds"]
+    assert (set(rule), blank) == ({"-", " "}, "")
+    assert [line.rsplit(maxsplit=1)[0].split() for line in steps] == [
+        ["dense", "1", "2", "2"],
+        ["pairs", "12", "12", "12"],
+        ["round", "1", "3", "3", "?"],
+        ["round", "2", "3", "3", "?"],
+        ["verify", "2", "2", "?"],
+        ["baselines", "2", "4", "?"],
+    ]
+    assert total == "about 0.0 minutes of evaluation, by recorded evaluations"
+
+
+def test_the_plan_counts_what_the_run_then_measures(workplace: Workplace) -> None:
+    planned = workplace.prunecast(*DRY, "--json").json
+    done = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null").json
+    assert sum(step["evaluations"] for step in planned["steps"]) == done["evaluations"]["measured"]
+
+
+def test_baselines_that_search_take_as_many_evaluations_as_there_are_pairs_in_all(continued: Workplace) -> None:
+    learning = ("collect={pairs: 4, reuse: true}", "baselines=[evolution]", "seed=1")
+    options = [option for override in learning for option in ("--set", override)]
+    steps = {
+        step["stage"]: step["architectures"] for step in continued.prunecast(*DRY, "--json", *options).json["steps"]
+    }
+    assert steps["pairs"] > 12
+    assert steps["evolution"] == steps["pairs"] + 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pruner.calibration.dataset=validation.txt", "used for calibration and for evaluation"),
+        ("objective={validation.ppl: 1}", "no evaluator measures 'validation.ppl'"),
+        ("budget.parameters=0.01", "no architecture of the search space meets"),
+        ("warm_start.models=[absent]", "no metric is called 'validation.validation.ppl'; it holds: none"),
+        ("export.path=model", "model exists and is no earlier export"),
+    ],
+)
+def test_a_dry_run_finds_what_the_run_would_stumble_over(workplace: Workplace, override: str, message: str) -> None:
+    outcome = workplace.prunecast(*DRY, "--set", override)
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert message in outcome.stderr
