@@ -64,7 +64,9 @@ def bench() -> Bench:
 def make_bench() -> Bench:
     """A bench of its own, its model not loaded yet."""
     setup = Setup(parse_spec(SPEC, PluginHost.discover()), PluginHost.discover())
-    return Bench(setup, uniform(setup.shape, setup.space.choices, setup.budget.limits["parameters"], attention=False))
+    problem = setup.problem
+    limit = problem.budget.limits["parameters"]
+    return Bench(setup, uniform(setup.shape, problem.space.choices, limit, attention=False))
 
 
 @pytest.fixture

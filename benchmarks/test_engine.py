@@ -180,7 +180,7 @@ def test_peak_memory(bench: Bench, say: Callable[[str], None], tmp_path: Path) -
     assert ratio <= 1
 
 
-PEAK = Path(__file__).parents[1] / "tests" / "pipeline" / "peak_memory.py"
+PEAK = Path(__file__).parents[1] / "tests" / "support" / "peak_memory.py"
 
 SPEC_FOR_PEAK = """
 model: {source: smollm2-135m, dtype: float32}

@@ -13,10 +13,11 @@ import pytest
 
 from prunecast.plugins.interfaces import Metric
 from prunecast.predict.fitted import Fitted
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Objective
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import find_pairs
-from prunecast.search.acquisition import choose
+from prunecast.search.acquisition import acquire
 from prunecast.spec.model import ChooseSpec
 from prunecast_plugins.predictors.gp import GP, GPOptions
 
@@ -31,7 +32,7 @@ def regrets(options: ChooseSpec) -> list[float]:
     with Registry.open(REGISTRY, readonly=True) as registry:
         pairs = find_pairs(registry, "smollm2-135m", METRICS)
     undone = [i for i, a in enumerate(pairs.architectures) if a != pairs.series.shape.dense]
-    architectures, targets = [pairs.architectures[i] for i in undone], pairs.targets[undone]
+    architectures, targets = [pairs.architectures[i] for i in undone], Measured.of_pairs(pairs).targets[undone]
     score, position = OBJECTIVE.score(targets), {a: i for i, a in enumerate(architectures)}
     bad = np.flatnonzero(score > np.median(score))
     found = []
@@ -42,7 +43,7 @@ def regrets(options: ChooseSpec) -> list[float]:
             predictor = GP(GPOptions(), pairs.series.shape, game)
             predictor.fit([architectures[i] for i in known], targets[known])
             pool = [a for i, a in enumerate(architectures) if i not in known]
-            chosen = choose(pool, Fitted(predictor, OBJECTIVE), pairs.series.shape, options, PER_ROUND)
+            chosen = acquire(pool, Fitted(predictor, OBJECTIVE), pairs.series.shape, options, PER_ROUND)
             known += [position[a] for a in chosen]
             left.append(float(score[known].min() - score.min()))
         found.append(float(np.mean(left)))

@@ -280,7 +280,7 @@ def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> 
     assert workplace.prunecast("run", "tiny.yaml", "--dry-run").code == 0
     with at_most(resource.RLIMIT_AS, psutil.Process().memory_info().vms + (1 << 30)):
         outcome = workplace.prunecast("run", "tiny.yaml", "--quiet", "--set", "model.source=large")
-    assert_one_line(outcome, "out of memory", "Cannot allocate memory", "run the same command again")
+    assert_one_line(outcome, "out of memory", "Cannot allocate memory", "then run again")
 
 
 # ----------------------------------------------------------------------------------------------- wrong commands

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from workplace import SPEC, Workplace
 
-from prunecast.search.neighbours import EVALUATIONS
+from prunecast.spec.stages import SENSITIVITY_EVALUATIONS
 
 CALIBRATION = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
 COMPENSATED = SPEC["pruner"] | {"compensate": {"method": "least-squares", "calibration": [CALIBRATION]}}
@@ -25,7 +25,7 @@ def by_name(workplace: Workplace, spec: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in outcome.json["baselines"]} | {"best": outcome.json["best"]}
 
 
-def test_an_uncompensated_baseline_measures_and_files_what_a_run_without_compensation_does(
+def test_an_uncompensated_baseline_shares_the_settings_of_a_run_without_compensation(
     workplace: Workplace,
 ) -> None:
     names = ["uniform", "uniform-uncompensated", "uniform-mlp", "uniform-mlp-uncompensated"]
@@ -54,13 +54,13 @@ def test_an_uncompensated_baseline_measures_and_files_what_a_run_without_compens
         ("random-search", {}, 6 + 3),
         ("evolution", {}, 6 + 3),
         ("evolution", {"baseline_evaluations": 4}, 4),
-        ("random-search", {"neighbours": 1}, 6 + 3 + EVALUATIONS),
+        ("random-search", {"neighbours": 1}, 6 + 3 + SENSITIVITY_EVALUATIONS),
     ],
 )
-def test_a_search_on_real_evaluations_takes_as_many_as_the_run_or_as_asked_and_its_best_is_of_the_same_size(
+def test_a_search_baseline_spends_the_evaluations_of_the_run_or_of_the_spec(
     workplace: Workplace, name: str, changes: dict[str, int], count: int
 ) -> None:
-    halfway = {"parameters": 0.9}  # where an even cut leaves enough of the MLPs for many switches
+    halfway = {"parameters": 0.9}  # where uniform MLP pruning leaves enough for many switches
     workplace.write_spec("searched", {**SMALL, "budget": halfway, "baselines": [name], **changes})
     planned = {s["stage"]: s for s in workplace.prunecast("run", "searched.yaml", "--dry-run", "--json").json["steps"]}
     assert planned[name]["architectures"] == count

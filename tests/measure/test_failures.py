@@ -1,97 +1,28 @@
 """Evaluators that fail: the run goes on, the reason is kept, and nothing is tried for ever."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import pytest
 import torch
+from moody import OWNER, TOO_MUCH, Moody, MoodyPlugin
 from workplace import Workplace
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.choices import Component
 from prunecast.errors import EvaluationError
+from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import Setup
-from prunecast.plugins.hookspecs import Entry, hookimpl
 from prunecast.plugins.host import PluginHost
-from prunecast.plugins.interfaces import Measurement
 from prunecast.plugins.listeners import Listeners
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.run.runner import run
 from prunecast.spec.load import load_spec
-from prunecast_plugins.evaluators.perplexity import Perplexity
-from prunecast_plugins.evaluators.windows import WindowOptions
-
-OWNER = "evaluator 'moody' of moody -"
-
-TOO_MUCH = 2**60
-"""Bytes that no process can address, so that whoever is asked for them says at once that there are none."""
 
 ARCHITECTURES = [Architecture([(4, 2, 24)] * 3 + [(4, 2, width)]) for width in (24, 16, 8)]
-
-
-class MoodyOptions(WindowOptions):
-    mood: Literal[
-        "raises", "nan", "other-metric", "device", "processor", "python", "processor-later", "crowded", "hopeless"
-    ]
-
-
-class OwnBatchOptions(MoodyOptions):
-    immaterial: ClassVar[frozenset[str]] = frozenset()
-
-
-class Moody(Perplexity):
-    """Perplexity that goes wrong for every third architecture or so, always for the same ones."""
-
-    options_model = MoodyOptions
-    batches: list[int] = []
-    crowded: Collection[int] = ()
-
-    def evaluate(self, model: Any) -> list[Measurement]:
-        options: Any = self.options
-        self.batches.append(options.batch)
-        if options.mood == "crowded" and len(self.batches) in self.crowded:
-            self._need_memory("processor")
-        if options.batch > 1 and not (options.mood == "processor-later" and self.batches == [4]):
-            self._need_memory(options.mood)
-        found = super().evaluate(model)
-        wrong = found[0].value != self.dense and int(found[0].value * 1e6) % 3 == 0
-        if options.mood == "hopeless" or (wrong and options.mood in ("raises", "nan", "other-metric")):
-            return self._go_wrong(options.mood, found[0])
-        return found
-
-    def observe_dense(self, model: Any) -> None:
-        self.dense = super().evaluate(model)[0].value
-
-    def _need_memory(self, mood: str) -> None:
-        if mood == "device":
-            raise torch.OutOfMemoryError("device out of memory")
-        if mood.startswith("processor"):
-            torch.empty(TOO_MUCH, dtype=torch.int8)
-        if mood == "python":
-            bytearray(TOO_MUCH)
-
-    def _go_wrong(self, mood: str, measured: Measurement) -> list[Measurement]:
-        if mood == "nan":
-            return [Measurement(measured.metric, float("nan"), None, measured.count)]
-        if mood == "other-metric":
-            return []
-        raise ZeroDivisionError("this one is too much")
-
-
-class OwnBatch(Moody):
-    """The same, and its numbers are said to depend on the batch."""
-
-    options_model = OwnBatchOptions
-
-
-class MoodyPlugin:
-    @hookimpl
-    def prunecast_evaluators(self) -> list[Entry]:
-        names = {"moody": "Moody", "own-batch": "OwnBatch"}
-        return [Entry(use, f"test_pipeline_failures:{name}", "goes wrong at times") for use, name in names.items()]
 
 
 def host_with_spec(workplace: Workplace, mood: str, use: str = "moody") -> PluginHost:
@@ -122,7 +53,8 @@ def measuring_in(workplace: Workplace, mood: str, batch: int = 4) -> Iterator[tu
     with chdir(workplace.folder), Registry.open("registry.db") as registry:
         setup = Setup(load_spec("moody.yaml", host, [f"evaluators.0.batch={batch}"]), host)
         run_id = registry.start_run(setup.spec.key, "moody", setup.spec.to_json(), "").id
-        yield Measuring(setup, registry, run_id, Progress(quiet=True), Listeners(host)), setup
+        quiet = Progress(quiet=True)
+        yield Measuring(setup, Engine(setup, quiet), registry, run_id, quiet, Listeners(host)), setup
 
 
 def failures(workplace: Workplace) -> list[tuple[str, int]]:
@@ -210,7 +142,7 @@ def test_activations_of_larger_batches_are_dropped_where_memory_ran_out(measurin
     assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
     assert Moody.batches == [4, 4, 2, 1, 1]
     windows = 256 // 64
-    assert len({batch for batch, _ in measured._reuse._kept}) == windows
+    assert len({batch for batch, _ in measured._engine._reuse._kept}) == windows
 
 
 class Greedy:
@@ -225,7 +157,7 @@ def test_no_memory_to_compensate_is_that_architectures_failure(
     measuring: tuple[Measuring, Setup], workplace: Workplace
 ) -> None:
     measured, setup = measuring
-    measured.elastic.compensation = Greedy()
+    measured._engine.elastic.compensation = Greedy()
     found = measured.measure("pairs", ARCHITECTURES, setup.evaluators)
     assert list(found) == [ARCHITECTURES[0], ARCHITECTURES[2]]
     assert failures(workplace) == [

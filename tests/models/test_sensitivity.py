@@ -15,8 +15,9 @@ from prunecast.errors import ModelError
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel, convert_parameters
 from prunecast.models.families import family_of, shape_of
+from prunecast.models.loss import Loss
 from prunecast.models.moments import gather_moments
-from prunecast.models.sensitivity import OUTLYING, Loss, changes_of
+from prunecast.models.sensitivity import OUTLYING, changes_of
 
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {},

@@ -11,7 +11,8 @@ from workplace import SMOLLM2
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.plugins.interfaces import Metric, PluginOptions, Prediction, Predictor
-from prunecast.predict.quality import QualityCard, judge
+from prunecast.predict.quality import QualityCard, evaluate_predictor
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Objective
 
 METRICS = (
@@ -58,8 +59,8 @@ def random_widths(count: int) -> list[Architecture]:
     return [Architecture([(3, 3, int(w)) for w in rng.integers(1, 1537, 30)]) for _ in range(count)]
 
 
-def card(kind: type[Noisy], error: float = 0.0, pairs: int = 100, curve: Sequence[int] = ()) -> QualityCard:
-    architectures = random_widths(pairs)
+def card(kind: type[Noisy], error: float = 0.0, count: int = 100, curve: Sequence[int] = ()) -> QualityCard:
+    architectures = random_widths(count)
 
     def new_predictor() -> Noisy:
         made = kind(PluginOptions(), SMOLLM2, 3)
@@ -68,7 +69,8 @@ def card(kind: type[Noisy], error: float = 0.0, pairs: int = 100, curve: Sequenc
 
     fits.clear()
     rng = np.random.default_rng(1)
-    found = judge("noisy", new_predictor, OBJECTIVE, {a: measured(a) for a in architectures}, rng, curve)
+    pairs = Measured(OBJECTIVE, {a: measured(a) for a in architectures})
+    found = evaluate_predictor("noisy", new_predictor, pairs, rng, curve)
     assert found is not None
     return found
 
@@ -76,7 +78,7 @@ def card(kind: type[Noisy], error: float = 0.0, pairs: int = 100, curve: Sequenc
 fits: list[int] = []
 
 
-def test_an_oracle_is_perfect_and_its_inverse_is_as_bad_as_can_be() -> None:
+def test_an_oracle_scores_best_and_its_inverse_worst() -> None:
     perfect, inverted = card(Noisy), card(Inverted)
     for scores in (*perfect.metrics.values(), perfect.objective, perfect.overall):
         assert (scores.r2, scores.kendall_tau, scores.spearman_rho) == pytest.approx((1, 1, 1))
@@ -89,7 +91,7 @@ def test_an_oracle_is_perfect_and_its_inverse_is_as_bad_as_can_be() -> None:
 
 
 def test_admitted_noise_is_covered_as_it_should_be() -> None:
-    scores = card(Noisy, error=0.05, pairs=400).metrics["text.validation.ppl"]
+    scores = card(Noisy, error=0.05, count=400).metrics["text.validation.ppl"]
     assert scores.coverage_68 == pytest.approx(0.683, abs=0.06)
     assert scores.coverage_95 == pytest.approx(0.95, abs=0.03)
     assert scores.calibration_error < 0.05
@@ -118,15 +120,16 @@ def test_overall_is_the_mean_over_metrics_and_json_gives_the_card_back() -> None
 
 
 def test_learning_curve_fits_on_as_many_pairs_as_it_says_and_ends_with_all_that_are_seen() -> None:
-    found = card(Noisy, pairs=100, curve=(25, 50, 200))
+    found = card(Noisy, count=100, curve=(25, 50, 200))
     assert [point.pairs for point in found.learning_curve] == [25, 50, 70]
     assert sorted(set(fits)) == [25, 50, 70]
     assert len(fits) == 3 * found.splits
 
 
-def test_too_few_pairs_are_not_judged() -> None:
+def test_too_few_pairs_give_no_card() -> None:
     rng = np.random.default_rng(0)
     pairs = {
         Architecture([(3, 3, 5 + i)] * 30): {"text.validation.ppl": 2.0, "questions.test.acc": 0.5} for i in range(5)
     }
-    assert judge("noisy", lambda: Noisy(PluginOptions(), SMOLLM2, 0), OBJECTIVE, pairs, rng) is None
+    new_predictor = lambda: Noisy(PluginOptions(), SMOLLM2, 0)  # noqa: E731
+    assert evaluate_predictor("noisy", new_predictor, Measured(OBJECTIVE, pairs), rng) is None

@@ -219,7 +219,7 @@ MISTAKES = {
     "targets, epochs, steps, batch, micro_batch, warmup, dtype, gradient_checkpointing, seed, dataset, split, tokens, "
     "learning_rate, method",
     "{method: lor}": "recover: 'method' must be one of 'lora', 'qlora', 'distill', got 'lor' (did you mean 'lora'?)",
-    "{rank: 4}": "recover: needs the key 'method', which says what other keys there are",
+    "{rank: 4}": "recover: needs the key 'method', which decides what other keys are allowed",
     "{method: lora, targets: [knee]}": "recover.targets.0: must be 'query', 'key', 'value', 'output', 'gate', 'up' or "
     "'down', got 'knee'",
 }

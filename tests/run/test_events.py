@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pipeline_failures import MoodyPlugin
+from moody import MoodyPlugin
 from workplace import EVALUATIONS, SPEC, Workplace
 
 from prunecast.errors import EvaluationError
@@ -15,6 +15,7 @@ from prunecast.plugins.host import PluginHost
 from prunecast.plugins.listeners import EventLog
 from prunecast.progress import Progress
 from prunecast.registry import Registry
+from prunecast.run import runner
 from prunecast.run.runner import run
 from prunecast.spec.load import load_spec
 
@@ -105,7 +106,7 @@ def test_a_run_that_ends_by_a_bug_or_its_machine_is_told_as_failed_too(
     def breaks(*arguments: object) -> None:
         raise RuntimeError("device-side assert triggered")
 
-    monkeypatch.setattr("prunecast.run.runner.fit", breaks)
+    monkeypatch.setattr(runner, "fit", breaks)
     with pytest.raises(RuntimeError, match="device-side"):
         continued.prunecast("run", "tiny.yaml", "--quiet", "--set", "export=null", "--events", "run.jsonl")
     last = json.loads((continued.folder / "run.jsonl").read_text().splitlines()[-1])

@@ -4,7 +4,7 @@ import psutil
 import pytest
 from workplace import Workplace
 
-from prunecast.search.neighbours import EVALUATIONS
+from prunecast.spec.stages import SENSITIVITY_EVALUATIONS
 
 DRY = ("run", "tiny.yaml", "--dry-run")
 
@@ -36,7 +36,7 @@ def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evalua
     assert list(steps) == ["dense", "pairs", "round 1", "round 2", "neighbours", "verify", "baselines"]
     around = steps["neighbours"]
     assert (around["architectures"], around["evaluations"], around["cached"]) == (2, 2, None)
-    assert around["seconds"] == pytest.approx(EVALUATIONS * 2 / 3 * steps["round 1"]["seconds"])
+    assert around["seconds"] == pytest.approx(SENSITIVITY_EVALUATIONS * 2 / 3 * steps["round 1"]["seconds"])
 
 
 def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplace, no_memory: None) -> None:

@@ -1,4 +1,4 @@
-"""What a round chooses: good ones, and not the same one over and over."""
+"""Acquisition: the best predicted, and batches that are not all similar."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from prunecast.models.families import shape_of
 from prunecast.plugins.interfaces import Metric, PluginOptions, Prediction, Predictor
 from prunecast.predict.fitted import Fitted
 from prunecast.problem.objective import Objective
-from prunecast.search.acquisition import choose
+from prunecast.search.acquisition import acquire
 from prunecast.spec.model import ChooseSpec
 
 DENSE = (4, 2, 24)
-ALIKE = [Architecture([DENSE, DENSE, (4, 2, width)]) for width in (1, 2, 3, 4, 5)]
+SIMILAR = [Architecture([DENSE, DENSE, (4, 2, width)]) for width in (1, 2, 3, 4, 5)]
 OTHERS = [Architecture([(1, 1, 24), DENSE, DENSE]), Architecture([DENSE, (4, 2, 1), DENSE])]
-POOL = [*ALIKE, *OTHERS]
+POOL = [*SIMILAR, *OTHERS]
 MEANS = dict(zip(POOL, (0.00, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06), strict=True))
 
 
 class Table(Predictor[PluginOptions]):
-    """Predicts what it is told to, with the same uncertainty of everything."""
+    """Predicts the means of a table, all with one standard deviation."""
 
     options_model = PluginOptions
 
@@ -44,13 +44,13 @@ def shape(tiny_model: Callable[..., Any]) -> ModelShape:
 def chosen(shape: ModelShape, **options: Any) -> list[Architecture]:
     objective = Objective((Metric("loss", "minimize", "nats", "linear"),), (1.0,))
     fitted = Fitted(Table(PluginOptions(), shape, 0), objective)
-    return choose(POOL, fitted, shape, ChooseSpec(**options), 3)
+    return acquire(POOL, fitted, shape, ChooseSpec(**options), 3)
 
 
-def test_greed_takes_the_best_predicted_however_alike(shape: ModelShape) -> None:
-    assert chosen(shape, rule="greedy") == ALIKE[:3]
+def test_greedy_takes_the_best_predicted(shape: ModelShape) -> None:
+    assert chosen(shape, rule="greedy") == SIMILAR[:3]
 
 
 @pytest.mark.parametrize("width", [1.0, -1.0])
-def test_in_hope_as_in_caution_what_is_like_a_chosen_one_comes_later(shape: ModelShape, width: float) -> None:
-    assert chosen(shape, width=width) == [ALIKE[0], *OTHERS]
+def test_confidence_puts_similar_architectures_later_for_either_sign_of_kappa(shape: ModelShape, width: float) -> None:
+    assert chosen(shape, width=width) == [SIMILAR[0], *OTHERS]

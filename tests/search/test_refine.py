@@ -1,6 +1,7 @@
 """Refinement of a space, rule by rule."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from workplace import SMOLLM2
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
-from prunecast.plugins.interfaces import Metric
+from prunecast.architecture.shape import ModelShape
+from prunecast.plugins.interfaces import Metric, Predictor
 from prunecast.predict.importance import ChoiceImportance
 from prunecast.problem.objective import Objective
+from prunecast.problem.problem import Problem
 from prunecast.search.refine import Refinement, refine
 from prunecast.spec.model import NarrowSpec, RefineSpec, WidenSpec
 from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
@@ -28,6 +31,10 @@ def paper_space(**options: object) -> Layerwise:
     )
 
 
+def no_predictor(shape: ModelShape) -> Predictor[Any]:
+    raise AssertionError("refinement needs no predictor")
+
+
 def refined(
     space: Layerwise, limit: int | None = None, options: RefineSpec = PAPER, least_first: bool = False
 ) -> Refinement:
@@ -39,7 +46,7 @@ def refined(
         for choice, share in zip(space.choices, shares, strict=True)
     ]
     budget = Budget(space.shape, {} if limit is None else {"parameters": limit})
-    return refine(space, budget, PPL, found, options)
+    return refine(Problem(space.shape, space, budget, PPL, 0, no_predictor), found, options)
 
 
 def test_the_papers_numbers_come_out_of_the_default_shares() -> None:
@@ -107,5 +114,5 @@ def test_narrowings_that_the_budget_forbids_are_taken_back_least_important_first
 
 
 def test_shares_that_overlap_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 1 together"):
+    with pytest.raises(ValueError, match="add up to more than 1"):
         RefineSpec(narrow=NarrowSpec(share=0.6), widen=WidenSpec(share=0.5))

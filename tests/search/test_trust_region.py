@@ -1,4 +1,4 @@
-"""The trust region: what a search sees of what is unlike everything measured."""
+"""The trust region: scores outside it, its members, and its radius over the rounds of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.encodings import distances
 from prunecast.architecture.shape import ModelShape
 from prunecast.models.families import shape_of
-from prunecast.search.trust_region import inside, within
+from prunecast.search.trust_region import members, penalised_outside
 
 PPL = "validation.validation.ppl"
 DENSE = (4, 2, 24)
@@ -26,37 +26,37 @@ def shape(tiny_model: Callable[..., Any]) -> ModelShape:
     return shape_of(tiny_model("llama").config)
 
 
-def test_distance_is_that_of_the_kept_shares_of_heads_and_channels(shape: ModelShape) -> None:
+def test_distance_is_the_root_mean_squared_difference_of_kept_shares(shape: ModelShape) -> None:
     found = distances([HALF, LESS], [HALF, LESS, OTHER], shape)
     # Six shares: heads and channels of three layers. Halves differ by 0.5, all channels by 1.
     expected = [[0, 0.25, 1.25], [0.25, 0, 1.5]]
     np.testing.assert_allclose(found, np.sqrt(np.array(expected) / 6), atol=1e-7)
 
 
-def test_outside_is_worse_than_everything_inside_and_further_is_worse_still(shape: ModelShape) -> None:
+def test_a_score_outside_is_worse_than_every_score_inside_and_grows_with_distance(shape: ModelShape) -> None:
     tempting = {HALF: 0.0, LESS: -1.0, OTHER: -1000.0}
 
     def score(architectures: Sequence[Architecture]) -> Floats:
         return np.array([tempting[architecture] for architecture in architectures])
 
-    restricted = within(score, [HALF], shape, 0.21)([HALF, LESS, OTHER])
+    restricted = penalised_outside(score, [HALF], shape, 0.21)([HALF, LESS, OTHER])
     assert restricted[:2].tolist() == [0.0, -1.0]  # sqrt(0.25 / 6) is 0.204
     assert restricted[2] > 1000
-    tight = within(score, [HALF], shape, 0.2)([LESS, OTHER])
+    tight = penalised_outside(score, [HALF], shape, 0.2)([LESS, OTHER])
     assert 1000 < tight[0] < tight[1]
 
 
-def test_only_what_is_near_something_measured_stays(shape: ModelShape) -> None:
-    assert inside([OTHER, LESS, HALF], [HALF], shape, 0.21) == [LESS, HALF]
-    assert inside([OTHER, LESS, HALF], [HALF, OTHER], shape, 0.2) == [OTHER, HALF]
-    assert inside([], [HALF], shape, 0.2) == []
+def test_members_are_near_a_measured_architecture(shape: ModelShape) -> None:
+    assert members([OTHER, LESS, HALF], [HALF], shape, 0.21) == [LESS, HALF]
+    assert members([OTHER, LESS, HALF], [HALF, OTHER], shape, 0.2) == [OTHER, HALF]
+    assert members([], [HALF], shape, 0.2) == []
 
 
-Measured = dict[Architecture, float]
+Perplexities = dict[Architecture, float]
 """Perplexity searched by."""
 
 
-def rounds_of(workplace: Workplace, *arguments: str) -> tuple[Measured, list[Measured]]:
+def rounds_of(workplace: Workplace, *arguments: str) -> tuple[Perplexities, list[Perplexities]]:
     """Pairs of a run, and what each of its rounds measured."""
     result = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null", *arguments).json
     of_stage = f"SELECT evaluation_id FROM run_evaluations WHERE run_id = {result['run']} AND stage = 'pairs'"
@@ -69,13 +69,13 @@ def rounds_of(workplace: Workplace, *arguments: str) -> tuple[Measured, list[Mea
     return {Architecture.parse(text): value for text, value in workplace.sql(query)}, rounds
 
 
-def farthest(workplace: Workplace, chosen: Measured, measured: Measured) -> float:
-    """How far from all that was measured the farthest lies that was chosen."""
+def farthest(workplace: Workplace, chosen: Perplexities, measured: Perplexities) -> float:
+    """Largest distance of a proposal from its nearest measured architecture."""
     shape = shape_of(AutoConfig.from_pretrained(workplace.folder / "model"))
     return float(distances(list(chosen), list(measured), shape).min(axis=1).max())
 
 
-def test_a_run_goes_no_further_from_what_it_measured_than_the_spec_allows(workplace: Workplace) -> None:
+def test_proposals_of_a_run_stay_in_the_trust_region(workplace: Workplace) -> None:
     pairs, (anywhere,) = rounds_of(workplace, "--set", "rounds=1")
     assert (len(pairs), len(anywhere)) == (12, 3)
     reach = 0.8 * farthest(workplace, anywhere, pairs)

@@ -106,8 +106,8 @@ def test_a_wrong_key_is_refused_where_it_stands(text: str, message: str) -> None
         ("a:\n\tb: 1\n", "s.yaml:2:1: YAML cannot be indented with tabs: use spaces"),
         ("a: 1\n---\nb: 2\n", "s.yaml:2:1: a spec is one YAML document: remove everything from this --- on"),
         ("a: 1\nb: \x07\n", "s.yaml:2:4: character '\\x07' is not allowed: remove it"),
-        ("a: &x [1, *x]\n", "s.yaml:1:11: no valid YAML: *x stands inside &x"),
-        ("a: *x\n", "s.yaml:1:4: no valid YAML: found undefined alias 'x'"),
+        ("a: &x [1, *x]\n", "s.yaml:1:11: invalid YAML: *x is inside &x"),
+        ("a: *x\n", "s.yaml:1:4: invalid YAML: found undefined alias 'x'"),
     ],
 )
 def test_unreadable_text_is_one_error_with_its_place(text: str, message: str) -> None:

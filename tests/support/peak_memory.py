@@ -54,8 +54,8 @@ def main(spec: str) -> None:
     """Measure and print."""
     host = PluginHost.discover()
     setup = Setup(load_spec(spec, host), host)
-    evaluator, choices = setup.evaluators[0].evaluator, setup.space.choices
-    sampled = setup.space.sample(20, np.random.default_rng(0))
+    evaluator, choices = setup.evaluators[0].evaluator, setup.problem.space.choices
+    sampled = setup.problem.space.sample(20, np.random.default_rng(0))
     start = own_memory()
     with watched() as most, torch.inference_mode():
         elastic = build_elastic(setup, Progress(quiet=True))

@@ -52,6 +52,20 @@ SMOLLM2 = ModelShape(
 )
 """The sizes of SmolLM2-135M."""
 
+TINY = ModelShape(
+    family="llama",
+    dense=Architecture([(4, 2, 24)] * 4),
+    hidden_size=64,
+    head_dim=8,
+    vocabulary=98,
+    context=128,
+    embeddings=98 * 64,
+    fixed=98 * 64 + 64,
+    attention=ComponentCost(base=64, unit=2 * 8 * 64, head=2 * 8 * 64),
+    mlp=ComponentCost(base=64, unit=3 * 64),
+)
+"""The sizes of the model of ``tiny_checkpoint``."""
+
 EVALUATIONS = 2 + 12 + 2 * 3 + 2 + 2 * 2
 """What a run of ``SPEC`` measures: dense, pairs, rounds, verification, baselines."""
 

@@ -1,4 +1,4 @@
-"""A law is worth something if a plugin can break it: each of these breaks one, and that one is named."""
+"""Each plugin here fails one check of the conformance suite, and that check reports it."""
 
 from dataclasses import replace
 from itertools import islice
@@ -9,34 +9,34 @@ import pytest
 from pydantic import ConfigDict
 
 from prunecast.errors import PluginError
-from prunecast.models.sensitivity import Loss
+from prunecast.models.loss import Loss
 from prunecast.plugins.examples.evaluator import Guesses
 from prunecast.plugins.examples.predictor import Ridge
 from prunecast.plugins.examples.pruner import Norms
 from prunecast.plugins.examples.searcher import Climb
 from prunecast.plugins.examples.space import Steps
 from prunecast.plugins.interfaces import CalibrationOptions, Measurement, Metric, PluginOptions, Prediction
-from prunecast.testing import SUITES, KnownOptimum, LawBroken, Suite, check_predictor
+from prunecast.testing import SUITES, CheckFailed, KnownOptimum, Suite, check_predictor
 from prunecast.testing.checks import verdict_on
 from prunecast_plugins.evaluators.perplexity import Perplexity
 from prunecast_plugins.evaluators.windows import WindowOptions
 
 
 class Loose(PluginOptions):
-    """Options that take anything."""
+    """Options that accept unknown keys and can be assigned to."""
 
     model_config = ConfigDict(extra="allow", frozen=False)
     penalty: float = 0.1
 
 
 class LooseRidge(Ridge):
-    """Takes anything."""
+    """Accepts any option."""
 
     options_model = Loose
 
 
 class Flat(Ridge):
-    """Forgets the targets' axis."""
+    """Drops the target axis of its predictions."""
 
     def predict(self, architectures: Any) -> Prediction:
         mean, std = super().predict(architectures)
@@ -44,7 +44,7 @@ class Flat(Ridge):
 
 
 class Negative(Ridge):
-    """Turns the standard deviation around."""
+    """Predicts negative standard deviations."""
 
     def predict(self, architectures: Any) -> Prediction:
         mean, std = super().predict(architectures)
@@ -52,7 +52,7 @@ class Negative(Ridge):
 
 
 class Centring(Ridge):
-    """Looks at the whole batch."""
+    """Predictions depend on the whole batch."""
 
     def predict(self, architectures: Any) -> Prediction:
         mean, std = super().predict(architectures)
@@ -68,7 +68,7 @@ class Noisy(Ridge):
 
 
 class Loud(Ridge):
-    """Prints."""
+    """Prints to stdout."""
 
     def fit(self, architectures: Any, targets: Any) -> None:
         print("fitting")
@@ -76,7 +76,7 @@ class Loud(Ridge):
 
 
 class Swallowing(Ridge):
-    """Learns from anything."""
+    """Accepts targets that are not finite."""
 
     def fit(self, architectures: Any, targets: Any) -> None:
         super().fit(architectures, np.nan_to_num(targets))
@@ -91,7 +91,7 @@ class Scaling(Ridge):
 
 
 class Backwards(Ridge):
-    """Mixes the targets up."""
+    """Returns the targets in reverse order."""
 
     def predict(self, architectures: Any) -> Prediction:
         mean, std = super().predict(architectures)
@@ -99,7 +99,7 @@ class Backwards(Ridge):
 
 
 class Closed(Ridge):
-    """Keeps a function that cannot be pickled."""
+    """Has an attribute that cannot be pickled."""
 
     def fit(self, architectures: Any, targets: Any) -> None:
         super().fit(architectures, targets)
@@ -114,21 +114,21 @@ class Greedy(Climb):
 
 
 class Repeating(Climb):
-    """Proposes the best one again and again."""
+    """Proposes the best architecture several times."""
 
     def search(self, problem: Any, count: int) -> Any:
         return super().search(problem, 1) * count
 
 
 class Reversed(Climb):
-    """Worst first."""
+    """Returns the worst proposal first."""
 
     def search(self, problem: Any, count: int) -> Any:
         return super().search(problem, count)[::-1]
 
 
 class Silent(Climb):
-    """Counts nothing."""
+    """Never calls progress."""
 
     def _scored(self, problem: Any, indices: Any) -> Any:
         object.__setattr__(problem, "progress", lambda scored: None)
@@ -136,7 +136,7 @@ class Silent(Climb):
 
 
 class Remembering(Climb):
-    """Begins where it stopped."""
+    """Keeps proposals of earlier searches."""
 
     def search(self, problem: Any, count: int) -> Any:
         self._seen = [*getattr(self, "_seen", []), *super().search(problem, count)]
@@ -144,7 +144,7 @@ class Remembering(Climb):
 
 
 class Twice(Steps):
-    """Decides everything twice."""
+    """Has every choice twice."""
 
     @property
     def choices(self) -> Any:
@@ -152,7 +152,7 @@ class Twice(Steps):
 
 
 class Stuck(Steps):
-    """Draws the same every time."""
+    """Ignores the generator."""
 
     def sample(self, count: int, rng: Any) -> Any:
         return super().sample(count, np.random.default_rng(0))
@@ -166,13 +166,13 @@ class Uneven(Norms):
 
 
 class Uncompensated(Norms):
-    """Leaves nothing to say about compensation."""
+    """Has options without compensation."""
 
     options_model = PluginOptions
 
 
 class Vandal(Norms):
-    """Scales the weights it looks at."""
+    """Scales the weights of the model."""
 
     def rank(self, model: Any, family: Any, tokens: Any) -> Any:
         for parameter in model.parameters():
@@ -181,7 +181,7 @@ class Vandal(Norms):
 
 
 class Listener(Norms):
-    """Leaves a hook behind."""
+    """Does not remove its hook."""
 
     def rank(self, model: Any, family: Any, tokens: Any) -> Any:
         model.register_forward_hook(lambda *_: None)
@@ -189,7 +189,7 @@ class Listener(Norms):
 
 
 class Moody(Norms):
-    """Ranks by its mood."""
+    """Ranks differently at every call."""
 
     def rank(self, model: Any, family: Any, tokens: Any) -> Any:
         self._rng = getattr(self, "_rng", np.random.default_rng(0))
@@ -198,7 +198,7 @@ class Moody(Norms):
 
 
 class Textless(Norms):
-    """Asks for text and does without."""
+    """Asks for calibration text but does not need it."""
 
     @property
     def calibration(self) -> Any:
@@ -206,7 +206,7 @@ class Textless(Norms):
 
 
 class Scribbler(Textless):
-    """Writes on the text."""
+    """Modifies the calibration tokens."""
 
     def rank(self, model: Any, family: Any, tokens: Any) -> Any:
         tokens[:] = 0
@@ -214,7 +214,7 @@ class Scribbler(Textless):
 
 
 class Nameless(Guesses):
-    """Names its metric after nothing."""
+    """Has a metric name without data set and split."""
 
     @property
     def metrics(self) -> Any:
@@ -222,7 +222,7 @@ class Nameless(Guesses):
 
 
 class Hashing(Guesses):
-    """Hashes with hash()."""
+    """Uses hash(), which depends on the hash seed."""
 
     @property
     def data_hash(self) -> str:
@@ -230,21 +230,21 @@ class Hashing(Guesses):
 
 
 class Doubling(Guesses):
-    """Measures everything twice."""
+    """Returns every measurement twice."""
 
     def evaluate(self, model: Any) -> Any:
         return super().evaluate(model) * 2
 
 
 class Negating(Guesses):
-    """Turns its standard error around."""
+    """Returns a negative standard error."""
 
     def evaluate(self, model: Any) -> Any:
         return [replace(each, standard_error=-1.0) for each in super().evaluate(model)]
 
 
 class Averaging(Guesses):
-    """Returns the mean of all it has ever measured."""
+    """Returns the mean of all measurements so far."""
 
     def evaluate(self, model: Any) -> Any:
         [found] = super().evaluate(model)
@@ -262,7 +262,7 @@ class Training(Guesses):
 
 
 class Blind(Guesses):
-    """Looks at no logit."""
+    """Does not check for logits that are not finite."""
 
     def evaluate(self, model: Any) -> Any:
         hidden = model.base_model(self._windows, use_cache=False).last_hidden_state
@@ -270,7 +270,7 @@ class Blind(Guesses):
 
 
 class Wandering(Guesses):
-    """Promises equal batches and begins elsewhere each time."""
+    """Declares same_batches, but starts with another batch each time."""
 
     def evaluate(self, model: Any) -> Any:
         self._windows = self._windows.roll(1, dims=0)
@@ -279,13 +279,13 @@ class Wandering(Guesses):
 
 
 class Promising(Guesses):
-    """Says it is differentiable, and has no losses."""
+    """Declares differentiable, but has no losses."""
 
     differentiable = True
 
 
 class Short(WindowOptions):
-    """Two batches of a text that is always at hand."""
+    """Two batches of a text that is always available."""
 
     dataset: str = "python-docs"
     tokens: int = 256
@@ -294,7 +294,7 @@ class Short(WindowOptions):
 
 
 class Detached(Perplexity):
-    """Cuts its losses off from the layers."""
+    """Detaches its losses from the layers."""
 
     options_model = Short
 
@@ -304,7 +304,7 @@ class Detached(Perplexity):
 
 
 class Halving(Perplexity):
-    """Leaves every other batch out of its losses."""
+    """Omits every other batch from its losses."""
 
     options_model = Short
 
@@ -313,7 +313,7 @@ class Halving(Perplexity):
 
 
 BROKEN = [
-    ("pruner", Uncompensated, "options_say_how_to_compensate"),
+    ("pruner", Uncompensated, "options_derive_from_pruner_options"),
     ("pruner", Uneven, "every_unit_of_every_layer_is_ranked"),
     ("pruner", Vandal, "the_model_is_left_as_found"),
     ("pruner", Listener, "the_model_is_left_as_found"),
@@ -326,7 +326,7 @@ BROKEN = [
     ("evaluator", Negating, "numbers_are_finite_with_errors_and_counts_from_zero_on"),
     ("evaluator", Averaging, "what_was_measured_before_does_not_matter"),
     ("evaluator", Training, "the_model_is_left_as_it_was"),
-    ("evaluator", Blind, "a_spoilt_model_gives_no_number_that_is_not_finite"),
+    ("evaluator", Blind, "a_model_of_nan_gives_finite_numbers_or_an_error"),
     ("evaluator", Wandering, "evaluating_twice_gives_the_same"),
     ("evaluator", Wandering, "reused_activations_give_the_same"),
     ("evaluator", Promising, "losses_add_up_to_the_metric_and_lead_back_to_the_layers"),
@@ -344,7 +344,7 @@ BROKEN = [
     ("predictor", Loud, "nothing_is_printed_to_stdout"),
     ("predictor", Swallowing, "targets_that_are_not_finite_are_refused"),
     ("predictor", Scaling, "inputs_are_left_alone"),
-    ("predictor", Backwards, "metrics_are_learnt_side_by_side"),
+    ("predictor", Backwards, "targets_are_not_mixed_up"),
     ("predictor", Closed, "a_pickled_predictor_predicts_the_same"),
     ("searcher", Greedy, "proposals_meet_the_budget"),
     ("searcher", Repeating, "proposals_are_different_and_no_more_than_wanted"),
@@ -356,35 +356,35 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "plugin", "name"), BROKEN, ids=[f"{p.__name__}-{law}" for _, p, law in BROKEN])
-def test_a_plugin_that_breaks_a_law_is_found_out(kind: str, plugin: Any, name: str) -> None:
+@pytest.mark.parametrize(("kind", "plugin", "name"), BROKEN, ids=[f"{p.__name__}-{check}" for _, p, check in BROKEN])
+def test_a_plugin_that_fails_a_check_is_reported(kind: str, plugin: Any, name: str) -> None:
     suite = SUITES[kind]
-    [law] = [law for law in suite.laws if law.__name__ == name]
-    verdict = verdict_on(law, suite.subject(plugin, {}, ()), None)
+    [check] = [check for check in suite.checks if check.__name__ == name]
+    verdict = verdict_on(check, suite.subject(plugin, {}, ()), None)
     assert verdict.outcome == "broken"
     assert verdict.reason
     assert "\n" not in verdict.reason
 
 
-def test_an_expected_failure_has_to_fail() -> None:
+def test_an_expected_failure_that_passes_is_broken() -> None:
     suite = SUITES["space"]
-    law = suite.laws[0]
-    assert verdict_on(law, suite.subject(Steps, {}, ()), "it cannot").outcome == "broken"
-    assert verdict_on(suite.laws[1], suite.subject(LooseRidge, {}, ()), "by design").outcome == "expected failure"
+    check = suite.checks[0]
+    assert verdict_on(check, suite.subject(Steps, {}, ()), "it cannot").outcome == "broken"
+    assert verdict_on(suite.checks[1], suite.subject(LooseRidge, {}, ()), "by design").outcome == "expected failure"
 
 
-def test_a_missing_module_is_a_reason_and_no_silence() -> None:
+def test_a_missing_module_is_reported_as_the_reason() -> None:
     suite = SUITES["predictor"]
-    verdict = verdict_on(suite.laws[-1], suite.subject(Ridge, {}, ("no_such_module",)), None)
+    verdict = verdict_on(suite.checks[-1], suite.subject(Ridge, {}, ("no_such_module",)), None)
     assert (verdict.outcome, verdict.reason) == ("does not apply", "needs no_such_module, which is not installed")
 
 
-def test_all_broken_laws_are_told_at_once_and_an_unknown_one_is_refused() -> None:
+def test_all_failed_checks_are_reported_at_once_and_an_unknown_name_is_refused() -> None:
     suite = SUITES["predictor"]
-    laws = tuple(law for law in suite.laws if law.__name__ == "nothing_is_printed_to_stdout")
-    with pytest.raises(LawBroken, match="Loud breaks 1 of 1 laws\nnothing_is_printed"):
-        Suite(suite.subject, laws).check(Loud, None, None)
-    with pytest.raises(PluginError, match="there is no law 'predicts_wel'"):
+    checks = tuple(check for check in suite.checks if check.__name__ == "nothing_is_printed_to_stdout")
+    with pytest.raises(CheckFailed, match="Loud fails 1 of 1 checks\nnothing_is_printed"):
+        Suite(suite.subject, checks).check(Loud, None, None)
+    with pytest.raises(PluginError, match="there is no check 'predicts_wel'"):
         check_predictor(Ridge, expected_failures={"predicts_wel": "no"})
 
 
@@ -395,7 +395,7 @@ def test_the_known_optimum_is_the_best_of_its_budget(known_optimum: KnownOptimum
     assert (known_optimum.regret([each for each in others if each != known_optimum.optimum]) > 0).all()
 
 
-def test_the_tiny_registry_answers_like_any_other(tiny_registry: Any, recorded_pairs: Any) -> None:
+def test_the_tiny_registry_can_be_queried(tiny_registry: Any, recorded_pairs: Any) -> None:
     [run] = tiny_registry.runs()
     assert (run.name, run.status) == ("recorded", "finished")
     [count] = tiny_registry.rows("SELECT count(*) AS evaluations FROM evaluations")

@@ -1,4 +1,4 @@
-"""The examples and all bundled plugins keep the laws of their kind."""
+"""The examples and all bundled plugins pass the checks of their kind."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,20 +45,20 @@ class TestGuesses(EvaluatorConformance):
 
 
 def bundled() -> Iterator[Any]:
-    """Every law for every plugin of this distribution, tried as its entry says."""
+    """Every check of every plugin of this distribution, with the options of its trial."""
     host = PluginHost.discover()
     for kind in KINDS:
         for name, registered in host.entries(kind).items():
             if registered.distribution == "prunecast":
-                for law in SUITES[kind].laws:
-                    yield pytest.param(registered, law, id=f"{kind}-{name}-{law.__name__}")
+                for check in SUITES[kind].checks:
+                    yield pytest.param(registered, check, id=f"{kind}-{name}-{check.__name__}")
 
 
-@pytest.mark.parametrize(("registered", "law"), list(bundled()))
-def test_bundled_plugin_keeps(registered: Any, law: Any) -> None:
+@pytest.mark.parametrize(("registered", "check"), list(bundled()))
+def test_bundled_plugin_passes(registered: Any, check: Any) -> None:
     suite, trial = SUITES[registered.kind], registered.entry.trial
     subject = suite.subject(registered.load(), trial.options, trial.requires)
-    verdict = verdict_on(law, subject, trial.expected_failures.get(law.__name__))
+    verdict = verdict_on(check, subject, trial.expected_failures.get(check.__name__))
     if verdict.outcome == "does not apply":
         pytest.skip(verdict.reason)
     assert verdict.outcome in ("holds", "expected failure"), verdict.reason

@@ -1,4 +1,4 @@
-"""The recorded pairs are what the repository's registry holds. RENEW_GOLDEN=1 exports them anew."""
+"""The recorded pairs equal those of the repository's registry. RENEW_GOLDEN=1 exports them again."""
 
 import json
 import math
@@ -33,7 +33,7 @@ CONDITIONS = (
 
 
 def export(path: Path) -> dict[str, Any]:
-    """All architectures, ordered by their keys, that both metrics have been measured of."""
+    """All architectures with measurements of both metrics, ordered by key."""
     found: dict[str, dict[str, Any]] = {}
     with Registry.open(path, readonly=True) as registry:
         for row in registry.rows(STATEMENT, METRICS):
@@ -48,7 +48,7 @@ def export(path: Path) -> dict[str, Any]:
     return {"conditions": CONDITIONS, "metrics": METRICS, "shape": json.loads(shape), "pairs": pairs}
 
 
-def test_they_are_what_the_repository_s_registry_holds(tmp_path: Path) -> None:
+def test_they_equal_those_of_the_repository_s_registry(tmp_path: Path) -> None:
     source = REPOSITORY / "registry.db"
     if not source.is_file():
         pytest.skip("registry.db is not here")

@@ -21,11 +21,11 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
     from prunecast.registry import Registry
-    from prunecast.run.export_again import redeliver
+    from prunecast.run.export_again import export_again
 
     with Registry.open(registry_path, readonly=True) as registry:
         record = registry.run(run)
-    report = redeliver(record, architecture, Path(folder), PluginHost.discover(), Progress()).to_json()
+    report = export_again(record, architecture, Path(folder), PluginHost.discover(), Progress()).to_json()
     if as_json:
         print_json(report)
     else:

@@ -1,6 +1,5 @@
 """The top of the command line, and the one place where errors become messages and exit codes."""
 
-import errno
 import os
 import sys
 from typing import Any
@@ -18,8 +17,7 @@ from prunecast.cli.report import report
 from prunecast.cli.run import run
 from prunecast.cli.runs import runs
 from prunecast.cli.spec import spec
-from prunecast.errors import PrunecastError, SpecError, one_line
-from prunecast.models.cpu.allocation import is_out_of_memory
+from prunecast.errors import PrunecastError, SpecError, resource_error
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -41,20 +39,11 @@ class Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             return _fail("interrupted: what was measured is kept, run the same command to continue", INTERRUPTED)
         except (OSError, RuntimeError, MemoryError) as error:
-            lack = _lack(error)
-            if lack is None:
+            exhausted = resource_error(error)
+            if exhausted is None:
                 raise
-            return _fail(f"error: {lack}, run the same command again", HANDLED)
+            return _fail(f"error: {exhausted}", HANDLED)
         return result if isinstance(result, int) else 0
-
-
-def _lack(error: Exception) -> str | None:
-    """What the machine lacks, and what to do about it; None if it is something else that is wrong."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename or 'while writing'}): free some space"
-    if is_out_of_memory(error):
-        return f"out of memory ({one_line(error)}): free some, or choose a smaller model or model.dtype"
-    return None
 
 
 def _fail(message: str, code: int) -> int:

@@ -34,7 +34,7 @@ def card(
 
     from prunecast.cli.render import render_card
     from prunecast.plugins.host import PluginHost
-    from prunecast.predict.from_registry import appraise
+    from prunecast.predict.from_registry import quality_card
     from prunecast.registry import Registry
 
     if malformed := [option for option in options if "=" not in option]:
@@ -42,7 +42,7 @@ def card(
     chosen = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in options)}
     host = PluginHost.discover()
     with Registry.open(registry_path, readonly=True) as registry:
-        cards = [appraise(registry, host, name, chosen, model, metrics, pruner, seed).to_json() for name in names]
+        cards = [quality_card(registry, host, name, chosen, model, metrics, pruner, seed).to_json() for name in names]
     if as_json:
         print_json(cards)
         return

@@ -105,12 +105,12 @@ def render_plan(plan: dict[str, Any]) -> str:
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
 
 
-def render_outline(outline: dict[str, Any]) -> str:
-    """An outline as people read it."""
+def render_estimate(estimate: dict[str, Any]) -> str:
+    """An estimate as people read it."""
     columns = ("stage", "architectures", "evaluations", "tokens", "estimated", "uncounted", "petaflop")
-    rows = [[text(stage[column]) for column in columns] for stage in outline["stages"]]
-    total = sum(stage["petaflop"] for stage in outline["stages"])
-    head = f"{outline['parameters']:,} parameters, {outline['choices']} choices"
-    beside = " and what is uncounted" if any(stage["uncounted"] for stage in outline["stages"]) else ""
+    rows = [[text(stage[column]) for column in columns] for stage in estimate["stages"]]
+    total = sum(stage["petaflop"] for stage in estimate["stages"])
+    head = f"{estimate['parameters']:,} parameters, {estimate['choices']} choices"
+    beside = " and what is uncounted" if any(stage["uncounted"] for stage in estimate["stages"]) else ""
     last = f"{total:,.0f} petaflop{beside}; a device of 100 teraflops takes {total / 6:,.0f} minutes"
     return "\n".join([head, "", table(columns, rows), "", *COUNTED, last])

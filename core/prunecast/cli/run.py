@@ -8,7 +8,7 @@ import click
 
 from prunecast.cli.output import json_option, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
-from prunecast.cli.render import render_outline, render_plan, render_result
+from prunecast.cli.render import render_estimate, render_plan, render_result
 
 PROMPT = "The most important thing about writing a program is"
 
@@ -47,7 +47,7 @@ def run(
     from prunecast.plugins.listeners import EventLog
     from prunecast.progress import Progress
     from prunecast.registry import Registry
-    from prunecast.run.estimate import outline
+    from prunecast.run.estimate import estimate
     from prunecast.run.plan import plan
     from prunecast.run.runner import run as run_spec
     from prunecast.spec.load import load_spec
@@ -55,8 +55,8 @@ def run(
     host = PluginHost.discover(plugin_dirs)
     spec = load_spec(spec_name, host, overrides)
     if dry_run and spec.config_path is not None:
-        outlined = outline(spec, host).to_json()
-        print_json(outlined) if as_json else click.echo(render_outline(outlined))
+        estimated = estimate(spec, host).to_json()
+        print_json(estimated) if as_json else click.echo(render_estimate(estimated))
         return
     with Registry.open(registry_path) as registry:
         if dry_run:

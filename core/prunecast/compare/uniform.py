@@ -1,4 +1,4 @@
-"""The baselines: the same rate in every layer, at the same parameter count as the architecture compared with."""
+"""Uniform architectures: the same rate in every layer, at the parameter count of the architecture compared with."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ TOLERANCE = 0.002
 
 
 @dataclass(frozen=True)
-class UniformCut:
-    """A baseline that cuts all layers alike.
+class UniformBaseline:
+    """A baseline that prunes all layers at one rate.
 
     Attributes:
-        name: what a spec calls it.
-        attention: whether attention is cut too, or the MLP alone.
-        compensated: whether the pruner's compensation is at work.
+        name: its name in a spec.
+        attention: True if attention is pruned too, False for the MLP alone.
+        compensated: True if the pruner's compensation is applied.
     """
 
     name: str
@@ -28,26 +28,26 @@ class UniformCut:
     compensated: bool
 
     @classmethod
-    def named(cls, name: str) -> "UniformCut | None":
-        """The cut called ``name``; None if that is another kind of baseline."""
-        return next((cut for cut in UNIFORM_CUTS if cut.name == name), None)
+    def named(cls, name: str) -> "UniformBaseline | None":
+        """The uniform baseline called ``name``; None if that is another kind of baseline."""
+        return next((each for each in UNIFORM_BASELINES if each.name == name), None)
 
 
-UNIFORM_CUTS = tuple(
-    UniformCut(f"uniform{mlp}{without}", attention=not mlp, compensated=not without)
+UNIFORM_BASELINES = tuple(
+    UniformBaseline(f"uniform{mlp}{without}", attention=not mlp, compensated=not without)
     for mlp in ("", "-mlp")
     for without in ("", "-uncompensated")
 )
 
 
 def uniform(shape: ModelShape, choices: tuple[Choice, ...], parameters: int, *, attention: bool) -> Architecture:
-    """Equal cut of all layers that the choices cover, with at most ``parameters`` parameters, as close as widths allow.
+    """Uniform architecture over the layers that the choices cover: at most ``parameters`` parameters, as close as possible.
 
-    With ``attention``, query heads are cut at the rate of the MLP, as far as whole heads go; of equally near counts the
-    one with fewer KV groups, as LLM-Pruner cuts (arXiv 2305.11627, section 3.3). Without, only MLPs are cut.
+    With ``attention``, query heads are pruned at the rate of the MLP, rounded to whole heads; of equally near counts the
+    one with fewer KV groups, as in LLM-Pruner (arXiv 2305.11627, section 3.3). Without, only MLPs are pruned.
 
-    Which groups go is decided by the importance of their own query heads. LLM-Pruner's code for grouped queries adds up
-    that of other heads (k, k + 3, k + 6 instead of 3k to 3k + 2 for three groups of three), and does worse for it.
+    A KV group is ranked by the importance of its own query heads. LLM-Pruner's code for grouped queries adds up the
+    importance of other heads (k, k + 3, k + 6 instead of 3k to 3k + 2 for three groups of three), with worse results.
     """
     layers = sorted({layer for choice in choices for layer in choice.layers})
     candidates = _attentions(shape) if attention else [shape.dense.layers[0]]
@@ -73,7 +73,7 @@ def _fill(shape: ModelShape, layers: list[int], attention: Layer, parameters: in
 
 
 def _distance(shape: ModelShape, layer: int, architecture: Architecture, parameters: int) -> tuple[bool, float, float]:
-    """How far it is from a uniform cut to ``parameters``: above them, off by how much, and the rates apart."""
+    """Distance from the uniform architecture of ``parameters``: exceeds them, relative error, difference of the rates."""
     count, dense, kept = int(shape.count([architecture])[0]), shape.dense.layers[layer], architecture.layers[layer]
     off = max(abs(parameters - count) / parameters - TOLERANCE, 0.0)
     apart = abs(kept.mlp_width / dense.mlp_width - kept.query_heads / dense.query_heads)
@@ -81,7 +81,7 @@ def _distance(shape: ModelShape, layer: int, architecture: Architecture, paramet
 
 
 def distinct_totals(counts: Iterable[int]) -> list[int]:
-    """The parameter counts to compare at, in order: those that none before is within the tolerance of."""
+    """Parameter counts to compare at, in order, without those within the tolerance of an earlier one."""
     totals: list[int] = []
     for count in counts:
         if all(abs(count - total) > TOLERANCE * total for total in totals):

@@ -1,4 +1,4 @@
-"""The delivering stage: the chosen architecture as a model that others can load."""
+"""Delivery: the chosen architecture as a model that loads without prunecast."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Deliverable:
     """A model to write.
 
     Attributes:
-        model: what was measured, in the dtype it was measured in.
+        model: the measured model, in the dtype it was measured in.
         state: its weights under the stock names, sliced.
         architecture: what it keeps.
     """
@@ -46,10 +46,10 @@ def deliver(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], fo
     loss: in bfloat16 two orders of summation already differ visibly.
 
     Args:
-        setup: what the model comes from.
-        chosen: what to write.
+        setup: source of the model.
+        chosen: the model to write.
         compared: rows of the model card's table.
-        folder: where to.
+        folder: destination.
 
     Raises:
         ExportError: it cannot be written, or does not load as what was measured.
@@ -94,7 +94,7 @@ def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardCont
 
 
 def protocol(setup: Setup) -> str:
-    """One line that says under what conditions the numbers of a run were measured."""
+    """Conditions of a run's numbers, in one line."""
     dtype = str(setup.dtype).removeprefix("torch.")
     evaluators = "; ".join(
         f"{named.setting.evaluator.name}: "

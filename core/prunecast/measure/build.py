@@ -90,7 +90,7 @@ def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progre
     """Write the moments. Raises ModelError if there is no memory for them: most goes to their sums, not to a batch."""
     import torch
 
-    from prunecast.models.cpu.allocation import is_out_of_memory
+    from prunecast.errors import is_out_of_memory
     from prunecast.models.moments import gather_moments
 
     batches = [batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)]

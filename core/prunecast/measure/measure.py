@@ -1,23 +1,14 @@
-"""Measuring: every number comes from the registry if it is there, from the model if not, and is kept at once."""
+"""Measuring for a run: a number comes from the registry if it is there, else from the model, and is kept at once."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.architecture import Architecture
 from prunecast.errors import EvaluationError
-from prunecast.measure.build import build_elastic
+from prunecast.measure.engine import Engine
 from prunecast.measure.setup import NamedEvaluator, Setup, metrics_of
-from prunecast.models.cpu.allocation import is_out_of_memory
-from prunecast.models.sensitivity import Loss
 from prunecast.plugins.events import ArchitectureMeasured
-from prunecast.plugins.guard import checked_measurements
-from prunecast.plugins.interfaces import Measurement
-from prunecast.plugins.isolation import isolated
 from prunecast.plugins.listeners import Listeners
 from prunecast.problem.objective import Metrics
 from prunecast.progress import Progress
@@ -26,69 +17,66 @@ from prunecast.registry import Registry, take_lease
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from prunecast.models.activation_reuse import ActivationReuse
-    from prunecast.models.elastic import ElasticModel
-    from prunecast.models.sensitivity import Changes
-
-    ModelOf = Callable[[Architecture], PreTrainedModel]
-
-
-Answer = TypeVar("Answer")
+    from prunecast.measure.engine import ModelOf
 
 Wanted = tuple[Architecture, NamedEvaluator]
 """An evaluation that is wanted."""
 
 POLL_SECONDS = 0.5
-"""How often it is looked whether another process has finished what is awaited."""
+"""Time between two looks at the registry while another process measures what is wanted."""
 
 MOST_ATTEMPTS = 2
 """Failures after which an architecture is not tried again under the same setting."""
 
 
 class Measuring:
-    """Measures architectures for one run; loads the model at the first number that is not in the registry.
+    """Measures architectures for one run.
+
+    Args:
+        setup: what the numbers are measured under.
+        engine: measures what the registry lacks.
+        registry: where numbers are found and kept.
+        run_id: the run.
+        progress: where progress is shown.
+        listeners: plugins that follow the run.
 
     Attributes:
-        measured: evaluations made by this object.
-        cached: evaluations found in the registry instead.
+        measured: number of evaluations made by this object.
+        cached: number of evaluations found in the registry instead.
     """
 
-    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress, listeners: Listeners) -> None:
-        self._setup, self._registry, self._run_id, self._progress = setup, registry, run_id, progress
-        self._listeners = listeners
+    def __init__(
+        self,
+        setup: Setup,
+        engine: Engine,
+        registry: Registry,
+        run_id: int,
+        progress: Progress,
+        listeners: Listeners,
+    ) -> None:
+        self._setup, self._engine, self._registry, self._run_id = setup, engine, registry, run_id
+        self._progress, self._listeners = progress, listeners
         self._counted: set[tuple[str, Architecture]] = set()
-        self._observed: set[str] = set()
         self._has_waited = False
         self.measured = 0
         self.cached = 0
-
-    @cached_property
-    def elastic(self) -> "ElasticModel":
-        """The elastic model, made when it is first needed."""
-        return build_elastic(self._setup, self._progress)
-
-    @cached_property
-    def _reuse(self) -> "ActivationReuse":
-        from prunecast.models.activation_reuse import ActivationReuse
-
-        return ActivationReuse(self.elastic)
 
     def measure(
         self, stage: str, architectures: Sequence[Architecture], evaluators: Iterable[NamedEvaluator]
     ) -> dict[Architecture, Metrics]:
         """All metrics of the architectures that can be measured, both in the given order.
 
-        One registry transaction an evaluation: a process that dies loses the evaluation in flight and nothing else. An
-        evaluation another process is at is left for the end and awaited. An architecture that cannot be measured is
-        said, noted in the registry with the reason, left out of the result, and after ``MOST_ATTEMPTS`` runs not tried
-        again.
+        Every evaluation is one registry transaction: a process that dies loses the evaluation in flight and nothing
+        else. An evaluation that another process is making is left for the end and awaited. An architecture that cannot
+        be measured is reported, noted in the registry with the reason, left out of the result, and after
+        ``MOST_ATTEMPTS`` runs not tried again.
         """
         evaluators = list(evaluators)
         metrics: dict[Architecture, Metrics] = {architecture: {} for architecture in architectures}
         # Neighbours in this order share most first layers, whose activations are then reused.
         ordered = sorted(metrics, key=lambda architecture: architecture.layers)
         wanted = [(architecture, named) for architecture in ordered for named in evaluators]
-        self._fill(stage, self._from_registry(stage, wanted, metrics), metrics, self._applied)
+        self._fill(stage, self._from_registry(stage, wanted, metrics), metrics, None)
         names = [metric.name for metric in metrics_of(evaluators)]
         return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
@@ -104,7 +92,7 @@ class Measuring:
         Args:
             stage: the stage of the run.
             architecture: what the model keeps.
-            make: the model; called only if a number is missing.
+            make: makes the model; called only if a number is missing.
             evaluators: what measures, under settings that say how the weights came about.
         """
         metrics: dict[Architecture, Metrics] = {architecture: {}}
@@ -114,54 +102,10 @@ class Measuring:
             self._fill(stage, missing, metrics, lambda _: model)
         return metrics[architecture]
 
-    def steps(self, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "list[Changes]":
-        """What steps around an architecture change, for each evaluator of the search, on the scale predictors learn.
-
-        Found in the registry, or estimated (:func:`prunecast.models.sensitivity.changes_of`) and kept there.
-
-        Args:
-            centre: the architecture.
-            steps: a layer, and what it would keep instead.
-        """
-        evaluators = self._setup.evaluators
-        found = []
-        with self._progress.bar("neighbours", len(evaluators), "eval") as advance:
-            for named in evaluators:
-                found.append(self._steps(named, centre, steps))
-                advance(1)
-        return found
-
-    def _steps(self, named: NamedEvaluator, centre: Architecture, steps: Collection[tuple[int, Layer]]) -> "Changes":
-        from prunecast.models.sensitivity import VERSION
-
-        known = self._registry.steps(named.setting, centre, VERSION)
-        missing = sorted(set(steps) - known.keys())
-        if missing:
-            start = time.perf_counter()
-            found = self._estimate(named, centre, missing)
-            known |= found
-            seconds = time.perf_counter() - start
-            self._registry.record_steps(self._run_id, named.setting, centre, VERSION, known, seconds)
-        return known
-
-    def _estimate(self, named: NamedEvaluator, centre: Architecture, steps: Sequence[tuple[int, Layer]]) -> "Changes":
-        from prunecast.models.sensitivity import changes_of
-
-        self._observe(named)
-        self.elastic.apply(centre)
-        # Runs of every seed share what is found, so none of their seeds decides it.
-        content = [int(key, base=16) for key in (named.setting.key, centre.key)]
-
-        def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
-            return named.evaluator.losses(model, np.random.default_rng(content))
-
-        with isolated(named.owner, "losses"):
-            return self._within_memory(named, lambda: changes_of(self.elastic, losses, steps))
-
     def _fill(
-        self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf"
+        self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf | None"
     ) -> None:
-        """Measure what is missing, or wait for the process that is at it."""
+        """Measure what is missing, or wait for the process that is measuring it."""
         with self._progress.bar(stage, len(missing), "eval") as advance:
             while missing:
                 left = self._measure_free(stage, missing, metrics, model_of, advance)
@@ -195,10 +139,10 @@ class Measuring:
         stage: str,
         wanted: Sequence[Wanted],
         metrics: Mapping[Architecture, Metrics],
-        model_of: "ModelOf",
+        model_of: "ModelOf | None",
         advance: Callable[[int], None],
     ) -> list[Wanted]:
-        """Measure what no other process is at; returns the rest."""
+        """Measure what no other process is measuring; returns the rest."""
         left: list[Wanted] = []
         for architecture, named in wanted:
             lease = take_lease(self._registry, named.setting, architecture)
@@ -221,45 +165,16 @@ class Measuring:
         self._counted |= new
         self.cached += len(new)
 
-    def _applied(self, architecture: Architecture) -> "PreTrainedModel":
-        """The elastic model, switched to an architecture."""
-        self.elastic.apply(architecture)
-        return self.elastic.model
-
-    def _switched(self, architecture: Architecture, model_of: "ModelOf") -> "PreTrainedModel":
-        """The model of an architecture. Raises EvaluationError if there is no memory for its compensated weights."""
-        try:
-            return model_of(architecture)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._reuse.forget()
-            raise EvaluationError(
-                f"out of memory on {self._setup.device} while its weights were compensated: free memory there, or set "
-                "model.device to another or compensate to none"
-            ) from error
-
     def _evaluate(
-        self,
-        stage: str,
-        architecture: Architecture,
-        named: NamedEvaluator,
-        model_of: "ModelOf",
+        self, stage: str, architecture: Architecture, named: NamedEvaluator, model_of: "ModelOf | None"
     ) -> Metrics:
-        import torch
-
-        elastic = self.elastic  # made outside of inference mode, in which weights would never take part in a gradient
-        with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
-            self._observe(named)
-            try:
-                model = self._switched(architecture, model_of)
-                start = time.perf_counter()
-                measurements = self._measurements(named, model)
-            except EvaluationError as error:
-                self._progress.say(f"not measured: {architecture}: {error}")
-                self._registry.record_failure(self._run_id, named.setting, architecture, str(error))
-                return {}
-        seconds = time.perf_counter() - start
+        self._engine.observe(named)  # an evaluator that cannot look at the dense model ends the run
+        try:
+            measurements, seconds = self._engine.measure(architecture, named, model_of)
+        except EvaluationError as error:
+            self._progress.say(f"not measured: {architecture}: {error}")
+            self._registry.record_failure(self._run_id, named.setting, architecture, str(error))
+            return {}
         device = str(self._setup.device)
         self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)
         self._counted.add((named.setting.key, architecture))
@@ -267,17 +182,6 @@ class Measuring:
         values = {measurement.metric.name: measurement.value for measurement in measurements}
         self._tell(stage, architecture, named, values, seconds)
         return values
-
-    def _observe(self, named: NamedEvaluator) -> None:
-        """Let an evaluator look at the dense model, once."""
-        import torch
-
-        if named.setting.key in self._observed:
-            return
-        self.elastic.apply(self._setup.shape.dense)
-        with torch.inference_mode(), isolated(named.owner, "observe_dense"):
-            self._within_memory(named, lambda: named.evaluator.observe_dense(self.elastic.model))
-        self._observed.add(named.setting.key)
 
     def _tell(
         self, stage: str, architecture: Architecture, named: NamedEvaluator, values: Metrics, seconds: float | None
@@ -294,55 +198,3 @@ class Measuring:
                 seconds=seconds,
             )
         )
-
-    def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
-        """What the evaluator says of the model. Raises EvaluationError for whatever it does wrong."""
-        # What is kept for reuse was computed with compensation.
-        reusing = named.evaluator.same_batches and named.compensated
-        with isolated(named.owner, "evaluate", raises=EvaluationError):
-            with self._reuse.active() if reusing else nullcontext():
-                measurements = self._within_memory(named, lambda: named.evaluator.evaluate(model))
-            return checked_measurements(named.owner, measurements, named.metrics)
-
-    def _within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
-        """Do it, with half the batch each time there is no memory left, for as long as there is a batch to halve.
-
-        From then on half of what is kept for reuse is given up each time, for as long as anything is.
-
-        Raises:
-            EvaluationError: the numbers would not be those of the smaller batch.
-        """
-        while True:
-            try:
-                return action()
-            except (RuntimeError, MemoryError) as error:
-                halves = getattr(named.evaluator.options, "batch", 1) > 1
-                if not is_out_of_memory(error) or not (halves or self._reuse.shrink()):
-                    raise
-            if halves:
-                # What was kept of larger batches can never match again, and is where there is no memory left.
-                self._reuse.forget()
-                self._halve_batch(named)
-
-    def _halve_batch(self, named: NamedEvaluator) -> None:
-        evaluator, name = named.evaluator, named.setting.evaluator.name
-        batch = evaluator.options.batch
-        if "batch" not in type(evaluator.options).immaterial:
-            raise EvaluationError(
-                f"{named.owner}: out of memory with batch {batch}, on which its numbers depend; write a smaller batch "
-                f"beside use: {name}"
-            )
-        evaluator.options = evaluator.options.model_copy(update={"batch": batch // 2})
-        self._progress.say(f"{name}: out of memory, going on with batch {batch // 2}")
-
-
-@contextmanager
-def _uncompensated(elastic: "ElasticModel") -> Iterator[None]:
-    """Take compensation away from an elastic model; it is dense before and afterwards, so no layer mixes the two."""
-    elastic.apply(elastic.shape.dense)
-    compensation, elastic.compensation = elastic.compensation, None
-    try:
-        yield
-    finally:
-        elastic.apply(elastic.shape.dense)
-        elastic.compensation = compensation

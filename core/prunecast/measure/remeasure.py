@@ -1,44 +1,38 @@
-"""Measuring again what a registry holds: the strongest reason to trust it.
-
-But for recovered models: those would have to be trained again.
-"""
+"""Re-measures stored evaluations to verify a registry. Recovered models are left out: they would have to be trained again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import PrunecastError, RegistryError
-from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import NamedEvaluator, Setup, spec_of
+from prunecast.measure.engine import Engine
+from prunecast.measure.setup import Setup, spec_of
 from prunecast.plugins.host import PluginHost
-from prunecast.plugins.interfaces import Measurement
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.spec.model import Spec
+from prunecast.spec.stages import RECOVER
 
-if TYPE_CHECKING:
-    from prunecast.models.elastic import ElasticModel
-
-SAME_PLACE_TOLERANCE = 1e-3
+SAME_CONDITIONS_TOLERANCE = 1e-3
 """Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
 
 Evaluators are deterministic, so on one machine the numbers are equal to the last bit. The number of threads and the
 instructions of another processor change the order of sums, which moves a perplexity in bfloat16 by a few 1e-4.
 """
 
-ELSEWHERE_TOLERANCE = 1e-2
-"""Relative difference allowed anywhere else where the evaluation states no standard error."""
+OTHER_CONDITIONS_TOLERANCE = 1e-2
+"""Relative difference allowed under other conditions if the evaluation has no standard error."""
 
 _REPEATABLE = """
     SELECT e.id, e.run_id, s.dtype FROM evaluations e JOIN settings s ON s.id = e.setting_id
     WHERE e.run_id IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM run_evaluations u
-        WHERE u.evaluation_id = e.id AND u.run_id = e.run_id AND u.stage = 'recover'
+        WHERE u.evaluation_id = e.id AND u.run_id = e.run_id AND u.stage = :recover
     )
     ORDER BY e.id"""
 
@@ -58,14 +52,14 @@ _VALUES = """
 
 @dataclass(frozen=True)
 class Remeasured:
-    """A number of the registry and the same one measured again.
+    """A number of the registry and its repetition.
 
     Attributes:
         evaluation_id: the evaluation it belongs to.
-        architecture: what was measured.
+        architecture: the architecture.
         metric: name of the metric.
-        recorded, again: its value then and now.
-        tolerance: the largest difference that is no disagreement.
+        recorded, again: stored value and new value.
+        tolerance: largest difference that counts as agreement.
     """
 
     evaluation_id: int
@@ -77,7 +71,7 @@ class Remeasured:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are the same within the tolerance."""
+        """True if the two differ by at most the tolerance."""
         return abs(self.again - self.recorded) <= self.tolerance
 
 
@@ -94,7 +88,7 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
     Raises:
         PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same.
     """
-    rows = list(registry.rows(_REPEATABLE))
+    rows = list(registry.rows(_REPEATABLE, {"recover": RECOVER}))
     rng = np.random.default_rng(seed)
     chosen = sorted((rows[place] for place in rng.permutation(len(rows))[:count]), key=_condition)
     for (run_id, dtype), group in groupby(chosen, key=_condition):
@@ -121,8 +115,7 @@ def _of_one_run(
 ) -> Iterator[Remeasured]:
     evaluators = (*setup.uncompensated_verifiers, *setup.verifiers)
     named_by_setting = {registry.setting_id(named.setting): named for named in evaluators}
-    elastic = build_elastic(setup, progress)
-    compensation = elastic.compensation
+    engine = Engine(setup, progress)
     for evaluation_id in evaluation_ids:
         (row,) = registry.rows(_SAMPLED, (evaluation_id,))
         named = named_by_setting.get(row["setting_id"])
@@ -132,26 +125,16 @@ def _of_one_run(
                 "data or a plugin has changed"
             )
         architecture = Architecture.from_json(row["layers_json"])
-        elastic.apply(setup.shape.dense)  # so that no layer keeps weights as the evaluation before had them
-        elastic.compensation = compensation if named.compensated else None
-        again = {m.metric.name: m.value for m in _measure(elastic, named, architecture)}
+        measurements, _ = engine.measure(architecture, named)
+        again = {measurement.metric.name: measurement.value for measurement in measurements}
         for value in registry.rows(_VALUES, (evaluation_id,)):
             name, recorded = value["name"], value["value"]
             tolerance = _tolerance(row, setup, recorded, value["standard_error"])
             yield Remeasured(evaluation_id, architecture, name, recorded, float(again[name]), tolerance)
 
 
-def _measure(elastic: "ElasticModel", named: NamedEvaluator, architecture: Architecture) -> list[Measurement]:
-    import torch
-
-    with torch.inference_mode():
-        named.evaluator.observe_dense(elastic.model)
-        elastic.apply(architecture)
-        return named.evaluator.evaluate(elastic.model)
-
-
 def _tolerance(row: dict[str, Any], setup: Setup, recorded: float, standard_error: float | None) -> float:
     here = (str(setup.device), version("torch"), version("transformers"))
     if here == (row["device"], row["torch"], row["transformers"]):
-        return SAME_PLACE_TOLERANCE * abs(recorded)
-    return ELSEWHERE_TOLERANCE * abs(recorded) if standard_error is None else standard_error
+        return SAME_CONDITIONS_TOLERANCE * abs(recorded)
+    return OTHER_CONDITIONS_TOLERANCE * abs(recorded) if standard_error is None else standard_error

@@ -1,27 +1,23 @@
-"""The set-up of a run: everything a spec names, found and instantiated, but no weight loaded yet."""
+"""The set-up of a run: model source, plugins, data and settings of a spec, instantiated; no weight is loaded yet."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from prunecast.architecture.budget import Budget
-from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.shape import ModelShape
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
 from prunecast.errors import DataError, EvaluationError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
-from prunecast.plugins.guard import check_metrics, plugin_of
+from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
-from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Predictor, Pruner, Searcher, SearchSpace
+from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
 from prunecast.plugins.isolation import isolated
-from prunecast.predict.transfer import Prior, Source, Transferred
 from prunecast.problem.objective import Objective
+from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
@@ -34,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedEvaluator:
-    """An evaluator that is ready to measure, with what the registry files its numbers under.
+    """An evaluator that is ready to measure, with the setting of its numbers in the registry.
 
     Attributes:
         evaluator: the evaluator.
-        setting: what its numbers are filed under.
-        compensated: whether the pruner's compensation, if it has any, is at work while measuring.
+        setting: key and description of the conditions of its numbers.
+        compensated: True if the pruner's compensation, if it has any, is applied while measuring.
     """
 
     evaluator: Evaluator[Any]
@@ -48,21 +44,26 @@ class NamedEvaluator:
 
     @property
     def owner(self) -> str:
-        """What to call it when something goes wrong: its name, and the distribution that brought it."""
+        """Its name and distribution, for messages."""
         return f"evaluator {self.setting.evaluator.name!r} of {self.setting.evaluator.distribution}"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What it measures."""
+        """Metrics that it measures."""
         return self.evaluator.metrics
 
 
 class Setup:
-    """A spec brought together with its model, its plugins and its data.
+    """A spec with its model, its plugins and its data.
 
     Args:
         spec: the validated spec.
         host: where its plugins come from.
+
+    Attributes:
+        source, family, shape: the dense model: files, description and sizes.
+        device, dtype: place and number format of the measurements.
+        pruner, searcher: plugins of the spec.
 
     Raises:
         PrunecastError: something the spec names does not exist or does not fit together. Nothing has been measured yet.
@@ -78,12 +79,14 @@ class Setup:
         self.shape: ModelShape = shape_of(config)
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
-        self.space: SearchSpace[Any] = plugin_of(host, spec.space, self.shape)
-        self.pruner: Pruner[Any] = plugin_of(host, spec.pruner)
-        self.searcher: Searcher[Any] = plugin_of(host, spec.searcher)
-        self.prior: Prior | None = None
-        self.budget = Budget.of(self.shape, spec.budget)
-        self.budget.check(self.space.choices)
+        self.pruner: Pruner[Any] = spec.pruner.instance(host)
+        self.searcher: Searcher[Any] = spec.searcher.instance(host)
+        self._problem = Problem.of(spec, host, self.shape)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The search problem. Its objective names metrics, so the evaluators' data are read for it."""
+        return self._problem.minimising(Objective.of(metrics_of(self.evaluators), self.spec.objective))
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -92,7 +95,7 @@ class Setup:
 
     @cached_property
     def calibration(self) -> "torch.Tensor | None":
-        """Calibration tokens of shape (samples, tokens), or None if the pruner looks at weights only."""
+        """Calibration tokens of shape (samples, tokens), or None if the pruner needs weights only."""
         import torch
 
         texts = [self.sample(wanted, "pruner.calibration") for wanted in self.pruner.calibration]
@@ -136,17 +139,17 @@ class Setup:
 
     @property
     def data_dir(self) -> Path | None:
-        """Folder of data sets that comes before the Hub, if the spec names one."""
+        """Folder of data sets that takes precedence over the Hub, if the spec names one."""
         return self.spec.data_path
 
     @cached_property
     def model_record(self) -> ModelRecord:
-        """What identifies the model in the registry."""
+        """Identity of the model in the registry."""
         return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape)
 
     @cached_property
     def pruner_record(self) -> PluginRecord:
-        """What identifies the pruner: name, version, options and all calibration tokens, compensation's included."""
+        """Identity of the pruner: name, version, options and all calibration tokens, those of compensation included."""
         ranking = self.ranking_record
         if not self.compensation:
             return ranking
@@ -155,7 +158,7 @@ class Setup:
 
     @cached_property
     def ranking_record(self) -> PluginRecord:
-        """What identifies the pruner's ranking: everything but the compensation."""
+        """Identity of the pruner's ranking: everything but the compensation."""
         data_hash = None if self.calibration is None else content_hash(self.calibration)
         record = self._record(self.spec.pruner, self.pruner.version, data_hash)
         return replace(record, options={k: v for k, v in record.options.items() if k != "compensate"})
@@ -180,19 +183,14 @@ class Setup:
             for named in self.verifiers
         ]
 
-    @cached_property
-    def objective(self) -> Objective:
-        """What the search minimises."""
-        return Objective.of(metrics_of(self.evaluators), self.spec.objective)
-
     def check(self) -> None:
-        """Find what a run would otherwise stumble over only after it has measured.
+        """Find contradictions of a spec before anything is measured.
 
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
-            DataError: the pruner is calibrated, or the winner recovered, on text that is evaluated, or the winner on
-                text longer than the model's context.
+            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated, or
+                windows to recover on are longer than the model's context.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -219,29 +217,8 @@ class Setup:
             evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
             check_disjoint((wanted.dataset, wanted.split), evaluated)
 
-    def learn_from(self, sources: Sequence[Source]) -> None:
-        """Let every predictor begin with pairs of other models, at least of one."""
-        self.prior = Prior(self.cold_predictor, self.shape, sources)
-
-    def cold_predictor(self, shape: ModelShape) -> Predictor[Any]:
-        """A predictor that knows no pairs, of a model of ``shape``."""
-        predictor: Predictor[Any] = plugin_of(self._host, self.spec.predictor, shape, self.spec.seed)
-        return predictor
-
-    def new_predictor(self) -> Predictor[Any]:
-        """A predictor that has not been fitted on pairs of the model."""
-        return self.cold_predictor(self.shape) if self.prior is None else Transferred(self.prior, self.spec.seed)
-
-    def rng(self, stage: str, number: int = 0) -> np.random.Generator:
-        """The random generator of one step of a stage: the same for the same seed, independent of what ran before."""
-        return np.random.default_rng([self.spec.seed, zlib.crc32(stage.encode()), number])
-
-    def dense_count(self, quantity: Quantity) -> int:
-        """``quantity`` of the dense model."""
-        return int(self.shape.count([self.shape.dense], quantity)[0])
-
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
-        evaluator: Evaluator[Any] = plugin_of(self._host, use)
+        evaluator: Evaluator[Any] = use.instance(self._host)
         owner = str(self._find(use))
         with isolated(owner, "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)

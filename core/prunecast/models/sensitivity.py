@@ -9,7 +9,7 @@ the Taylor expansion that importances of weights are made of (optimal brain dama
 al., arXiv 1611.06440), but around an architecture instead of the dense model, and in the outputs of whole layers, so
 that what compensation makes of every width is in it, and steps may be large. g is the gradient of the loss with respect
 to y. For H stands the Gauss-Newton matrix E[s s'], s the gradient of a random score of the loss
-(:class:`prunecast.models.sensitivity.Loss`), so that d' H d is the mean of <s, d>^2 over its draws, and those are independent
+(:class:`prunecast.models.loss.Loss`), so that d' H d is the mean of <s, d>^2 over its draws, and those are independent
 for each row of each batch. The same gradients serve every step of every layer.
 
 A step may throw single rows far out, such as one whose first token then no longer draws the attention it drew. What the
@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,26 +32,11 @@ from transformers import Cache
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.models.elastic import ElasticLayer, ElasticModel
+from prunecast.models.loss import Loss
 from prunecast.models.projections import ShrinkingOutput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-class Loss(NamedTuple):
-    """The share of a batch in a metric, to take gradients of.
-
-    Attributes:
-        value: a scalar.
-        scores: scalars with random gradients g at hidden states, independent of one another and zero in the mean, such
-            that E[g g'] is the Gauss-Newton matrix of ``value``; at least one, and the more the surer. Of a mean
-            cross-entropy over N tokens, or a divergence: the loss of labels drawn from the model's own predictions,
-            summed, over sqrt(N) (Martens and Grosse, arXiv 1503.05671, section 2). Rows of a batch must not depend on
-            one another.
-    """
-
-    value: "torch.Tensor"
-    scores: "Sequence[torch.Tensor]"
 
 
 VERSION = 2

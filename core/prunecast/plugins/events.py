@@ -1,7 +1,7 @@
-"""What happens in a run, as objects that plugins may follow: see the hooks at the end of :mod:`prunecast.plugins.hookspecs`.
+"""Events of a run, passed to the hooks at the end of :mod:`prunecast.plugins.hookspecs`.
 
-Every field is plain data, so an event can be written as JSON as it is. Within one major version fields are added, never
-taken away. A run that is continued tells of everything again that it finds in the registry, with ``cached`` set.
+Every field is plain data, so an event can be written as JSON directly. Within a major version fields may be added, but
+never removed. A resumed run repeats the events of all measurements that it finds in the registry, with ``cached`` set.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run.
+    """Base of all events.
 
     Attributes:
-        event: its name in JSON.
+        event: name of the event in JSON.
         run: id of the run in its registry.
     """
 
@@ -22,22 +22,22 @@ class Event:
     run: int
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able form: the name of the event and its fields."""
+        """JSON-serialisable form: the name of the event and its fields."""
         return {"event": self.event, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """A run has been noted in the registry; nothing has been measured yet.
+    """A run has been added to the registry; nothing has been measured yet.
 
     Attributes:
         spec_name: name of the spec.
         spec: the whole spec with all defaults, as JSON.
-        model: where the dense model comes from, e.g. ``smollm2-135m``.
+        model: source of the dense model, e.g. ``smollm2-135m``.
         fingerprint: hexadecimal content hash of its config and weights.
         dtype: number format of the measurements, e.g. ``bfloat16``.
-        budget: upper limits by quantity, absolute.
-        resumed: whether a run of the same spec was in the registry before.
+        budget: absolute upper limits by quantity.
+        resumed: True if the registry already had a run of the same spec.
     """
 
     event: ClassVar[str] = "run_started"
@@ -53,16 +53,16 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class ArchitectureMeasured(Event):
-    """An evaluator's numbers for one architecture are known, and in the registry.
+    """The metrics of one architecture by one evaluator are known and in the registry.
 
     Attributes:
-        stage: what they are for: ``dense``, ``pairs``, ``round 1``, ..., ``verify`` or the name of a baseline.
+        stage: stage of the run: ``dense``, ``pairs``, ``round 1``, ..., ``verify`` or the name of a baseline.
         architecture: text of the architecture.
-        parameters: its parameters, embeddings included.
+        parameters: number of parameters of the architecture, embeddings included.
         evaluator: name of the evaluator.
         metrics: values by name, ``DATASET.SPLIT.METRIC``.
-        cached: whether they were in the registry before; they then may come up in several stages.
-        seconds: time of the evaluation; None if cached.
+        cached: True if the metrics were already in the registry; they may then be reported in several stages.
+        seconds: duration of the evaluation in seconds; None if cached.
     """
 
     event: ClassVar[str] = "architecture_measured"
@@ -78,13 +78,13 @@ class ArchitectureMeasured(Event):
 
 @dataclass(frozen=True)
 class PredictorFitted(Event):
-    """The predictor has been fitted on everything that was measured for it so far.
+    """The predictor has been fitted on all pairs measured so far.
 
     Attributes:
-        round: number of rounds before it, from 0 on.
+        round: number of rounds before the fit, from 0.
         predictor: name of the predictor.
         pairs: number of architectures it was fitted on.
-        seconds: time of the fit.
+        seconds: duration of the fit in seconds.
     """
 
     event: ClassVar[str] = "predictor_fitted"
@@ -97,14 +97,14 @@ class PredictorFitted(Event):
 
 @dataclass(frozen=True)
 class RoundFinished(Event):
-    """What a round proposed has been measured.
+    """The proposals of a round have been measured.
 
     Attributes:
-        round: its number, from 1 on.
-        proposed: architectures the search proposed.
-        measured: how many of them could be measured.
-        best_architecture: text of the best one so far that meets the budget; None if there is none.
-        best_metrics: its metrics of the search by name; empty if there is none.
+        round: number of the round, from 1.
+        proposed: number of architectures that the search proposed.
+        measured: number of proposals that were measured successfully.
+        best_architecture: text of the best architecture so far that meets the budget; None if there is none.
+        best_metrics: search metrics of the best architecture by name; empty if there is none.
     """
 
     event: ClassVar[str] = "round_finished"
@@ -118,12 +118,12 @@ class RoundFinished(Event):
 
 @dataclass(frozen=True)
 class RunFinished(Event):
-    """A run has ended, in whatever way; the last event of every run but one that is killed.
+    """A run has ended, successfully or not; the last event of every run unless its process is killed.
 
     Attributes:
-        status: how it ended.
-        message: why it did not finish, in one line; empty if it did.
-        result: what ``prunecast run --json`` prints; None unless it finished.
+        status: final status of the run.
+        message: reason why the run did not finish, in one line; empty if it finished.
+        result: output of ``prunecast run --json``; None unless the run finished.
     """
 
     event: ClassVar[str] = "run_finished"

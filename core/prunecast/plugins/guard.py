@@ -31,7 +31,6 @@ from prunecast.plugins.interfaces import (
     SearchSpace,
 )
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated
-from prunecast.spec.model import PluginUse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,11 +50,6 @@ def instance(registered: Registered, *arguments: Any) -> Any:
         plugin = plugin_class(*arguments)
     guard = _GUARDS.get(registered.kind)
     return plugin if guard is None else guard(plugin, str(registered))
-
-
-def plugin_of(host: PluginHost, use: PluginUse, *arguments: Any) -> Any:
-    """The plugin that a spec names, with the options it has there: an :func:`instance`."""
-    return instance(host.find(use.kind, use.use), use.options, *arguments)
 
 
 def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, int], Predictor[Any]]:

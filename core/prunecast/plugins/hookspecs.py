@@ -1,10 +1,10 @@
-'''The contract third parties implement: one hook a kind of plugin.
+'''The contract of plugins: one hook per kind of plugin.
 
-A plugin is a module named by an entry point of the group ``prunecast``. Its hooks hand over entries; what an entry's
-class has to do is written in :mod:`prunecast.plugins.interfaces`::
+A plugin is a module named by an entry point of the group ``prunecast``. Its hooks return entries; the requirements on
+the class of an entry are documented in :mod:`prunecast.plugins.interfaces`::
 
     # my_package/prunecast_plugin.py
-    from prunecast.plugins.hookspecs import Entry, hookimpl
+    from prunecast.plugins import Entry, hookimpl
 
     PRUNECAST_CONTRACT = 1
 
@@ -17,25 +17,25 @@ class has to do is written in :mod:`prunecast.plugins.interfaces`::
     [project.entry-points.prunecast]
     my_package = "my_package.prunecast_plugin"
 
-``prunecast plugins new`` writes all of this. A file named by ``plugins:`` in a spec, or in a folder named by
-``--plugin-dir``, needs no packaging; it writes targets of its own as ``f"{__name__}:Ridge"``.
+``prunecast plugins new`` writes a complete package. A file named by ``plugins:`` in a spec, or in a folder named by
+``--plugin-dir``, needs no packaging; the targets of its entries are written as ``f"{__name__}:Ridge"``.
 
-When hooks are called
----------------------
-The host imports the module when a command looks plugins up: once in every process, also for ``plugins list``, so import
-nothing but :mod:`prunecast.plugins.hookspecs` there. It calls a hook without arguments, several times in a process, from the
-main thread: be quick, keep no state, and return the same entries every time. A hook that raises, prints, exits, hangs
-or hands over something else costs its own distribution a warning and nobody else anything. ``PRUNECAST_TRACE=1`` prints
-every call.
+Calls of hooks
+--------------
+The host imports the plugin module once per process whenever a command needs plugins, also for ``plugins list``. Keep
+this import cheap: at module level, import nothing but the names of :mod:`prunecast.plugins`. The host calls a hook
+without arguments, possibly several times per process, from the main thread. A hook has to be fast and stateless, and
+return the same entries every time. If a hook raises, prints, exits, hangs or returns anything but entries, a warning
+names its distribution; other plugins are not affected. ``PRUNECAST_TRACE=1`` prints every call.
 
-What is promised
-----------------
-Public is what :data:`CONTRACT` covers: this module, :mod:`prunecast.plugins.interfaces`, :mod:`prunecast.testing`, and the
-modules that docs/plugins-reference.md names. Within a contract nothing is taken away and nothing required is added: a
-new hook, a new argument of a hook, or a new method with a default may appear at any time. What is to go is first
-deprecated for at least two minor releases: the hook is specified with ``warn_on_impl``, an argument with
-``warn_on_impl_args``, and the host tells the distribution's name and what to write instead when such a plugin is
-loaded. Then :data:`CONTRACT` is raised, and :data:`OLDEST_CONTRACT` says which plugins still load.
+Stability
+---------
+:data:`CONTRACT` covers the names of :mod:`prunecast.plugins` and :mod:`prunecast.testing`. Within a contract no name is
+removed and no requirement is added; a new hook, a new hook argument, or a new method with a default may appear in any
+release. A feature is deprecated for at least two minor releases before it is removed: its hook is specified with
+``warn_on_impl``, an argument with ``warn_on_impl_args``, and the host warns with the name of the distribution and the
+replacement when it loads such a plugin. Then :data:`CONTRACT` is raised; :data:`OLDEST_CONTRACT` is the oldest contract
+whose plugins still load.
 '''
 
 from collections.abc import Iterable, Mapping
@@ -47,11 +47,10 @@ import pluggy
 from prunecast.plugins.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
 
 CONTRACT = 1
-"""The contract that this version keeps. A plugin module may state the one it was written for as
-``PRUNECAST_CONTRACT``."""
+"""Version of the contract. A plugin module may state the version it was written for as ``PRUNECAST_CONTRACT``."""
 
 OLDEST_CONTRACT = 1
-"""The oldest contract whose plugins still work."""
+"""Oldest version of the contract whose plugins still load."""
 
 hookspec = pluggy.HookspecMarker("prunecast")
 hookimpl = pluggy.HookimplMarker("prunecast")
@@ -59,12 +58,12 @@ hookimpl = pluggy.HookimplMarker("prunecast")
 
 @dataclass(frozen=True)
 class Trial:
-    """How ``prunecast plugins check`` tries a plugin.
+    """Settings of ``prunecast plugins check`` for a plugin.
 
     Attributes:
-        options: options that make it quick, and that have no default.
-        expected_failures: laws of :mod:`prunecast.testing` that it cannot keep, each with the reason.
-        requires: modules that it needs and its distribution does not install; without them most laws do not apply.
+        options: options of the check, as in a spec: those without a default, and small values that make it quick.
+        expected_failures: names of checks of :mod:`prunecast.testing` that it cannot pass, each with the reason.
+        requires: modules that it needs but its distribution does not install; without them most checks do not apply.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -74,14 +73,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a hook hands over for one plugin.
+    """Entry of one plugin, returned by a hook.
 
     Attributes:
-        name: what a spec writes after ``use:``. Unique among all installed plugins of the kind.
-        target: ``module:Class``, imported only when a spec or ``plugins show`` asks for it.
+        name: name of the plugin after ``use:`` in a spec; unique among all installed plugins of the kind.
+        target: ``module:Class``, imported only when a spec or ``plugins show`` needs it.
         summary: one line for ``prunecast plugins list``.
-        reference: paper or source the plugin implements, with equation or section; may be empty.
-        trial: how ``prunecast plugins check`` tries it.
+        reference: paper or source that the plugin implements, with equation or section; may be empty.
+        trial: settings of ``prunecast plugins check``.
     """
 
     name: str
@@ -116,31 +115,31 @@ def prunecast_searchers() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Entries of :class:`prunecast.plugins.interfaces.Searcher` classes."""
 
 
-# A plugin may also follow runs. These hooks are called in the process that runs, from the thread that runs, in the
-# order in which things happen; what they return is ignored. One that raises costs a warning that names its
-# distribution, and is not called again in that run.
+# Hooks for listeners. They are called in the process and thread of the run, in the order of the events; return values
+# are ignored. A hook that raises causes a warning with the name of its distribution, and is disabled for the rest of
+# the run.
 
 
 @hookspec
 def prunecast_run_started(event: RunStarted) -> None:
-    """Called once, before anything is measured."""
+    """Called once, before any measurement."""
 
 
 @hookspec
 def prunecast_architecture_measured(event: ArchitectureMeasured) -> None:
-    """Called for every architecture and evaluator, also for numbers that the registry had: be quick."""
+    """Called for every architecture and evaluator, also for metrics found in the registry, so it has to be fast."""
 
 
 @hookspec
 def prunecast_predictor_fitted(event: PredictorFitted) -> None:
-    """Called after the pairs and after every round."""
+    """Called after the initial pairs and after every round."""
 
 
 @hookspec
 def prunecast_round_finished(event: RoundFinished) -> None:
-    """Called after every round, before the predictor is fitted again."""
+    """Called after every round, before the predictor is refitted."""
 
 
 @hookspec
 def prunecast_run_finished(event: RunFinished) -> None:
-    """Called once, also if the run fails or is interrupted: close here what was opened."""
+    """Called once, also if the run fails or is interrupted; release resources here."""

@@ -66,7 +66,7 @@ from prunecast.architecture.architecture import Architecture, Floats, LayerImpor
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import Choice, Indices, Value
 from prunecast.architecture.shape import ModelShape
-from prunecast.models.sensitivity import Loss
+from prunecast.models.loss import Loss
 
 if TYPE_CHECKING:
     import torch

@@ -1,19 +1,20 @@
-"""The fitting stage: a predictor on all pairs."""
+"""A predictor that has been fitted on all measured architectures, together with the objective it predicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.measure.setup import Setup
 from prunecast.plugins.interfaces import Predictor
-from prunecast.predict.taylor_expansion import Expanded, Expansion
+from prunecast.predict.taylor_expansion import ExpandedPredictor, TaylorExpansion
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Metrics, Objective
+from prunecast.problem.problem import Problem
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A predictor fitted on all pairs, with its objective."""
+    """A fitted predictor of the M metrics of an objective."""
 
     predictor: Predictor[Any]
     objective: Objective
@@ -23,14 +24,14 @@ class Fitted:
         return self.objective.score(self.predictor.predict(architectures).mean)
 
     def bounds(self, architectures: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Predicted objective and its standard deviation, both of shape (N,)."""
+        """Mean and standard deviation of the predicted objective, both of shape (N,)."""
         mean, std = self.predictor.predict(architectures)
         return self.objective.score(mean), self.objective.uncertainty(std)
 
-    def bound(self, architectures: Sequence[Architecture], width: float) -> Floats:
-        """Lower confidence bound of the objective, shape (N,): ``width`` standard deviations below the mean."""
+    def bound(self, architectures: Sequence[Architecture], kappa: float) -> Floats:
+        """Lower confidence bound of the objective, shape (N,): ``kappa`` standard deviations below the mean."""
         mean, std = self.bounds(architectures)
-        return mean - width * std
+        return mean - kappa * std
 
     def predictions(self, architectures: Sequence[Architecture]) -> tuple[list[Metrics], list[Metrics]]:
         """Predicted metrics by name, and the standard deviation of each on the scale that predictors learn."""
@@ -41,14 +42,15 @@ class Fitted:
         return self.objective.metrics_of(mean), [dict(zip(names, row, strict=True)) for row in std.tolist()]
 
 
-def fit(setup: Setup, pairs: Mapping[Architecture, Metrics], expansions: Sequence[Expansion] = ()) -> Fitted:
-    """Fit the spec's predictor on all pairs or, given expansions, on what they miss of the pairs.
+def fit(problem: Problem, measured: Measured, expansions: Sequence[TaylorExpansion] = ()) -> Fitted:
+    """Fit the spec's predictor on all measured architectures or, given Taylor expansions, on their remainders.
 
-    What they miss is this model's own, so pairs of other models teach nothing of it.
+    A remainder is specific to one model, so the predictor of remainders learns nothing from other models.
     """
     if expansions:
-        predictor: Predictor[Any] = Expanded(expansions, setup.cold_predictor(setup.shape), setup.shape)
+        remainder = problem.new_predictor(problem.shape)
+        predictor: Predictor[Any] = ExpandedPredictor(expansions, remainder, problem.shape)
     else:
-        predictor = setup.new_predictor()
-    predictor.fit(list(pairs), setup.objective.targets(list(pairs.values())))
-    return Fitted(predictor, setup.objective)
+        predictor = problem.predictor()
+    predictor.fit(measured.architectures, measured.targets)
+    return Fitted(predictor, measured.objective)

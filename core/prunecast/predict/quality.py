@@ -1,4 +1,4 @@
-"""The quality card: how good a predictor is on pairs that it has not seen, as the paper says it and beyond."""
+"""The quality card: scores of a predictor on held-out pairs, those of the paper and further ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.plugins.interfaces import Prediction, Predictor
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Objective
 
 SPLITS = 10
@@ -23,7 +24,7 @@ MOST_TOP = 18
 """The paper measures the 18 best predicted (section 4)."""
 
 LEVELS = np.linspace(0.05, 0.95, 19)
-"""Probabilities of the central intervals that calibration is judged at."""
+"""Probabilities of the central intervals at which calibration is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Scores:
     Attributes:
         r2: coefficient of determination, at most 1.
         mse, rmse, mae: mean squared, root mean squared and mean absolute error, in standard deviations (squared).
-        kendall_tau, spearman_rho: rank correlations in [-1, 1]; 0 where all predictions are alike.
+        kendall_tau, spearman_rho: rank correlations in [-1, 1]; 0 where all predictions are equal.
         regret: how much worse the best of the top predicted is than the best held-out pair, in standard deviations.
         coverage_68, coverage_95: share of the pairs within 1 and 1.96 predicted standard deviations; 0.683 and 0.95 are
             right.
@@ -78,7 +79,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class QualityCard:
-    """How good a predictor is on a set of pairs.
+    """Scores of a predictor on a set of pairs.
 
     Attributes:
         predictor: its name.
@@ -87,9 +88,9 @@ class QualityCard:
         splits: number of random splits.
         top: best predicted of the held-out pairs that ``regret`` lets measure.
         metrics: scores by name of the metric.
-        objective: scores of what the search minimises.
-        learning_curve: quality from fewer pairs, judged on the same held-out ones; empty if not asked for.
-        first_split: what was predicted and measured in the first split, by name of the metric.
+        objective: scores of the objective, which the search minimises.
+        learning_curve: quality from fewer pairs, evaluated on the same held-out ones; empty if not asked for.
+        first_split: predictions and measurements of the first split, by name of the metric.
     """
 
     predictor: str
@@ -104,7 +105,7 @@ class QualityCard:
 
     @property
     def overall(self) -> Scores:
-        """Mean over the metrics: what the paper reports of its regression with several outputs."""
+        """Mean over the metrics, as the paper reports its regression with several outputs."""
         return Scores.mean(list(self.metrics.values()))
 
     def to_json(self) -> dict[str, Any]:
@@ -125,21 +126,19 @@ class QualityCard:
         )
 
 
-def judge(
+def evaluate_predictor(
     name: str,
     new_predictor: Callable[[], Predictor[Any]],
-    objective: Objective,
-    pairs: Mapping[Architecture, Mapping[str, float]],
+    measured: Measured,
     rng: np.random.Generator,
     curve: Sequence[int] = (),
 ) -> QualityCard | None:
-    """Judge a predictor on held-out pairs, fitted on the others.
+    """Evaluate a predictor on held-out pairs after fitting it on the others.
 
     Args:
-        name: what the predictor is called.
+        name: name of the predictor.
         new_predictor: makes one that has not been fitted.
-        objective: what the search minimises, and the scale predictors learn on.
-        pairs: measured metrics by architecture.
+        measured: the pairs.
         rng: draws the splits. The same generator gives every predictor the same ones.
         curve: numbers of pairs to take the learning curve at, as far as 70 % of the pairs go; the curve ends with all
             of those.
@@ -147,7 +146,7 @@ def judge(
     Returns:
         The card; None if there are too few pairs to hold any out.
     """
-    architectures, targets = list(pairs), objective.targets(list(pairs.values()))
+    objective, architectures, targets = measured.objective, measured.architectures, measured.targets
     held_out = round(len(architectures) * HELD_OUT)
     if held_out < FEWEST_HELD_OUT:
         return None
@@ -155,18 +154,18 @@ def judge(
     sizes = [size for size in curve if size < seen] + [seen]
     top = max(min(MOST_TOP, held_out // 5), 1)
     scale = _spread(_with_objective(objective, targets))
-    judged: dict[int, list[list[Scores]]] = {size: [] for size in sizes}
+    scored: dict[int, list[list[Scores]]] = {size: [] for size in sizes}
     first: dict[str, HeldOut] = {}
     for _ in range(SPLITS):
         order = rng.permutation(len(architectures))
         unseen, others = order[:held_out], order[held_out:]
         for size in sizes:
             predicted = _predicted(new_predictor(), architectures, targets, others[:size], unseen)
-            judged[size].append(_scores_of(objective, targets[unseen], predicted, scale, top))
+            scored[size].append(_scores_of(objective, targets[unseen], predicted, scale, top))
         first = first or _held_out(objective, targets[unseen], predicted)
-    *metrics, whole = (Scores.mean(column) for column in zip(*judged[seen], strict=True))
+    *metrics, whole = (Scores.mean(column) for column in zip(*scored[seen], strict=True))
     names = [metric.name for metric in objective.metrics]
-    points = [_point(size, judged[size]) for size in sizes] if curve else []
+    points = [_point(size, scored[size]) for size in sizes] if curve else []
     return QualityCard(
         name,
         len(architectures),
@@ -211,15 +210,15 @@ def _scores(measured: Floats, predicted: Floats, std: Floats, top: int) -> Score
 
     error = np.abs(predicted - measured)
     ranked = np.argsort(predicted, kind="stable")[:top]
-    alike = np.ptp(predicted) == 0 or np.ptp(measured) == 0
+    constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
     within = error[:, None] <= norm.ppf((1 + LEVELS) / 2) * std[:, None]
     return Scores(
         r2=float(r2_score(measured, predicted)),
         mse=float((error**2).mean()),
         rmse=float(np.sqrt((error**2).mean())),
         mae=float(error.mean()),
-        kendall_tau=0.0 if alike else float(kendalltau(measured, predicted).statistic),
-        spearman_rho=0.0 if alike else float(spearmanr(measured, predicted).statistic),
+        kendall_tau=0.0 if constant else float(kendalltau(measured, predicted).statistic),
+        spearman_rho=0.0 if constant else float(spearmanr(measured, predicted).statistic),
         regret=float(measured[ranked].min() - measured.min()),
         coverage_68=float((error <= std).mean()),
         coverage_95=float((error <= 1.96 * std).mean()),

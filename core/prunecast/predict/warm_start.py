@@ -1,21 +1,21 @@
-"""Warm start: a run begins with what was learnt on other models, and says how much that helped."""
+"""Warm start: a run begins with pairs of other models, and the benefit is evaluated on its own pairs."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.errors import RegistryError
-from prunecast.measure.setup import Setup, metrics_of
 from prunecast.predict.transfer import Prior, Source, Transferred
-from prunecast.problem.objective import Metrics
+from prunecast.problem.measured import Measured
+from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
 
 OWN_PAIRS = (0, 10, 25, 50)
-"""Numbers of own pairs that transfer is judged at."""
+"""Numbers of own pairs at which transfer is evaluated."""
 
 DRAWS = 5
 """Random draws of own pairs that each number is a mean over."""
@@ -29,9 +29,9 @@ class TransferPoint:
     """Kendall tau between predicted and measured order of the pairs that were not learnt from, mean over the draws.
 
     Attributes:
-        own_pairs: pairs of the model itself that were learnt from.
-        warm: with the pairs of other models.
-        cold: without them; None if there is nothing to learn from.
+        own_pairs: number of pairs of the model itself that were learnt from.
+        warm: tau with the pairs of other models.
+        cold: tau without them; None if there is nothing to learn from.
     """
 
     own_pairs: int
@@ -41,12 +41,12 @@ class TransferPoint:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a run began with.
+    """The other models that a run began with, and their benefit.
 
     Attributes:
-        sources: pairs of each other model, by its name.
+        sources: number of pairs of each other model, by its name.
         size: Kendall tau of ranking by the number of parameters alone, which needs no pair at all.
-        kendall_tau: how well the run's pairs are ranked from a few of them, with the other models and without.
+        kendall_tau: tau of ranking the run's pairs from a few of them, with the other models and without.
     """
 
     sources: dict[str, int]
@@ -58,45 +58,49 @@ class WarmStart:
         return asdict(self)
 
 
-def find_sources(registry: Registry, models: Sequence[str], metrics: Sequence[str], pruner: str) -> list[Source]:
-    """Pairs of other models to begin with.
+def prior_of(problem: Problem, registry: Registry, models: Sequence[str], pruner: str) -> Prior:
+    """The pairs of other models as a prior for the predictors of a problem.
 
-    Of each model those of the pruner are taken, if there are any, else those of the pruner with most pairs.
+    The pairs of each model are those of the pruner called ``pruner`` if there are any, else those of the pruner with
+    most pairs.
 
     Raises:
-        RegistryError: a model has no pairs with all of ``metrics``, or its dense self was not measured beside them.
+        RegistryError: a model has no pairs with all metrics of the objective, or its dense model was not measured.
     """
-    return [source_of(_pairs(registry, model, metrics, pruner)) for model in models]
+    metrics = [metric.name for metric in problem.objective.metrics]
+    sources = [source_of(_pairs(registry, model, metrics, pruner)) for model in models]
+    return Prior(problem.new_predictor, problem.shape, sources)
+
+
+def warm_started(problem: Problem, prior: Prior) -> Problem:
+    """The problem with predictors that begin with a prior."""
+    return replace(problem, warm_predictor=lambda: Transferred(prior, problem.seed))
 
 
 def source_of(pairs: Pairs) -> Source:
-    """Pairs of a model as a source for others. Raises RegistryError if its dense self was not measured."""
-    lost = pairs.lost
+    """Pairs of a model as a source for others. Raises RegistryError if its dense model was not measured."""
+    dense = pairs.series.shape.dense
+    lost = Measured.of_pairs(pairs).relative_to(dense)
     if lost is None:
-        raise RegistryError(f"{pairs.series}: the dense model was not measured; measure {pairs.series.shape.dense}")
-    dense = pairs.architectures.index(pairs.series.shape.dense)
-    others = [architecture for place, architecture in enumerate(pairs.architectures) if place != dense]
-    return Source(pairs.series.model, pairs.series.shape, others, np.delete(lost, dense, axis=0))
+        raise RegistryError(f"{pairs.series}: the dense model was not measured; measure {dense}")
+    place = pairs.architectures.index(dense)
+    others = [architecture for architecture in pairs.architectures if architecture != dense]
+    return Source(pairs.series.model, pairs.series.shape, others, np.delete(lost, place, axis=0))
 
 
-def begin_warm(setup: Setup, registry: Registry) -> None:
-    """Let the predictors of a run begin with the pairs of the models its spec names, if it does."""
-    if setup.spec.warm_start is not None:
-        metrics = [metric.name for metric in metrics_of(setup.evaluators)]
-        setup.learn_from(find_sources(registry, setup.spec.warm_start.models, metrics, setup.spec.pruner.use))
-
-
-def judge_warm(setup: Setup, pairs: Mapping[Architecture, Metrics]) -> WarmStart | None:
-    """How much the warm start helped; None if there was none."""
-    if setup.prior is None:
-        return None
-    targets = setup.objective.targets(list(pairs.values()))
-    return judge_transfer(
-        setup.prior, list(pairs), targets, setup.objective.score, setup.spec.seed, setup.rng("transfer")
+def evaluate_warm_start(prior: Prior, problem: Problem, measured: Measured) -> WarmStart:
+    """Benefit of a prior for ranking what a run has measured."""
+    return evaluate_transfer(
+        prior,
+        measured.architectures,
+        measured.targets,
+        measured.objective.score,
+        problem.seed,
+        problem.rng("transfer"),
     )
 
 
-def judge_transfer(
+def evaluate_transfer(
     prior: Prior,
     architectures: Sequence[Architecture],
     targets: Floats,
@@ -108,12 +112,12 @@ def judge_transfer(
     """Rank measured architectures of a model from a few of them, with pairs of other models and without.
 
     Args:
-        prior: what other models say.
+        prior: knowledge from other models.
         architectures: N of the model.
-        targets: what was measured of them, shape (N, M), on the scale predictors learn.
-        score: what they are ranked by, (N,) of (N, M); smaller is better.
+        targets: their measured metrics, shape (N, M), on the scale predictors learn.
+        score: objective that they are ranked by, (N,) of (N, M); smaller is better.
         seed: of the predictors.
-        rng: draws the own pairs; the same draws for both.
+        rng: draws the own pairs; the same draws with the prior and without.
         counts: numbers of own pairs, as far as enough are left to rank.
     """
     measured = score(targets)
@@ -148,5 +152,5 @@ def _pairs(registry: Registry, model: str, metrics: Sequence[str], pruner: str) 
 def _tau(predicted: Floats, measured: Floats) -> float:
     from scipy.stats import kendalltau
 
-    alike = np.ptp(predicted) == 0 or np.ptp(measured) == 0
-    return 0.0 if alike else float(kendalltau(predicted, measured).statistic)
+    constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
+    return 0.0 if constant else float(kendalltau(predicted, measured).statistic)

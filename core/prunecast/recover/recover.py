@@ -1,7 +1,7 @@
-"""The recovering stage: the chosen architecture is trained, and measured again.
+"""Recovery: the chosen architecture is trained and measured again.
 
-What was trained is kept in the cache by its content, so it is not trained twice; what was measured is filed in the
-registry under a pruner whose name, options and data say how the weights were recovered.
+Trained weights are kept in the cache by content, so nothing is trained twice. Their measurements are kept in the registry
+under a pruner whose name, options and data say how the weights were recovered.
 """
 
 import json
@@ -26,8 +26,8 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.progress import Progress
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
-from prunecast.recover.training import Course, Log, train
-from prunecast.recover.training_data import Answers, Imitation, Lessons
+from prunecast.recover.training import Log, Schedule, train
+from prunecast.recover.training_data import DistillationLoss, InstructionLoss, TrainingData
 from prunecast.registry import PluginRecord, content_key
 from prunecast.spec.recovery import DistillRecovery, Recovery
 
@@ -42,14 +42,13 @@ class Recovered:
     """The best architecture after it was trained.
 
     Attributes:
-        method, options: how, as the spec says.
+        method, options: training method and options of the spec.
         dtype: number format of the training.
-        examples: how many there were to train on.
+        examples: number of training examples.
         steps: optimiser steps.
-        losses: loss of each step, nats a position; None if the weights were trained elsewhere and only their numbers
-            are known here.
-        seconds: time the training took; None likewise.
-        after: the measured numbers.
+        losses: loss of each step, nats a position; None if only the measurements are known on this machine.
+        seconds: duration of the training; None likewise.
+        after: measured metrics after training.
     """
 
     method: str
@@ -72,12 +71,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights after recovery, under the stock names and in the dtype they are measured in, and how they came about.
+    """Weights after recovery, under the stock names and in the dtype they are measured in, with the record of the training.
 
     Attributes:
         weights: all of them, sliced.
         losses: loss of each step, nats a position.
-        seconds: time the training took, interrupted or not.
+        seconds: duration of the training.
     """
 
     weights: "Mapping[str, Tensor]"
@@ -86,7 +85,7 @@ class Trained:
 
 
 def check_recovery(options: Recovery | None, device: str) -> None:
-    """Raise RecoveryError if what a spec's recovery needs is not here, so that a run stops before it measures.
+    """Raise RecoveryError if a requirement of a spec's recovery is missing, so that a run stops before it measures.
 
     Args:
         options: the spec's ``recover``, or None.
@@ -103,12 +102,12 @@ def check_recovery(options: Recovery | None, device: str) -> None:
 
 
 class Recoverer:
-    """Recovers architectures as one spec says.
+    """Recovers architectures by the ``recover`` section of a spec.
 
     Args:
         setup: the run's set-up; its spec has a ``recover`` section.
-        elastic: gives the elastic model; called only if something has to be trained.
-        progress: where to tell what is being done.
+        elastic: returns the elastic model; called only if something has to be trained.
+        progress: where progress is shown.
     """
 
     def __init__(self, setup: Setup, options: Recovery, elastic: "Callable[[], ElasticModel]", progress: Progress):
@@ -116,20 +115,22 @@ class Recoverer:
         self._dtype = choose_dtype(options.dtype, setup.device)
 
     @cached_property
-    def lessons(self) -> Lessons:
-        """What is trained on."""
+    def data(self) -> TrainingData:
+        """Training data."""
         setup, options = self._setup, self._options
         if isinstance(options, DistillRecovery):
-            return Imitation(setup.sample(options, "recover"), self._dense_logits, options.temperature, setup.device)
+            return DistillationLoss(
+                setup.sample(options, "recover"), self._dense_logits, options.temperature, setup.device
+            )
         rows = read_rows(options.dataset, options.split, setup.data_dir)
-        return Answers(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
+        return InstructionLoss(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
 
     @cached_property
-    def course(self) -> Course:
-        """How it is trained."""
+    def schedule(self) -> Schedule:
+        """Length and learning rate of the training."""
         options = self._options
-        steps = options.steps or Course.steps_for(options.epochs, len(self.lessons), options.batch)
-        return Course(
+        steps = options.steps or Schedule.steps_for(options.epochs, len(self.data), options.batch)
+        return Schedule(
             steps=steps,
             batch=options.batch,
             micro_batch=options.micro_batch,
@@ -141,7 +142,7 @@ class Recoverer:
 
     @cached_property
     def evaluators(self) -> list[NamedEvaluator]:
-        """The verifiers of the run, under settings that say how the weights were recovered."""
+        """Verifiers of the run, under settings that say how the weights were recovered."""
         return [
             replace(named, setting=replace(named.setting, pruner=self._record(named.setting.pruner)))
             for named in self._setup.verifiers
@@ -152,7 +153,7 @@ class Recoverer:
         path = self._file(architecture)
         if (found := _read(path)) is not None:
             return found
-        self._progress.say(f"recovering by {self._options.method}: {self.course.steps} steps")
+        self._progress.say(f"recovering by {self._options.method}: {self.schedule.steps} steps")
         elastic = self._elastic()
         elastic.apply(architecture)
         weights, log = self._train(elastic.state_dict(), architecture, path.with_suffix(".checkpoint"))
@@ -167,15 +168,15 @@ class Recoverer:
         with SlicedFolder.written(self._setup.source.config(), weights, architecture) as sliced:
             return Deliverable(sliced.load(self._setup.dtype, self._setup.device), weights, architecture)
 
-    def told(self, after: Candidate) -> Recovered:
-        """What a run says of a recovery that came to ``after``."""
+    def summary(self, after: Candidate) -> Recovered:
+        """Summary of a recovery that measured ``after``."""
         trained = _read(self._file(after.architecture))
         return Recovered(
             method=self._options.method,
             options=self._options.model_dump(mode="json"),
             dtype=str(self._dtype).removeprefix("torch."),
-            examples=len(self.lessons),
-            steps=self.course.steps,
+            examples=len(self.data),
+            steps=self.schedule.steps,
             losses=None if trained is None else [round(loss, 4) for loss in trained.losses],
             seconds=None if trained is None else round(trained.seconds, 1),
             after=after,
@@ -213,7 +214,7 @@ class Recoverer:
                 # The name that replaces this one is not in every version of transformers we support.
                 warnings.simplefilter("ignore", FutureWarning)
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return train(model, self.lessons, self.course, checkpoint, self._progress)
+        return train(model, self.data, self.schedule, checkpoint, self._progress)
 
     def _dense_logits(self, ids: "Tensor") -> "Tensor":
         elastic = self._elastic()
@@ -222,17 +223,17 @@ class Recoverer:
         return logits
 
     def _record(self, pruner: PluginRecord) -> PluginRecord:
-        """What identifies a recovered model's pruner: what pruned it, and everything that recovered it."""
+        """Identity of a recovered model's pruner: that of the pruner, and everything that decides the recovery."""
         made_by = {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
         return replace(
             pruner,
             name=f"{pruner.name}+{self._options.method}",
             options={**pruner.options, "recover": self._options.material_options() | made_by},
-            data_hash=content_key([pruner.data_hash, self.lessons.data_hash]),
+            data_hash=content_key([pruner.data_hash, self.data.data_hash]),
         )
 
     def _file(self, architecture: Architecture) -> Path:
-        """Where the weights are kept: by everything that decides them."""
+        """File of the weights, named by everything that decides them."""
         setup = self._setup
         pruner = self._record(setup.pruner_record)
         key = content_key([setup.model_record.fingerprint, pruner.key, str(setup.dtype), architecture.key])
@@ -243,7 +244,7 @@ def recover(recoverer: Recoverer, best: Candidate, measuring: Measuring) -> Reco
     """Recover the best architecture and measure it again.
 
     Raises:
-        RecoveryError: the training diverged, or what it came to could not be measured.
+        RecoveryError: the training diverged, or the recovered model could not be measured.
     """
     architecture, evaluators = best.architecture, recoverer.evaluators
     metrics = measuring.measure_model(
@@ -252,7 +253,7 @@ def recover(recoverer: Recoverer, best: Candidate, measuring: Measuring) -> Reco
     promised = [metric.name for named in evaluators for metric in named.metrics]
     if missing := [name for name in promised if name not in metrics]:
         raise RecoveryError(f"the recovered model has no {missing[0]}: see the registry's table failures")
-    return recoverer.told(replace(best, name="recovered", metrics={name: metrics[name] for name in promised}))
+    return recoverer.summary(replace(best, name="recovered", metrics={name: metrics[name] for name in promised}))
 
 
 def _uses_adapters(options: Recovery) -> bool:

@@ -1,4 +1,4 @@
-"""The training loop: AdamW with warm-up, the same numbers for the same seed, and continued where it was killed."""
+"""The training loop: AdamW with warm-up, reproducible by its seed, and continued after an interruption."""
 
 import math
 import os
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunecast.data import read_rows
 from prunecast.errors import RecoveryError
 from prunecast.progress import Progress
-from prunecast.recover.training_data import Lessons
+from prunecast.recover.training_data import TrainingData
+from prunecast.spec.recovery import DistillRecovery, Recovery
 
 if TYPE_CHECKING:
     import torch
@@ -23,15 +25,15 @@ GRADIENT_NORM = 1.0
 """Longest gradient of a step; a longer one is scaled down to it (the default of transformers' trainer)."""
 
 PASSES = 3
-"""What training on a token costs, in forward passes: one, and a backward pass that takes twice as long."""
+"""Cost of training on a token, in forward passes: one, and a backward pass that takes twice as long."""
 
 CHECKPOINT_SECONDS = 120.0
 """Time between two checkpoints."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How long and how fast to train.
+class Schedule:
+    """Length and learning rate of a training.
 
     Attributes:
         steps: optimiser steps.
@@ -51,38 +53,52 @@ class Course:
 
     @classmethod
     def steps_for(cls, epochs: float, examples: int, batch: int) -> int:
-        """Steps that show every example ``epochs`` times, at least one."""
+        """Number of steps, at least one, that show every example ``epochs`` times."""
         return max(1, math.ceil(epochs * examples / batch))
 
     def order(self, examples: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
-        """Examples of each step, shape (steps, batch): one random order after another, each epoch another."""
+        """Examples of each step, shape (steps, batch): a random order of its own for each epoch."""
         wanted = self.steps * self.batch
         epochs = range(math.ceil(wanted / examples))
         orders = [np.random.default_rng([self.seed, epoch]).permutation(examples) for epoch in epochs]
         return np.concatenate(orders)[:wanted].reshape(self.steps, self.batch)
 
     def seed_of(self, step: int) -> int:
-        """Seed of what is random in one step."""
+        """Seed of all randomness in one step."""
         return int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0])
 
 
 @dataclass
 class Log:
-    """What a training tells of itself.
+    """Record of a training.
 
     Attributes:
         losses: loss of each step, nats a position.
-        seconds: time it has taken, that before an interruption up to the last checkpoint included.
+        seconds: duration, including the time before an interruption up to the last checkpoint.
     """
 
     losses: list[float]
     seconds: float
 
 
+def planned_steps(options: Recovery, data_dir: Path | None) -> int:
+    """Optimiser steps of a recovery, by its options and the number of its examples; nothing is tokenised.
+
+    Raises:
+        DataError: the steps depend on instructions that cannot be read.
+    """
+    if options.steps is not None:
+        return options.steps
+    if isinstance(options, DistillRecovery):
+        return Schedule.steps_for(options.epochs, options.samples, options.batch)
+    examples = len(read_rows(options.dataset, options.split, data_dir))
+    return Schedule.steps_for(options.epochs, examples, options.batch)
+
+
 def train(
     model: "PreTrainedModel",
-    lessons: Lessons,
-    course: Course,
+    data: TrainingData,
+    schedule: Schedule,
     checkpoint: Path,
     progress: Progress,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -93,39 +109,39 @@ def train(
 
     Args:
         model: on its device; left in evaluation mode.
-        lessons: what to train on.
-        course: how long and how fast.
+        data: training data.
+        schedule: length and learning rate.
         checkpoint: file that holds the state of an unfinished training; removed at the end.
-        progress: where to tell the loss.
+        progress: where progress is shown.
         checkpoint_seconds: time between two checkpoints.
 
     Raises:
-        RecoveryError: the loss is no finite number any more.
+        RecoveryError: the loss is not finite.
     """
     import torch
     import transformers
 
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=course.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=schedule.learning_rate, weight_decay=0.0)
     untyped: Any = transformers
-    schedule = untyped.get_linear_schedule_with_warmup(optimizer, round(course.warmup * course.steps), course.steps)
-    log = _restore(checkpoint, parameters, optimizer, schedule)
+    rates = untyped.get_linear_schedule_with_warmup(optimizer, round(schedule.warmup * schedule.steps), schedule.steps)
+    log = _restore(checkpoint, parameters, optimizer, rates)
     begun = time.monotonic() - log.seconds
-    order = course.order(len(lessons))
+    order = schedule.order(len(data))
     model.train(True)
     saved = time.monotonic()
-    with torch.random.fork_rng(), progress.bar("recover", course.steps, "step") as advance:
+    with torch.random.fork_rng(), progress.bar("recover", schedule.steps, "step") as advance:
         advance(len(log.losses))
-        for step in range(len(log.losses), course.steps):
-            # What is random in a step depends on its number alone, so that a training can be continued at any step.
-            torch.manual_seed(course.seed_of(step))
-            log.losses.append(_step(model, lessons, course, order[step].tolist(), optimizer))
-            _check_finite(log.losses, course)
-            schedule.step()
+        for step in range(len(log.losses), schedule.steps):
+            # Randomness in a step depends on its number alone, so that a training can be continued at any step.
+            torch.manual_seed(schedule.seed_of(step))
+            log.losses.append(_step(model, data, schedule, order[step].tolist(), optimizer))
+            _check_finite(log.losses, schedule)
+            rates.step()
             advance(1)
             log.seconds = time.monotonic() - begun
             if time.monotonic() - saved > checkpoint_seconds:
-                _save(checkpoint, parameters, optimizer, schedule, log)
+                _save(checkpoint, parameters, optimizer, rates, log)
                 saved = time.monotonic()
     checkpoint.unlink(missing_ok=True)
     model.train(False)
@@ -134,8 +150,8 @@ def train(
 
 def _step(
     model: "PreTrainedModel",
-    lessons: Lessons,
-    course: Course,
+    data: TrainingData,
+    schedule: Schedule,
     examples: Sequence[int],
     optimizer: "torch.optim.Optimizer",
 ) -> float:
@@ -143,10 +159,10 @@ def _step(
     import torch
 
     optimizer.zero_grad(set_to_none=True)
-    positions, total = lessons.count(examples), 0.0
-    for start in range(0, len(examples), course.micro_batch):
-        with torch.autocast(model.device.type, course.dtype, enabled=course.dtype != torch.float32):
-            loss = lessons.loss(model, examples[start : start + course.micro_batch]) / positions
+    positions, total = data.count(examples), 0.0
+    for start in range(0, len(examples), schedule.micro_batch):
+        with torch.autocast(model.device.type, schedule.dtype, enabled=schedule.dtype != torch.float32):
+            loss = data.loss(model, examples[start : start + schedule.micro_batch]) / positions
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -156,26 +172,26 @@ def _step(
     return total
 
 
-def _check_finite(losses: Sequence[float], course: Course) -> None:
+def _check_finite(losses: Sequence[float], schedule: Schedule) -> None:
     if not math.isfinite(losses[-1]):
         raise RecoveryError(
-            f"recover: the loss is {losses[-1]} at step {len(losses)} of {course.steps}: lower recover.learning_rate "
-            f"(it is {course.learning_rate:g}) or raise recover.warmup (it is {course.warmup:g})"
+            f"recover: the loss is {losses[-1]} at step {len(losses)} of {schedule.steps}: lower recover.learning_rate "
+            f"(it is {schedule.learning_rate:g}) or raise recover.warmup (it is {schedule.warmup:g})"
         )
 
 
-def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any, log: Log) -> None:
+def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, rates: Any, log: Log) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
-    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": rates.state_dict()}
     torch.save(state | asdict(log), unfinished)
     unfinished.replace(path)
 
 
-def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, schedule: Any) -> Log:
+def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, rates: Any) -> Log:
     """Put a checkpoint's state in place; returns the log so far, an empty one without a checkpoint."""
     import torch
 
@@ -186,5 +202,5 @@ def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: An
         for name, parameter in parameters.items():
             parameter.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    rates.load_state_dict(state["schedule"])
     return Log(state["losses"], state.get("seconds", 0.0))  # earlier versions kept no seconds

@@ -1,4 +1,4 @@
-"""What a pruned model is trained on: examples in micro-batches, and the loss of one."""
+"""Training data of a recovery: examples in micro-batches, with the loss of one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ IGNORED = -100
 """Label of a position without loss, as torch's cross-entropy has it."""
 
 
-class Lessons(ABC):
-    """Examples to train on.
+class TrainingData(ABC):
+    """Examples to train on, with their loss.
 
     Attributes:
-        data_hash: hexadecimal hash of every token id and of what of it counts.
+        data_hash: hexadecimal hash of every token id and of which tokens have a loss.
     """
 
     data_hash: str
@@ -38,8 +38,8 @@ class Lessons(ABC):
         """Sum of the losses over the positions of these examples, in nats, as a scalar to differentiate."""
 
 
-class Answers(Lessons):
-    """Next-token cross-entropy on the answers of instructions, given the prompt (Alpaca's prompt-masked loss)."""
+class InstructionLoss(TrainingData):
+    """Instructions, with next-token cross-entropy on the response given the prompt (Alpaca's prompt-masked loss)."""
 
     def __init__(self, examples: Sequence[Example], device: "torch.device") -> None:
         import torch
@@ -52,16 +52,16 @@ class Answers(Lessons):
         return len(self._examples)
 
     def count(self, indices: Sequence[int]) -> int:
-        """Number of answer tokens."""
+        """Number of response tokens."""
         return sum(len(self._examples[i].ids) - self._examples[i].prompt for i in indices)
 
     def loss(self, model: "PreTrainedModel", indices: Sequence[int]) -> "Tensor":
-        """Cross-entropy of the answer tokens."""
+        """Cross-entropy of the response tokens."""
         from torch.nn import functional
 
         ids, mask, labels = self._padded(indices)
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # An answer token is predicted at the position before it.
+        # A response token is predicted at the position before it.
         return functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
         )
@@ -81,14 +81,14 @@ class Answers(Lessons):
         return ids.to(self._device), mask.to(self._device), labels.to(self._device)
 
 
-class Imitation(Lessons):
-    """Kullback-Leibler divergence from the dense model's next-token distributions (arXiv 1503.02531, section 2).
+class DistillationLoss(TrainingData):
+    """Plain text, with the Kullback-Leibler divergence from the dense model's distributions (arXiv 1503.02531, section 2).
 
     Args:
         windows: token ids, int64 of shape (N, T).
         teacher: logits (B, T, V) of the dense model for ids (B, T) on the device; called without gradients.
         temperature: both distributions are softened by it, and the loss is scaled by its square.
-        device: where to compute.
+        device: device of the computation.
     """
 
     def __init__(

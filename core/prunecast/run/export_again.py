@@ -1,4 +1,4 @@
-"""Delivering again: the model of a run that is already in the registry."""
+"""Exporting again: the model of a run that is already in the registry."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -19,7 +19,7 @@ from prunecast.recover.recover import Recoverer, check_recovery
 from prunecast.registry import RunRecord
 
 
-def redeliver(
+def export_again(
     record: RunRecord, architecture: str | None, folder: Path, host: PluginHost, progress: Progress
 ) -> ExportReport:
     """Write a model of a finished run to ``folder``.
@@ -27,9 +27,9 @@ def redeliver(
     Args:
         record: the run.
         architecture: its text, or None for the best of the run.
-        folder: where to.
-        host: where the plugins of the run's spec come from.
-        progress: where to tell what is being done.
+        folder: destination.
+        host: host of the plugins of the run's spec.
+        progress: where progress is shown.
 
     Raises:
         RecoveryError: the model has to be trained again, and what that needs is missing.

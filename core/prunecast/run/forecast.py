@@ -1,18 +1,19 @@
-"""Prediction from the registry alone: no model is loaded, no text read, and torch not even imported."""
+"""The forecast of a spec: what its search would find, predicted from the registry alone."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from prunecast.architecture.budget import Budget
-from prunecast.compare.uniform import UniformCut, uniform
+from prunecast.compare.uniform import UniformBaseline, uniform
 from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json
-from prunecast.plugins.guard import plugin_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
-from prunecast.predict.from_registry import FEWEST_PAIRS, Predicted, basis_of, fitted_on, metric_names, predictions
+from prunecast.predict.fitted import fit
+from prunecast.predict.from_registry import FEWEST_PAIRS, Predicted, basis_of, metric_names, predictions
+from prunecast.problem.measured import Measured
+from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
 from prunecast.registry.queries.series import described, find_series
@@ -23,46 +24,45 @@ PROPOSALS = 5
 
 
 def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list[Predicted], list[str]]:
-    """Predict what a spec would come to: its baselines, and the best its search finds within the budget.
+    """Predict the result of a spec: its baselines, and the best its search finds within the budget.
 
-    Its predictor learns from all pairs of its model under its pruner and its evaluators; data are not looked at, so a
-    calibration or evaluation text that has changed since they were measured is not noticed. Of its baselines, uniform
-    cuts are predicted that are compensated as these pairs are, at the parameter count of the best.
+    Its predictor learns from all pairs of its model under its pruner and its evaluators. Data are not read, so a
+    calibration or evaluation text that has changed since they were measured goes unnoticed. Of its baselines, uniform
+    architectures are predicted that are compensated as these pairs are, at the parameter count of the best.
 
     Returns:
-        The predictions; a line about what they were learnt from and, where baselines are left out, one about those.
+        The predictions; a line about the pairs behind them and, where baselines are left out, one about those.
 
     Raises:
         RegistryError: there are too few such pairs.
         BudgetError: no architecture of its space meets its budget.
     """
     pairs = _pairs_of(registry, spec)
-    shape = pairs.series.shape
-    fitted = fitted_on(pairs, plugin_of(host, spec.predictor, shape, spec.seed), spec.objective)
-    space = plugin_of(host, spec.space, shape)
-    budget = Budget.of(shape, spec.budget)
-    budget.check(space.choices)
-    problem = SearchProblem(space, budget, fitted.score, np.random.default_rng(spec.seed))
-    proposals = plugin_of(host, spec.searcher).search(problem, PROPOSALS)
+    measured = Measured.of_pairs(pairs, spec.objective)
+    problem = Problem.of(spec, host, pairs.series.shape).minimising(measured.objective)
+    fitted = fit(problem, measured)
+    asked = SearchProblem(problem.space, problem.budget, fitted.score, np.random.default_rng(problem.seed))
+    proposals = spec.searcher.instance(host).search(asked, PROPOSALS)
+    shape, choices = problem.shape, problem.space.choices
     (size,) = shape.count(proposals[:1] or [shape.dense]).tolist()
-    cuts = _cuts(spec)
-    baselines = [(cut.name, uniform(shape, space.choices, size, attention=cut.attention)) for cut in cuts]
+    predictable = _predictable(spec)
+    baselines = [(each.name, uniform(shape, choices, size, attention=each.attention)) for each in predictable]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
-    return predictions(fitted, pairs, named), [basis_of(pairs), *_left_out(spec, cuts)]
+    return predictions(fitted, measured, pairs, named), [basis_of(pairs), *_left_out(spec, predictable)]
 
 
-def _cuts(spec: Spec) -> list[UniformCut]:
-    """The uniform cuts among a spec's baselines that are compensated as its pairs are."""
+def _predictable(spec: Spec) -> list[UniformBaseline]:
+    """Uniform baselines of a spec that are compensated as its pairs are."""
     options: Any = spec.pruner.options
     plain = options.compensate.method == "none"
-    return [cut for cut in map(UniformCut.named, spec.baselines) if cut and (cut.compensated or plain)]
+    return [each for each in map(UniformBaseline.named, spec.baselines) if each and (each.compensated or plain)]
 
 
-def _left_out(spec: Spec, cuts: Sequence[UniformCut]) -> list[str]:
+def _left_out(spec: Spec, predictable: Sequence[UniformBaseline]) -> list[str]:
     """One line about the baselines that are not predicted; none if all are."""
-    predicted = {cut.name for cut in cuts}
+    predicted = {each.name for each in predictable}
     others = [name for name in spec.baselines if name not in predicted]
-    reason = "pairs tell neither of cuts that are compensated otherwise nor of what a search would find"
+    reason = "these pairs say nothing about other compensation, nor about what another search would find"
     return [f"left out: {', '.join(others)}; {reason}"] if others else []
 
 
@@ -81,8 +81,8 @@ def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
     used = [series.columns[0].evaluator_key for series in matching]
     keys = dict.fromkeys(series.pruner_key for series in matching)
     candidates = [find_pairs(registry, model, metrics, key, evaluators=used) for key in keys]
-    best = max(candidates, key=lambda pairs: len(pairs.rows), default=None)
-    if best is None or len(best.rows) < FEWEST_PAIRS:
+    best = max(candidates, key=len, default=None)
+    if best is None or len(best) < FEWEST_PAIRS:
         raise RegistryError(
             f"{registry.path}: has too few pairs of {model} under {described(*pruner)} and the spec's evaluators; "
             "run the spec to measure some"
@@ -91,5 +91,5 @@ def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
 
 
 def _identity(use: PluginUse) -> tuple[str, str]:
-    """Name and options as the registry files them."""
+    """Name and options as the registry keeps them."""
     return use.use, canonical_json(use.options.material_options())

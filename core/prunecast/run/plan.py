@@ -1,4 +1,4 @@
-"""The plan of a run: what it would measure, what of it is known already, and how long the rest will take."""
+"""The plan of a run: evaluations of each stage, those in the registry already, and the estimated time of the others."""
 
 import time
 from collections.abc import Sequence
@@ -7,21 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.isolation import isolated
-from prunecast.progress import Progress
-from prunecast.recover.recover import Recoverer
-from prunecast.recover.training import PASSES
+from prunecast.recover.training import PASSES, planned_steps
 from prunecast.registry import Registry
 from prunecast.registry.queries.stats import mean_seconds
-from prunecast.run.preflight import begin
-from prunecast.run.workload import Amounts
-from prunecast.search.initial_design import given, propose
-from prunecast.search.neighbours import EVALUATIONS
-from prunecast.spec.recovery import Recovery
-
-_SILENT = Progress(quiet=True)
+from prunecast.run.preflight import preflight
+from prunecast.search.initial_design import propose, reused_architectures
+from prunecast.spec.stages import DENSE, PAIRS, RECOVER, Stage, stages_of
 
 
 @dataclass(frozen=True)
@@ -30,9 +23,9 @@ class Step:
 
     Attributes:
         stage: its name.
-        architectures: how many it measures.
+        architectures: number of architectures it measures.
         evaluations: architectures times evaluators; an upper bound where the architectures are not known yet.
-        cached: how many of them are in the registry; None if that depends on what the search will find.
+        cached: number of evaluations that are in the registry; None if that depends on what the search will find.
         seconds: estimated time of the others.
     """
 
@@ -45,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of a run in order, and where the time estimate comes from."""
+    """All stages of a run in order, and the basis of the time estimate."""
 
     steps: tuple[Step, ...]
     basis: str
@@ -62,25 +55,17 @@ class Plan:
 
 def plan(setup: Setup, registry: Registry) -> Plan:
     """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
-    begin(setup, registry)
-    clock, spec = _Clock(setup, registry), setup.spec
-    pairs = propose(setup, given(setup, registry))
-    amounts = Amounts.of(spec, len(pairs))
-    steps = [
-        clock.known("dense", [setup.shape.dense], setup.verifiers),
-        clock.known("pairs", pairs, setup.evaluators),
-        *(clock.unknown(f"round {r}", spec.per_round, setup.evaluators) for r in range(1, spec.rounds + 1)),
-        *([clock.around(amounts.expansions)] if amounts.expansions else []),
-        clock.unknown("verify", amounts.verified, setup.verifiers[len(setup.evaluators) :]),
-        clock.unknown("baselines", amounts.baselines, setup.verifiers),
-        *(clock.unknown(name, amounts.contending, setup.evaluators) for name in amounts.searches),
-        *([] if spec.recover is None else [clock.training(spec.recover)]),
-    ]
+    preflight(setup, registry)
+    spec, problem, clock = setup.spec, setup.problem, _Clock(setup, registry)
+    settings = [named.setting for named in setup.evaluators]
+    pairs = propose(problem, spec.collect, reused_architectures(spec, problem, registry, settings))
+    known = {DENSE: [problem.shape.dense], PAIRS: pairs}
+    steps = [clock.step(stage, known.get(stage.name)) for stage in stages_of(spec, len(pairs))]
     return Plan(tuple(steps), clock.basis)
 
 
 class _Clock:
-    """Estimates evaluations: by what the registry recorded for the same setting, else by this machine's arithmetic."""
+    """Estimates times: by the registry's recorded evaluations of the same setting, else by this machine's arithmetic."""
 
     def __init__(self, setup: Setup, registry: Registry) -> None:
         self._setup, self._registry = setup, registry
@@ -88,31 +73,37 @@ class _Clock:
         recorded = any(mean_seconds(registry, named.setting) for named in setup.verifiers)
         self.basis = "recorded evaluations" if recorded else "a matrix multiplication timed on this machine"
 
-    def known(self, stage: str, architectures: list[Architecture], evaluators: Sequence[NamedEvaluator]) -> Step:
+    def step(self, stage: Stage, architectures: list[Architecture] | None) -> Step:
+        """A stage with its time; ``architectures`` are None where they are found on the way."""
+        evaluators = self._evaluators(stage)
+        if architectures is not None:
+            return self._known(stage.name, architectures, evaluators)
+        seconds = stage.cost * sum(stage.architectures * self._seconds[named.setting.key] for named in evaluators)
+        step = Step(stage.name, stage.architectures, stage.architectures * len(evaluators), None, seconds)
+        return self._with_training(step) if stage.name == RECOVER else step
+
+    def _evaluators(self, stage: Stage) -> Sequence[NamedEvaluator]:
+        setup = self._setup
+        if stage.evaluators == "searched":
+            return setup.evaluators
+        return setup.verifiers if stage.evaluators == "verified" else setup.verifiers[len(setup.evaluators) :]
+
+    def _known(self, name: str, architectures: list[Architecture], evaluators: Sequence[NamedEvaluator]) -> Step:
         """A stage whose architectures are fixed by the spec."""
         missing = {
             e.setting.key: len(architectures) - len(self._registry.lookup(e.setting, architectures)) for e in evaluators
         }
         total = len(architectures) * len(evaluators)
         seconds = sum(count * self._seconds[key] for key, count in missing.items())
-        return Step(stage, len(architectures), total, total - sum(missing.values()), seconds)
+        return Step(name, len(architectures), total, total - sum(missing.values()), seconds)
 
-    def unknown(self, stage: str, count: int, evaluators: Sequence[NamedEvaluator]) -> Step:
-        """A stage whose architectures are found on the way."""
-        seconds = sum(count * self._seconds[named.setting.key] for named in evaluators)
-        return Step(stage, count, count * len(evaluators), None, seconds)
-
-    def around(self, count: int) -> Step:
-        """The neighbours of ``count`` architectures."""
-        one = self.unknown("neighbours", count, self._setup.evaluators)
-        return replace(one, seconds=EVALUATIONS * one.seconds)
-
-    def training(self, options: Recovery) -> Step:
-        """Recovery: the training, then the verification."""
-        recoverer = Recoverer(self._setup, options, lambda: build_elastic(self._setup, _SILENT), _SILENT)
-        tokens = recoverer.course.steps * options.batch * options.tokens
-        verified = self.unknown("recover", 1, self._setup.verifiers)
-        return replace(verified, seconds=verified.seconds + PASSES * tokens * self._seconds_per_token)
+    def _with_training(self, step: Step) -> Step:
+        """The stage of the recovery with the time of the training."""
+        options = self._setup.spec.recover
+        if options is None:
+            return step
+        tokens = planned_steps(options, self._setup.data_dir) * options.batch * options.tokens
+        return replace(step, seconds=step.seconds + PASSES * tokens * self._seconds_per_token)
 
     def _estimate(self, named: NamedEvaluator) -> float:
         recorded = mean_seconds(self._registry, named.setting)
@@ -125,7 +116,7 @@ class _Clock:
     @cached_property
     def _seconds_per_token(self) -> float:
         """Time of one token's forward pass, by this machine's arithmetic."""
-        return int(self._setup.shape.count([self._setup.shape.dense], "macs")[0]) / _macs_per_second(self._setup)
+        return self._setup.problem.dense_count("macs") / _macs_per_second(self._setup)
 
 
 def _macs_per_second(setup: Setup) -> float:

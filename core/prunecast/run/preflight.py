@@ -1,23 +1,30 @@
-"""The beginning of a run: whatever could stop it later is looked for before anything is measured."""
+"""The preflight of a run: everything that could stop it later is checked before anything is measured."""
 
 from pathlib import Path
 
 from prunecast.export.huggingface import check_target
 from prunecast.measure.setup import Setup
-from prunecast.predict.warm_start import begin_warm
+from prunecast.predict.transfer import Prior
+from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
 
 
-def begin(setup: Setup, registry: Registry) -> None:
-    """Check a set-up, and let its predictors begin with the pairs of other models that its spec names.
+def preflight(setup: Setup, registry: Registry) -> Prior | None:
+    """Check a set-up, and find the pairs of other models that its spec begins with.
 
-    What a recovery needs of the machine is not looked for: a dry run may well be made on another one.
+    The requirements of a recovery are not checked: a dry run may well be made on another machine.
+
+    Returns:
+        The pairs of other models, or None without a warm start.
 
     Raises:
-        PrunecastError: its parts do not go together, a model that it begins with has no such pairs, or something else
-            is where its export goes.
+        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, or the
+            export would overwrite something else.
     """
     setup.check()
-    begin_warm(setup, registry)
-    if setup.spec.export is not None:
-        check_target(Path(setup.spec.export.path))
+    spec = setup.spec
+    models = spec.warm_start.models if spec.warm_start else ()
+    prior = prior_of(setup.problem, registry, models, spec.pruner.use) if models else None
+    if spec.export is not None:
+        check_target(Path(spec.export.path))
+    return prior

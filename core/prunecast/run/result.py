@@ -1,23 +1,33 @@
-"""What a run comes to."""
+"""The result of a run."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
+from prunecast.errors import ExportError
 from prunecast.export.huggingface import ExportReport
+from prunecast.plugins.host import PluginHost
 from prunecast.predict.importance import ChoiceImportance
 from prunecast.predict.quality import QualityCard
 from prunecast.predict.warm_start import WarmStart
+from prunecast.progress import Progress
 from prunecast.recover.recover import Recovered
 from prunecast.registry import ModelRecord
 from prunecast.search.refine import Refinement
 from prunecast.search.search import Round
 
+if TYPE_CHECKING:
+    import pandas
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything a finished run has to say.
+    """The result of a finished run.
 
     Attributes:
         run: id of the run in the registry.
@@ -28,16 +38,17 @@ class RunResult:
         dense, baselines, best: measured for comparison; ``best`` is the first of ``verified``.
         verified: the best measured architectures, best first by the objective of the search.
         predictor: name of the predictor.
-        pairs: how many it was fitted on in the end.
-        card: how good it is on held-out pairs; None if there are too few.
-        warm_start: what it began with of other models, and how much that helped; None if nothing.
-        importances: how much each choice of the space matters to it.
-        refinement: what was changed about the space after the first fit; None if nothing was to be.
-        rounds: what each round chose, predicted and measured.
-        measured, cached: evaluations made, and found in the registry.
-        export: what was written, or None.
+        pairs: number of pairs it was fitted on in the end.
+        card: its quality on held-out pairs; None if there are too few.
+        warm_start: pairs of other models that it began with, and their benefit; None without.
+        importances: importance of each choice of the space.
+        refinement: changes of the space after the first fit; None if the spec does not refine.
+        rounds: proposals of each round, predicted and measured.
+        measured, cached: number of evaluations made, and found in the registry.
+        export_report: report of the export, or None.
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
+        registry, host: file and plugins of the run, for :meth:`export`.
     """
 
     run: int
@@ -58,9 +69,54 @@ class RunResult:
     rounds: list[Round]
     measured: int
     cached: int
-    export: ExportReport | None
+    export_report: ExportReport | None
     seconds: float
     recovered: Recovered | None
+    registry: Path | None = field(default=None, compare=False)
+    host: PluginHost | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Dense model, baselines, best architecture and, if it was trained, the recovered one."""
+        return [self.dense, *self.baselines, self.best, *([self.recovered.after] if self.recovered else [])]
+
+    def table(self) -> "pandas.DataFrame":
+        """One row for each of :attr:`candidates`: ``parameters``, ``kept`` (a fraction), and the measured metrics."""
+        import pandas
+
+        rows = [
+            {"parameters": each.parameters, "kept": each.parameters / self.dense.parameters, **each.metrics}
+            for each in self.candidates
+        ]
+        return pandas.DataFrame(rows, index=pandas.Index([each.name for each in self.candidates], name="model"))
+
+    def export(self, folder: str | Path, architecture: Architecture | str | None = None) -> ExportReport:
+        """Write the best model, or another architecture of the run, as a folder that transformers loads.
+
+        Raises:
+            ExportError: the folder cannot be written, or the architecture is not one of the model.
+        """
+        from prunecast.registry import Registry
+        from prunecast.run.export_again import export_again
+
+        if self.registry is None:
+            raise ExportError("this result does not come from a run: use prunecast.run")
+        with Registry.open(self.registry, readonly=True) as opened:
+            record = opened.run(self.run)
+        text = None if architecture is None else str(architecture)
+        host = self.host or PluginHost.discover()
+        return export_again(record, text, Path(folder).expanduser(), host, Progress(quiet=True))
+
+    def load_model(self) -> "PreTrainedModel":
+        """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.
+
+        The modelling code of the folder, which prunecast has written there, is executed.
+        """
+        if self.export_report is not None and Path(self.export_report.folder, "config.json").is_file():
+            return _load(Path(self.export_report.folder))
+        with TemporaryDirectory() as scratch:
+            self.export(folder := Path(scratch) / "model")
+            return _load(folder)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""
@@ -88,5 +144,12 @@ class RunResult:
             "recovery": None if self.recovered is None else self.recovered.to_json(),
             "evaluations": {"measured": self.measured, "cached": self.cached},
             "seconds": round(self.seconds, 2),
-            "export": None if self.export is None else self.export.to_json(),
+            "export": None if self.export_report is None else self.export_report.to_json(),
         }
+
+
+def _load(folder: Path) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    return model

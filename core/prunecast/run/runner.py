@@ -1,7 +1,7 @@
-"""A run: the stages strung together.
+"""The runner: all stages of a run in order.
 
-There is no state beside the registry. Every stage is a function of the spec's seed and of what has been measured, and
-whatever has been measured is found there; so a run that was killed continues by being run again.
+The registry is the only state. Every stage is a function of the spec's seed and of what has been measured, and all of
+that is found in the registry; so a run that was killed continues when it is run again.
 """
 
 import json
@@ -10,38 +10,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
-from prunecast.compare.search_baselines import CONTENDERS, Contender, contend, evaluations_of
-from prunecast.compare.uniform import UniformCut, distinct_totals, uniform
+from prunecast.compare.search_baselines import search_by_measuring
+from prunecast.compare.uniform import UniformBaseline, distinct_totals, uniform
 from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable, deliver
 from prunecast.export.huggingface import ExportReport
+from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
+from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.plugins.host import PluginHost
-from prunecast.plugins.interfaces import SearchSpace
 from prunecast.plugins.isolation import reason
 from prunecast.plugins.listeners import Listeners
 from prunecast.predict.fitted import Fitted, fit
 from prunecast.predict.importance import importances
-from prunecast.predict.quality import CURVE, QualityCard, judge
-from prunecast.predict.taylor_expansion import Expansion
-from prunecast.predict.warm_start import judge_warm
+from prunecast.predict.quality import CURVE, QualityCard, evaluate_predictor
+from prunecast.predict.taylor_expansion import TaylorExpansion
+from prunecast.predict.transfer import Prior
+from prunecast.predict.warm_start import evaluate_warm_start, warm_started
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Metrics
+from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
-from prunecast.run.preflight import begin
+from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
-from prunecast.search.initial_design import given, propose
-from prunecast.search.neighbours import look_around
+from prunecast.search.initial_design import propose, reused_architectures
+from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
-from prunecast.search.search import Round, finalists, ranked, search, spread_over
+from prunecast.search.search import Round, finalists, search, spread_over
 from prunecast.spec.model import Spec
+from prunecast.spec.stages import (
+    DENSE,
+    PAIRS,
+    SEARCH_BASELINES,
+    VERIFY,
+    SearchBaseline,
+    baseline_evaluations,
+    round_name,
+)
 
 
 def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) -> RunResult:
@@ -54,12 +66,13 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     start = time.perf_counter()
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
-    begin(setup, registry)
+    prior = preflight(setup, registry)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
     with _outcome(registry, started.id, listeners):
-        result = Run(setup, registry, started.id, progress, listeners).execute(start)
+        result = Run(setup, prior, registry, started.id, progress, listeners).execute(start)
+        result = replace(result, registry=registry.path.absolute(), host=host)
         registry.finish_run(started.id, "finished", result.to_json())
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result
@@ -73,14 +86,14 @@ def _started(setup: Setup, started: RunStart) -> RunStarted:
         model=setup.model_record.source,
         fingerprint=setup.model_record.fingerprint,
         dtype=str(setup.dtype).removeprefix("torch."),
-        budget={str(quantity): limit for quantity, limit in setup.budget.limits.items()},
+        budget={str(quantity): limit for quantity, limit in setup.problem.budget.limits.items()},
         resumed=started.resumed,
     )
 
 
 @contextmanager
 def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[None]:
-    """Note in the registry, and tell, how a run that does not finish ended."""
+    """Record in the registry, and report to listeners, the end of a run that does not finish."""
     try:
         yield
     except KeyboardInterrupt:
@@ -96,31 +109,43 @@ def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[
 class Run:
     """One execution of a spec."""
 
-    def __init__(self, setup: Setup, registry: Registry, run_id: int, progress: Progress, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        prior: Prior | None,
+        registry: Registry,
+        run_id: int,
+        progress: Progress,
+        listeners: Listeners,
+    ) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._listeners = listeners
-        self._measuring = Measuring(setup, registry, run_id, progress, listeners)
-        self._given = given(setup, registry)
-        self._around: dict[Architecture, Expansion] = {}
+        self._prior = prior
+        self._problem: Problem = setup.problem if prior is None else warm_started(setup.problem, prior)
+        self._engine = Engine(setup, progress)
+        self._measuring = Measuring(setup, self._engine, registry, run_id, progress, listeners)
+        self._sensitivities = LocalSensitivities(self._engine, setup.evaluators, registry, run_id, progress)
+        settings = [named.setting for named in setup.evaluators]
+        self._reused = reused_architectures(self._spec, self._problem, registry, settings)
+        self._expansions: dict[Architecture, TaylorExpansion] = {}
 
     def execute(self, start: float) -> RunResult:
         """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
-        setup, measuring = self._setup, self._measuring
-        (dense,) = self._compared("dense", [setup.shape.dense], setup.verifiers)
-        pairs = measuring.measure("pairs", propose(setup, self._given), setup.evaluators)
-        if not pairs:
-            raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
-        fitted = self._fitted(pairs, 0)
+        setup, problem, measuring = self._setup, self._problem, self._measuring
+        (dense,) = self._compared(DENSE, [problem.shape.dense], setup.verifiers)
+        measured = self._initial_design()
+        fitted = self._fitted(measured, 0)
         refinement = self._refined(fitted)
-        space = setup.space if refinement is None else refinement.space
+        refined = problem if refinement is None else problem.over(refinement.space)
         rounds: list[Round] = []
         for number in range(1, self._spec.rounds + 1):
-            rounds.append(self._round(space, self._sharpened(space, fitted, pairs), pairs, rounds))
-            pairs |= rounds[-1].measured
-            self._tell_of(rounds[-1], pairs)
-            fitted = self._fitted(pairs, number)
-        best, *others = self._verified(fitted, pairs, rounds)
-        baselines = self._baselines(best.parameters, rounds, evaluations_of(self._spec, len(pairs), len(self._around)))
+            rounds.append(self._round(refined, self._expanded(refined, fitted, measured), measured, rounds))
+            measured = measured.and_also(rounds[-1].measured)
+            self._tell_of(rounds[-1], measured)
+            fitted = self._fitted(measured, number)
+        best, *others = self._verified(fitted, measured, rounds)
+        spent = baseline_evaluations(self._spec, len(measured), len(self._expansions))
+        baselines = self._baselines(best.parameters, rounds, spent)
         recoverer = self._recoverer()
         recovered = None if recoverer is None else recover(recoverer, best, measuring)
         return RunResult(
@@ -128,40 +153,50 @@ class Run:
             name=self._spec.name,
             model=setup.model_record,
             dtype=str(setup.dtype).removeprefix("torch."),
-            budget=dict(setup.budget.limits),
+            budget=dict(problem.budget.limits),
             dense=dense,
             baselines=baselines,
             best=best,
             verified=[best, *others],
             predictor=self._spec.predictor.use,
-            pairs=len(pairs),
-            card=self._judged(pairs),
-            warm_start=judge_warm(setup, pairs),
-            importances=importances(setup, fitted),
+            pairs=len(measured),
+            card=self._quality(measured),
+            warm_start=None if self._prior is None else evaluate_warm_start(self._prior, problem, measured),
+            importances=importances(problem, fitted),
             refinement=refinement,
             rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
-            export=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
+            export_report=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
             seconds=time.perf_counter() - start,
             recovered=recovered,
         )
 
-    def _fitted(self, pairs: Mapping[Architecture, Metrics], rounds: int) -> Fitted:
+    def _initial_design(self) -> Measured:
+        """Architectures measured before the first fit."""
+        proposed = propose(self._problem, self._spec.collect, self._reused)
+        metrics = self._measuring.measure(PAIRS, proposed, self._setup.evaluators)
+        if not metrics:
+            raise EvaluationError("none of the pairs could be measured: see above, or the registry's table failures")
+        return Measured(self._problem.objective, metrics)
+
+    def _fitted(self, measured: Measured, rounds: int) -> Fitted:
         start = time.perf_counter()
-        fitted = fit(self._setup, pairs)
+        fitted = fit(self._problem, measured)
         seconds = time.perf_counter() - start
-        self._listeners.tell(PredictorFitted(self._run_id, rounds, self._spec.predictor.use, len(pairs), seconds))
+        self._listeners.tell(PredictorFitted(self._run_id, rounds, self._spec.predictor.use, len(measured), seconds))
         return fitted
 
-    def _sharpened(self, space: SearchSpace[Any], fitted: Fitted, pairs: Mapping[Architecture, Metrics]) -> Fitted:
-        """What is fitted or, if the spec says so, a fit of what expansions around the best pairs miss."""
+    def _expanded(self, refined: Problem, fitted: Fitted, measured: Measured) -> Fitted:
+        """The fitted predictor or, if the spec asks for local sensitivities, one of the Taylor expansions' remainder."""
         if self._spec.neighbours:
-            self._around |= look_around(self._setup, space, self._measuring, pairs, self._around)
-        return fit(self._setup, pairs, list(self._around.values())) if self._around else fitted
+            self._expansions |= expansions_around_best(
+                refined, measured, self._spec.neighbours, self._expansions, self._sensitivities.estimate
+            )
+        return fit(self._problem, measured, list(self._expansions.values())) if self._expansions else fitted
 
-    def _tell_of(self, finished: Round, pairs: Mapping[Architecture, Metrics]) -> None:
-        best = next(iter(ranked(self._setup, pairs)), None)
+    def _tell_of(self, finished: Round, measured: Measured) -> None:
+        best = measured.best(self._problem.budget)
         self._listeners.tell(
             RoundFinished(
                 run=self._run_id,
@@ -169,49 +204,42 @@ class Run:
                 proposed=len(finished.chosen),
                 measured=len(finished.measured),
                 best_architecture=None if best is None else str(best),
-                best_metrics={} if best is None else dict(pairs[best]),
+                best_metrics={} if best is None else dict(measured.metrics[best]),
             )
         )
 
     def _refined(self, fitted: Fitted) -> Refinement | None:
         """The space with other values where the spec asks for them."""
-        setup, options = self._setup, self._spec.refine
-        if options is None:
-            return None
-        return refine(setup.space, setup.budget, setup.objective, importances(setup, fitted), options)
+        problem, options = self._problem, self._spec.refine
+        return None if options is None else refine(problem, importances(problem, fitted), options)
 
-    def _round(
-        self,
-        space: SearchSpace[Any],
-        fitted: Fitted,
-        pairs: Mapping[Architecture, Metrics],
-        before: Sequence[Round],
-    ) -> Round:
-        """Search against the prediction and measure what was found."""
-        number = len(before) + 1
-        chosen = search(self._setup, space, fitted, pairs, before, self._progress)
-        architectures = [each.architecture for each in chosen]
-        found = self._measuring.measure(f"round {number}", architectures, self._setup.evaluators)
-        measured = tuple(replace(each, measured=found.get(each.architecture)) for each in chosen)
-        return Round(number, len(pairs), self._spec.choose.rule, measured)
+    def _round(self, refined: Problem, fitted: Fitted, measured: Measured, before: Sequence[Round]) -> Round:
+        """Search against the prediction and measure the proposals."""
+        spec, number = self._spec, len(before) + 1
+        proposals = search(
+            refined, self._setup.searcher, fitted, measured, before, spec.choose, spec.per_round, self._progress
+        )
+        architectures = [each.architecture for each in proposals]
+        found = self._measuring.measure(round_name(number), architectures, self._setup.evaluators)
+        chosen = tuple(replace(each, measured=found.get(each.architecture)) for each in proposals)
+        return Round(number, len(measured), spec.choose.rule, chosen)
 
-    def _judged(self, pairs: Mapping[Architecture, Metrics]) -> QualityCard | None:
-        """How good the predictor is on the final pairs, with a learning curve."""
-        setup = self._setup
-        return judge(self._spec.predictor.use, setup.new_predictor, setup.objective, pairs, setup.rng("judge"), CURVE)
+    def _quality(self, measured: Measured) -> QualityCard | None:
+        """Quality card of the predictor on the final pairs, with a learning curve."""
+        problem = self._problem
+        return evaluate_predictor(self._spec.predictor.use, problem.predictor, measured, problem.rng("judge"), CURVE)
 
-    def _verified(
-        self, fitted: Fitted, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]
-    ) -> list[Candidate]:
+    def _verified(self, fitted: Fitted, measured: Measured, rounds: Sequence[Round]) -> list[Candidate]:
         """The finalists, verified on the other evaluators; the best by the objective of the search comes first."""
-        top = finalists(self._setup, pairs, rounds)
+        budget = self._problem.budget
+        top = finalists(budget, measured, rounds, self._spec.verify.top)
         if not top:
             raise BudgetError(
                 "no measured architecture meets the budget: raise collect.pairs or per_round, or collect.band to "
                 "measure more architectures near it"
             )
-        metrics = self._measuring.measure("verify", top, self._setup.verifiers)
-        if not any(map(self._setup.budget.met_by, metrics)):
+        metrics = self._measuring.measure(VERIFY, top, self._setup.verifiers)
+        if not any(map(budget.met_by, metrics)):
             raise EvaluationError("none of the best architectures could be verified: see the registry's table failures")
         in_sample = dict(zip(top, fitted.predictions(top)[0], strict=True))
         predicted = in_sample | {
@@ -220,41 +248,42 @@ class Run:
         return [self._candidate("best", a, found, predicted[a]) for a, found in metrics.items()]
 
     def _recoverer(self) -> Recoverer | None:
-        """What trains the best architecture, if the spec says how."""
+        """The recovery of the best architecture, if the spec asks for one."""
         options = self._spec.recover
         if options is None:
             return None
-        return Recoverer(self._setup, options, lambda: self._measuring.elastic, self._progress)
+        return Recoverer(self._setup, options, lambda: self._engine.elastic, self._progress)
 
     def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
-        """Write the last of the compared architectures, recovered if the spec says how, if it says where to."""
+        """Write the last of the compared architectures, recovered if the spec asks for it, if it names a folder."""
         if self._spec.export is None:
             return None
         folder, chosen = Path(self._spec.export.path), compared[-1].architecture
         self._progress.say(f"writing {folder}")
-        model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._measuring.elastic, chosen)
+        model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._engine.elastic, chosen)
         return deliver(self._setup, model, compared, folder)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
-        """Uniform cuts at every total the run comes to, and searches at that of its best."""
+        """Uniform architectures at every total of the result, and search baselines at that of its best."""
         totals = distinct_totals([parameters, *(each.parameters for each in spread_over(rounds))])
         names = self._spec.baselines
-        by_cut = [self._uniform(cut, totals) for cut in map(UniformCut.named, names) if cut]
-        cuts = [candidate for at_one_total in zip(*by_cut, strict=True) for candidate in at_one_total]
-        searches = [self._contender(name, parameters, evaluations) for name in CONTENDERS if name in names]
-        return [*cuts, *searches]
+        by_baseline = [self._uniform(each, totals) for each in map(UniformBaseline.named, names) if each]
+        uniforms = [candidate for at_one_total in zip(*by_baseline, strict=True) for candidate in at_one_total]
+        searches = [self._searched(name, parameters, evaluations) for name in SEARCH_BASELINES if name in names]
+        return [*uniforms, *searches]
 
-    def _uniform(self, cut: UniformCut, totals: Sequence[int]) -> list[Candidate]:
+    def _uniform(self, baseline: UniformBaseline, totals: Sequence[int]) -> list[Candidate]:
+        shape, choices = self._problem.shape, self._problem.space.choices
+        architectures = [uniform(shape, choices, total, attention=baseline.attention) for total in totals]
         setup = self._setup
-        architectures = [uniform(setup.shape, setup.space.choices, total, attention=cut.attention) for total in totals]
-        verifiers = setup.verifiers if cut.compensated else setup.uncompensated_verifiers
-        return self._compared(cut.name, architectures, verifiers)
+        verifiers = setup.verifiers if baseline.compensated else setup.uncompensated_verifiers
+        return self._compared(baseline.name, architectures, verifiers)
 
-    def _contender(self, name: Contender, parameters: int, evaluations: int) -> Candidate:
+    def _searched(self, name: SearchBaseline, parameters: int, evaluations: int) -> Candidate:
         def measure(architectures: Sequence[Architecture]) -> Mapping[Architecture, Metrics]:
             return self._measuring.measure(name, architectures, self._setup.evaluators)
 
-        found = contend(name, self._setup, parameters, evaluations, measure)
+        found = search_by_measuring(name, self._problem, parameters, evaluations, measure)
         return self._compared(name, [found], self._setup.verifiers)[0]
 
     def _compared(
@@ -269,8 +298,6 @@ class Run:
     def _candidate(
         self, name: str, architecture: Architecture, metrics: Metrics, predicted: Metrics | None
     ) -> Candidate:
-        parameters, without = (
-            int(self._setup.shape.count([architecture], quantity)[0])
-            for quantity in ("parameters", "parameters_without_embeddings")
-        )
-        return Candidate(name, architecture, parameters, without, metrics, predicted)
+        shape = self._problem.shape
+        parameters = int(shape.count([architecture], "parameters")[0])
+        return Candidate(name, architecture, parameters, parameters - shape.embeddings, metrics, predicted)

@@ -1,94 +1,84 @@
-"""Looking around: what steps from the best pairs would change, estimated from one forward and a few backward passes.
+"""Local sensitivities of the metrics around the best measured architectures, as Taylor expansions.
 
-A step takes one choice from the value it has to another one. From a random pair a predictor learns what fifty choices
-do together; from the steps around a pair it knows what each of them does by itself, there where the search goes on, for
-the price of some evaluations (:mod:`prunecast.models.sensitivity`).
+A random pair teaches a predictor the joint effect of fifty choices. The sensitivities around a measured architecture
+give the effect of each single choice in the region where the search continues, at the price of some evaluations
+(:mod:`prunecast.models.sensitivity`).
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture, Floats, Layer
 from prunecast.architecture.choices import Choice, Indices, architectures_at, indices_of
-from prunecast.measure.measure import Measuring
-from prunecast.measure.setup import Setup
-from prunecast.plugins.interfaces import SearchSpace
-from prunecast.predict.taylor_expansion import Expansion, Steps
-from prunecast.problem.objective import Metrics
-from prunecast.search.search import ranked
+from prunecast.predict.taylor_expansion import ChoiceSensitivity, TaylorExpansion
+from prunecast.problem.measured import Measured
+from prunecast.problem.problem import Problem
 
-EVALUATIONS = 14
-"""What the steps around one architecture cost, in evaluations: timed on SmolLM2-135M, 25 layers of 4 and 19 values."""
+LayerChange = tuple[int, Layer]
+"""A layer, and what it keeps after a change."""
 
-Moved = list[tuple[int, Layer]]
-"""The layers that a step changes, and what each keeps then."""
+Estimate = Callable[[Architecture, Collection[LayerChange]], Sequence[Mapping[LayerChange, tuple[float, float]]]]
+"""Estimates changes of single layers around an architecture: for each of the M metrics the first-order change and the
+second-order term of every layer change, on the scale predictors learn."""
 
 
-def look_around(
-    setup: Setup,
-    space: SearchSpace[Any],
-    measuring: Measuring,
-    pairs: Mapping[Architecture, Metrics],
-    seen: Collection[Architecture],
-) -> dict[Architecture, Expansion]:
-    """Expansions around ``spec.neighbours`` of the best pairs within the budget.
+def expansions_around_best(
+    problem: Problem, measured: Measured, count: int, known: Collection[Architecture], estimate: Estimate
+) -> dict[Architecture, TaylorExpansion]:
+    """Taylor expansions around ``count`` of the best measured architectures that meet the budget.
 
     Args:
-        setup: the set-up.
-        space: its space, refined if it was.
-        measuring: what measures.
-        pairs: everything measured.
-        seen: architectures that have been looked around already; the next best take their turn.
+        problem: the problem, over a refined space if there is one.
+        measured: everything measured.
+        count: number of expansion points.
+        known: earlier expansion points; the next best architectures follow them.
+        estimate: estimates the sensitivities.
     """
-    found: dict[Architecture, Expansion] = {}
-    for centre in ranked(setup, pairs):
-        if len(found) == setup.spec.neighbours:
+    found: dict[Architecture, TaylorExpansion] = {}
+    for point in measured.ranked(problem.budget):
+        if len(found) == count:
             break
-        row = None if centre in seen else indices_of(space.choices, space.shape.dense, centre)
+        row = None if point in known else indices_of(problem.space.choices, problem.shape.dense, point)
         if row is not None:
-            found[centre] = _expansion(setup, space, measuring, centre, pairs[centre], row)
+            found[point] = _expansion(problem, measured, point, row, estimate)
     return found
 
 
-def steps_of(choice: Choice, position: int) -> list[int]:
-    """Positions of the values to be estimated: 1, 2, 4, ... steps away from ``position``, and both ends."""
+def estimated_positions(choice: Choice, position: int) -> list[int]:
+    """Positions of the values to be estimated: 1, 2, 4, ... away from ``position``, and both ends."""
     top = len(choice.values) - 1
     away = {position + sign * 2**doubling for doubling in range(top.bit_length()) for sign in (-1, 1)}
     return sorted({0, top, *(to for to in away if 0 <= to <= top)} - {position})
 
 
 def _expansion(
-    setup: Setup,
-    space: SearchSpace[Any],
-    measuring: Measuring,
-    centre: Architecture,
-    measured: Metrics,
-    row: Indices,
-) -> Expansion:
-    moved = [
-        {to: _moved(space, centre, row, place, to) for to in steps_of(choice, int(row[place]))}
-        for place, choice in enumerate(space.choices)
+    problem: Problem, measured: Measured, point: Architecture, row: Indices, estimate: Estimate
+) -> TaylorExpansion:
+    changes = [
+        {to: _layer_changes(problem, point, row, place, to) for to in estimated_positions(choice, int(row[place]))}
+        for place, choice in enumerate(problem.space.choices)
     ]
-    found = measuring.steps(centre, {step for of_choice in moved for several in of_choice.values() for step in several})
+    found = estimate(point, {change for of_choice in changes for several in of_choice.values() for change in several})
     nothing = np.zeros((2, len(found)))
 
-    def change(several: Moved) -> Floats:
-        changes: Floats = np.sum([[of_metric[step] for of_metric in found] for step in several], axis=0).T
-        return changes
+    def total(several: Sequence[LayerChange]) -> Floats:
+        summed: Floats = np.sum([[of_metric[change] for of_metric in found] for change in several], axis=0).T
+        return summed
 
-    steps = [
-        Steps.of(choice, {int(row[place]): nothing} | {to: change(several) for to, several in moved[place].items()})
-        for place, choice in enumerate(space.choices)
+    sensitivities = [
+        ChoiceSensitivity.of(
+            choice, {int(row[place]): nothing} | {to: total(several) for to, several in changes[place].items()}
+        )
+        for place, choice in enumerate(problem.space.choices)
     ]
-    return Expansion(centre, setup.objective.targets([measured])[0], steps)
+    return TaylorExpansion(point, measured.only([point]).targets[0], sensitivities)
 
 
-def _moved(space: SearchSpace[Any], centre: Architecture, row: Indices, place: int, to: int) -> Moved:
-    """What differs from the centre, at ``row``, if one choice takes another value."""
+def _layer_changes(problem: Problem, point: Architecture, row: Indices, place: int, to: int) -> list[LayerChange]:
+    """Layers that change if one choice of the expansion point, at ``row``, takes another value."""
     other = row.copy()
     other[place] = to
-    (changed,) = architectures_at(space.choices, space.shape.dense, other[None])
-    layers = enumerate(zip(centre.layers, changed.layers, strict=True))
+    (changed,) = architectures_at(problem.space.choices, problem.shape.dense, other[None])
+    layers = enumerate(zip(point.layers, changed.layers, strict=True))
     return [(index, kept) for index, (before, kept) in layers if kept != before]

@@ -1,4 +1,4 @@
-"""The refining stage: choices that matter much are kept from hard cuts, those that matter little may be cut harder.
+"""Refinement of the space: important choices lose their hardest cuts, unimportant ones may be cut harder.
 
 The paper (arXiv 2309.09507, section 4) reads the importances off its trees and then limits the attention of layers
 3-6, 11-18 and 26-29 to rates of 0.1 to 0.3 and lets attention and MLP of layers 19-25 go from 0.2 to 0.7: of 54
@@ -25,7 +25,7 @@ from prunecast.architecture.choices import Choice, Indices, Value, ascending, cu
 from prunecast.errors import BudgetError
 from prunecast.plugins.interfaces import PluginOptions, SearchSpace
 from prunecast.predict.importance import ChoiceImportance
-from prunecast.problem.objective import Objective
+from prunecast.problem.problem import Problem
 from prunecast.spec.model import RefineSpec, WidenSpec
 
 Action = Literal["narrowed", "widened", "kept"]
@@ -36,13 +36,13 @@ SLACK = 0.05
 
 @dataclass(frozen=True)
 class ChoiceChange:
-    """What refinement did to one choice, and why.
+    """Change of one choice by refinement, with the reason.
 
     Attributes:
         choice: its name.
         importance: its share of all importance, mean over the metrics by their weights and per layer.
         rank: 1 for the most important choice.
-        action: what was done.
+        action: kind of change.
         before, after: values, ascending by size.
         reason: one line.
     """
@@ -96,22 +96,15 @@ class Refinement:
         return [change.to_json() for change in self.changes]
 
 
-def refine(
-    space: SearchSpace[Any],
-    budget: Budget,
-    objective: Objective,
-    found: Sequence[ChoiceImportance],
-    options: RefineSpec,
-) -> Refinement:
-    """Refine a space by the rules above.
+def refine(problem: Problem, found: Sequence[ChoiceImportance], options: RefineSpec) -> Refinement:
+    """Refine the space of a problem by the rules above.
 
     Args:
-        space: the space.
-        budget: what architectures of the refined space still have to be able to meet.
-        objective: whose metrics count.
+        problem: its space, the budget that the refined space still has to meet, and the metrics that count.
         found: importance of each choice.
         options: shares and rates.
     """
+    space, budget, objective = problem.space, problem.budget, problem.objective
     weights = dict(zip((metric.name for metric in objective.metrics), objective.weights, strict=True))
     scale = sum(weights.values())
     per_layer = np.array([sum(weights[m] * s for m, s in f.shares.items()) / scale / len(f.layers) for f in found])

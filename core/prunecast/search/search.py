@@ -1,33 +1,35 @@
-"""The searching stage: what the predictor thinks promising among what has not been measured."""
+"""The search of one round: proposals that the predictor expects to be good and that have not been measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
-from prunecast.measure.setup import Setup
-from prunecast.plugins.interfaces import SearchProblem, SearchSpace
+from prunecast.plugins.interfaces import Searcher, SearchProblem
 from prunecast.predict.fitted import Fitted
+from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Metrics
+from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
-from prunecast.search.acquisition import choose
-from prunecast.search.trust_region import Score, inside, within
+from prunecast.search.acquisition import acquire
+from prunecast.search.trust_region import Score, members, penalised_outside
+from prunecast.spec.model import ChooseSpec
 
 POOL = 256
-"""Best proposals of a search that a round chooses from."""
+"""Best proposals of a search that a round acquires from."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An architecture that a round chose.
+class Proposal:
+    """An architecture that a round acquired.
 
     Attributes:
         architecture: what it keeps.
-        parameters: all of them.
-        predicted: metrics it was predicted to have.
+        parameters: all parameters, embeddings included.
+        predicted: predicted metrics by name.
         std: standard deviation of each prediction, on the scale predictors learn (logarithms of perplexities).
-        measured: metrics it turned out to have; None if it could not be measured.
+        measured: measured metrics by name; None if it could not be measured.
     """
 
     architecture: Architecture
@@ -49,23 +51,23 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Round:
-    """One round: search against the prediction, choose, measure.
+    """One round: search against the prediction, acquire, measure.
 
     Attributes:
         number: 1 for the first.
-        pairs: how many the predictor was fitted on.
-        rule: what the architectures were chosen by.
-        chosen: them, in the order chosen.
+        pairs: number of pairs that the predictor was fitted on.
+        rule: acquisition strategy.
+        chosen: proposals in the order they were acquired.
     """
 
     number: int
     pairs: int
     rule: str
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[Proposal, ...]
 
     @property
     def measured(self) -> dict[Architecture, Metrics]:
-        """What could be measured of the chosen, in order."""
+        """Metrics of the proposals that could be measured, in order."""
         return {each.architecture: each.measured for each in self.chosen if each.measured is not None}
 
     def to_json(self) -> dict[str, Any]:
@@ -75,89 +77,80 @@ class Round:
 
 
 def search(
-    setup: Setup,
-    space: SearchSpace[Any],
+    problem: Problem,
+    searcher: Searcher[Any],
     fitted: Fitted,
-    pairs: Mapping[Architecture, Metrics],
+    measured: Measured,
     rounds: Sequence[Round],
+    options: ChooseSpec,
+    count: int,
     progress: Progress,
-) -> list[Chosen]:
-    """Up to ``per_round`` architectures of ``space`` that meet the budget and have not been measured.
+) -> list[Proposal]:
+    """Up to ``count`` architectures of the space that meet the budget and have not been measured.
 
-    What an earlier round could not measure is not tried again.
-
-    The rule ``spread`` looks at all totals, whatever the budget: it then only says which of them is the best one.
+    An architecture that an earlier round could not measure is not proposed again. The strategy ``spread`` searches all
+    totals whatever the budget, which then only decides which of them is the best one.
 
     Args:
-        setup: the set-up.
-        space: its space, refined if it was.
-        fitted: what predicts.
-        pairs: everything measured.
+        problem: the problem, over a refined space if there is one.
+        searcher: proposes architectures.
+        fitted: predicts them.
+        measured: everything measured.
         rounds: those before this one.
-        progress: where to tell of it.
+        options: acquisition and trust region.
+        count: number of proposals wanted.
+        progress: where progress is shown.
     """
-    number, reach = len(rounds) + 1, _reach(setup, pairs, rounds)
-    options, searcher = setup.spec.choose, setup.searcher
+    number, radius = len(rounds) + 1, _radius(problem, measured, rounds, options)
     everywhere = options.rule == "spread"
-    tried = {*pairs, *(each.architecture for before in rounds for each in before.chosen)}
+    tried = {*measured.metrics, *(each.architecture for before in rounds for each in before.chosen)}
     with progress.bar(f"search, round {number}", searcher.evaluations, "arch") as advance:
-        problem = SearchProblem(
-            space=space,
-            budget=Budget(setup.shape, {}) if everywhere else setup.budget,
-            score=_score(setup, fitted, pairs, reach),
-            rng=setup.rng("search", number),
-            known=ranked(setup, pairs),
+        asked = SearchProblem(
+            space=problem.space,
+            budget=Budget(problem.shape, {}) if everywhere else problem.budget,
+            score=_score(problem, fitted, measured, options, radius),
+            rng=problem.rng("search", number),
+            known=measured.ranked(problem.budget),
             progress=advance,
         )
-        found = searcher.search(problem, (searcher.evaluations if everywhere else POOL) + len(tried))
+        found = searcher.search(asked, (searcher.evaluations if everywhere else POOL) + len(tried))
     pool = [architecture for architecture in found if architecture not in tried]
-    if reach is not None:
-        pool = inside(pool, list(pairs), setup.shape, reach)
-    chosen = choose(pool, fitted, setup.shape, options, setup.spec.per_round)
-    parameters = setup.shape.count(chosen).tolist() if chosen else []
-    return [Chosen(*row) for row in zip(chosen, parameters, *fitted.predictions(chosen), strict=True)]
+    if radius is not None:
+        pool = members(pool, measured.architectures, problem.shape, radius)
+    acquired = acquire(pool, fitted, problem.shape, options, count)
+    parameters = problem.shape.count(acquired).tolist() if acquired else []
+    return [Proposal(*row) for row in zip(acquired, parameters, *fitted.predictions(acquired), strict=True)]
 
 
-def _score(setup: Setup, fitted: Fitted, pairs: Mapping[Architecture, Metrics], reach: float | None) -> Score:
-    """What the search minimises: the predicted objective or its bound, near enough to what was measured."""
-    options = setup.spec.choose
+def _score(problem: Problem, fitted: Fitted, measured: Measured, options: ChooseSpec, radius: float | None) -> Score:
+    """Function that the search minimises: the predicted objective or its bound, within the trust region if any."""
     score: Score = fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
-    return score if reach is None else within(score, list(pairs), setup.shape, reach)
+    return score if radius is None else penalised_outside(score, measured.architectures, problem.shape, radius)
 
 
-def _reach(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> float | None:
-    """How far the next round may go: less for each round that found nothing better than all before it."""
-    options = setup.spec.choose
+def _radius(problem: Problem, measured: Measured, rounds: Sequence[Round], options: ChooseSpec) -> float | None:
+    """Radius of the trust region: it shrinks with each round that found nothing better than all before it."""
     if options.within is None:
         return None
     later = {architecture for each in rounds for architecture in each.measured}
-    best, stalled = ranked(setup, {a: metrics for a, metrics in pairs.items() if a not in later})[:1], 0
+    best, stalled = measured.without(later).best(problem.budget), 0
     for each in rounds:
-        better = ranked(setup, {a: pairs[a] for a in (*best, *each.measured)})[:1]
+        candidates = [*([] if best is None else [best]), *each.measured]
+        better = measured.only(candidates).best(problem.budget)
         best, stalled = better, stalled + (better == best)
     return options.within * options.shrink**stalled
 
 
-def ranked(setup: Setup, measured: Mapping[Architecture, Metrics]) -> list[Architecture]:
-    """Measured architectures that meet the budget, best objective first."""
-    architectures = [architecture for architecture in measured if setup.budget.met_by(architecture)]
-    if not architectures:
-        return []
-    scores = setup.objective.score(setup.objective.targets([measured[a] for a in architectures]))
-    order = sorted(range(len(architectures)), key=lambda i: (scores[i], architectures[i].key))
-    return [architectures[i] for i in order]
+def finalists(budget: Budget, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:
+    """Architectures to verify: the best ``top`` that meet the budget, then those the last round spread over the totals.
 
-
-def finalists(setup: Setup, pairs: Mapping[Architecture, Metrics], rounds: Sequence[Round]) -> list[Architecture]:
-    """What is verified: the best measured architectures that meet the budget, then what the last round spread.
-
-    Nothing if none meets the budget: the first to be verified is the run's best.
+    Empty if none meets the budget: the first to be verified is the run's best.
     """
-    best = ranked(setup, pairs)[: setup.spec.verify.top]
+    best = measured.ranked(budget)[:top]
     spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]
     return list(dict.fromkeys([*best, *spread])) if best else []
 
 
-def spread_over(rounds: Sequence[Round]) -> tuple[Chosen, ...]:
-    """What the last round chose to be spread over the totals; nothing under any other rule."""
+def spread_over(rounds: Sequence[Round]) -> tuple[Proposal, ...]:
+    """Proposals of the last round if its strategy spread them over the totals; none under any other strategy."""
     return rounds[-1].chosen if rounds[-1].rule == "spread" else ()

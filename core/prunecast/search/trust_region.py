@@ -1,4 +1,7 @@
-"""The trust region: how far from everything measured a search may go."""
+"""The trust region: a bound on the distance between a proposal and the nearest measured architecture.
+
+Notation: N architectures, P measured ones, radius r in root mean squared differences of kept shares.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -10,36 +13,35 @@ from prunecast.architecture.shape import ModelShape
 
 Score = Callable[[Sequence[Architecture]], Floats]
 
-OUTSIDE = 1e6
-"""Added to the score of what lies outside, times one more than its distance: worse than everything inside, and the
-nearer the better, so that a search that starts outside finds its way in."""
+PENALTY = 1e6
+"""Added to the score of an architecture outside the trust region, times one more than its distance: worse than every
+score inside, and decreasing towards the region, so that a search that starts outside finds its way in."""
 
 
-def within(score: Score, measured: Sequence[Architecture], shape: ModelShape, reach: float) -> Score:
-    """The score, and more than any score for what is further than ``reach`` from all that was measured.
+def penalised_outside(score: Score, measured: Sequence[Architecture], shape: ModelShape, radius: float) -> Score:
+    """The score, with a penalty for architectures that are further than ``radius`` from every measured one.
 
-    A regression knows little of what is unlike all it has seen, and its own deviation need not say so; a search finds
-    just where it errs in our favour. The idea is that of trust region Bayesian optimisation (Eriksson et al., NeurIPS
-    2019), with all measured architectures for the centre.
+    Regressors extrapolate badly, and a search exploits their optimistic errors. The idea is that of trust region
+    Bayesian optimisation (Eriksson et al., NeurIPS 2019), with all measured architectures as the centre.
     """
 
-    def restricted(architectures: Sequence[Architecture]) -> Floats:
+    def penalised(architectures: Sequence[Architecture]) -> Floats:
         apart = _from_nearest(architectures, measured, shape)
-        scores: Floats = score(architectures) + np.where(apart > reach, OUTSIDE * (1 + apart), 0.0)
+        scores: Floats = score(architectures) + np.where(apart > radius, PENALTY * (1 + apart), 0.0)
         return scores
 
-    return restricted
+    return penalised
 
 
-def inside(
-    found: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, reach: float
+def members(
+    architectures: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, radius: float
 ) -> list[Architecture]:
-    """Those of ``found`` that are no further than ``reach`` from something measured, in their order."""
-    apart = _from_nearest(found, measured, shape) if found else ()
-    return [architecture for architecture, distance in zip(found, apart, strict=True) if distance <= reach]
+    """Those architectures that are at most ``radius`` away from a measured one, in their order."""
+    apart = _from_nearest(architectures, measured, shape) if architectures else ()
+    return [architecture for architecture, distance in zip(architectures, apart, strict=True) if distance <= radius]
 
 
 def _from_nearest(some: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape) -> Floats:
-    """How far each lies from the nearest that was measured, shape (N,)."""
+    """Distance of each architecture to the nearest measured one, shape (N,)."""
     nearest: Floats = distances(some, measured, shape).min(axis=1)
     return nearest

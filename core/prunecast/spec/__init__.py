@@ -1,1 +1,1 @@
-"""Specs: YAML files that say what a run does, validated down to every plugin's options."""
+"""Specs: YAML files that configure a run, validated together with the options of every plugin."""

@@ -1,4 +1,4 @@
-"""YAML text as plain data, with the place of every value and without the surprises of YAML 1.1."""
+"""YAML text as plain data, with the place of every value; spellings that YAML 1.1 misreads are refused."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from yaml.resolver import Resolver
 from prunecast.errors import SpecError
 
 KeyPath = tuple[str | int, ...]
-"""Keys and list positions that lead from the top of a document to one of its values."""
+"""Keys and list positions on the way from the top of a document to one of its values."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -26,7 +26,7 @@ _PATH_PART = re.compile(r'"([^"]+)"|([^".]+)')
 
 
 class Place(NamedTuple):
-    """Where something is written: ``source`` is a file, or ``--set KEY=VALUE``; line and column count from 1."""
+    """Position of a key or value: ``source`` is a file, or ``--set KEY=VALUE``; line and column count from 1."""
 
     source: str
     line: int
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a spec. Its text is ``source:line:column: dotted.path: message``."""
+    """One mistake in a spec. Its text is ``source:line:column: dotted.path: message``."""
 
     place: Place
     path: KeyPath
@@ -47,7 +47,7 @@ class Problem:
 
 
 def dotted(path: KeyPath) -> str:
-    """Path as ``--set`` takes it: parts joined by dots, a part that contains dots in double quotes."""
+    """Path in the form that ``--set`` takes: parts joined by dots, a part that contains dots in double quotes."""
     return ".".join(f'"{part}"' if "." in str(part) else str(part) for part in path)
 
 
@@ -56,10 +56,10 @@ class Document:
     """A YAML document whose top level is a mapping.
 
     Attributes:
-        source: what to call it in messages, usually the path of the file.
-        root: the node tree; every node knows its place.
-        problems: spellings that were refused: duplicate keys, keys that are no text, tags, and scalars that YAML 1.1
-            reads differently from what their author most likely meant. ``data`` is usable in spite of them.
+        source: its name in messages, usually the path of the file.
+        root: the node tree; every node has marks of its place.
+        problems: refused spellings: duplicate keys, keys that are not text, tags, and scalars that YAML 1.1 reads
+            differently from what their author most likely meant. ``data`` can be used in spite of them.
     """
 
     source: str
@@ -68,7 +68,7 @@ class Document:
 
     @classmethod
     def parse(cls, text: str, source: str) -> "Document":
-        """Document of ``text``. Raises SpecError if that is no YAML, empty, or no mapping at the top."""
+        """Document of ``text``. Raises SpecError if it is not YAML, is empty, or is not a mapping at the top level."""
         try:
             root = _compose(text, source)
         except _RefusedError as error:
@@ -81,7 +81,7 @@ class Document:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Everything as dicts, lists, strings, numbers, booleans and None, with anchors and merge keys resolved."""
+        """Content as dicts, lists, strings, numbers, booleans and None, with anchors and merge keys resolved."""
         return {key: _data(value) for key, (_, value) in _entries(self.root).items()}
 
     def find(self, path: KeyPath) -> tuple[KeyPath, Place, Place]:
@@ -89,7 +89,7 @@ class Document:
 
         Returns:
             The parts that exist, the place of the last one's key (of its value, in a list), and the place of its value.
-            Where no part exists, both places are the top of the document.
+            If no part exists, both places are the top of the document.
         """
         existing: KeyPath = ()
         key: yaml.Node = self.root
@@ -107,9 +107,9 @@ class Document:
     def override(self, assignment: str) -> "Document":
         """Document with one value replaced, or added, by ``KEY.PATH=VALUE``; the value is read as YAML.
 
-        A part of the path is a key or, counted from 0, the position of a list item that exists; a key with dots stands
-        in double quotes. Mappings that are not there yet are added, and ``predictor: NAME`` becomes
-        ``predictor: {use: NAME}`` when an option is set beside it. What cannot be done becomes a problem of the result.
+        A part of the path is a key or the position, counted from 0, of an existing list item; a key with dots is put
+        in double quotes. Missing mappings are added, and ``predictor: NAME`` becomes ``predictor: {use: NAME}`` when an
+        option is set beside it. An assignment that cannot be applied becomes a problem of the result.
         """
         try:
             path, value = _parse_assignment(assignment)
@@ -132,9 +132,9 @@ class _Composer(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             anchored = self.anchors.get(event.anchor)
-            # A node gets its end mark when it is complete.
+            # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
-                raise ComposerError(None, None, f"*{event.anchor} stands inside &{event.anchor}", event.start_mark)
+                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -164,7 +164,7 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     if "another document" in problem:
         return "a spec is one YAML document: remove everything from this --- on"
     context = f" {error.context}" if error.context else ""
-    return f"no valid YAML{context}: {problem}"
+    return f"invalid YAML{context}: {problem}"
 
 
 def _place(mark: yaml.Mark) -> Place:
@@ -181,7 +181,7 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _entries(node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """Key and value nodes by key; own keys win over merged ones, and earlier sources of a merge over later ones."""
+    """Key and value nodes by key; own keys override merged ones, and earlier sources of a merge override later ones."""
     own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for key, value in node.value:
@@ -243,7 +243,7 @@ def _refused_keys(node: yaml.MappingNode, path: KeyPath) -> Iterator[Problem]:
 
 
 def _refused(node: yaml.Node) -> str:
-    """Why the tag or the spelling of a node is refused; empty if it is not."""
+    """Reason why the tag or the spelling of a node is refused; empty if it is not."""
     plain = getattr(node, "style", None) is None
     implicit_tag = Resolver().resolve(type(node), node.value, (plain, not plain))  # type: ignore[no-untyped-call]
     if node.tag != implicit_tag:
@@ -298,7 +298,7 @@ def _parse_assignment(assignment: str) -> tuple[KeyPath, yaml.Node]:
 
 
 def _with_value(node: yaml.Node, path: KeyPath, value: yaml.Node, depth: int) -> Any:
-    """Copy of ``node`` with ``value`` at ``path[depth:]``; nodes are shared between aliases, so none is changed."""
+    """Copy of ``node`` with ``value`` at ``path[depth:]``; aliases share nodes, so none is changed in place."""
     if depth == len(path):
         return value
     part = path[depth]

@@ -1,4 +1,4 @@
-"""Validation errors in the words of a spec: where it is, what is wrong, what would be right."""
+"""Validation errors as problems of a spec: the place, the mistake and the accepted values."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ _WANTED = {
     "literal_error": "{expected}",
     "enum": "{expected}",
 }
-"""What would have been right, by the type of pydantic's error."""
+"""Accepted value, by the type of pydantic's error."""
 
 _COUNTED = {
     "too_short": "needs at least {min_length} item(s), has {actual_length}",
@@ -43,9 +43,9 @@ _COUNTED = {
 
 
 def problem_of(error: ErrorDetails, document: Document, host: PluginHost) -> Problem:
-    """The problem behind one error of validating a document's data as a :class:`Spec`.
+    """Problem for one error of validating a document's data as a :class:`Spec`.
 
-    It is placed at the value; at the key, if the key is wrong; at the mapping around it, if something is missing.
+    Its place is the value, the key if the key is wrong, or the surrounding mapping if a key is missing.
     """
     is_key = error["loc"][-1:] == ("[key]",)
     path, key_place, value_place = document.find(error["loc"])
@@ -65,7 +65,7 @@ def _message(error: ErrorDetails) -> str:
     if kind in _COUNTED:
         return _COUNTED[kind].format(**context)
     if kind == "union_tag_not_found":
-        return f"needs the key {context['discriminator']}, which says what other keys there are"
+        return f"needs the key {context['discriminator']}, which decides what other keys are allowed"
     if kind == "union_tag_invalid":
         wanted, tag = context["expected_tags"], context["tag"]
         guess = _guess(tag, re.findall(r"'([^']*)'", wanted))
@@ -97,7 +97,7 @@ def _guess(name: object, known: Iterable[str]) -> str:
 
 
 def _known_keys(path: KeyPath, data: Any, host: PluginHost) -> Iterator[str]:
-    """Keys of the models that may stand at ``path`` of a spec's data."""
+    """Keys of the models that are possible at ``path`` of a spec's data."""
     models: list[type[BaseModel]] = [Spec]
     for part in path:
         data = data[part]
@@ -113,7 +113,7 @@ def _known_keys(path: KeyPath, data: Any, host: PluginHost) -> Iterator[str]:
 
 
 def _is_meant(model: type[BaseModel], data: Any) -> bool:
-    """Whether a model is the one of a union that a value such as ``method: lora`` chooses."""
+    """True unless a value such as ``method: lora`` selects another model of the union."""
     if not isinstance(data, dict):
         return True
     required = {key: get_args(field.annotation) for key, field in _fields(model) if field.is_required()}

@@ -1,4 +1,4 @@
-"""From a spec file to a valid spec, or to all of its problems at once."""
+"""Loading of spec files: the result is a valid spec, or an error with all problems at once."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ def load_spec(source: str | Path, host: PluginHost, overrides: Sequence[str] = (
 
     Args:
         source: path of a YAML file, or the name of a packaged spec such as ``quickstart``.
-        host: the plugins at hand. Those that the spec names are imported, none is instantiated.
+        host: the available plugins. Those that the spec names are imported, none is instantiated.
         overrides: ``KEY.PATH=VALUE`` to apply before validation, in order; see
             :meth:`prunecast.spec.document.Document.override`.
 
@@ -31,7 +31,7 @@ def load_spec(source: str | Path, host: PluginHost, overrides: Sequence[str] = (
 
 
 def parse_spec(text: str, host: PluginHost, overrides: Sequence[str] = (), path: Path | None = None) -> Spec:
-    """Validate the text of a spec. ``path`` is the file it came from; the rest is as in :func:`load_spec`."""
+    """Validate the text of a spec. ``path`` is its file; everything else is as in :func:`load_spec`."""
     document = Document.parse(text, str(path or "spec"))
     for override in overrides:
         document = document.override(override)
@@ -51,13 +51,13 @@ def packaged_specs() -> dict[str, Path]:
     """Files of the specs that come with prunecast, by name, sorted."""
     package = Path(str(files("prunecast")))
     installed = package / "specs"
-    # An editable checkout keeps them beside the source root.
+    # In an editable checkout they are beside the source root.
     folder = installed if installed.is_dir() else package.parents[1] / "specs"
     return {file.stem: file for file in sorted(folder.glob("*.yaml"), key=lambda file: file.stem)}
 
 
 def find_spec(source: str | Path) -> Path:
-    """The file that ``source`` means: its path, or the name of a packaged spec. Raises SpecError if there is none."""
+    """File of ``source``, a path or the name of a packaged spec. Raises SpecError if there is none."""
     path = Path(source)
     packaged = packaged_specs()
     if not path.is_file() and str(source) in packaged:
@@ -87,7 +87,7 @@ def _read(path: Path) -> str:
 
 def _all_at_once(document: Document, invalid: Iterable[Problem], overrides: Sequence[str]) -> SpecError:
     refused = {problem.path for problem in document.problems}
-    # What a refused spelling was taken for is no second problem.
+    # A refused spelling may also fail validation, as the value that YAML reads it as: report it once.
     consequent = [
         problem for problem in invalid if not any(problem.path[: len(path)] == path for path in refused if path)
     ]
@@ -100,7 +100,7 @@ def _all_at_once(document: Document, invalid: Iterable[Problem], overrides: Sequ
 
 
 def _alternatives_joined(problems: Iterable[Problem]) -> list[str]:
-    """Text of the problems; a value that fits no member of a union is one problem, not one a member."""
+    """Text of the problems; a value that fits no member of a union is one problem, not one per member."""
     messages: dict[tuple[Place, KeyPath], list[str]] = {}
     for problem in problems:
         messages.setdefault((problem.place, problem.path), []).append(problem.message)

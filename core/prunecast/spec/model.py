@@ -1,4 +1,4 @@
-"""What a spec says, as data: every key of the YAML file with its meaning, range and default."""
+"""The spec as data: every key of the YAML file with its meaning, range and default."""
 
 import hashlib
 import json
@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from prunecast.architecture.shape import Quantity
 from prunecast.errors import PluginError
+from prunecast.plugins.guard import instance
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import PluginOptions
 from prunecast.spec.recovery import Recovery
@@ -29,7 +30,7 @@ from prunecast.spec.recovery import Recovery
 
 @dataclass(frozen=True)
 class SpecSource:
-    """Where a spec came from.
+    """Origin of a spec.
 
     Attributes:
         path: its file, or None for a spec from text.
@@ -43,13 +44,18 @@ class SpecSource:
 
     @property
     def folder(self) -> Path:
-        """What relative paths of the spec are relative to: the folder of its file, or of the process."""
+        """Folder that relative paths of the spec start from: that of its file, or the current one if it has none."""
         return self.path.parent if self.path else Path()
 
 
 @dataclass(frozen=True)
 class SpecContext:
-    """What validating a :class:`Spec` needs besides data: pass it as ``context`` to ``Spec.model_validate``."""
+    """Context of validating a :class:`Spec`, passed as ``context`` to ``Spec.model_validate``.
+
+    Attributes:
+        host: the available plugins; those that the spec's key ``plugins`` names are added to it.
+        source: origin of the spec.
+    """
 
     host: PluginHost
     source: SpecSource = SpecSource()
@@ -106,6 +112,14 @@ class PluginUse(_Section):
             cls.__name__, [InitErrorDetails(type=problem, loc=("use",), input=use)]
         )
 
+    def instance(self, host: PluginHost, *arguments: Any) -> Any:
+        """A plugin with these options, made and guarded by :func:`prunecast.plugins.guard.instance`.
+
+        Raises:
+            PluginError: there is no such plugin, or its constructor fails.
+        """
+        return instance(host.find(self.kind, self.use), self.options, *arguments)
+
     @model_serializer
     def _as_written(self, info: SerializationInfo) -> dict[str, Any]:
         options = self.options.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
@@ -143,76 +157,83 @@ class SearcherUse(PluginUse):
 
 
 class ModelSpec(_Section):
-    """The dense model, and how to hold it."""
+    """The dense model, and the number format and device it is measured in."""
 
     source: str = Field(min_length=1, description="Alias, Hub id, local folder, or a .gguf file.")
     config: str | None = Field(
         None,
         min_length=1,
-        description="Its config.json, relative to the spec file: a dry run outlines the work from it, without the "
+        description="Its config.json, relative to the spec file: a dry run estimates the work from it, without the "
         "model.",
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the Hub; its default branch if not given.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub; the default branch if not given.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Number format while measuring; auto is bfloat16 where products are faster so, else float32.",
+        description="Number format of the measurements; auto is bfloat16 where the hardware multiplies it faster, else "
+        "float32.",
     )
     device: str = Field(
-        "auto", min_length=1, description="Where to compute, e.g. cpu or cuda:0; auto takes the fastest."
+        "auto",
+        min_length=1,
+        description="Device to compute on, e.g. cpu or cuda:0; auto is the accelerator if there is one, else the CPU.",
     )
-    trust_remote_code: bool = Field(False, description="Whether code that comes with the model may be executed.")
+    trust_remote_code: bool = Field(False, description="True allows code that comes with the model to be executed.")
 
 
 class CollectSpec(_Section):
-    """What is measured before a predictor is fitted for the first time."""
+    """Initial design: the architectures measured before a predictor is fitted for the first time."""
 
     pairs: int = Field(60, ge=4, description="Number of architectures to measure before the first fit.")
     band: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         0.05,
-        description="How far their budgets spread around the target, as a fraction of the dense model; "
-        "null takes them as the space draws them, wherever the target is.",
+        description="Largest distance of their sizes from the target, over which they are spread evenly, as a fraction "
+        "of the dense model; null measures architectures as the space draws them, whatever the target.",
     )
     reuse: bool = Field(
         False,
-        description="Whether pairs of other runs count: all the registry has of this model under this pruner, these "
-        "evaluators and this dtype are learnt from, and only what is missing is measured.",
+        description="True reuses the pairs of other runs: all pairs that the registry has of this model under this "
+        "pruner, these evaluators and this dtype are training data, and only the missing number is measured.",
     )
     architectures: str | None = Field(
         None,
         min_length=1,
-        description="Text file of architectures to measure before any is proposed, relative to the spec file: one a "
-        "line, as prunecast registry import prints them.",
+        description="Text file of architectures to measure before any are proposed, relative to the spec file: one "
+        "per line, in the format that prunecast registry import prints.",
     )
 
 
 class WarmStartSpec(_Section):
-    """What was measured of other models, to begin with."""
+    """Warm start: measurements of other models as the first training data."""
 
     models: list[str] = Field(
         min_length=1,
-        description="Sources, or first digits of fingerprints, of models in the registry that were measured with the "
-        "same metrics.",
+        description="Models in the registry that were measured with the same metrics: their sources, or the first "
+        "digits of their fingerprints.",
     )
 
 
 class NarrowSpec(_Section):
-    """What becomes of the choices that matter most."""
+    """Narrowing of the most important choices."""
 
-    share: float = Field(0.30, ge=0, le=1, description="Share of the choices, those that matter most.")
-    most: float = Field(0.3, gt=0, le=1, description="Hardest cut left to them, as a rate.")
+    share: float = Field(
+        0.30, ge=0, le=1, description="Share of the choices that are narrowed, the most important ones."
+    )
+    most: float = Field(0.3, gt=0, le=1, description="Highest pruning rate they keep.")
 
 
 class WidenSpec(_Section):
-    """What becomes of the choices that matter least."""
+    """Widening of the least important choices."""
 
-    share: float = Field(0.26, ge=0, le=1, description="Share of the choices, those that matter least.")
-    least: float = Field(0.0, ge=0, lt=1, description="Mildest cut left to them, as a rate.")
-    most: float = Field(0.7, gt=0, le=1, description="Hardest cut added to them, as a rate.")
-    step: float = Field(0.1, gt=0, le=1, description="Step of the rates that are added.")
+    share: float = Field(
+        0.26, ge=0, le=1, description="Share of the choices that are widened, the least important ones."
+    )
+    least: float = Field(0.0, ge=0, lt=1, description="Lowest pruning rate they keep.")
+    most: float = Field(0.7, gt=0, le=1, description="Highest pruning rate added to them.")
+    step: float = Field(0.1, gt=0, le=1, description="Step between the pruning rates that are added.")
 
 
 class RefineSpec(_Section):
-    """How the space is refined after the first fit. The shares are the paper's 16 and 14 of 54 choices."""
+    """Refinement of the space after the first fit. The default shares are the paper's: 16 and 14 of 54 choices."""
 
     narrow: NarrowSpec = NarrowSpec()
     widen: WidenSpec = WidenSpec()
@@ -220,65 +241,66 @@ class RefineSpec(_Section):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         if self.narrow.share + self.widen.share > 1:
-            raise ValueError("narrow.share and widen.share are of the same choices: give at most 1 together")
+            raise ValueError("narrow.share and widen.share add up to more than 1: lower one of them")
         return self
 
 
 class ChooseSpec(_Section):
-    """Which of the architectures a search found a round measures."""
+    """Acquisition: selection of the architectures, among those that a search found, that a round measures."""
 
     rule: Literal["greedy", "confidence", "spread"] = Field(
         "confidence",
-        description="greedy: best predicted; confidence: best lower confidence bounds, unlike one another; spread: "
-        "best predicted in equal intervals of the parameter count.",
+        description="Strategy. greedy: the best predicted; confidence: the best confidence bounds, diversified; "
+        "spread: the best predicted in each of several equal intervals of the parameter count.",
     )
     width: float = Field(
         1.0,
-        description="Standard deviations that a confidence bound lies below the mean, in hope; negative, above it, in "
-        "caution.",
+        description="Kappa: standard deviations by which the confidence bound lies below the predicted mean "
+        "(optimistic); if negative, above it (pessimistic).",
     )
     reach: float = Field(
         0.5,
         gt=0,
-        description="How far knowledge of one architecture reaches, in mean distances of those found; larger asks for "
-        "more diverse ones.",
+        description="Diversity: correlation length of the prediction errors, in mean distances between the "
+        "architectures found; a larger one selects more diverse architectures.",
     )
     within: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Trust region: the search goes no further than this from everything measured, in root mean squared "
-        "differences of the kept shares of all layers' heads and channels. Without it, anywhere.",
+        description="Trust region: largest distance of a proposal from the nearest measured architecture, as the root "
+        "mean squared difference of the kept shares of all layers' heads and channels; unlimited if not given.",
     )
     shrink: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="What the reach of the trust region is multiplied by after each round that finds nothing better.",
+        description="Factor on the radius of the trust region after each round that finds nothing better.",
     )
 
 
 class VerifySpec(_Section):
-    """How the last round's best architectures are measured before one of them is believed."""
+    """Verification: measurement of the best architectures before one of them becomes the result."""
 
     top: int = Field(3, ge=1, description="Number of architectures to verify.")
     evaluators: list[EvaluatorUse] = Field(
         default=[],
-        description="What measures them, best with text the search has not seen; empty: the spec's own evaluators.",
+        description="Evaluators of the verification, best on text that the search has not used; if empty, the spec's "
+        "own evaluators.",
     )
 
 
 class ExportSpec(_Section):
-    """Where the winner goes."""
+    """Export of the best architecture."""
 
-    path: str = Field(min_length=1, description="Folder to write the smaller model to.")
+    path: str = Field(min_length=1, description="Folder to write the pruned model to.")
 
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 def _add_local(path: str, info: ValidationInfo) -> str:
-    """Give the host the plugins at ``path``; fields of a spec are validated in order, so those below find them."""
+    """Add the plugins at ``path`` to the host. Fields are validated in order, so those after ``plugins`` find them."""
     if isinstance(info.context, SpecContext):
         try:
             info.context.host.add_local(info.context.source.folder / Path(path).expanduser())
@@ -291,49 +313,52 @@ LocalPlugins = Annotated[str, Field(min_length=1), AfterValidator(_add_local)]
 
 
 class Spec(_Section):
-    """A spec: one model, one budget, and everything that decides what a run measures and proposes."""
+    """A spec: a model, a budget, and every setting that decides which architectures a run proposes and measures."""
 
     name: str = Field(
-        "spec", min_length=1, description="What to call the runs; the file's name without suffix if not given."
+        "spec", min_length=1, description="Name of the runs; the file's name without suffix if not given."
     )
     model: ModelSpec
     data_dir: str | None = Field(
-        None, min_length=1, description="Folder of data sets, looked through before the Hub; relative to the spec file."
+        None, min_length=1, description="Folder of data sets, searched before the Hub; relative to the spec file."
     )
     plugins: list[LocalPlugins] = Field(
         default=[],
         description="Python files, or folders of them, with plugins that are not installed; relative to the spec file. "
-        "Their code is run.",
+        "Their code is executed.",
     )
-    space: SpaceUse = Field(description="Search space: which choices there are.")
+    space: SpaceUse = Field(description="Search space: the choices and their values.")
     pruner: PrunerUse = Field(description="Ranks the units of every layer.")
-    evaluators: list[EvaluatorUse] = Field(min_length=1, description="What is measured of every architecture.")
-    predictor: PredictorUse = Field(description="Learns from measured architectures.")
+    evaluators: list[EvaluatorUse] = Field(min_length=1, description="Measure the metrics of every architecture.")
+    predictor: PredictorUse = Field(description="Predicts the metrics of architectures, learning from measured ones.")
     searcher: SearcherUse = Field(description="Proposes architectures that meet the budget.")
     objective: dict[str, PositiveFloat] | None = Field(
         None,
         min_length=1,
-        description="Weight of each metric in what is searched for; all metrics of the evaluators alike if not given.",
+        description="Weight of each metric in the objective of the search; equal weights for all metrics of the "
+        "evaluators if not given.",
     )
     budget: dict[Quantity, PositiveFloat] = Field(
-        default={}, description="Upper limits: up to 1 a fraction of the dense model, above 1 an absolute number."
+        default={},
+        description="Upper limits: a value up to 1 is a fraction of the dense model, one above 1 an absolute number.",
     )
     collect: CollectSpec = CollectSpec()
     warm_start: WarmStartSpec | None = Field(
-        None, description="Pairs of other models that the predictor begins with; none if not given."
+        None, description="Pairs of other models as the first training data of the predictor; none if not given."
     )
-    rounds: int = Field(1, ge=1, description="How often to fit, search and measure.")
-    per_round: int = Field(8, ge=1, description="Number of proposed architectures measured each round.")
+    rounds: int = Field(1, ge=1, description="Number of rounds of fitting, searching and measuring.")
+    per_round: int = Field(8, ge=1, description="Number of proposed architectures measured in each round.")
     neighbours: int = Field(
         0,
         ge=0,
-        description="Around how many of the best pairs, before each round, it is estimated what steps of any size in "
-        "single choices change, from one forward and a few backward passes; the predictor then learns what is missing "
-        "to their sum. Each costs as much as some twenty evaluations.",
+        description="Number of the best pairs around which, before each round, local sensitivities are estimated: the "
+        "changes of the metrics when a single choice takes another value, from one forward and a few backward passes. "
+        "The predictor then learns the difference between the measured metrics and this Taylor expansion. Each pair "
+        "costs about as much as 14 evaluations.",
     )
     choose: ChooseSpec = ChooseSpec()
     refine: RefineSpec | None = Field(
-        None, description="How the space is refined after the first fit; not at all if not given."
+        None, description="Refinement of the space after the first fit; none if not given."
     )
     verify: VerifySpec = VerifySpec()
     baselines: list[
@@ -347,27 +372,29 @@ class Spec(_Section):
         ]
     ] = Field(
         default=["uniform", "uniform-mlp"],
-        description="What to compare with, at the same parameter count: attention and MLP cut alike, or the MLP alone, "
-        "with the pruner's compensation or without; searches without a predictor.",
+        description="Baselines to compare with, at the same parameter count: uniform pruning of attention and MLP, or "
+        "of the MLP alone, with the pruner's compensation or without; and searches without a predictor.",
     )
     baseline_evaluations: int | None = Field(
         None,
         ge=1,
-        description="Architectures that random-search and evolution measure each. If not given, as many as the run "
-        "itself: those it learnt from, and those that its neighbours cost as much as.",
+        description="Number of architectures that random-search and evolution each measure; if not given, the "
+        "evaluations that the run has spent: its pairs, and the cost of its local sensitivities.",
     )
     recover: Recovery | None = Field(
-        None, description="How the winner is trained after pruning; not at all if not given."
+        None, description="Training of the best architecture after pruning; none if not given."
     )
-    export: ExportSpec | None = Field(None, description="Where to write the winner; nowhere if not given.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    export: ExportSpec | None = Field(None, description="Export of the best architecture; none if not given.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
 
     _source: SpecSource = PrivateAttr(default=SpecSource())
+    _host: PluginHost | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Keep the source that the validation context names."""
+        """Keep the source that the validation context holds."""
         if isinstance(context, SpecContext):
             self._source = context.source
+            self._host = context.host
 
     @property
     def source(self) -> SpecSource:
@@ -375,32 +402,35 @@ class Spec(_Section):
         return self._source
 
     @property
+    def host(self) -> PluginHost:
+        """Host of the plugins that this spec was validated with, its local plugins included."""
+        return self._host or PluginHost.discover()
+
+    @property
     def data_path(self) -> Path | None:
-        """``data_dir`` seen from the folder of the spec file (of the process, for a spec from text), or None."""
-        if self.data_dir is None:
-            return None
-        return self.source.folder / Path(self.data_dir).expanduser()
+        """``data_dir``, relative to the folder of the spec file (the current one for a spec from text), or None."""
+        return self._from_folder(self.data_dir)
 
     @property
     def architectures_path(self) -> Path | None:
-        """``collect.architectures`` seen from the folder of the spec file (of the process, for a spec from text)."""
-        if self.collect.architectures is None:
-            return None
-        folder = self.source.path.parent if self.source.path else Path()
-        return folder / Path(self.collect.architectures).expanduser()
+        """``collect.architectures``, relative to the same folder as :attr:`data_path`, or None."""
+        return self._from_folder(self.collect.architectures)
 
     @property
     def config_path(self) -> Path | None:
-        """``model.config`` seen from the folder of the spec file (of the process, for a spec from text), or None."""
-        folder = self.source.path.parent if self.source.path else Path()
-        return None if self.model.config is None else folder / self.model.config
+        """``model.config``, relative to the same folder as :attr:`data_path`, or None."""
+        return self._from_folder(self.model.config)
+
+    def _from_folder(self, path: str | None) -> Path | None:
+        """Path of a file or folder that the spec names, ``~`` expanded; None if it names none."""
+        return None if path is None else self.source.folder / Path(path).expanduser()
 
     @property
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``export`` and ``plugins``.
 
-        The order of keys and the way they are written are no part of it. What holds its default is left out, so that a
-        new key or option leaves the specs written before it their runs.
+        It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
+        are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
         content = self.model_dump(mode="json", exclude={"name", "export", "plugins"}, exclude_defaults=True)
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
@@ -411,4 +441,5 @@ class Spec(_Section):
 
 
 def _canonical_json(content: dict[str, Any]) -> str:
+    # Unlike prunecast.keys.canonical_json it escapes characters that are not ASCII: stored keys of runs depend on it.
     return json.dumps(content, sort_keys=True, separators=(",", ":"))

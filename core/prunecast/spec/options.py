@@ -1,4 +1,4 @@
-"""The options of a plugin as people read them: one row an option, from the same JSON schema that editors use."""
+"""Table of a plugin's options, one row per option, from the same JSON schema that editors use."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,8 @@ class Option(NamedTuple):
     """One option.
 
     Attributes:
-        name: where it stands, ``calibration.samples`` for an option inside another.
-        kind: what may be written, in words.
+        name: its dotted path, ``calibration.samples`` for an option inside another.
+        kind: accepted values, in words.
         default: its default as JSON, or ``required``.
         help: its description.
     """
@@ -43,7 +43,7 @@ class Option(NamedTuple):
 
 
 def options_of(model: type[BaseModel]) -> list[Option]:
-    """Every option of an options model, those inside others after them."""
+    """Every option of an options model; options inside another follow it."""
     schema = model.model_json_schema()
     return list(_options(schema, schema.get("$defs", {}), ""))
 
@@ -62,7 +62,7 @@ def _options(schema: Mapping[str, Any], definitions: Mapping[str, Any], inside: 
 
 
 def _with_defaults(nested: Mapping[str, Any], default: object) -> Mapping[str, Any]:
-    """The schema of an inner mapping with the defaults that the outer option gives it."""
+    """Schema of an inner mapping with the defaults that the outer option gives it."""
     if not isinstance(default, Mapping):
         return nested
     fields = nested["properties"].items()
@@ -80,7 +80,7 @@ def _definition(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Map
 
 
 def _kind(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """What may be written for a field, in words."""
+    """Accepted values of a field, in words."""
     field = {**_definition(field, definitions), **{key: value for key, value in field.items() if key != "$ref"}}
     if values := field.get("enum", [field["const"]] if "const" in field else []):
         return " or ".join(map(str, values))

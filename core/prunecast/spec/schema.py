@@ -1,4 +1,4 @@
-"""The JSON schema of a spec, composed from the plugins at hand; editors complete and check specs with it."""
+"""The JSON schema of a spec, built from the available plugins; editors use it to complete and check specs."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ Schema = dict[str, Any]
 def json_schema(host: PluginHost) -> Schema:
     """JSON schema, draft 2020-12, of specs that use the plugins of ``host``.
 
-    Options stand beside ``use``, whose value decides between the plugins of a kind; a plugin that needs no option may
-    also be written as its bare name. Imports every plugin. Raises PluginError if one cannot be imported.
+    The options of a plugin are keys beside ``use``, whose value selects the plugin; a plugin without required options
+    may also be written as its bare name. Imports every plugin. Raises PluginError if one cannot be imported.
     """
     plugins = {use: [(entry, entry.load().options_model) for entry in host.entries(use.kind).values()] for use in _USES}
     models: dict[type[BaseModel], None] = dict.fromkeys((Spec, *_USES))

@@ -1,6 +1,6 @@
-"""The conformance suite: what every plugin of a kind has to keep, for third parties and for the bundled ones alike.
+"""The conformance suite: checks that every plugin of a kind has to pass, third-party and bundled plugins equally.
 
-Inherit from the class of your kind, and every law is a test::
+Inherit from the class of your kind, and each check becomes a test::
 
     from prunecast.testing import PredictorConformance
 
@@ -8,15 +8,15 @@ Inherit from the class of your kind, and every law is a test::
         plugin = Ridge
         options = {"penalty": 0.5}
 
-or call ``check_predictor(Ridge, {"penalty": 0.5})``. A law that a plugin cannot keep is declared, with the reason:
-``expected_failures = {"a_pickled_predictor_predicts_the_same": "holds a compiled function"}``. Fixtures for tests of
-your own come with the pytest plugin, see :mod:`prunecast.pytest_plugin`.
+or call ``check_predictor(Ridge, {"penalty": 0.5})``. Declare a check that a plugin cannot pass, with the reason:
+``expected_failures = {"a_pickled_predictor_predicts_the_same": "holds a compiled function"}``. Fixtures for
+your own tests come with the pytest plugin, see :mod:`prunecast.pytest_plugin`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from prunecast.testing.checks import Conformance, DoesNotApply, LawBroken, Suite, Verdict
+from prunecast.testing.checks import CheckFailed, Conformance, DoesNotApply, Suite, Verdict
 from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
 from prunecast.testing.landscape import KnownOptimum
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model
@@ -33,15 +33,15 @@ SUITES: Mapping[str, Suite[Any]] = {
     "predictor": PREDICTORS,
     "searcher": SEARCHERS,
 }
-"""The laws of each kind, under the names that specs use."""
+"""Suite of checks by kind, under the names that specs use."""
 
 __all__ = [
     "SUITES",
+    "CheckFailed",
     "Conformance",
     "DoesNotApply",
     "EvaluatorConformance",
     "KnownOptimum",
-    "LawBroken",
     "PredictorConformance",
     "PrunerConformance",
     "RecordedPairs",

@@ -1,8 +1,8 @@
-"""What the conformance suite is made of: laws, and what comes of trying a plugin against them.
+"""Building blocks of the conformance suite: checks, suites of checks, and verdicts.
 
-A law is a function of a subject whose name says what it demands. It returns if the plugin keeps it, and raises
-:class:`LawBroken`, or whatever the plugin raises, if not. A law that asks for something the plugin does not promise
-raises :class:`DoesNotApply` with the reason, so nothing is ever skipped in silence.
+A check is a function of a subject, named after its requirement. It returns if the plugin passes, and raises
+:class:`CheckFailed`, or any exception of the plugin, if it fails. A check of a feature that the plugin does not declare
+raises :class:`DoesNotApply` with the reason, so every skipped check is reported.
 """
 
 from abc import ABC, abstractmethod
@@ -17,18 +17,18 @@ from prunecast.plugins.interfaces import Plugin, PluginOptions
 Outcome = Literal["holds", "broken", "expected failure", "does not apply"]
 
 
-class LawBroken(AssertionError):
-    """A plugin does not keep a law of its kind."""
+class CheckFailed(AssertionError):
+    """A plugin fails a check of its kind."""
 
 
 class DoesNotApply(Exception):
-    """A law asks for something that the plugin does not promise, or that is not at hand."""
+    """A check needs a feature that the plugin does not declare, or a module or data that are not available."""
 
 
-def hold(condition: object, otherwise: str) -> None:
-    """Raise LawBroken with the message ``otherwise`` unless the condition is true."""
+def require(condition: object, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition is true."""
     if not condition:
-        raise LawBroken(otherwise)
+        raise CheckFailed(message)
 
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
@@ -37,12 +37,12 @@ SubjectT = TypeVar("SubjectT", bound="Subject[Any]")
 
 @dataclass(frozen=True)
 class Subject(ABC, Generic[PluginT]):
-    """A plugin on trial.
+    """A plugin under test.
 
     Attributes:
-        plugin: its class.
-        options: the options it is tried with, as a spec would give them; small ones make the suite quick.
-        requires: modules that have to be installed for it to work.
+        plugin: class of the plugin.
+        options: options of the test, as a spec would give them; small values make the suite quick.
+        requires: modules that have to be installed for the plugin to work.
     """
 
     plugin: type[PluginT]
@@ -50,54 +50,55 @@ class Subject(ABC, Generic[PluginT]):
     requires: Sequence[str] = ()
 
     def validated(self) -> PluginOptions:
-        """The options as the plugin gets them. Raises DoesNotApply if a module is missing that the plugin needs."""
+        """Validated options. Raises DoesNotApply if a module that the plugin needs is missing."""
         if missing := [module for module in self.requires if find_spec(module) is None]:
             raise DoesNotApply(f"needs {', '.join(missing)}, which is not installed")
         return self.plugin.options_model.model_validate(dict(self.options))
 
     @abstractmethod
     def exercise(self) -> None:
-        """Use the plugin once as a run would, from construction to its last method."""
+        """Use the plugin once as a run does, from construction to its last method."""
 
 
-Law = Callable[[SubjectT], None]
+Check = Callable[[SubjectT], None]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of trying a plugin against one law.
+    """Outcome of one check of a plugin.
 
     Attributes:
-        law: name of the law.
-        outcome: ``broken``, also if a failure was expected and the law holds: then the declaration is wrong.
-        reason: why, in one line; empty if it holds.
+        check: name of the check.
+        outcome: ``holds``, ``broken``, ``expected failure`` or ``does not apply``. A check that was expected to fail
+            and passes counts as ``broken``, because its declaration is wrong.
+        reason: reason for the outcome, in one line; empty if the check holds.
     """
 
-    law: str
+    check: str
     outcome: Outcome
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Suite(Generic[SubjectT]):
-    """The laws of one kind.
+    """The checks of one kind.
 
     Attributes:
-        subject: makes the subject of a plugin class, its options and what it requires.
-        laws: what is demanded, in the order in which it is tried.
+        subject: constructor of the subject from a plugin class, its options and the modules it requires.
+        checks: the checks, in the order in which they run.
     """
 
     subject: Callable[[type[Any], Mapping[str, Any], Sequence[str]], SubjectT]
-    laws: tuple[Law[SubjectT], ...]
+    checks: tuple[Check[SubjectT], ...]
 
     def verdicts(self, subject: SubjectT, expected_failures: Mapping[str, str]) -> Iterator[Verdict]:
-        """One verdict a law, as they are reached. Raises PluginError if an expected failure is of no law."""
-        names = [law.__name__ for law in self.laws]
+        """Run the checks one by one. Raises PluginError if an expected failure names no check of the suite."""
+        names = [check.__name__ for check in self.checks]
         for name in expected_failures:
             if name not in names:
-                raise PluginError(f"expected_failures: there is no law {name!r}{did_you_mean(name, names)}")
-        for law in self.laws:
-            yield verdict_on(law, subject, expected_failures.get(law.__name__))
+                raise PluginError(f"expected_failures: there is no check {name!r}{did_you_mean(name, names)}")
+        for check in self.checks:
+            yield verdict_on(check, subject, expected_failures.get(check.__name__))
 
     def check(
         self,
@@ -105,34 +106,36 @@ class Suite(Generic[SubjectT]):
         options: Mapping[str, Any] | None,
         expected_failures: Mapping[str, str] | None,
     ) -> list[Verdict]:
-        """All verdicts on a plugin. Raises LawBroken, one line a law, if any is broken."""
+        """All verdicts on a plugin. Raises CheckFailed, with one line per failed check, if any fails."""
         verdicts = list(self.verdicts(self.subject(plugin, options or {}, ()), expected_failures or {}))
-        if broken := [f"{verdict.law}: {verdict.reason}" for verdict in verdicts if verdict.outcome == "broken"]:
-            raise LawBroken("\n".join([f"{plugin.__name__} breaks {len(broken)} of {len(verdicts)} laws", *broken]))
+        if broken := [f"{verdict.check}: {verdict.reason}" for verdict in verdicts if verdict.outcome == "broken"]:
+            raise CheckFailed("\n".join([f"{plugin.__name__} fails {len(broken)} of {len(verdicts)} checks", *broken]))
         return verdicts
 
 
-def verdict_on(law: Law[SubjectT], subject: SubjectT, expected: str | None) -> Verdict:
-    """What comes of trying a subject against one law; ``expected`` is the reason why it is known to break it."""
+def verdict_on(check: Check[SubjectT], subject: SubjectT, expected: str | None) -> Verdict:
+    """Verdict of one check on a subject; ``expected`` is the reason for an expected failure, None if it should pass."""
     try:
-        law(subject)
+        check(subject)
     except DoesNotApply as reason:
-        return Verdict(law.__name__, "does not apply", str(reason))
+        return Verdict(check.__name__, "does not apply", str(reason))
     except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may raise anything
-        return Verdict(law.__name__, "broken" if expected is None else "expected failure", expected or one_line(error))
+        return Verdict(
+            check.__name__, "broken" if expected is None else "expected failure", expected or one_line(error)
+        )
     if expected is None:
-        return Verdict(law.__name__, "holds")
-    return Verdict(law.__name__, "broken", f"declared as an expected failure ({expected}), but it holds")
+        return Verdict(check.__name__, "holds")
+    return Verdict(check.__name__, "broken", f"declared as an expected failure ({expected}), but it holds")
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, in one line; with the type unless it is a broken law, which says it all."""
+    """Message of an error in one line, with the type of the error unless it is CheckFailed."""
     message = " ".join(str(error).split())
-    return message if isinstance(error, LawBroken) else f"{type(error).__name__}: {message}"
+    return message if isinstance(error, CheckFailed) else f"{type(error).__name__}: {message}"
 
 
 class Conformance:
-    """Base of the conformance classes: a test method for every law of the kind.
+    """Base of the conformance classes: a test method for every check of the kind.
 
     Inherit from the class of the kind and name the plugin; pytest does the rest::
 
@@ -141,10 +144,10 @@ class Conformance:
             options = {"penalty": 0.5}
 
     Attributes:
-        plugin: the class on trial.
-        options: the options it is tried with.
-        expected_failures: laws it is known to break, each with the reason. Such a test is reported as xfailed, and
-            fails if the law holds after all.
+        plugin: class under test.
+        options: options of the test.
+        expected_failures: names of checks that the plugin is known to fail, each with the reason. Such a test is
+            reported as xfailed, and fails if the check passes.
     """
 
     plugin: ClassVar[type[Plugin[Any]]]
@@ -152,19 +155,19 @@ class Conformance:
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, suite: Suite[Any] | None = None, **kwargs: Any) -> None:
-        """Add the test methods of a suite, for the classes that name one."""
+        """Add one test method per check of the suite, for classes that name a suite."""
         super().__init_subclass__(**kwargs)
-        for law in suite.laws if suite else ():
-            setattr(cls, f"test_{law.__name__}", _test_of(law, cast(Suite[Any], suite)))
+        for check in suite.checks if suite else ():
+            setattr(cls, f"test_{check.__name__}", _test_of(check, cast(Suite[Any], suite)))
 
 
-def _test_of(law: Law[Any], suite: Suite[Any]) -> Callable[[Conformance], None]:
+def _test_of(check: Check[Any], suite: Suite[Any]) -> Callable[[Conformance], None]:
     def test(self: Conformance) -> None:
         import pytest
 
-        expected = self.expected_failures.get(law.__name__)
+        expected = self.expected_failures.get(check.__name__)
         try:
-            law(suite.subject(self.plugin, self.options, ()))
+            check(suite.subject(self.plugin, self.options, ()))
         except DoesNotApply as reason:
             pytest.skip(str(reason))
         except Exception:
@@ -174,6 +177,6 @@ def _test_of(law: Law[Any], suite: Suite[Any]) -> Callable[[Conformance], None]:
         if expected is not None:
             pytest.fail(f"declared as an expected failure ({expected}), but it holds: remove the declaration")
 
-    test.__doc__ = law.__doc__
-    test.__name__ = f"test_{law.__name__}"
+    test.__doc__ = check.__doc__
+    test.__name__ = f"test_{check.__name__}"
     return test

@@ -1,7 +1,20 @@
-"""A made-up model whose every architecture has known metrics, and a hidden best one.
+"""A synthetic benchmark: a model shape with analytic metrics, and a search problem with a known optimum.
 
-No weight is involved: the shape, the space and the numbers are arithmetic, so that a searcher can be judged by its
-regret and a predictor by pairs whose truth is known.
+No weights are involved. A searcher can be evaluated by its regret, a predictor by pairs with exact targets.
+
+=============  ======  =======================================================================================
+symbol         shape   meaning
+=============  ======  =======================================================================================
+N                      number of architectures
+L                      number of layers, 6 in ``SHAPE``
+C                      number of choices of the search space
+``width``      (N,)    cost of the removed MLP channels: sum over layers of removed share ** 1.5 times a weight
+``heads``      (N,)    cost of the removed query heads: sum over layers of removed share times a weight
+``away``       (N, C)  distance from the optimum in each choice, as a fraction of the choice's range
+``weights``    (C,)    cost of the full distance in each choice, gamma-distributed plus 0.05
+=============  ======  =======================================================================================
+
+The objective is ``sum_c weights_c * (away_c + away_c * away_(c-1) / 2)``, 0 at the optimum; ``c - 1`` wraps around.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,10 +47,10 @@ SHAPE = ModelShape(
 
 
 def metrics_of(architectures: Sequence[Architecture]) -> Floats:
-    """Three metrics of architectures of ``SHAPE``, shape (N, 3), each on a scale of its own.
+    """Three metrics of architectures of ``SHAPE``, shape (N, 3), on different scales.
 
-    Layers matter differently, deep cuts hurt more than shallow ones, attention and MLP interact, and the third metric
-    falls where the others rise.
+    Layers have different weights, the cost of MLP pruning is superlinear, attention and MLP interact in the first
+    metric, and the third metric falls where the others rise.
     """
     sizes = sizes_of(architectures)
     rng = np.random.default_rng(7)
@@ -50,7 +63,7 @@ def metrics_of(architectures: Sequence[Architecture]) -> Floats:
 
 
 def pairs(count: int, seed: int) -> tuple[list[Architecture], Floats]:
-    """``count`` different random architectures of ``SHAPE`` and their metrics, shape (count, 3)."""
+    """``count`` distinct random architectures of ``SHAPE``, and their metrics of shape (count, 3)."""
     space = Steps(StepsOptions(protect=0), SHAPE)
     drawn = architectures_at(space.choices, SHAPE.dense, space.sample(2 * count, np.random.default_rng(seed)))
     architectures = list(dict.fromkeys(drawn))[:count]
@@ -59,15 +72,15 @@ def pairs(count: int, seed: int) -> tuple[list[Architecture], Floats]:
 
 @dataclass
 class KnownOptimum:
-    """A search problem whose best architecture is known: an objective that is 0 there and larger everywhere else.
+    """A search problem with a known optimum: the objective is 0 there and positive everywhere else.
 
-    The optimum is hidden at the boundary of the budget. Every step away from it, in any choice, costs something, some
-    choices much more than others, and what it costs depends on the neighbouring choice too.
+    The optimum lies at the boundary of the budget. The objective grows with the distance in every choice, with very
+    different weights, and neighbouring choices interact.
 
     Attributes:
-        space: the search space; a small one of ``SHAPE`` if not given.
+        space: the search space; by default a small space of ``SHAPE``.
         share: budget, as a fraction of the dense model's parameters.
-        seed: another seed, another optimum.
+        seed: seed of the optimum and of the weights of the objective.
         scored: number of architectures that have been scored so far.
     """
 
@@ -89,12 +102,16 @@ class KnownOptimum:
         return architectures_at(choices, self.space.shape.dense, hidden)[0]
 
     def score(self, architectures: Sequence[Architecture]) -> Floats:
-        """The objective, shape (N,), at least 0; smaller is better."""
+        """Objective of N architectures, shape (N,), at least 0; smaller is better. Counts them in ``scored``."""
         self.scored += len(architectures)
         return self.regret(architectures)
 
     def regret(self, architectures: Sequence[Architecture]) -> Floats:
-        """How much worse than the optimum, shape (N,): the objective, without counting."""
+        """Objective of N architectures minus that of the optimum, which is 0; shape (N,). Not counted in ``scored``.
+
+        Raises:
+            ValueError: the space cannot express an architecture.
+        """
         choices, dense = self.space.choices, self.space.shape.dense
         rows = [indices_of(choices, dense, architecture) for architecture in [self.optimum, *architectures]]
         if any(row is None for row in rows):
@@ -108,6 +125,6 @@ class KnownOptimum:
     def problem(
         self, seed: int = 0, known: Sequence[Architecture] = (), progress: Callable[[int], None] = lambda scored: None
     ) -> SearchProblem:
-        """What a searcher is given. ``seed`` seeds its generator."""
+        """Problem to pass to a searcher; ``seed`` seeds its generator."""
         rng = np.random.default_rng(seed)
         return SearchProblem(self.space, self.budget, self.score, rng, known, progress)

@@ -1,4 +1,7 @@
-"""Tiny real models and a tokenizer, made in a moment without any file: for pruners and evaluators on trial."""
+"""Tiny transformers models with random weights, and a byte tokenizer, for checks of pruners and evaluators.
+
+They are built in memory and need no files.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
 
 BYTES = 256
-"""Tokens of the tokenizer, and vocabulary of the models: the bytes."""
+"""Vocabulary size of the tokenizer and the models: one token per byte."""
 
 FAMILIES: Mapping[str, Mapping[str, object]] = {
     "llama": {},
@@ -23,19 +26,22 @@ FAMILIES: Mapping[str, Mapping[str, object]] = {
     "opt": {"ffn_dim": 24, "word_embed_proj_dim": 64},
     "phi3": {},
 }
-"""Families of every make, with what their configs call differently: plain, with biases, fused and transposed, with
-learnt positions, fused with rotary positions."""
+"""Families that cover all weight layouts, with the config attributes that they need besides the common ones.
+
+In order: plain; with biases; fused and transposed; with learnt positions; fused with rotary positions.
+"""
 
 
 def tiny_model(family: str = "llama", seed: int = 0, **changes: object) -> "PreTrainedModel":
     """A random model in float32 and evaluation mode: 3 layers of 4 KV groups x 2 heads of size 8, width 24.
 
-    GPT-2 and OPT have a KV group for each of 8 heads. Biases and norms are random too, so that none can be forgotten.
+    GPT-2 and OPT have a KV group for each of 8 heads. Biases and norms are random too, so that an error in
+    handling them shows.
 
     Args:
-        family: ``model_type`` of a described family, best one of ``FAMILIES``.
-        seed: another seed, other weights.
-        changes: attributes of the config to set otherwise.
+        family: ``model_type`` of a supported family, preferably one of ``FAMILIES``.
+        seed: seed of the weights.
+        changes: config attributes that replace the defaults.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -64,14 +70,14 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: object) -> "PreT
 
 
 def tiny_shape(context: int = 512) -> ModelShape:
-    """Sizes of the tiny Llama with a context of your choice."""
+    """Shape of the tiny Llama with the given context."""
     from prunecast.models.families import shape_of
 
     return shape_of(tiny_model(max_position_embeddings=context).config)
 
 
 def elastic_model(model: "PreTrainedModel", importance: list[LayerImportance] | None = None) -> "ElasticModel":
-    """The elastic form of a model, which it changes; ranked as given, or at random."""
+    """Elastic model made from ``model``, which is modified in place; ``importance`` is random if None."""
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.families import family_of, shape_of
 
@@ -80,7 +86,7 @@ def elastic_model(model: "PreTrainedModel", importance: list[LayerImportance] | 
 
 
 def random_importance(shape: ModelShape, seed: int = 0) -> list[LayerImportance]:
-    """Random scores for every unit of a model."""
+    """Random importance of every unit of a model, uniform in [0, 1)."""
     rng = np.random.default_rng(seed)
     return [
         LayerImportance(rng.random(kv), rng.random((kv, heads)), rng.random(width))
@@ -89,7 +95,7 @@ def random_importance(shape: ModelShape, seed: int = 0) -> list[LayerImportance]
 
 
 def byte_tokenizer() -> "PreTrainedTokenizerBase":
-    """A tokenizer that has a token for every byte, and no other."""
+    """A tokenizer with exactly one token per byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The laws of predictors."""
+"""Checks of predictors."""
 
 import pickle
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,25 @@ import numpy as np
 from prunecast.architecture.architecture import Floats
 from prunecast.errors import PrunecastError
 from prunecast.plugins.interfaces import Prediction, Predictor
-from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
-from prunecast.testing.common import COMMON_LAWS, same
+from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, require
+from prunecast.testing.common import COMMON_CHECKS, same
 from prunecast.testing.landscape import SHAPE, pairs
 from prunecast.testing.recorded import recorded_pairs
-from prunecast.testing.subprocesses import call_elsewhere
+from prunecast.testing.subprocesses import call_in_subprocess
 
 SEEN, TARGETS = pairs(24, seed=0)
 UNSEEN, _ = pairs(10, seed=1)
 
 
 class PredictorSubject(Subject[Predictor[Any]]):
-    """A predictor on trial."""
+    """A predictor under test."""
 
     def make(self, seed: int = 0) -> Predictor[Any]:
-        """One that has not been fitted."""
+        """A new predictor, not fitted."""
         return self.plugin(self.validated(), SHAPE, seed)
 
     def fitted(self, targets: Floats = TARGETS, seed: int = 0) -> Predictor[Any]:
-        """One that has been fitted on the first architectures of ``SEEN``, one a row of ``targets``."""
+        """A predictor fitted on the first architectures of ``SEEN``, one per row of ``targets``."""
         predictor = self.make(seed)
         predictor.fit(SEEN[: len(targets)], targets.copy())
         return predictor
@@ -44,19 +44,19 @@ def predictions_have_the_shape_of_the_targets(subject: PredictorSubject) -> None
         prediction = subject.fitted(targets).predict(UNSEEN)
         for part, values in zip(("mean", "std"), prediction, strict=True):
             wanted = (len(UNSEEN), targets.shape[1])
-            hold(isinstance(values, np.ndarray), f"{part} is a {type(values).__name__}, not a numpy array")
-            hold(values.shape == wanted, f"{part} has shape {values.shape}, not {wanted}")
-            hold(np.isfinite(values).all(), f"{part} is not finite everywhere")
+            require(isinstance(values, np.ndarray), f"{part} is a {type(values).__name__}, not a numpy array")
+            require(values.shape == wanted, f"{part} has shape {values.shape}, not {wanted}")
+            require(np.isfinite(values).all(), f"{part} is not finite everywhere")
 
 
 def standard_deviations_are_not_negative(subject: PredictorSubject) -> None:
     """A standard deviation is at least 0."""
     std = subject.fitted().predict(UNSEEN).std
-    hold((std >= 0).all(), f"the smallest standard deviation is {np.min(std)}")
+    require((std >= 0).all(), f"the smallest standard deviation is {np.min(std)}")
 
 
 def a_batch_is_predicted_like_one_by_one(subject: PredictorSubject) -> None:
-    """What is predicted of an architecture does not depend on what else is in the batch, nor on its place in it."""
+    """The prediction for an architecture does not depend on the rest of the batch, nor on its position."""
     predictor = subject.fitted()
     batch = predictor.predict(UNSEEN)
     _close(batch, _joined([predictor.predict([architecture]) for architecture in UNSEEN]), "one by one")
@@ -65,55 +65,57 @@ def a_batch_is_predicted_like_one_by_one(subject: PredictorSubject) -> None:
 
 
 def predicting_twice_gives_the_same(subject: PredictorSubject) -> None:
-    """``predict`` changes nothing that it depends on."""
+    """``predict`` gives the same result when it is called again."""
     predictor = subject.fitted()
-    hold(same(predictor.predict(UNSEEN), predictor.predict(UNSEEN)), "the second prediction differs from the first")
+    require(same(predictor.predict(UNSEEN), predictor.predict(UNSEEN)), "the second prediction differs from the first")
 
 
 def the_same_seed_gives_the_same_predictions(subject: PredictorSubject) -> None:
     """Two instances with the same seed, fitted on the same pairs, predict the same to the last bit."""
     first, second = subject.fitted(seed=3).predict(UNSEEN), subject.fitted(seed=3).predict(UNSEEN)
-    hold(same(first, second), "two instances with one seed differ: take all randomness from self.seed")
+    require(same(first, second), "two instances with the same seed differ: take all randomness from self.seed")
 
 
 def another_process_predicts_the_same(subject: PredictorSubject) -> None:
-    """The same seed and pairs give the same predictions in a process with another hash seed."""
-    there = call_elsewhere(subject.plugin, _predictions, subject)
-    hold(
+    """A process with another hash seed predicts the same from the same seed and pairs."""
+    there = call_in_subprocess(subject.plugin, _predictions, subject)
+    require(
         same(tuple(_predictions(subject)), there), "another process differs: do not iterate over sets, do not hash text"
     )
 
 
 def a_second_fit_forgets_the_first(subject: PredictorSubject) -> None:
-    """Fitting on some pairs and then on others is fitting on the others."""
+    """A second ``fit`` discards everything learnt by the first."""
     predictor = subject.make()
     predictor.fit(UNSEEN, np.ones((len(UNSEEN), 2)))
     predictor.fit(SEEN, TARGETS.copy())
-    hold(same(predictor.predict(UNSEEN), subject.fitted().predict(UNSEEN)), "the first fit is still to be seen")
+    require(
+        same(predictor.predict(UNSEEN), subject.fitted().predict(UNSEEN)), "predictions still depend on the first fit"
+    )
 
 
 def one_pair_is_enough(subject: PredictorSubject) -> None:
-    """Fitting on a single pair works, and predicts finite numbers."""
+    """A predictor can be fitted on a single pair, and its predictions are finite."""
     mean, std = subject.fitted(TARGETS[:1]).predict(UNSEEN)
-    hold(np.isfinite(mean).all() and np.isfinite(std).all(), "predictions from one pair are not finite")
+    require(np.isfinite(mean).all() and np.isfinite(std).all(), "predictions from one pair are not finite")
 
 
 def constant_targets_are_predicted(subject: PredictorSubject) -> None:
-    """Where every pair measured the same, that is what is predicted, to within a thousandth."""
+    """If all targets are equal, their value is predicted, to a relative tolerance of 0.001."""
     mean, std = subject.fitted(np.full((len(SEEN), 2), 5.0)).predict(UNSEEN)
-    hold(np.allclose(mean, 5.0, rtol=1e-3), f"5 everywhere is predicted as {mean.flat[0]}")
-    hold(np.isfinite(std).all(), "the standard deviation is not finite")
+    require(np.allclose(mean, 5.0, rtol=1e-3), f"constant targets of 5 are predicted as {mean.flat[0]}")
+    require(np.isfinite(std).all(), "the standard deviation is not finite")
 
 
-def metrics_are_learnt_side_by_side(subject: PredictorSubject) -> None:
-    """Each target has its own column, in the order of ``fit``: targets of other scales are not mixed up."""
+def targets_are_not_mixed_up(subject: PredictorSubject) -> None:
+    """Predictions have one column per target, in the order of ``fit``, also if the targets have different scales."""
     mean = subject.fitted().predict(SEEN).mean
     off = np.abs(mean - TARGETS).mean(axis=0) / np.abs(TARGETS).mean(axis=0)
-    hold((off < 1).all(), f"the columns are off by {off.round(2).tolist()} of their targets: are they in order?")
+    require((off < 1).all(), f"the columns are off by {off.round(2).tolist()} of their targets: are they in order?")
 
 
 def targets_that_are_not_finite_are_refused(subject: PredictorSubject) -> None:
-    """A NaN or an infinity among the targets raises PluginError, or ValueError as scikit-learn does."""
+    """A NaN or infinite target raises PluginError, or ValueError as in scikit-learn."""
     for wrong in (np.nan, np.inf):
         targets = TARGETS.copy()
         targets[3, 1] = wrong
@@ -121,47 +123,49 @@ def targets_that_are_not_finite_are_refused(subject: PredictorSubject) -> None:
             subject.fitted(targets)
         except (PrunecastError, ValueError):
             continue
-        hold(False, f"it learns from a target that is {wrong}: raise PluginError")
+        require(False, f"it accepts a target that is {wrong}: raise PluginError")
 
 
 def inputs_are_left_alone(subject: PredictorSubject) -> None:
-    """Neither the list of architectures nor the array of targets is changed."""
+    """``fit`` and ``predict`` modify neither the list of architectures nor the array of targets."""
     predictor, architectures, targets = subject.make(), list(SEEN), TARGETS.copy()
     predictor.fit(architectures, targets)
     predictor.predict(architectures)
-    hold(architectures == SEEN and same(targets, TARGETS), "fit or predict has changed what it was given: copy first")
+    require(
+        architectures == SEEN and same(targets, TARGETS), "fit or predict has modified its arguments: copy them first"
+    )
 
 
 def a_pickled_predictor_predicts_the_same(subject: PredictorSubject) -> None:
-    """A fitted predictor can be saved and loaded."""
+    """A fitted predictor can be pickled, and the loaded copy predicts the same."""
     predictor = subject.fitted()
     loaded: Predictor[Any] = pickle.loads(pickle.dumps(predictor))
-    hold(same(loaded.predict(UNSEEN), predictor.predict(UNSEEN)), "a pickled predictor predicts otherwise")
+    require(same(loaded.predict(UNSEEN), predictor.predict(UNSEEN)), "a predictor predicts differently after pickling")
 
 
 def several_threads_predict_the_same(subject: PredictorSubject) -> None:
-    """Where ``thread_safe`` promises it, ``predict`` may run in several threads at once."""
+    """If ``thread_safe`` is True, ``predict`` gives the same result in several threads at once."""
     if not subject.plugin.thread_safe:
         raise DoesNotApply("thread_safe is False")
     predictor = subject.fitted()
     alone = predictor.predict(UNSEEN)
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(predictor.predict, [UNSEEN] * 16))
-    hold(all(same(alone, each) for each in together), "threads that predict at once disturb one another")
+    require(all(same(alone, each) for each in together), "predictions differ when several threads predict at once")
 
 
 def importances_cover_every_component_and_target(subject: PredictorSubject) -> None:
-    """A predictor that knows importances gives shape (L, 2, M), finite and at least 0."""
+    """Importances, if the predictor has any, have shape (L, 2, M) and are finite and at least 0."""
     importances = subject.fitted().importances()
     if importances is None:
-        raise DoesNotApply("the predictor knows no importances")
+        raise DoesNotApply("the predictor has no importances")
     wanted = (len(SHAPE.dense.layers), 2, TARGETS.shape[1])
-    hold(np.shape(importances) == wanted, f"importances have shape {np.shape(importances)}, not {wanted}")
-    hold((np.isfinite(importances) & (importances >= 0)).all(), "an importance is negative or not finite")
+    require(np.shape(importances) == wanted, f"importances have shape {np.shape(importances)}, not {wanted}")
+    require((np.isfinite(importances) & (importances >= 0)).all(), "an importance is negative or not finite")
 
 
 def seen_pairs_are_ranked_better_than_by_chance(subject: PredictorSubject) -> None:
-    """Of real measurements that it was fitted on, it ranks more pairs rightly than wrongly."""
+    """Fitted on real measurements, it ranks them with a Kendall tau above 0 for every metric."""
     from scipy.stats import kendalltau
 
     recorded = recorded_pairs()
@@ -169,7 +173,10 @@ def seen_pairs_are_ranked_better_than_by_chance(subject: PredictorSubject) -> No
     predictor.fit(recorded.architectures, recorded.targets)
     mean = predictor.predict(recorded.architectures).mean
     taus = [kendalltau(*columns).statistic for columns in zip(mean.T, recorded.targets.T, strict=True)]
-    hold(all(tau > 0 for tau in taus), f"Kendall tau of pairs that it has seen: {np.round(taus, 2).tolist()}")
+    require(
+        all(tau > 0 for tau in taus),
+        f"Kendall tau on the pairs it was fitted on is {np.round(taus, 2).tolist()}, not above 0",
+    )
 
 
 def _predictions(subject: PredictorSubject) -> Prediction:
@@ -183,13 +190,13 @@ def _joined(predictions: Sequence[Prediction]) -> Prediction:
 
 def _close(left: Prediction, right: Prediction, how: str) -> None:
     for part, one, other in zip(("mean", "std"), left, right, strict=True):
-        hold(np.allclose(one, other, rtol=1e-6, atol=1e-9), f"{part} differs if architectures are predicted {how}")
+        require(np.allclose(one, other, rtol=1e-6, atol=1e-9), f"{part} differs if architectures are predicted {how}")
 
 
 PREDICTORS = Suite(
     PredictorSubject,
     (
-        *COMMON_LAWS,
+        *COMMON_CHECKS,
         predictions_have_the_shape_of_the_targets,
         standard_deviations_are_not_negative,
         a_batch_is_predicted_like_one_by_one,
@@ -199,7 +206,7 @@ PREDICTORS = Suite(
         a_second_fit_forgets_the_first,
         one_pair_is_enough,
         constant_targets_are_predicted,
-        metrics_are_learnt_side_by_side,
+        targets_are_not_mixed_up,
         targets_that_are_not_finite_are_refused,
         inputs_are_left_alone,
         a_pickled_predictor_predicts_the_same,
@@ -208,11 +215,11 @@ PREDICTORS = Suite(
         seen_pairs_are_ranked_better_than_by_chance,
     ),
 )
-"""All laws of predictors."""
+"""Suite of predictors."""
 
 
 class PredictorConformance(Conformance, suite=PREDICTORS):
-    """Inherit from this, name your ``plugin``, and every law of predictors is a test of yours."""
+    """Base of a test class for a predictor: set ``plugin``, and every check of predictors becomes a test."""
 
 
 def check_predictor(
@@ -220,11 +227,11 @@ def check_predictor(
     options: Mapping[str, Any] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
-    """Try a predictor against every law; raises LawBroken, one line a law, if any is broken.
+    """Run every check on a predictor. Raises CheckFailed, with one line per failed check, if any fails.
 
     Args:
-        plugin: the class.
-        options: the options it is tried with; small ones are quick.
-        expected_failures: laws it is known to break, with the reason.
+        plugin: class under test.
+        options: options of the test; small values make it quick.
+        expected_failures: names of checks that it is known to fail, each with the reason.
     """
     return PREDICTORS.check(plugin, options, expected_failures)

@@ -1,4 +1,4 @@
-"""The laws of pruners."""
+"""Checks of pruners."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,10 @@ import numpy as np
 from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import PrunecastError
 from prunecast.plugins.interfaces import Pruner, PrunerOptions
-from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, hold
-from prunecast.testing.common import COMMON_LAWS, same
+from prunecast.testing.checks import Conformance, DoesNotApply, Subject, Suite, Verdict, require
+from prunecast.testing.common import COMMON_CHECKS, same
 from prunecast.testing.models import BYTES, FAMILIES, elastic_model, tiny_model
-from prunecast.testing.subprocesses import call_elsewhere
+from prunecast.testing.subprocesses import call_in_subprocess
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,14 +21,14 @@ Scores = list[np.ndarray[Any, Any]]
 
 
 class PrunerSubject(Subject[Pruner[Any]]):
-    """A pruner on trial."""
+    """A pruner under test."""
 
     def make(self) -> Pruner[Any]:
-        """One that has ranked nothing."""
+        """A new pruner."""
         return self.plugin(self.validated())
 
     def rank(self, model: "PreTrainedModel", pruner: Pruner[Any] | None = None) -> list[LayerImportance]:
-        """What it makes of a tiny model, with calibration text if it wants any."""
+        """Ranking of a tiny model by ``pruner``, or by a new one; with calibration text if the pruner asks for it."""
         from prunecast.models.families import family_of
 
         pruner = pruner or self.make()
@@ -40,94 +40,96 @@ class PrunerSubject(Subject[Pruner[Any]]):
 
 
 def tokens() -> "Tensor":
-    """Calibration text: int64 of shape (4, 12), each token a byte."""
+    """Calibration tokens: int64 of shape (4, 12), each token a byte."""
     import torch
 
     return torch.from_numpy(np.random.default_rng(5).integers(3, BYTES, size=(4, 12)))
 
 
-def options_say_how_to_compensate(subject: PrunerSubject) -> None:
+def options_derive_from_pruner_options(subject: PrunerSubject) -> None:
     """Options are derived from ``PrunerOptions``, so that any pruner can be used with compensation."""
-    hold(isinstance(subject.validated(), PrunerOptions), "options are not derived from PrunerOptions")
+    require(isinstance(subject.validated(), PrunerOptions), "options are not derived from PrunerOptions")
 
 
 def every_unit_of_every_layer_is_ranked(subject: PrunerSubject) -> None:
-    """One entry a layer, with finite scores of shapes (KV,), (KV, H) and (W,), for families of every make."""
+    """Every layer has finite scores of shapes (KV,), (KV, H) and (W,), for families of every weight layout."""
     from prunecast.models.families import shape_of
 
     for family in FAMILIES:
         model = tiny_model(family)
         layers = shape_of(model.config).dense.layers
         ranking = subject.rank(model)
-        hold(len(ranking) == len(layers), f"{family}: {len(ranking)} layers are ranked of {len(layers)}")
+        require(len(ranking) == len(layers), f"{family}: {len(ranking)} layers are ranked of {len(layers)}")
         for importance, (groups, heads, width) in zip(ranking, layers, strict=True):
             found = [np.shape(scores) for scores in _parts(importance)]
-            hold(found == [(groups,), (groups, heads), (width,)], f"{family}: scores have shapes {found}")
-            hold(all(np.isfinite(scores).all() for scores in _parts(importance)), f"{family}: a score is not finite")
+            require(found == [(groups,), (groups, heads), (width,)], f"{family}: scores have shapes {found}")
+            require(all(np.isfinite(scores).all() for scores in _parts(importance)), f"{family}: a score is not finite")
 
 
 def the_model_is_left_as_found(subject: PrunerSubject) -> None:
-    """Weights, buffers and evaluation mode are as before, and no hook is left behind; gradients may remain."""
+    """``rank`` leaves weights, buffers and evaluation mode unchanged and removes its hooks; gradients may remain."""
     for family in ("qwen2", "gpt2"):
         model = tiny_model(family)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         subject.rank(model)
         after = model.state_dict()
         changed = [name for name, tensor in before.items() if not tensor.equal(after[name])]
-        hold(not changed, f"{family}: {', '.join(changed)} has changed")
-        hold(len(after) == len(before), f"{family}: something was registered in the model")
-        hold(not any(module.training for module in model.modules()), f"{family}: it is left in training mode")
+        require(not changed, f"{family}: {', '.join(changed)} has changed")
+        require(len(after) == len(before), f"{family}: something was registered in the model")
+        require(not any(module.training for module in model.modules()), f"{family}: the model is left in training mode")
         hooked = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
-        hold(not hooked, f"{family}: hooks are left behind: remove them in a finally clause")
+        require(not hooked, f"{family}: hooks are left behind: remove them in a finally clause")
 
 
 def ranking_twice_gives_the_same(subject: PrunerSubject) -> None:
-    """The same model, options and text give the same scores, from one instance and from two."""
+    """The same model, options and text give the same scores, twice from one instance and from a second one."""
     pruner = subject.make()
     first, second = (_numbers(subject.rank(tiny_model(), pruner)) for _ in range(2))
-    hold(same(first, second), "one instance ranks the same model differently the second time")
-    hold(same(first, _numbers(subject.rank(tiny_model()))), "two instances with the same options rank differently")
+    require(same(first, second), "one instance ranks the same model differently the second time")
+    require(same(first, _numbers(subject.rank(tiny_model()))), "two instances with the same options rank differently")
 
 
 def another_process_ranks_the_same(subject: PrunerSubject) -> None:
-    """The same scores come out in a process with another hash seed."""
-    there = call_elsewhere(subject.plugin, _ranking, subject)
-    hold(same(_ranking(subject), there), "another process ranks differently: seed what is random from the options")
+    """A process with another hash seed gives the same scores."""
+    there = call_in_subprocess(subject.plugin, _ranking, subject)
+    require(same(_ranking(subject), there), "another process ranks differently: take random seeds from the options")
 
 
 def the_text_is_left_alone(subject: PrunerSubject) -> None:
-    """Calibration tokens are not changed."""
+    """``rank`` does not modify the calibration tokens."""
     from prunecast.models.families import family_of
 
     pruner, given, model = subject.make(), tokens(), tiny_model()
     if not pruner.calibration:
-        raise DoesNotApply("the pruner looks at no text")
+        raise DoesNotApply("the pruner uses no calibration text")
     pruner.rank(model, family_of(model.config), given)
-    hold(given.equal(tokens()), "the calibration tokens have been changed")
+    require(given.equal(tokens()), "the calibration tokens have been changed")
 
 
 def missing_text_is_refused(subject: PrunerSubject) -> None:
-    """A pruner that wants text and gets none says so with an error for the user."""
+    """A pruner that needs calibration text raises a PrunecastError if it gets none."""
     from prunecast.models.families import family_of
 
     pruner, model = subject.make(), tiny_model()
     if not pruner.calibration:
-        raise DoesNotApply("the pruner looks at no text")
+        raise DoesNotApply("the pruner uses no calibration text")
     try:
         pruner.rank(model, family_of(model.config), None)
     except PrunecastError:
         return
-    hold(False, "it ranks without the text that it asks for: raise DataError")
+    require(False, "it ranks without the text that its calibration asks for: raise DataError")
 
 
 def calibration_is_the_same_every_time(subject: PrunerSubject) -> None:
-    """``calibration`` depends on the options alone."""
+    """``calibration`` depends on the options only."""
     pruner = subject.make()
-    hold(pruner.calibration == pruner.calibration == subject.make().calibration, "calibration changes when read again")
+    require(
+        pruner.calibration == pruner.calibration == subject.make().calibration, "calibration changes when read again"
+    )
 
 
 def an_elastic_model_can_be_made_of_the_ranking(subject: PrunerSubject) -> None:
-    """The ranking reorders a model that computes, and a pruned architecture of it computes too."""
+    """An elastic model made from the ranking gives finite logits for a pruned architecture."""
     import torch
 
     from prunecast.architecture.architecture import Architecture
@@ -138,7 +140,7 @@ def an_elastic_model_can_be_made_of_the_ranking(subject: PrunerSubject) -> None:
         elastic.apply(Architecture([(0, 0, width // 2), (groups // 2, heads, width), (groups, heads, 0)]))
         with torch.inference_mode():
             logits = elastic.model(tokens()).logits
-        hold(bool(logits.isfinite().all()), f"{family}: a pruned model's logits are not finite")
+        require(bool(logits.isfinite().all()), f"{family}: a pruned model's logits are not finite")
 
 
 def _parts(importance: LayerImportance) -> Scores:
@@ -156,8 +158,8 @@ def _ranking(subject: PrunerSubject) -> list[Scores]:
 PRUNERS = Suite(
     PrunerSubject,
     (
-        *COMMON_LAWS,
-        options_say_how_to_compensate,
+        *COMMON_CHECKS,
+        options_derive_from_pruner_options,
         every_unit_of_every_layer_is_ranked,
         the_model_is_left_as_found,
         ranking_twice_gives_the_same,
@@ -168,11 +170,11 @@ PRUNERS = Suite(
         an_elastic_model_can_be_made_of_the_ranking,
     ),
 )
-"""All laws of pruners."""
+"""Suite of pruners."""
 
 
 class PrunerConformance(Conformance, suite=PRUNERS):
-    """Inherit from this, name your ``plugin``, and every law of pruners is a test of yours."""
+    """Base of a test class for a pruner: set ``plugin``, and every check of pruners becomes a test."""
 
 
 def check_pruner(
@@ -180,8 +182,8 @@ def check_pruner(
     options: Mapping[str, Any] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
-    """Try a pruner against every law; raises LawBroken, one line a law, if any is broken.
+    """Run every check on a pruner. Raises CheckFailed, with one line per failed check, if any fails.
 
-    Arguments as of :func:`prunecast.testing.check_predictor`.
+    The arguments are those of :func:`prunecast.testing.check_predictor`.
     """
     return PRUNERS.check(plugin, options, expected_failures)

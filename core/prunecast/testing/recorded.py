@@ -1,4 +1,4 @@
-"""Real measurements to try predictors on: pairs of SmolLM2-135M, from the registry that comes with the repository."""
+"""Recorded measurements for checks of predictors: pairs of SmolLM2-135M from the registry of the repository."""
 
 import json
 import math
@@ -23,8 +23,8 @@ class RecordedPairs:
         shape: the dense model.
         architectures: N architectures.
         metrics: names of the M targets.
-        targets: shape (N, M), on the scale that predictors learn: logarithms of perplexities.
-        conditions: what was measured, on what, and how.
+        targets: shape (N, M), natural logarithms of perplexities, which is the scale that predictors are fitted on.
+        conditions: description of model, pruner, data and metrics.
     """
 
     shape: ModelShape
@@ -36,7 +36,7 @@ class RecordedPairs:
 
 @cache
 def recorded_pairs() -> RecordedPairs:
-    """The pairs that come with the package. Do not change the arrays: they are shared."""
+    """The pairs that come with the package. They are cached and shared, so the targets are read-only."""
     stored = json.loads(files("prunecast.testing").joinpath("recorded.json").read_text(encoding="utf-8"))
     targets = np.array([row["targets"] for row in stored["pairs"]], dtype=np.float64)
     targets.flags.writeable = False
@@ -50,7 +50,7 @@ def recorded_pairs() -> RecordedPairs:
 
 
 def record_pairs(registry: Registry) -> None:
-    """Put the recorded pairs into a registry, each metric under a setting of its own, as a run called ``recorded``."""
+    """Write the recorded pairs into a registry as a run named ``recorded``, each metric under its own setting."""
     pairs = recorded_pairs()
     model = ModelRecord("0" * 32, "smollm2-135m", pairs.shape)
     pruner = PluginRecord("recorded", 1, {}, None, "prunecast.testing")

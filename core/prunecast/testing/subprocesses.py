@@ -1,4 +1,4 @@
-"""Another Python process with another hash seed, in which a law can be tried."""
+"""Calls in a Python subprocess with another hash seed, for checks of reproducibility."""
 
 import atexit
 import os
@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any, TypeVar
 
 from prunecast.plugins.local import LOCAL
-from prunecast.testing.checks import DoesNotApply, LawBroken
+from prunecast.testing.checks import CheckFailed, DoesNotApply
 
 Result = TypeVar("Result")
 
-# Results go through a copy of the original stdout, so that whatever a plugin prints cannot mix with them.
+# Results go through a copy of the original stdout, so that output of a plugin cannot mix with them.
 _LOOP = """
 import os, pickle, sys, traceback
 results = os.fdopen(os.dup(1), "wb")
@@ -35,37 +35,38 @@ while True:
 """
 
 
-def call_elsewhere(plugin: type[Any], function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function returns in another process with another hash seed.
+def call_in_subprocess(plugin: type[Any], function: Callable[..., Result], *arguments: Any) -> Result:
+    """Result of a function in a subprocess with another hash seed.
 
     Args:
-        plugin: the class on trial; it has to be importable by name in the other process.
-        function: a function at the top level of a module; it and its arguments are pickled.
+        plugin: class under test; it has to be importable by name in the subprocess.
+        function: function at the top level of a module; it is pickled with its arguments.
+        arguments: positional arguments of the function.
 
     Raises:
-        DoesNotApply: the plugin is defined inside a function or in the main module, so nobody else can import it.
-        LawBroken: the function raised there, with the last line of why.
+        DoesNotApply: the plugin is defined inside a function or in the main module, so no subprocess can import it.
+        CheckFailed: the subprocess ended, or the function raised, with the last line of its traceback.
     """
     if plugin.__module__ == "__main__" or "<locals>" in plugin.__qualname__:
         raise DoesNotApply(f"{plugin.__qualname__} is not at the top level of an importable module")
-    process = _other_process()
+    process = _subprocess()
     try:
         call = (sys.path, _importing(plugin.__module__), pickle.dumps((function, arguments)))
         pickle.dump(call, process.stdin)  # type: ignore[arg-type]
         process.stdin.flush()  # type: ignore[union-attr]
         succeeded, answer = pickle.load(process.stdout)  # type: ignore[arg-type]
     except (EOFError, BrokenPipeError) as error:
-        _other_process.cache_clear()
-        raise LawBroken("the other process died without a word") from error
+        _subprocess.cache_clear()
+        raise CheckFailed("the subprocess ended without a result") from error
     if not succeeded:
-        raise LawBroken(f"in another process: {answer.strip().splitlines()[-1]}")
+        raise CheckFailed(f"in a subprocess: {answer.strip().splitlines()[-1]}")
     result: Result = answer
     return result
 
 
 @cache
-def _other_process() -> "subprocess.Popen[bytes]":
-    """The process, started once: importing torch takes seconds."""
+def _subprocess() -> "subprocess.Popen[bytes]":
+    """The subprocess, started once and reused, because importing torch takes seconds."""
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     process = subprocess.Popen(
         [sys.executable, "-c", _LOOP],
@@ -79,20 +80,21 @@ def _other_process() -> "subprocess.Popen[bytes]":
 
 
 def _importing(module: str) -> str:
-    """The statement that imports a module in another process: a local plugin's name says nothing there."""
+    """Statement that imports a module in a subprocess; local plugins are imported from their file, not by name."""
     if not module.startswith(LOCAL):
         return f"import {module}"
     file = sys.modules[module].__file__
-    return f"import pathlib, prunecast.plugins.host; prunecast.plugins.local.import_file({module!r}, pathlib.Path({file!r}))"
+    call = f"import_file({module!r}, pathlib.Path({file!r}))"
+    return f"import pathlib; from prunecast.plugins.local import import_file; {call}"
 
 
 def heavy_imports(module: str, heavy: frozenset[str]) -> list[str]:
-    """Which of the ``heavy`` modules a fresh process has imported once it has imported ``module``."""
+    """Modules out of ``heavy`` that importing ``module`` imports in a fresh process, sorted."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; import prunecast.plugins.host; before = set(sys.modules); "
         f"{_importing(module)}; print(*sorted((set(sys.modules) - before) & {set(heavy)!r}), file=sys.__stderr__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     if done.returncode:
-        raise LawBroken(f"{module} cannot be imported in a fresh process: {done.stderr.strip().splitlines()[-1]}")
+        raise CheckFailed(f"{module} cannot be imported in a fresh process: {done.stderr.strip().splitlines()[-1]}")
     return done.stderr.split() if done.stderr.strip() else []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.models.sensitivity import Loss
+from prunecast.models.loss import Loss
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast_plugins.evaluators.logits import differentiable_losses, next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import content_hash, read_text, tokenize_head, tokenize_spread
 from prunecast.errors import DataError, EvaluationError
-from prunecast.models.sensitivity import Loss
+from prunecast.models.loss import Loss
 from prunecast.plugins.interfaces import Evaluator, PluginOptions
 from prunecast_plugins.evaluators.logits import scores
 

@@ -5,23 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_architectures import random_architectures
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.choices import architectures_at
 from prunecast.architecture.encodings import kept_fractions, structured
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import PluginError
 from prunecast_plugins.predictors.gbdt import GBDT, GBDTOptions
 from prunecast_plugins.predictors.xgboost import XGBoost, XGBoostOptions
-from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
 
 PREDICTORS = [(GBDT, GBDTOptions), (XGBoost, XGBoostOptions)]
 each_predictor = pytest.mark.parametrize(("predictor", "options"), PREDICTORS)
-
-
-def random_architectures(shape: ModelShape, count: int, seed: int) -> list[Architecture]:
-    space = Layerwise(LayerwiseOptions(attention=(0, 0.33, 0.67, 1)), shape)
-    return architectures_at(space.choices, shape.dense, space.sample(count, np.random.default_rng(seed)))
 
 
 @each_predictor

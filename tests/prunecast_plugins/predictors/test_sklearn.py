@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_predictors import random_architectures
+from random_architectures import random_architectures
 
 from prunecast.architecture.encodings import structured
 from prunecast.architecture.shape import ModelShape

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from test_searchers import problem_of
+from search_problems import problem_of
 
 from prunecast.architecture.architecture import Architecture, sizes_of
 from prunecast.architecture.choices import Choice, shift_level, switch_levels

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_searchers import problem_of
+from search_problems import problem_of
 
 from prunecast.architecture.shape import ModelShape
 from prunecast_plugins.searchers.optuna import Optuna, OptunaOptions

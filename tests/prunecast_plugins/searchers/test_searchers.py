@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from search_problems import problem_of
 
 from prunecast.architecture.architecture import Architecture, sizes_of
-from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import architectures_at
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import BudgetError
-from prunecast.plugins.interfaces import SearchProblem
 from prunecast_plugins.searchers.evolution import Evolution, EvolutionOptions
 from prunecast_plugins.searchers.optuna import Optuna, OptunaOptions
 from prunecast_plugins.searchers.random import Random, RandomOptions
@@ -28,13 +27,6 @@ SEARCHERS = [
 each_searcher = pytest.mark.parametrize(
     "searcher", SEARCHERS, ids=["random", "tpe", "tpe-multivariate", "evolution", "optuna"]
 )
-
-
-def problem_of(shape: ModelShape, score: Callable[..., Any], **changes: Any) -> SearchProblem:
-    space = changes.pop("space", None) or Layerwise(LayerwiseOptions(attention=(0, 0.33, 0.67, 1)), shape)
-    budget = Budget.of(shape, {"parameters": changes.pop("share", 0.7)})
-    rng = np.random.default_rng(changes.pop("seed", 0))
-    return SearchProblem(space=space, budget=budget, score=score, rng=rng, **changes)
 
 
 @each_searcher

@@ -10,6 +10,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import QUANTITIES
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.problem.measured import Measured
 from prunecast.registry.queries.compare_runs import compare
 from prunecast.registry.queries.nearest import nearest
 from prunecast.registry.queries.pairs import find_pairs, measured_by_others
@@ -344,11 +345,13 @@ def test_pairs_are_architectures_and_a_frame_with_metrics_as_columns(registry: R
     assert pairs.architectures == [cut(width) for width in WIDTHS]
     assert pairs.frame[PPL.name].tolist() == [30.0 - width for width in WIDTHS]
     assert pairs.frame["architecture"].tolist() == [str(cut(width)) for width in WIDTHS]
+    measured = Measured.of_pairs(pairs)
     np.testing.assert_allclose(
-        pairs.targets, np.column_stack([np.log(pairs.frame[PPL.name]), pairs.frame[ACCURACY.name]])
+        measured.targets, np.column_stack([np.log(pairs.frame[PPL.name]), pairs.frame[ACCURACY.name]])
     )
-    assert pairs.lost is not None
-    np.testing.assert_allclose(pairs.lost[0], 0.0)
+    lost = measured.relative_to(pairs.series.shape.dense)
+    assert lost is not None
+    np.testing.assert_allclose(lost[0], 0.0)
     with pytest.raises(RegistryError, match="all under one pruner"):
         find_pairs(registry, model="tiny", metrics=[PPL.name], pruner="absent")
 

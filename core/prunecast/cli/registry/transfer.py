@@ -40,8 +40,8 @@ def transfer(
     with Registry.open(registry_path, readonly=True) as opened:
         known, own = (find_pairs(opened, model, [metric], pruner) for model in (source, target))
     judged = transfer_between(host, predictor, known, own, seed)
-    click.echo(f"from {known.series}: {len(known.rows)} pairs", err=True)
-    click.echo(f"to   {own.series}: {len(own.rows)} pairs; Kendall tau of {metric} on those not learnt from", err=True)
+    click.echo(f"from {known.series}: {len(known)} pairs", err=True)
+    click.echo(f"to   {own.series}: {len(own)} pairs; Kendall tau of {metric} on those not learnt from", err=True)
     click.echo(f"by the number of parameters alone: {judged.size:.3f}", err=True)
     rows = [{"own pairs": p.own_pairs, "with source": p.warm, "without": p.cold} for p in judged.kendall_tau]
     tau = "{:.3f}".format

@@ -1,22 +1,12 @@
 """Memory for torch: how the C library hands it out on a processor, and how torch says that there is none left."""
 
 import ctypes
-import errno
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _USUAL_MMAP_THRESHOLD = 128 << 10  # what glibc starts with, and raises by itself unless it is set
 _LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no larger one on 64 bits
 _KEPT = 256 << 20
-
-_SAID_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "Cannot allocate memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the processor, has no memory left."""
-    # torch has an exception of its own for that, and does not raise it on a processor nor for every accelerator.
-    said = isinstance(error, RuntimeError) and any(part in str(error) for part in _SAID_OF_MEMORY)
-    return said or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def return_freed_memory() -> None:

@@ -1,14 +1,12 @@
-"""Pairs: architectures with their measured metrics, ready for a predictor."""
+"""Pairs: architectures with their measured metrics, the training data of predictors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RegistryError
-from prunecast.registry.queries.selection import Filter, Selection, architectures_of
+from prunecast.registry.queries.selection import architectures_of
 from prunecast.registry.queries.series import Series, find_series
 from prunecast.registry.records import Setting
 from prunecast.registry.store import Registry
@@ -28,44 +26,49 @@ _UNDER_ALL = """
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of one series.
+    """Architectures of one series that have all of its metrics.
 
     Attributes:
         series: what they were measured under.
         architectures: N of them, in the order they were measured.
-        rows: what :func:`prunecast.registry.queries.selection.query` says of each.
+        metrics: metrics by name, one mapping an architecture.
+        standard_errors: their standard errors by name, in the unit of the metric; None if unknown.
     """
 
     series: Series
     architectures: list[Architecture]
-    rows: list[dict[str, Any]]
+    metrics: list[dict[str, float]]
+    standard_errors: list[dict[str, float | None]]
+
+    def __len__(self) -> int:
+        return len(self.architectures)
 
     @property
-    def metrics(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of the metrics."""
         return [column.metric for column in self.series.columns]
 
     @property
     def frame(self) -> "pandas.DataFrame":
-        """A frame of N rows: the metrics, ``parameters``, ``kept``, standard errors and the architecture as text."""
+        """A frame of N rows: metrics, ``parameters``, ``kept``, standard errors, ``key`` and ``architecture``."""
         import pandas
 
-        return pandas.DataFrame(self.rows)
-
-    @property
-    def targets(self) -> Floats:
-        """The metrics on the scale predictors learn, shape (N, M): logarithms where the metric's scale is ``log``."""
-        values = np.array([[row[metric] for metric in self.metrics] for row in self.rows], dtype=np.float64)
-        logarithmic = np.array([column.scale == "log" for column in self.series.columns])
-        return np.where(logarithmic, np.log(np.where(logarithmic, values, 1.0)), values)
-
-    @property
-    def lost(self) -> Floats | None:
-        """The targets less those of the dense model, shape (N, M); None if that has not been measured."""
-        if self.series.shape.dense not in self.architectures:
-            return None
-        targets = self.targets
-        return np.asarray(targets - targets[self.architectures.index(self.series.shape.dense)], dtype=np.float64)
+        shape = self.series.shape
+        parameters = shape.count(self.architectures).tolist() if self.architectures else []
+        dense = int(shape.count([shape.dense])[0])
+        return pandas.DataFrame(
+            {
+                **metrics,
+                "parameters": count,
+                "kept": count / dense,
+                **{f"{name}.standard_error": error for name, error in errors.items()},
+                "key": architecture.key,
+                "architecture": str(architecture),
+            }
+            for architecture, metrics, errors, count in zip(
+                self.architectures, self.metrics, self.standard_errors, parameters, strict=True
+            )
+        )
 
 
 def find_pairs(
@@ -96,19 +99,19 @@ def find_pairs(
         and dtype in (None, series.dtype)
         and (not evaluators or {column.evaluator_key for column in series.columns} <= set(evaluators))
     ]
-    candidates = [_pairs(registry, series, metrics) for series in fitting]
-    if not any(pairs.rows for pairs in candidates):
+    counts = [_count(registry, series) for series in fitting]
+    if not any(counts):
         raise RegistryError(
             f"{registry.path}: no architecture of {model} has {', '.join(metrics)}, all under one pruner"
             f"{'' if pruner is None else f' ({pruner})'} and dtype; measure some with a spec"
         )
-    return max(candidates, key=lambda pairs: len(pairs.rows))
+    return _read(registry, fitting[counts.index(max(counts))])
 
 
 def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key: str) -> list[Architecture]:
     """Architectures measured under every one of ``settings``, none of it by the run of this key; sorted by their keys.
 
-    What that run has measured, be it under one of the settings only, was not there when it began.
+    Evaluations of that run itself do not count: they were not there when it began.
     """
     ids = [registry.setting_id(setting) for setting in settings]
     if not ids or None in ids:
@@ -118,9 +121,42 @@ def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key:
     return architectures_of(registry, [row["layer_ids_json"] for row in rows])
 
 
-def _pairs(registry: Registry, series: Series, metrics: Sequence[str]) -> Pairs:
-    selection = Selection(registry, [series], Filter(metrics=tuple(metrics)))
-    with selection.opened(series) as opened:
-        rows = opened.rows([("place", False)])
-    architectures = architectures_of(registry, [row["layer_ids"] for row in rows])
-    return Pairs(series, architectures, selection.readable(rows))
+def _count(registry: Registry, series: Series) -> int:
+    """Number of architectures that have every metric of the series."""
+    row = next(registry.rows(f"SELECT count(*) AS n FROM {_complete(series)}"))
+    return int(row["n"])
+
+
+def _read(registry: Registry, series: Series) -> Pairs:
+    values = ", ".join(
+        f"x{place}.value AS value{place}, x{place}.standard_error AS error{place}"
+        for place in range(len(series.columns))
+    )
+    statement = f"""
+        SELECT a.layer_ids_json, {values} FROM {_complete(series)}
+        JOIN architectures a ON a.id = e0.architecture_id ORDER BY e0.id"""
+    rows = list(registry.rows(statement))
+    names = [column.metric for column in series.columns]
+    return Pairs(
+        series,
+        architectures_of(registry, [row["layer_ids_json"] for row in rows]),
+        [{name: row[f"value{place}"] for place, name in enumerate(names)} for row in rows],
+        [{name: row[f"error{place}"] for place, name in enumerate(names)} for row in rows],
+    )
+
+
+def _complete(series: Series) -> str:
+    """FROM clause over the evaluations ``e`` and values ``x`` of every metric, numbered as the columns are."""
+    first, *others = series.columns
+    joins = [
+        f"evaluations e0 CROSS JOIN metric_values x0 ON e0.setting_id = {first.setting_id} "
+        f"AND x0.evaluation_id = e0.id AND x0.metric_id = {first.metric_id}"
+    ]
+    joins += [
+        f"CROSS JOIN evaluations e{place} ON e{place}.architecture_id = e0.architecture_id "
+        f"AND e{place}.setting_id = {column.setting_id} "
+        f"CROSS JOIN metric_values x{place} ON x{place}.evaluation_id = e{place}.id "
+        f"AND x{place}.metric_id = {column.metric_id}"
+        for place, column in enumerate(others, start=1)
+    ]
+    return " ".join(joins)

@@ -1,0 +1,159 @@
+"""The Python API: what the commands ``run``, ``run --dry-run``, ``predict`` and ``spec validate`` do, as functions.
+
+Errors are the one-line errors of :mod:`prunecast.errors`; nothing calls ``sys.exit``. An interrupted run can be
+continued by the same call.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.errors import SpecError, resource_error
+from prunecast.plugins.host import PluginHost
+from prunecast.progress import Progress
+from prunecast.registry import Registry
+from prunecast.spec.load import load_spec as load_file
+from prunecast.spec.load import parse_spec
+from prunecast.spec.model import Spec
+
+if TYPE_CHECKING:
+    from prunecast.predict.from_registry import Predicted
+    from prunecast.run.plan import Plan
+    from prunecast.run.result import RunResult
+
+SpecLike = Spec | str | Path | Mapping[str, Any]
+"""A spec, or what :func:`load_spec` takes."""
+
+DEFAULT_REGISTRY = "registry.db"
+
+
+def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Spec:
+    """Load and validate a spec, the options of its plugins included.
+
+    Args:
+        source: path of a YAML file, name of a packaged spec such as ``quickstart``, YAML text (a string of several
+            lines), or a mapping like that of a YAML file.
+        overrides: ``KEY.PATH=VALUE`` to apply before validation, e.g. ``budget.parameters=0.7``.
+
+    Raises:
+        SpecError: with every problem, each with its place.
+    """
+    host = PluginHost.discover()
+    if isinstance(source, Mapping):
+        return parse_spec(_yaml(source), host, overrides)
+    if isinstance(source, str) and "\n" in source:
+        return parse_spec(source, host, overrides)
+    return load_file(source, host, overrides)
+
+
+def run(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, progress: bool = True) -> "RunResult":
+    """Run a spec, or continue it; evaluations that the registry has are not repeated.
+
+    Args:
+        spec: the spec: an object of :func:`load_spec`, or what that takes.
+        registry: file of the registry; made if it is missing.
+        progress: True shows progress on stderr.
+
+    Raises:
+        PrunecastError: something is missing, does not fit or went wrong. What was measured is in the registry.
+        KeyboardInterrupt: the run was interrupted; the same call continues it.
+    """
+    from prunecast.run.runner import run as run_spec
+
+    loaded = _loaded(spec)
+    with _one_line_errors(), Registry.open(registry) as opened:
+        return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress))
+
+
+def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY) -> "Plan":
+    """Plan a run: evaluations of each stage, those in the registry already, estimated time. Nothing is measured.
+
+    Args:
+        spec: as in :func:`run`.
+        registry: file of the registry; made if it is missing.
+
+    Raises:
+        PrunecastError: what the run would raise before it measures.
+    """
+    from prunecast.measure.setup import Setup
+    from prunecast.run.plan import plan as plan_run
+
+    loaded = _loaded(spec)
+    with _one_line_errors(), Registry.open(registry) as opened:
+        return plan_run(Setup(loaded, loaded.host), opened)
+
+
+def predict(
+    target: SpecLike | Architecture,
+    registry: str | Path = DEFAULT_REGISTRY,
+    *,
+    model: str | None = None,
+    metrics: Sequence[str] = (),
+    predictor: str = "gbdt",
+    pruner: str | None = None,
+    seed: int = 0,
+) -> "list[Predicted]":
+    """Predict from the registry alone: the metrics of an architecture, or the result of a spec. No model is loaded.
+
+    Args:
+        target: an architecture, or a spec as in :func:`run`. The other arguments are for an architecture.
+        registry: file of the registry.
+        model: source or fingerprint of the model; not needed if one model of the registry has that many layers.
+        metrics: metrics to predict; by default all with enough pairs.
+        predictor: name of a predictor plugin, with its default options.
+        pruner: only pairs of the pruner with this name or content key.
+        seed: seed of the predictor.
+
+    Raises:
+        RegistryError: there is no registry, no such model or metric, or too few pairs.
+    """
+    from prunecast.predict.from_registry import predict_architecture
+    from prunecast.registry.queries.series import model_of_depth
+    from prunecast.run.forecast import predict_spec
+
+    with _one_line_errors(), Registry.open(registry, readonly=True) as opened:
+        if isinstance(target, Architecture):
+            model = model or model_of_depth(opened, len(target.layers))
+            host = PluginHost.discover()
+            found, _ = predict_architecture(opened, host, target, model, metrics, predictor, pruner, seed)
+        else:
+            loaded = _loaded(target)
+            found, _ = predict_spec(opened, loaded.host, loaded)
+    return found
+
+
+def _loaded(spec: SpecLike) -> Spec:
+    return spec if isinstance(spec, Spec) else load_spec(spec)
+
+
+def _yaml(source: Mapping[str, Any]) -> str:
+    import yaml
+
+    try:
+        return str(yaml.safe_dump(_plain(source), sort_keys=False, allow_unicode=True))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SpecError([f"spec: {reason}; write plain dicts, lists, strings and numbers"]) from error
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, sequences and paths as YAML has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Raise a full disk, or a lack of memory, as a ResourceError."""
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        exhausted = resource_error(error)
+        if exhausted is None:
+            raise
+        raise exhausted from error

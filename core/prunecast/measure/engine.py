@@ -1,0 +1,133 @@
+"""The measuring engine: the elastic model, the evaluators, and the one path from an architecture to measurements.
+
+Every number of a run, and every number that is measured again, comes through :meth:`Engine.measure`: isolated, checked,
+within memory, with or without compensation. The engine knows no registry.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.errors import EvaluationError, is_out_of_memory
+from prunecast.measure.build import build_elastic
+from prunecast.measure.memory import within_memory
+from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.plugins.guard import checked_measurements
+from prunecast.plugins.interfaces import Measurement
+from prunecast.plugins.isolation import isolated
+from prunecast.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunecast.models.activation_reuse import ActivationReuse
+    from prunecast.models.elastic import ElasticModel
+
+    ModelOf = Callable[[Architecture], PreTrainedModel]
+
+Answer = TypeVar("Answer")
+
+
+class Engine:
+    """Measures architectures of one set-up; loads the model when it is first needed.
+
+    Args:
+        setup: model, pruner and evaluators.
+        progress: where progress is shown.
+    """
+
+    def __init__(self, setup: Setup, progress: Progress) -> None:
+        self._setup, self._progress = setup, progress
+        self._observed: set[str] = set()
+
+    @cached_property
+    def elastic(self) -> "ElasticModel":
+        """The elastic model, built when it is first needed."""
+        return build_elastic(self._setup, self._progress)
+
+    @cached_property
+    def _reuse(self) -> "ActivationReuse":
+        from prunecast.models.activation_reuse import ActivationReuse
+
+        return ActivationReuse(self.elastic)
+
+    def applied(self, architecture: Architecture) -> "PreTrainedModel":
+        """The elastic model, switched to an architecture."""
+        self.elastic.apply(architecture)
+        return self.elastic.model
+
+    def measure(
+        self, architecture: Architecture, named: NamedEvaluator, model_of: "ModelOf | None" = None
+    ) -> tuple[list[Measurement], float]:
+        """Measurements of an architecture by one evaluator, and the seconds that its evaluation took.
+
+        Args:
+            architecture: what to measure.
+            named: the evaluator.
+            model_of: gives the model of the architecture; the elastic model if not given.
+
+        Raises:
+            EvaluationError: the architecture cannot be measured.
+        """
+        import torch
+
+        elastic = self.elastic  # built outside of inference mode, in which weights would never take part in a gradient
+        with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
+            self.observe(named)
+            model = self._switched(architecture, model_of or self.applied)
+            start = time.perf_counter()
+            measurements = self._measurements(named, model)
+            return measurements, time.perf_counter() - start
+
+    def observe(self, named: NamedEvaluator) -> None:
+        """Show the dense model to an evaluator, once."""
+        import torch
+
+        if named.setting.key in self._observed:
+            return
+        self.elastic.apply(self._setup.shape.dense)
+        with torch.inference_mode(), isolated(named.owner, "observe_dense"):
+            self.within_memory(named, lambda: named.evaluator.observe_dense(self.elastic.model))
+        self._observed.add(named.setting.key)
+
+    def within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
+        """Result of an action of an evaluator, with smaller batches if need be (:mod:`prunecast.measure.memory`)."""
+        name = named.setting.evaluator.name
+        return within_memory(action, named.evaluator, name, named.owner, self._reuse, self._progress)
+
+    def _switched(self, architecture: Architecture, model_of: "ModelOf") -> "PreTrainedModel":
+        """The model of an architecture. Raises EvaluationError if there is no memory for its compensated weights."""
+        try:
+            return model_of(architecture)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._reuse.forget()
+            raise EvaluationError(
+                f"out of memory on {self._setup.device} while its weights were compensated: free memory there, or set "
+                "model.device to another or compensate to none"
+            ) from error
+
+    def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
+        """Checked measurements of a model. Raises EvaluationError for whatever the evaluator does wrong."""
+        # Activations kept for reuse were computed with compensation.
+        reusing = named.evaluator.same_batches and named.compensated
+        with isolated(named.owner, "evaluate", raises=EvaluationError):
+            with self._reuse.active() if reusing else nullcontext():
+                measurements = self.within_memory(named, lambda: named.evaluator.evaluate(model))
+            return checked_measurements(named.owner, measurements, named.metrics)
+
+
+@contextmanager
+def _uncompensated(elastic: "ElasticModel") -> Iterator[None]:
+    """Take compensation away from an elastic model; it is dense before and afterwards, so no layer mixes the two."""
+    elastic.apply(elastic.shape.dense)
+    compensation, elastic.compensation = elastic.compensation, None
+    try:
+        yield
+    finally:
+        elastic.apply(elastic.shape.dense)
+        elastic.compensation = compensation

@@ -1,0 +1,79 @@
+"""The search problem: what a spec asks of a model. No weight, no text and no torch belong to it."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from prunecast.architecture.budget import Budget
+from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.interfaces import Predictor, SearchSpace
+from prunecast.problem.objective import Objective
+from prunecast.spec.model import Spec
+
+NewPredictor = Callable[[ModelShape], Predictor[Any]]
+"""Makes a predictor that has not been fitted, for a model of a shape."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that the search, the predictors and the baselines need to know of a spec and its model.
+
+    Attributes:
+        shape: sizes of the dense model.
+        space: the search space.
+        budget: what an architecture has to meet.
+        objective: what is minimised.
+        seed: seed of everything random.
+        new_predictor: makes the spec's predictor, without knowledge of other models.
+        warm_predictor: makes the spec's predictor with the pairs of other models in it; None without a warm start.
+    """
+
+    shape: ModelShape
+    space: SearchSpace[Any]
+    budget: Budget
+    objective: Objective
+    seed: int
+    new_predictor: NewPredictor
+    warm_predictor: Callable[[], Predictor[Any]] | None = None
+
+    @classmethod
+    def of(cls, spec: Spec, host: PluginHost, shape: ModelShape) -> "Problem":
+        """Problem of a spec for a model of ``shape``; its objective is empty until :meth:`minimising` names one.
+
+        Raises:
+            PluginError: a plugin of the spec cannot be made.
+            BudgetError: no architecture of the space meets the budget.
+        """
+        space: SearchSpace[Any] = spec.space.instance(host, shape)
+        budget = Budget.of(shape, spec.budget)
+        budget.check(space.choices)
+
+        def new_predictor(model: ModelShape) -> Predictor[Any]:
+            predictor: Predictor[Any] = spec.predictor.instance(host, model, spec.seed)
+            return predictor
+
+        return cls(shape, space, budget, Objective((), ()), spec.seed, new_predictor)
+
+    def minimising(self, objective: Objective) -> "Problem":
+        """The same problem with another objective."""
+        return replace(self, objective=objective)
+
+    def over(self, space: SearchSpace[Any]) -> "Problem":
+        """The same problem over another search space, such as a refined one."""
+        return replace(self, space=space)
+
+    def predictor(self) -> Predictor[Any]:
+        """A predictor that has not been fitted on this model; a warm one if there is a warm start."""
+        return self.new_predictor(self.shape) if self.warm_predictor is None else self.warm_predictor()
+
+    def rng(self, stage: str, number: int = 0) -> np.random.Generator:
+        """Random generator of one step of a stage: a function of the seed, the stage and the number alone."""
+        return np.random.default_rng([self.seed, zlib.crc32(stage.encode()), number])
+
+    def dense_count(self, quantity: Quantity) -> int:
+        """``quantity`` of the dense model."""
+        return int(self.shape.count([self.shape.dense], quantity)[0])

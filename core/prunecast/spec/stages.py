@@ -1,0 +1,81 @@
+"""The stages of a run: their names, the evaluators they use, and how many architectures each measures.
+
+The runner names its stages by this table, a plan and an estimate count by it, and the registry keeps the names.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from prunecast.spec.model import Spec
+
+DENSE, PAIRS, VERIFY, RECOVER = "dense", "pairs", "verify", "recover"
+BASELINES, SENSITIVITIES = "baselines", "neighbours"
+
+ROUND = "round"
+"""First word of the name of a round."""
+
+Used = Literal["searched", "verified", "verified only"]
+"""Evaluators of a stage: those of the search; those and the ones only ``verify`` names; the latter alone."""
+
+SearchBaseline = Literal["random-search", "evolution"]
+SEARCH_BASELINES: tuple[SearchBaseline, ...] = get_args(SearchBaseline)
+"""Baselines that search by themselves, without a predictor."""
+
+SENSITIVITY_EVALUATIONS = 14
+"""Cost of the local sensitivities around one architecture, in evaluations: timed on SmolLM2-135M, 25 layers of 4 and 19
+values."""
+
+
+def round_name(number: int) -> str:
+    """Name of a round, from 1 on."""
+    return f"{ROUND} {number}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: its name, the one the registry keeps with the evaluations of the stage.
+        architectures: number of architectures it measures; of sensitivities, number of expansion points.
+        evaluators: the evaluators that measure them.
+        cost: cost of one architecture and evaluator, in evaluations.
+    """
+
+    name: str
+    architectures: int
+    evaluators: Used
+    cost: int = 1
+
+
+def stages_of(spec: Spec, pairs: int) -> list[Stage]:
+    """Stages of a spec in order, when ``pairs`` architectures are measured before the first round.
+
+    The counts of all stages after the pairs are upper bounds: what is found there may have been measured before.
+    """
+    totals = spec.per_round if spec.choose.rule == "spread" else 1
+    searches = [name for name in SEARCH_BASELINES if name in spec.baselines]
+    uniform = sum(name not in SEARCH_BASELINES for name in spec.baselines)
+    points = spec.rounds * spec.neighbours
+    each = baseline_evaluations(spec, pairs + spec.rounds * spec.per_round, points)
+    return [
+        Stage(DENSE, 1, "verified"),
+        Stage(PAIRS, pairs, "searched"),
+        *(Stage(round_name(number), spec.per_round, "searched") for number in range(1, spec.rounds + 1)),
+        *([Stage(SENSITIVITIES, points, "searched", SENSITIVITY_EVALUATIONS)] if points else []),
+        Stage(VERIFY, spec.verify.top + totals - 1, "verified only"),
+        Stage(BASELINES, uniform * totals + len(searches), "verified"),
+        *(Stage(name, each, "searched") for name in searches),
+        *([] if spec.recover is None else [Stage(RECOVER, 1, "verified")]),
+    ]
+
+
+def baseline_evaluations(spec: Spec, pairs: int, points: int) -> int:
+    """Number of architectures that each search baseline measures: that of the spec, else the evaluations of the run.
+
+    Args:
+        spec: the run's spec.
+        pairs: architectures that the run learns from.
+        points: expansion points; each counts as :data:`SENSITIVITY_EVALUATIONS`.
+    """
+    return spec.baseline_evaluations or pairs + SENSITIVITY_EVALUATIONS * points
