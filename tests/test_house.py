@@ -1,108 +1,108 @@
-"""The rules of the house: who may import whom, what imports cheaply, and what no file says."""
+"""The rules of the house: which room imports which, what imports cheaply, and what no file says."""
 
-import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
+from house import House
 from places import REPOSITORY
 
-ROOTS = (REPOSITORY / "core", REPOSITORY / "plugins")
+import prunecast
+import prunecast.plugins
 
-LAYERS = (
-    {"__main__"},
-    {"cli"},
-    {"report"},
-    {"pipeline"},
-    {"registry", "models", "spec", "plugins", "export", "data", "importers", "examples", "testing", "pytest_plugin"},
-    {
-        *("interfaces", "hookspecs", "events", "encodings", "reference", "transfer", "models.families"),
-        *("budget", "choices", "shape", "architecture", "errors", "isolation"),
-    },
-)
-"""Parts of prunecast from top to bottom. A part imports from its own layer and from those below it."""
+CORE = House(REPOSITORY / "core", "prunecast")
+BUNDLED = House(REPOSITORY / "plugins", "prunecast_plugins")
 
-PUBLIC = {
-    *("architecture", "budget", "choices", "data", "encodings", "errors", "events", "hookspecs"),
-    *("interfaces", "shape", "models.elastic", "models.families", "models.float64", "models.units", "testing"),
-}
-"""What plugins may import of prunecast."""
+PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing"}
+"""Modules that the contract covers."""
 
 HEAVY = {"datasets", "optuna", "sklearn", "torch", "transformers", "xgboost"}
 
-
-def module_of(file: Path) -> str:
-    root = next(root for root in ROOTS if file.is_relative_to(root))
-    parts = file.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+ROOMS = ("low", "high")
 
 
-MODULES = {module_of(file): file for file in chain.from_iterable(sorted(root.rglob("*.py")) for root in ROOTS)}
-CORE = [module for module in MODULES if module.split(".")[0] == "prunecast"]
-BUNDLED = [module for module in MODULES if module.split(".")[0] == "prunecast_plugins"]
+def planted(folder: Path, **modules: str) -> House:
+    """A house of two rooms with the given modules, named ``room__module``."""
+    for name, text in modules.items():
+        file = folder / "planted" / Path(*name.split("__")).with_suffix(".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return House(folder, "planted")
 
 
-def imports(module: str) -> Iterator[str]:
-    """Modules imported anywhere in ``module``: at the top, in functions, for type checking only."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            package = f"{'.' * node.level}{node.module or ''}"
-            submodules = [f"{package}.{alias.name}" for alias in node.names]
-            yield from (name if name in MODULES else package for name in submodules)
+def test_every_module_is_in_a_room_that_a_rule_names() -> None:
+    assert CORE.unnamed() == []
 
 
-def part_of(module: str) -> str:
-    """The part that a module of prunecast belongs to: ``models.families`` itself, of others the first name."""
-    name = module.removeprefix("prunecast").removeprefix(".")
-    return name if any(name in layer for layer in LAYERS) else name.split(".")[0]
+def test_no_room_imports_from_a_room_above() -> None:
+    assert CORE.upward() == []
 
 
-def layer_of(module: str) -> int:
-    return next(index for index, layer in enumerate(LAYERS) if part_of(module) in layer)
+def test_no_files_import_one_another_in_a_circle() -> None:
+    assert CORE.circles() == []
+    assert BUNDLED.circles() == []
 
 
-def is_core(name: str) -> bool:
-    """Whether it is a module of prunecast, other than the package itself, which holds only the version."""
-    return name.startswith("prunecast.")
+def test_a_planted_upward_import_is_found(tmp_path: Path) -> None:
+    house = planted(tmp_path, low__one="def f():\n    from planted.high import two\n", high__two="")
+    assert house.upward(ROOMS) == ["planted.low.one -> planted.high.two"]
+    assert planted(tmp_path / "sound", low__one="", high__two="import planted.low.one").upward(ROOMS) == []
 
 
-def offenders(modules: Iterable[str], offends: Callable[[str, str], bool]) -> list[str]:
-    """Imports by ``modules`` that offend, each ``IMPORTER -> IMPORTED``."""
-    return [f"{module} -> {name}" for module in modules for name in imports(module) if offends(module, name)]
+def test_a_planted_circle_of_files_is_found(tmp_path: Path) -> None:
+    links = {"low__one": "from planted.low import two", "low__two": "import planted.low.three", "low__three": ""}
+    assert planted(tmp_path / "chain", **links).circles() == []
+    closed = planted(tmp_path / "circle", **links | {"low__three": "from planted.low.one import x"})
+    assert closed.circles() == [["planted.low.one", "planted.low.three", "planted.low.two"]]
 
 
-def test_every_part_of_the_core_has_its_place_in_one_layer() -> None:
-    parts = {part_of(module) for module in CORE if module != "prunecast"}
-    assert parts == set().union(*LAYERS)
-    assert sum(map(len, LAYERS)) == len(parts)
-
-
-def test_no_core_module_imports_from_a_layer_above() -> None:
-    modules = [module for module in CORE if module != "prunecast"]
-    assert offenders(modules, lambda module, name: is_core(name) and layer_of(name) < layer_of(module)) == []
+def test_a_module_in_an_unnamed_folder_is_found(tmp_path: Path) -> None:
+    house = planted(tmp_path, low__one="", attic__two="", low__cellar__three="", stray="")
+    assert house.unnamed(ROOMS) == ["planted.attic.two", "planted.low.cellar.three", "planted.stray"]
 
 
 def test_no_core_module_imports_a_bundled_plugin() -> None:
-    assert offenders(CORE, lambda module, name: name.split(".")[0] == "prunecast_plugins") == []
+    found = {other for others in CORE.imports.values() for other in others}
+    assert [other for other in found if other.split(".")[0] == "prunecast_plugins"] == []
 
 
-def test_bundled_plugins_import_only_public_modules_of_the_core() -> None:
-    public = {f"prunecast.{module}" for module in PUBLIC}
-    assert offenders(BUNDLED, lambda module, name: is_core(name) and name not in public) == []
+def test_bundled_plugins_import_the_core_by_its_public_names_only() -> None:
+    offending = [
+        f"{module} -> {other}"
+        for module, others in BUNDLED.imports.items()
+        for other in sorted(others)
+        if other.split(".")[0] == "prunecast" and other not in PUBLIC
+    ]
+    assert offending == []
 
 
 def test_imports_are_absolute() -> None:
-    assert offenders(MODULES, lambda module, name: name.startswith(".")) == []
+    houses = (CORE, BUNDLED)
+    assert [
+        m for house in houses for m, others in house.imports.items() if any(o.startswith(".") for o in others)
+    ] == []
 
 
-def test_commands_plugins_and_their_interfaces_import_nothing_heavy() -> None:
-    commands = [module for module in CORE if part_of(module) in {"cli", "plugins"}]
-    light = ["prunecast.plugins.interfaces", "prunecast.plugins.hookspecs", *commands, *BUNDLED]
+@pytest.mark.parametrize("package", [prunecast, prunecast.plugins])
+def test_every_public_name_can_be_imported(package: object) -> None:
+    for name in package.__all__:  # type: ignore[attr-defined]
+        assert getattr(package, name) is not None
+    assert set(package.__all__) <= set(dir(package))  # type: ignore[attr-defined]
+
+
+def test_a_former_module_fails_with_its_new_name() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"prunecast\.interfaces is now prunecast\.plugins"):
+        __import__("prunecast.interfaces")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'prunecast\.never'"):
+        __import__("prunecast.never")
+
+
+def test_commands_plugins_and_the_public_packages_import_nothing_heavy() -> None:
+    commands = [
+        module for module in CORE.files if CORE.room_of(module) in {"cli", "cli.registry", "plugins", "problem"}
+    ]
+    light = ["prunecast", "prunecast.plugins", *commands, *BUNDLED.files]
     code = f"""if True:
         import importlib, sys
         heavy = set({sorted(HEAVY)})

@@ -68,7 +68,7 @@ def failures(workplace: Workplace) -> list[tuple[str, int]]:
     [
         ("raises", f"{OWNER} failed in evaluate: ZeroDivisionError: this one is too much"),
         ("nan", f"{OWNER}: validation.validation.ppl is nan, not a finite number"),
-        ("other-metric", f"{OWNER} measured other metrics than it promised"),
+        ("other-metric", f"{OWNER} measured other metrics than its property metrics lists"),
     ],
 )
 def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs(

@@ -72,7 +72,7 @@ UNDETACHED = "Can't call numpy() on Tensor that requires grad. Use tensor.detach
         (lambda n: Prediction(np.zeros((n, 3)), np.zeros(3)), "predicted a std of shape (3,), not (12, 3)"),
         (lambda n: Prediction(np.full((n, 3), np.nan), np.zeros((n, 3))), "predicted a mean that is not finite"),
         (lambda n: Prediction(np.zeros((n, 3)), np.full((n, 3), -1.0)), "predicted a negative standard deviation"),
-        (lambda n: np.zeros((n, 3)), "predicted no pair of mean and std"),
+        (lambda n: np.zeros((n, 3)), "predicted something other than a pair of mean and std"),
         (lambda n: n / 0, "failed in predict: ZeroDivisionError: division by zero"),
         (lambda n: (torch.zeros((n, 3), requires_grad=True),) * 2, "failed in predict: RuntimeError: " + UNDETACHED),
         (exits, "failed in predict: SystemExit: 3"),
@@ -88,8 +88,8 @@ def test_wrong_predictions_are_told_with_the_distribution(answer: Callable[[int]
     ("answer", "complaint"),
     [
         (np.zeros((LAYERS, 2)), f"gave importances of shape ({LAYERS}, 2), not ({LAYERS}, 2, 3)"),
-        (np.full((LAYERS, 2, 3), np.nan), "gave an importance that is no number from 0 on"),
-        (np.full((LAYERS, 2, 3), -1.0), "gave an importance that is no number from 0 on"),
+        (np.full((LAYERS, 2, 3), np.nan), "gave an importance that is negative or not finite"),
+        (np.full((LAYERS, 2, 3), -1.0), "gave an importance that is negative or not finite"),
     ],
 )
 def test_wrong_importances_are_told_with_the_distribution(answer: Any, complaint: str) -> None:
@@ -152,7 +152,7 @@ def test_what_is_printed_goes_to_stderr_once_introduced(capsys: pytest.CaptureFi
     found.fit(SEEN, TARGETS)
     printed = capsys.readouterr()
     assert printed.out == ""
-    note = f"warning: {OWNER}prints to stdout, which carries data; here it is instead:"
+    note = f"warning: {OWNER}prints to stdout, which is reserved for data; its output follows:"
     assert printed.err == f"{note}\nepoch 1\nepoch 2\n"
 
 
@@ -171,7 +171,7 @@ def test_an_error_meant_for_the_user_is_left_as_it_is() -> None:
         ([Architecture([(1, 1, 8)] * 6)] * 2, "proposed an architecture twice"),
         ([Architecture([(1, 1, 8)] * 5)], "not of this model"),
         ([Architecture([(9, 1, 8)] * 6)], "not of this model"),
-        (["3x3+96"], "which is no architecture"),
+        (["3x3+96"], "which is not an architecture"),
         ([Architecture([(1, 1, w)] * 6) for w in range(9)], "proposed 9 architectures, at most 3 were wanted"),
         ((), "proposed a tuple, not a list"),
     ],
@@ -206,11 +206,11 @@ def test_wrong_samples_are_told_with_the_distribution(sample: Any, complaint: st
         (("mlp",), "has no choices"),
         ((Choice("mlp", (0,), ((1,), (200,))),), "gives mlp.0 values that the model does not have"),
         ((Choice("attention", (0,), ((3,),)),), "gives attention.0 values that the model does not have"),
-        ((Choice("mlp", (9,), ((1,),)),), "has a choice mlp.9 of no layer"),
+        ((Choice("mlp", (9,), ((1,),)),), "has a choice mlp.9 of a layer that the model does not have"),
         ((Choice("mlp", (0, 1), ((1,),)), Choice("mlp", (1,), ((1,),))), "covers mlp.1 twice"),
         ((Choice("mlp", (0,), ()),), "gives mlp.0 no values"),
-        ((Choice("mlp", (0,), (8, 16)),), "gives mlp.0 values that are no tuples of Python's integers"),
-        ((Choice("mlp", (0,), ((np.int64(8),),)),), "gives mlp.0 values that are no tuples of Python's integers"),
+        ((Choice("mlp", (0,), (8, 16)),), "gives mlp.0 values that are not tuples of Python integers"),
+        ((Choice("mlp", (0,), ((np.int64(8),),)),), "gives mlp.0 values that are not tuples of Python integers"),
         ((Choice("mlp", (0,), ((16,), (8,))),), "gives mlp.0 values that do not ascend by size, each once"),
         ((Choice("mlp", (0,), ((8,), (8,))),), "gives mlp.0 values that do not ascend by size, each once"),
         ((Choice("mlp", 0, ((8,),)),), "failed in choices: TypeError: 'int' object is not iterable"),
@@ -225,7 +225,7 @@ def test_wrong_choices_are_told_before_anything_is_measured(choices: Any, compla
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ((8,), "gives mlp.1 values that are no tuples of Python's integers"),
+        ((8,), "gives mlp.1 values that are not tuples of Python integers"),
         (((SHAPE.dense.layers[1].mlp_width + 1,),), "gives mlp.1 values that the model does not have"),
         (None, "failed in values_at: TypeError: 'NoneType' object is not iterable"),
     ],
@@ -268,7 +268,7 @@ def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str)
 @pytest.mark.parametrize(
     ("calibration", "complaint"),
     [
-        (CalibrationOptions(), "has a calibration that is no tuple of CalibrationOptions"),
+        (CalibrationOptions(), "has a calibration that is not a tuple of CalibrationOptions"),
         (
             (CalibrationOptions(tokens=64), CalibrationOptions(tokens=32)),
             "wants calibration texts of different lengths: [32, 64] tokens",
@@ -284,7 +284,7 @@ def test_a_wrong_calibration_is_told_before_any_text_is_read(calibration: Any, c
 def test_options_that_leave_nothing_to_say_about_compensation_are_told_at_once() -> None:
     with pytest.raises(PluginError) as error:
         guarded("pruner", Norms, PluginOptions())
-    complaint = "has options that are no prunecast.plugins.interfaces.PrunerOptions: derive them from that"
+    complaint = "has options that do not derive from prunecast.plugins.PrunerOptions: use it as their base class"
     assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
 
 
@@ -299,8 +299,8 @@ def test_weights_on_a_device_without_float64_are_looked_at_too(monkeypatch: pyte
     ("value", "error", "count", "complaint"),
     [
         (float("inf"), None, 1, "x.y.z is inf, not a finite number"),
-        (1.0, -1.0, 1, "the standard error of x.y.z is -1.0, not a number from 0 on"),
-        (1.0, None, -2, "the count of x.y.z is -2, not a number from 0 on"),
+        (1.0, -1.0, 1, "the standard error of x.y.z is -1.0, not a finite number of at least 0"),
+        (1.0, None, -2, "the count of x.y.z is -2, not at least 0"),
     ],
 )
 def test_wrong_measurements_never_reach_the_registry(value: float, error: Any, count: int, complaint: str) -> None:
@@ -311,7 +311,7 @@ def test_wrong_measurements_never_reach_the_registry(value: float, error: Any, c
 
 def test_what_is_learnt_as_a_logarithm_is_above_zero() -> None:
     metric = Metric("x.y.z", "minimize", "things", "log")
-    with pytest.raises(EvaluationError, match=r"^owner: x\.y\.z is 0\.0, not above 0, and is learnt as a logarithm$"):
+    with pytest.raises(EvaluationError, match=r"^owner: x\.y\.z is 0\.0, not above 0, which its scale log requires$"):
         checked_measurements("owner", [Measurement(metric, 0.0, None, 1)], [metric])
 
 
@@ -325,9 +325,9 @@ def test_measurements_become_numbers_that_json_can_hold(value: Any) -> None:
 @pytest.mark.parametrize(
     ("metrics", "complaint"),
     [
-        (None, " has metrics that are no tuple of Metric"),
-        ((), " has metrics that are no tuple of Metric"),
-        ((Metric("x.y.z", "max", "things"),), ": x.y.z is to 'max': write minimize or maximize"),  # type: ignore[arg-type]
+        (None, " has metrics that are not a non-empty tuple of Metric"),
+        ((), " has metrics that are not a non-empty tuple of Metric"),
+        ((Metric("x.y.z", "max", "things"),), ": the direction of x.y.z is 'max': write minimize or maximize"),  # type: ignore[arg-type]
         (
             (Metric("x.y.z", "maximize", "things", "logarithmic"),),  # type: ignore[arg-type]
             ": the scale of x.y.z is 'logarithmic': write linear or log",

@@ -230,7 +230,10 @@ BROKEN = {
     ),
     "asks-for-more": (f"{GOOD_HOOK}{HOOK}def prunecast_pruners(model):\n    return []\n", "{'model'}"),
     "hands-over-a-number": (f"{GOOD_HOOK}{HOOK}def prunecast_pruners():\n    return 3\n", "returned int, not a list"),
-    "hands-over-strings": (f"{HOOK}def prunecast_pruners():\n    return ['taylor']\n", "handed over str, not an Entry"),
+    "hands-over-strings": (
+        f"{HOOK}def prunecast_pruners():\n    return ['taylor']\n",
+        "returned a list with str, not Entry",
+    ),
     "raises-in-its-hook": (
         f"{HOOK}def prunecast_pruners():\n    return 1 / 0\n",
         "ZeroDivisionError: division by zero",
@@ -299,7 +302,7 @@ def test_what_a_plugin_prints_goes_to_stderr_with_its_name(tmp_path: Path) -> No
     install(tmp_path, "loud", f"print('imported')\n{hook}", {"average": AVERAGE})
     done = prunecast("plugins", "list", "--json", sites=(tmp_path,))
     assert "average" in listed(done)
-    note = "prints to stdout, which carries data; here it is instead:"
+    note = "prints to stdout, which is reserved for data; its output follows:"
     assert f"warning: plugin 'loud' of loud 1.0 {note}\nimported\n" in done.stderr
     assert f"warning: loud 1.0 {note}\nasked\n" in done.stderr
 
@@ -357,8 +360,8 @@ NOWHERE = {
     "no-class": ("nowhere.average:Mean", "failed in its import from 'nowhere.average:Mean': AttributeError: "),
     "no-colon": ("nowhere.average", "failed in its import from 'nowhere.average': AttributeError: "),
     "module-that-exits": ("nowhere.exits:Average", "failed in its import from 'nowhere.exits:Average': SystemExit: 1"),
-    "other-kind": ("prunecast.plugins.interfaces:Pruner", "is no subclass of prunecast.plugins.interfaces.Predictor"),
-    "no-class-at-all": ("nowhere.average:np", "is no subclass of prunecast.plugins.interfaces.Predictor"),
+    "other-kind": ("prunecast.plugins.interfaces:Pruner", "is not a subclass of prunecast.plugins.Predictor"),
+    "no-class-at-all": ("nowhere.average:np", "is not a subclass of prunecast.plugins.Predictor"),
     "no-options": ("prunecast.plugins.interfaces:Predictor", "has no options_model: set it to a subclass of prunecast"),
     "foreign-options": ("nowhere.average:Shapeless", "has no options_model: set it to a subclass of prunecast"),
 }

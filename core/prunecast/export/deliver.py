@@ -1,19 +1,19 @@
 """Delivery: the chosen architecture as a model that loads without prunecast."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.compare.candidate import Candidate
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
-from prunecast.measure.setup import Setup
+from prunecast.models.source import ModelSource
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from prunecast.models.elastic import ElasticModel
 
@@ -39,16 +39,25 @@ class Deliverable:
         return cls(elastic.model, elastic.state_dict(), architecture)
 
 
-def deliver(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], folder: Path) -> ExportReport:
+def deliver(
+    source: ModelSource,
+    tokenizer: "PreTrainedTokenizerBase",
+    dtype: "torch.dtype",
+    chosen: Deliverable,
+    card: CardContent,
+    folder: Path,
+) -> ExportReport:
     """Write a model as a Hugging Face folder, in the number format it was measured in.
 
     The folder's logits are compared with those of the measured model in float32, to which both are widened without
     loss: in bfloat16 two orders of summation already differ visibly.
 
     Args:
-        setup: source of the model.
+        source: files of the dense model.
+        tokenizer: its tokenizer.
+        dtype: number format that the model was measured in.
         chosen: the model to write.
-        compared: rows of the model card's table.
+        card: content of the model card.
         folder: destination.
 
     Raises:
@@ -59,46 +68,20 @@ def deliver(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], fo
     from prunecast.models.elastic import convert_parameters
 
     def reference(tokens: "Tensor") -> "Tensor":
-        logits: Tensor = chosen.model(tokens.to(setup.device), use_cache=False).logits
+        logits: Tensor = chosen.model(tokens.to(chosen.model.device), use_cache=False).logits
         return logits
 
     convert_parameters(chosen.model, torch.float32)
     try:
         return export_huggingface(
-            setup.source.config(),
+            source.config(),
             chosen.state,
             chosen.architecture,
-            setup.tokenizer,
+            tokenizer,
             folder,
-            _card(setup, compared, folder),
+            card,
             reference,
-            setup.source.generation_file,
+            source.generation_file,
         )
     finally:
-        convert_parameters(chosen.model, setup.dtype)
-
-
-def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
-    metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
-    rows: list[tuple[str | int | float, ...]] = [
-        (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
-    ]
-    return CardContent(
-        model_name=folder.name,
-        base_model=setup.source.name if setup.source.kind == "hub" else None,
-        spec_text=setup.spec.source.text,
-        columns=("model", "parameters", *metrics),
-        rows=rows,
-        protocol=protocol(setup),
-    )
-
-
-def protocol(setup: Setup) -> str:
-    """Conditions of a run's numbers, in one line."""
-    dtype = str(setup.dtype).removeprefix("torch.")
-    evaluators = "; ".join(
-        f"{named.setting.evaluator.name}: "
-        + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
-        for named in setup.verifiers
-    )
-    return f"Measured in {dtype}; parameters include embeddings. {evaluators}."
+        convert_parameters(chosen.model, dtype)

@@ -1,7 +1,7 @@
-"""The one place where plugins are made for a run and where what they return is looked at.
+"""Guards of plugins: instantiation for a run, and validation of return values.
 
-A guarded plugin looks like the plugin; its methods are called in isolation (:mod:`prunecast.plugins.isolation`), and what a
-wrong answer could spoil is checked before anything is measured or kept.
+A guarded plugin has the interface of the plugin. Its methods are called in isolation
+(:mod:`prunecast.plugins.isolation`), and their return values are validated before they are used or stored.
 """
 
 import inspect
@@ -43,8 +43,10 @@ Answer = TypeVar("Answer")
 
 
 def instance(registered: Registered, *arguments: Any) -> Any:
-    """An instance of a plugin's class, made in isolation: guarded, but for evaluators, whose measurements are
-    checked."""
+    """Instance of a plugin's class, constructed in isolation and guarded.
+
+    Evaluators are returned without a guard; see :func:`check_metrics` and :func:`checked_measurements`.
+    """
     plugin_class = registered.load()
     with isolated(str(registered), "its constructor", LOAD_SECONDS):
         plugin = plugin_class(*arguments)
@@ -53,7 +55,7 @@ def instance(registered: Registered, *arguments: Any) -> Any:
 
 
 def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, int], Predictor[Any]]:
-    """What makes predictors of a name with their default options, of a model of a shape and with a seed: guarded.
+    """Constructor of guarded predictors with default options, called with the shape of the model and a seed.
 
     Raises:
         PluginError: there is no such predictor, or it has an option without a default.
@@ -69,7 +71,7 @@ def predictor_by_default(host: PluginHost, name: str) -> Callable[[ModelShape, i
 
 
 def _in_isolation(method: Callable[Concatenate[Guard, Given], Answer]) -> Callable[Concatenate[Guard, Given], Answer]:
-    """A method of a guard, for which the plugin answers: looking at a wrong answer may raise as much as asking."""
+    """Call a method of a guard in isolation, because validating a wrong return value may raise as well."""
 
     @wraps(method)
     def call(guard: Guard, /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
@@ -110,7 +112,7 @@ class _GuardedSpace(_Guarded):
 
     @_in_isolation
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """What the space draws: positions that there are."""
+        """Samples of the space, validated: int64 of shape (count, C), each a valid position in its choice."""
         indices = self._plugin.sample(count, rng)
         tops = np.array([len(choice.values) for choice in self.choices])
         self._demand(isinstance(indices, np.ndarray), f"sampled a {type(indices).__name__}, not an array")
@@ -121,7 +123,7 @@ class _GuardedSpace(_Guarded):
 
     @_in_isolation
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
-        """What the space could build besides: values that the model has."""
+        """Further values of a choice, validated: tuples of integers between 0 and the sizes of its layers."""
         values = self._plugin.values_at(choice, rate)
         self._check_values(choice, values)
         return tuple(values)
@@ -134,7 +136,9 @@ class _GuardedSpace(_Guarded):
             places = {(choice.component, layer) for layer in choice.layers}
             self._demand(not taken & places, f"covers {choice.name} twice")
             taken |= places
-            self._demand(set(choice.layers) <= set(layers), f"has a choice {choice.name} of no layer")
+            self._demand(
+                set(choice.layers) <= set(layers), f"has a choice {choice.name} of a layer that the model does not have"
+            )
             self._demand(choice.values, f"gives {choice.name} no values")
             self._check_values(choice, choice.values)
             sizes = [math.prod(value) for value in choice.values]
@@ -143,7 +147,7 @@ class _GuardedSpace(_Guarded):
 
     def _check_values(self, choice: Choice, values: Sequence[Value]) -> None:
         whole = all(isinstance(value, tuple) and all(type(kept) is int for kept in value) for value in values)
-        self._demand(whole, f"gives {choice.name} values that are no tuples of Python's integers")
+        self._demand(whole, f"gives {choice.name} values that are not tuples of Python integers")
         fitting = (_gives(self._plugin.shape, layer, choice, value) for layer in choice.layers for value in values)
         self._demand(all(fitting), f"gives {choice.name} values that the model does not have")
 
@@ -153,23 +157,23 @@ class _GuardedPruner(_Guarded):
         super().__init__(plugin, owner)
         derived = isinstance(plugin.options, PrunerOptions)
         self._demand(
-            derived, "has options that are no prunecast.plugins.interfaces.PrunerOptions: derive them from that"
+            derived, "has options that do not derive from prunecast.plugins.PrunerOptions: use it as their base class"
         )
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """The texts wanted: of one length, so that they can be read one after the other."""
+        """Calibration texts, validated: all of the same length, so that their tokens form one array."""
         with isolated(self._owner, "calibration"):
             wanted = self._plugin.calibration
             texts = isinstance(wanted, list | tuple) and all(isinstance(each, CalibrationOptions) for each in wanted)
-            self._demand(texts, "has a calibration that is no tuple of CalibrationOptions")
+            self._demand(texts, "has a calibration that is not a tuple of CalibrationOptions")
             lengths = sorted({each.tokens for each in wanted})
             self._demand(len(lengths) < 2, f"wants calibration texts of different lengths: {lengths} tokens")
             return tuple(wanted)
 
     @_in_isolation
     def rank(self, model: "PreTrainedModel", family: "Family", tokens: Any) -> list[LayerImportance]:
-        """The ranking: finite scores of every unit; the weights are as they were."""
+        """Ranking, validated: finite scores of every unit, and unchanged weights of the model."""
         from prunecast.models.families import layers_of
 
         groups, per_group = family.heads_of(model.config)
@@ -190,15 +194,18 @@ class _GuardedPruner(_Guarded):
 class _GuardedPredictor(_Guarded):
     @_in_isolation
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """Fit, and remember how many targets there are."""
+        """Fit the predictor, and store the number of targets for later validation."""
         self._targets = targets.shape[1]
         self._plugin.fit(architectures, targets)
 
     @_in_isolation
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """The prediction: finite, of the right shape, with standard deviations of at least 0."""
+        """Prediction, validated: finite, of shape (N, M), with standard deviations of at least 0."""
         prediction = self._plugin.predict(architectures)
-        self._demand(isinstance(prediction, tuple) and len(prediction) == 2, "predicted no pair of mean and std")
+        self._demand(
+            isinstance(prediction, tuple) and len(prediction) == 2,
+            "predicted something other than a pair of mean and std",
+        )
         wanted = (len(architectures), self._targets)
         mean, std = (np.asarray(part, dtype=np.float64) for part in prediction)
         for part, values in (("mean", mean), ("std", std)):
@@ -209,24 +216,24 @@ class _GuardedPredictor(_Guarded):
 
     @_in_isolation
     def importances(self) -> Floats | None:
-        """What the predictor knows of its own: finite and at least 0, of every component of every layer."""
+        """Importances, validated: shape (L, 2, M), finite and at least 0; None if the predictor has none."""
         found = self._plugin.importances()
         if found is None:
             return None
-        amounts, wanted = np.asarray(found, dtype=np.float64), (len(self.shape.dense.layers), 2, self._targets)
-        self._demand(amounts.shape == wanted, f"gave importances of shape {amounts.shape}, not {wanted}")
-        self._demand((np.isfinite(amounts) & (amounts >= 0)).all(), "gave an importance that is no number from 0 on")
-        return amounts
+        values, wanted = np.asarray(found, dtype=np.float64), (len(self.shape.dense.layers), 2, self._targets)
+        self._demand(values.shape == wanted, f"gave importances of shape {values.shape}, not {wanted}")
+        self._demand((np.isfinite(values) & (values >= 0)).all(), "gave an importance that is negative or not finite")
+        return values
 
 
 class _GuardedSearcher(_Guarded):
     @_in_isolation
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
-        """The proposals: different, within the budget, and of the model's depth and sizes."""
+        """Proposals, validated: distinct, within the budget, and with the depth and at most the sizes of the model."""
         proposals = self._plugin.search(problem, count)
         self._demand(isinstance(proposals, list), f"proposed a {type(proposals).__name__}, not a list")
         strange = [each for each in proposals if not isinstance(each, Architecture)]
-        self._demand(not strange, f"proposed {strange[:1]}, which is no architecture")
+        self._demand(not strange, f"proposed {strange[:1]}, which is not an architecture")
         self._demand(len(proposals) <= count, f"proposed {len(proposals)} architectures, at most {count} were wanted")
         self._demand(len(set(proposals)) == len(proposals), "proposed an architecture twice")
         for architecture in proposals:
@@ -244,40 +251,44 @@ _GUARDS: dict[str, type[_Guarded]] = {
 
 
 def check_metrics(owner: str, metrics: Any) -> None:
-    """Raise PluginError, naming the evaluator, unless there are metrics, and it is known where each is to go."""
+    """Raise PluginError, naming the evaluator, if a metric is missing or has an invalid direction or scale."""
     if not (isinstance(metrics, list | tuple) and metrics and all(isinstance(metric, Metric) for metric in metrics)):
-        raise PluginError(f"{owner} has metrics that are no tuple of Metric")
+        raise PluginError(f"{owner} has metrics that are not a non-empty tuple of Metric")
     for metric in metrics:
         if metric.direction not in ("minimize", "maximize"):
-            raise PluginError(f"{owner}: {metric.name} is to {metric.direction!r}: write minimize or maximize")
+            raise PluginError(
+                f"{owner}: the direction of {metric.name} is {metric.direction!r}: write minimize or maximize"
+            )
         if metric.scale not in ("linear", "log"):
             raise PluginError(f"{owner}: the scale of {metric.name} is {metric.scale!r}: write linear or log")
 
 
 def checked_measurements(owner: str, measurements: Any, metrics: Sequence[Metric]) -> list[Measurement]:
-    """Measurements that may go into the registry. Raises EvaluationError, naming the evaluator, for any others."""
+    """Measurements, validated for the registry. Raises EvaluationError, naming the evaluator, if any is invalid."""
     found = list(measurements) if isinstance(measurements, list | tuple) else []
     if [getattr(measurement, "metric", None) for measurement in found] != list(metrics):
-        raise EvaluationError(f"{owner} measured other metrics than it promised")
+        raise EvaluationError(f"{owner} measured other metrics than its property metrics lists")
     return [_checked(owner, measured) for measured in found]
 
 
 def _checked(owner: str, measured: Measurement) -> Measurement:
-    """A measurement in numbers of Python's own: of numpy's and torch's no JSON can be made."""
+    """Measurement with a Python float as its value: numpy and torch numbers cannot be written as JSON."""
     metric, value, error = measured.metric, float(measured.value), measured.standard_error
     if not math.isfinite(value):
         raise EvaluationError(f"{owner}: {metric.name} is {value}, not a finite number")
     if metric.scale == "log" and value <= 0:
-        raise EvaluationError(f"{owner}: {metric.name} is {value}, not above 0, and is learnt as a logarithm")
+        raise EvaluationError(f"{owner}: {metric.name} is {value}, not above 0, which its scale log requires")
     if error is not None and not (math.isfinite(error) and error >= 0):
-        raise EvaluationError(f"{owner}: the standard error of {metric.name} is {error}, not a number from 0 on")
+        raise EvaluationError(
+            f"{owner}: the standard error of {metric.name} is {error}, not a finite number of at least 0"
+        )
     if not measured.count >= 0:
-        raise EvaluationError(f"{owner}: the count of {metric.name} is {measured.count}, not a number from 0 on")
+        raise EvaluationError(f"{owner}: the count of {metric.name} is {measured.count}, not at least 0")
     return replace(measured, value=value)
 
 
 def _gives(shape: ModelShape, layer: int, choice: Choice, value: Value) -> bool:
-    """Whether a layer of the dense model has at least what a value of a choice keeps."""
+    """True if a value of a choice lies between 0 and the sizes of a layer of the dense model."""
     dense = shape.dense.layers[layer]
     limits = dense[:2] if choice.component == "attention" else dense[2:]
     return len(value) == len(limits) and all(0 <= kept <= most for kept, most in zip(value, limits, strict=True))
@@ -291,7 +302,7 @@ def _fits(architecture: Architecture, shape: ModelShape) -> bool:
 
 
 def _checksums(model: "PreTrainedModel") -> list[float]:
-    """One sum a parameter: cheap, and different after any change that matters."""
+    """Sum of each parameter: cheap, and different after any relevant change of the weights."""
     import torch
 
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """The plugin host: finds plugins through entry points and imports a plugin when a spec asks for it.
 
-One plugin can cost nobody else anything: what does not load, clashes or misbehaves is told with the distribution it
-comes from, and is an error only where a spec asks for it.
+A broken plugin never affects other plugins: one that does not load, clashes or misbehaves causes a warning with the
+name of its distribution, and is an error only if a spec uses it.
 """
 
 import importlib
@@ -28,9 +28,8 @@ from prunecast.plugins.tracing import hook_tracer
 
 ENTRY_POINT_GROUP = "prunecast"
 
-
 DISABLE = "PRUNECAST_DISABLE_PLUGINS"
-"""Environment variable: names of entry points, separated by commas, that are not to be loaded."""
+"""Environment variable: comma-separated names of entry points to skip."""
 
 KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "space": ("prunecast_search_spaces", interfaces.SearchSpace),
@@ -39,14 +38,14 @@ KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "predictor": ("prunecast_predictors", interfaces.Predictor),
     "searcher": ("prunecast_searchers", interfaces.Searcher),
 }
-"""Each kind's name, as the spec writes it, with its hook and its abstract class."""
+"""Hook and abstract class by kind, under the names that specs use."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """An entry with its kind and the distribution that brought it."""
+    """An entry with its kind and the distribution that provides it."""
 
     kind: str
     entry: Entry
@@ -54,12 +53,12 @@ class Registered:
 
     @property
     def distribution(self) -> str:
-        """The distribution that brought it."""
+        """Name of the distribution that provides the plugin, or the path of a local plugin."""
         return self.origin.distribution
 
     @property
     def version(self) -> str:
-        """The version of that distribution."""
+        """Version of the distribution; of local plugins, the beginning of their hash."""
         return self.origin.version
 
     def __str__(self) -> str:
@@ -69,7 +68,7 @@ class Registered:
         """Import the class.
 
         Raises:
-            PluginError: that fails, or the class is of another kind; names the distribution.
+            PluginError: the import fails, or the class is not of this kind; the message names the distribution.
         """
         module_name, _, class_name = self.entry.target.partition(":")
         with isolated(str(self), f"its import from {self.entry.target!r}", LOAD_SECONDS):
@@ -77,26 +76,26 @@ class Registered:
         expected = KINDS[self.kind][1]
         if not (isinstance(loaded, type) and issubclass(loaded, expected)):
             raise PluginError(
-                f"{self}: {self.entry.target!r} is no subclass of prunecast.plugins.interfaces.{expected.__name__}"
+                f"{self}: {self.entry.target!r} is not a subclass of prunecast.plugins.{expected.__name__}"
             )
         options = getattr(loaded, "options_model", None)
         if not (isinstance(options, type) and issubclass(options, PluginOptions)):
             raise PluginError(
                 f"{self}: {self.entry.target!r} has no options_model: "
-                "set it to a subclass of prunecast.plugins.interfaces.PluginOptions"
+                "set it to a subclass of prunecast.plugins.PluginOptions"
             )
         return loaded
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A plugin module that is there, but not used.
+    """A plugin module that was found but is not used.
 
     Attributes:
-        name: of its entry point, or of its file.
-        origin: where it comes from.
+        name: name of its entry point, or of its file.
+        origin: origin of the plugin.
         state: ``broken``, or ``disabled`` by :data:`DISABLE`.
-        reason: why, in one line.
+        reason: reason in one line.
     """
 
     name: str
@@ -107,12 +106,11 @@ class Unusable:
 
 @dataclass
 class PluginHost:
-    """All plugins at hand.
+    """All available plugins.
 
     Attributes:
-        manager: the pluggy manager, with every plugin registered as ``DISTRIBUTION:ENTRY-POINT``.
-        unusable: plugins that could not be loaded or are disabled, under the same names. Nothing of theirs is
-        registered.
+        manager: the pluggy manager, in which every plugin is registered as ``DISTRIBUTION:ENTRY-POINT``.
+        unusable: plugins that cannot be loaded or are disabled, under the same names; they are not registered.
     """
 
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("prunecast"))
@@ -126,19 +124,20 @@ class PluginHost:
 
     @classmethod
     def discover(cls, folders: Iterable[Path] = ()) -> "PluginHost":
-        """Host with every plugin that an installed distribution names in the entry-point group ``prunecast``.
+        """Host with all plugins of installed distributions, found in the entry-point group ``prunecast``.
 
-        A plugin that cannot be loaded, or does not keep to :mod:`prunecast.plugins.hookspecs`, costs a logged warning that
-        names its distribution, never the other plugins. Those named in :data:`DISABLE` are left alone.
+        A plugin that cannot be loaded, or violates :mod:`prunecast.plugins.hookspecs`, is skipped with a logged
+        warning that names its distribution. Plugins named in :data:`DISABLE` are not loaded.
 
         Args:
-            folders: local plugins besides, see :meth:`add_local`; broken ones among them cost a warning too.
+            folders: files or folders of additional local plugins, see :meth:`add_local`; broken ones are skipped with a
+                warning too.
         """
         host = cls()
         disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
         for point in entry_points(group=ENTRY_POINT_GROUP):
             origin = Origin(point.dist.name, point.dist.version) if point.dist else Origin("an unknown package", "-")
-            # Two distributions may well choose the same name for their entry points.
+            # Entry points of different distributions may have the same name.
             name = f"{origin.distribution}:{point.name}"
             if point.name in disabled:
                 host.unusable[name] = Unusable(point.name, origin, "disabled", f"is named in {DISABLE}")
@@ -150,12 +149,12 @@ class PluginHost:
         return host
 
     def add_local(self, path: Path) -> None:
-        """Add the plugins of a Python file, or of every file of a folder that has hooks; adding them twice is harmless.
+        """Add the plugins of a Python file, or of all files with hooks in a folder. Adding a path again has no effect.
 
-        A target of theirs is written ``f"{__name__}:Class"``. Modules of a folder can import one another.
+        Targets of local plugins are written as ``f"{__name__}:Class"``. Modules of a folder can import one another.
 
         Raises:
-            PluginError: there is no such file or folder, or a plugin in it cannot be loaded.
+            PluginError: the file or folder does not exist, or one of its plugins cannot be loaded.
         """
         for name, file, origin in modules_at(path):
             if not self.manager.has_plugin(name):
@@ -165,7 +164,7 @@ class PluginHost:
                 self._register(name, plugin, optional=path.is_dir())
 
     def _try(self, name: str, short: str, origin: Origin, place: str, load: Callable[[], object]) -> None:
-        """Load and register a plugin; a broken one is remembered and told, and nothing of it stays."""
+        """Load and register a plugin; if it is broken, log a warning and add it to ``unusable`` instead."""
         self._origins[name] = origin
         owner = f"plugin {short!r} of {origin}"
         try:
@@ -179,11 +178,11 @@ class PluginHost:
     def _note_broken(self, name: str, short: str, reason: str) -> None:
         origin = self._origin(name)
         self.unusable[name] = Unusable(short, origin, "broken", reason)
-        told = f"plugin {short!r} of {origin} {reason}"
-        logger.warning("warning: %s; upgrade it, uninstall it or set %s=%s", told, DISABLE, short)
+        problem = f"plugin {short!r} of {origin} {reason}"
+        logger.warning("warning: %s; upgrade it, uninstall it or set %s=%s", problem, DISABLE, short)
 
     def _register(self, name: str, plugin: object, *, optional: bool) -> None:
-        """Register a plugin under ``name`` if all its hooks are sound; one without hooks only if that is an error."""
+        """Register a plugin. Raises PluginError if a hook is invalid, or if there is none and it is not optional."""
         _check_contract(plugin)
         try:
             with warnings.catch_warnings(record=True) as deprecated:
@@ -200,9 +199,7 @@ class PluginHost:
     def _check_hooks(self, plugin: object, name: str, *, optional: bool) -> None:
         callers = self.manager.get_hookcallers(plugin) or []
         if not callers and not optional:
-            raise PluginError(
-                "it has no prunecast hook: decorate its functions with prunecast.plugins.hookspecs.hookimpl"
-            )
+            raise PluginError("it has no prunecast hook: decorate its functions with prunecast.plugins.hookimpl")
         kinds = {hook: kind for kind, (hook, _) in KINDS.items()}
         for caller in callers:
             if caller.name in kinds:
@@ -214,24 +211,24 @@ class PluginHost:
                     raise PluginError(f"there is no hook {caller.name!r}{did_you_mean(caller.name, known)}")
 
     def _entries_of(self, kind: str, plugin: object, name: str) -> Iterator[Registered]:
-        """Entries of one kind that one plugin hands over."""
+        """Entries of one kind that the hook of one plugin returns."""
         origin, hook = self._origin(name), KINDS[kind][0]
         others = [each.plugin for each in getattr(self.manager.hook, hook).get_hookimpls() if each.plugin is not plugin]
         with isolated(str(origin), f"its hook {hook}", LOAD_SECONDS):
-            [handed_over] = self.manager.subset_hook_caller(hook, others)() or [None]
-            if not isinstance(handed_over, Iterable):
-                raise PluginError(f"its hook {hook} returned {type(handed_over).__name__}, not a list of Entry")
-            entries = list(handed_over)
+            [returned] = self.manager.subset_hook_caller(hook, others)() or [None]
+            if not isinstance(returned, Iterable):
+                raise PluginError(f"its hook {hook} returned {type(returned).__name__}, not a list of Entry")
+            entries = list(returned)
         for entry in entries:
             if not isinstance(entry, Entry):
-                raise PluginError(f"its hook {hook} handed over {type(entry).__name__}, not an Entry")
+                raise PluginError(f"its hook {hook} returned a list with {type(entry).__name__}, not Entry")
             yield Registered(kind, entry, origin)
 
     def _origin(self, name: str) -> Origin:
         return self._origins.get(name, Origin(name, "-"))
 
     def provided(self, kind: str) -> dict[str, list[Registered]]:
-        """All entries of a kind by name, sorted; more than one under a name is a clash."""
+        """All entries of a kind, sorted by name; several entries under one name are a clash."""
         found: dict[str, list[Registered]] = {}
         for implementation in getattr(self.manager.hook, KINDS[kind][0]).get_hookimpls():
             name = implementation.plugin_name
@@ -244,14 +241,15 @@ class PluginHost:
         return dict(sorted(found.items()))
 
     def entries(self, kind: str) -> dict[str, Registered]:
-        """Entries of a kind by name, sorted, without those whose name two plugins share."""
+        """Entries of a kind, sorted by name, without those whose names clash."""
         return {name: found[0] for name, found in self.provided(kind).items() if len(found) == 1}
 
     def find(self, kind: str, name: str) -> Registered:
         """The entry of that kind and name.
 
         Raises:
-            PluginError: there is none, with the nearest and all available names; or there are two, with both owners.
+            PluginError: there is none (the message lists the nearest and all available names), or there are several (it
+                names their distributions).
         """
         found = self.provided(kind).get(name, [])
         if len(found) == 1:
@@ -269,18 +267,12 @@ class PluginHost:
 
 
 def _check_contract(plugin: object) -> None:
-    """Raise PluginError if the plugin states a contract that this version of prunecast does not keep."""
+    """Raise PluginError if the plugin states a contract version that this version of prunecast does not support."""
     stated = getattr(plugin, "PRUNECAST_CONTRACT", CONTRACT)
     if stated > CONTRACT:
         raise PluginError(f"it was written for contract {stated}, this prunecast has {CONTRACT}: upgrade prunecast")
     if stated < OLDEST_CONTRACT:
         raise PluginError(
             f"it was written for contract {stated}, this prunecast needs {OLDEST_CONTRACT} or newer: "
-            "see docs/plugins-reference.md for what has changed"
+            "see docs/plugins-reference.md for the changes"
         )
-
-
-# -------------------------------------------------------------------------------------------------- local plugins
-
-
-# --------------------------------------------------------------------------------------------------------- tracing

@@ -1,56 +1,56 @@
-"""What a plugin implements: one abstract class a kind.
+"""Interfaces of plugins: one abstract class per kind.
 
-Life of a plugin in a run
--------------------------
-1. The host finds the plugin's entry through a hook of :mod:`prunecast.plugins.hookspecs` and imports its class only when a
-   spec names it. Importing the module must be cheap: import torch, scikit-learn and the like inside methods.
-2. The options beside ``use:`` in the spec are validated by the class's ``options_model``. Nothing is instantiated for
-   that: ``spec validate`` and the JSON schema need the class alone.
-3. The class is instantiated in the process that runs, with those options and what its kind is given: space, pruner and
-   searcher once a run, each evaluator once, a predictor for every fit. Do no work in ``__init__``.
-4. Its methods are called in this order, each from the main thread of that one process:
+Life cycle
+----------
+1. The host finds the plugin's entry through a hook of :mod:`prunecast.plugins.hookspecs` and imports its class only if
+   a spec names it. Importing the module must be cheap: import torch, scikit-learn and the like inside methods.
+2. The options beside ``use:`` in the spec are validated by the class's ``options_model``. This creates no instance:
+   ``spec validate`` and the JSON schema need only the class.
+3. The class is instantiated in the process of the run, with the options and the further arguments of its kind: space,
+   pruner and searcher once per run, each evaluator once, a predictor for every fit. Do no work in ``__init__``.
+4. Its methods are called in this order, from the main thread of that process:
 
    ============  ====================================================  ================================================
-   kind          method                                                how often
+   kind          method                                                calls
    ============  ====================================================  ================================================
-   space         ``choices``                                           any number of times, always the same answer
-   space         ``sample``                                            once a batch of proposals
-   space         ``values_at``                                         by refinement, for choices that matter little
-   evaluator     ``prepare``, then ``metrics``, ``data_hash``          once a run
-   evaluator     ``observe_dense``, then ``evaluate``                  once; once an architecture that is missing
-   evaluator     ``losses``                                            once an architecture with neighbours estimated
-   pruner        ``calibration``                                       any number of times
-   pruner        ``rank``                                              at most once a run; rankings are kept on disk
+   space         ``choices``                                           any number, always with the same result
+   space         ``sample``                                            once per batch of random architectures
+   space         ``values_at``                                         in refinement, for the least important choices
+   evaluator     ``prepare``, then ``metrics``, ``data_hash``          once per run
+   evaluator     ``observe_dense``, then ``evaluate``                  once; then once per missing architecture
+   evaluator     ``losses``                                            once per architecture with local sensitivities
+   pruner        ``calibration``                                       any number
+   pruner        ``rank``                                              at most once per run; rankings are kept on disk
    predictor     ``fit``, then ``predict`` and ``importances``         after every round, and for the quality card
-   searcher      ``evaluations``, then ``search``                      once a round
+   searcher      ``evaluations``, then ``search``                      once per round
    ============  ====================================================  ================================================
 
-   A run that is continued, and a ``--dry-run``, starts from the beginning; what has been measured is not measured
-   again.
+   A resumed run and a ``--dry-run`` start from the beginning; recorded measurements are not repeated.
 
 Shapes, units, randomness
 -------------------------
-N architectures, L layers, C choices, M targets, KV groups, H query heads a group, W channels. Arrays are numpy, float64
-and int64. Sizes are counts, rates are fractions in [0, 1] of what goes, targets are on the scale of their metric.
-Randomness comes only from the generator or seed passed in; a pruner's or evaluator's comes from an option. The same
-input gives the same output in every process, whatever its hash seed: a run must come to the same result when it is
-continued.
+N architectures, L layers, C choices, M targets, KV groups, H query heads per group, W channels. Arrays are numpy
+arrays of float64 or int64. Sizes are counts, rates are removed fractions in [0, 1], and targets are on the scale of
+their metric. Randomness comes only from the generator or seed passed in; that of a pruner or evaluator comes from an
+option. The same input gives the same output in every process, with any hash seed, because a resumed run must reach the
+same result.
 
-What may be raised, and what else is caught
--------------------------------------------
-To tell the user that something cannot be done, raise a :class:`prunecast.errors.PrunecastError` with one line:
-ModelError for options that do not fit the model, DataError for data, BudgetError for a budget that cannot be met,
-EvaluationError for an architecture that cannot be measured (the run goes on without it), PluginError for anything else.
-Whatever else is raised, ``sys.exit`` too, becomes a PluginError that names your distribution and ends the run; from
-``evaluate`` it becomes an EvaluationError. What was measured before is kept. Answers are checked before they are used:
-shapes, finite numbers, budgets, positions within the choices. What you print to stdout is shown on stderr. A call that
-takes longer than ``PRUNECAST_PLUGIN_SECONDS`` is ended, where Python can interrupt it.
+Errors
+------
+Report a problem to the user by raising a :class:`prunecast.errors.PrunecastError` with a one-line message: ModelError
+for options that do not fit the model, DataError for data, BudgetError for a budget that cannot be met, EvaluationError
+for an architecture that cannot be measured (the run continues without it), PluginError for anything else. Any other
+exception, ``sys.exit`` included, becomes a PluginError that names your distribution and ends the run; from ``evaluate``
+it becomes an EvaluationError. Recorded measurements are kept. Return values are validated before they are used: shapes,
+finite numbers, budgets, positions within the choices. Output to stdout is redirected to stderr. A call that takes
+longer than ``PRUNECAST_PLUGIN_SECONDS`` is ended where Python can interrupt it.
 
 ``version`` and the options that differ from their defaults are part of the registry's content key of pruners and
-evaluators: raise ``version`` whenever the same options, or a changed default, would give other numbers. Of a local file
-its hash is part of the key too.
+evaluators: raise ``version`` whenever the same options, or a changed default, give other numbers. The key of a plugin
+in a local file also contains the hash of the file.
 
-A complete, small plugin of each kind: :mod:`prunecast.plugins.examples`. The laws it has to keep: :mod:`prunecast.testing`.
+:mod:`prunecast.plugins.examples` has a small, complete plugin of each kind; :mod:`prunecast.testing` has the checks
+that a plugin has to pass.
 """
 
 from abc import ABC, abstractmethod
@@ -86,18 +86,18 @@ class KeyedOptions(BaseModel):
     immaterial: ClassVar[frozenset[str]] = frozenset()
 
     def material_options(self) -> dict[str, Any]:
-        """What of the options is part of the key, JSON-able.
+        """Options that are part of the key, in JSON-serialisable form.
 
-        Defaults are left out, so that a new option does not orphan what was measured before it existed.
+        Defaults are left out, so that measurements made before an option existed keep their key.
         """
         return self.model_dump(mode="json", exclude=set(self.immaterial), exclude_defaults=True)
 
 
 class PluginOptions(KeyedOptions):
-    """Base of every plugin's options: unknown keys are errors, values do not change after validation.
+    """Base of every plugin's options: unknown keys are errors, and values are frozen after validation.
 
-    Give every field a ``Field(description=...)``: it is the help in ``prunecast plugins show`` and in the JSON schema.
-    Of pruners and evaluators they are part of content keys.
+    Give every field a ``Field(description=...)``, which ``prunecast plugins show`` and the JSON schema display. The
+    options of pruners and evaluators are part of content keys.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,12 +108,12 @@ PrunerOptionsT = TypeVar("PrunerOptionsT", bound="PrunerOptions")
 
 
 class Plugin(ABC, Generic[OptionsT]):
-    """Common ground of the five kinds.
+    """Common base of the five kinds.
 
     Attributes:
-        options_model: the pydantic model of the options.
-        version: whole number, raised when the same options would give other numbers.
-        options: the validated options of this instance.
+        options_model: pydantic model of the options.
+        version: integer of at least 1; raise it when the same options give other numbers.
+        options: validated options of this instance.
     """
 
     options_model: ClassVar[type[PluginOptions]]
@@ -127,7 +127,7 @@ class Plugin(ABC, Generic[OptionsT]):
 
 
 class SearchSpace(Plugin[OptionsT]):
-    """All choices open for one model.
+    """The choices of one model.
 
     Example: :mod:`prunecast.plugins.examples.space`.
 
@@ -135,8 +135,8 @@ class SearchSpace(Plugin[OptionsT]):
         options: validated options.
         shape: the dense model; ``choices`` may depend on it.
 
-    ``choices`` is read once, right after construction. Each layer's attention and each layer's MLP may be covered by
-    at most one choice; what no choice covers stays dense. Raise a one-line ModelError for options that do not fit the
+    ``choices`` is read right after construction. The attention and the MLP of a layer may each be covered by at most
+    one choice; components without a choice stay dense. Raise a one-line ModelError for options that do not fit the
     model, such as a layer that it does not have.
     """
 
@@ -147,20 +147,20 @@ class SearchSpace(Plugin[OptionsT]):
     @property
     @abstractmethod
     def choices(self) -> tuple[Choice, ...]:
-        """REQUIRED. The choices, in a fixed order; their values ascend by size."""
+        """REQUIRED. The choices, in a fixed order, each with values in ascending order of size."""
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """Random proposals to learn from, shape (count, C): positions in each choice's values.
+        """Random architectures as indices, int64 of shape (count, C): positions in the values of each choice.
 
-        The default draws every choice independently and evenly. Need not meet any budget.
+        The default draws every choice independently and uniformly. Samples need not meet any budget.
         """
         tops = [len(choice.values) for choice in self.choices]
         return rng.integers(0, tops, size=(count, len(tops)), dtype=np.int64)
 
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
-        """What the layers of ``choice`` could keep besides its values if cut at ``rate``, in [0, 1].
+        """Further values of ``choice`` at the pruning rate ``rate`` in [0, 1], for refinement.
 
-        Refinement widens choices that matter little by it. The default, nothing, leaves them as they are.
+        Refinement adds them to the least important choices. The default, an empty tuple, adds nothing.
         """
         return ()
 
@@ -169,37 +169,39 @@ class SearchSpace(Plugin[OptionsT]):
 
 
 class CalibrationOptions(BaseModel):
-    """Text a pruner looks at: ``samples`` pieces of ``tokens`` tokens, drawn from ``dataset`` with ``seed``."""
+    """Calibration text: ``samples`` sequences of ``tokens`` tokens, drawn from ``dataset`` with ``seed``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field(default="books", description="name of a data set, or path of a text file")
     split: str = Field(default="calibration", description="part of the data set")
-    samples: int = Field(default=10, ge=1, description="pieces of text")
-    tokens: int = Field(default=128, ge=2, description="length of a piece in tokens")
-    seed: int = Field(default=0, ge=0, description="another seed draws other pieces")
+    samples: int = Field(default=10, ge=1, description="number of sequences")
+    tokens: int = Field(default=128, ge=2, description="length of a sequence in tokens")
+    seed: int = Field(default=0, ge=0, description="seed of the draw")
 
 
 class CompensationOptions(BaseModel):
-    """How the weights that stay make up for those that go.
+    """Compensation of the error of pruning by the remaining weights.
 
-    Written as a mapping, or as just the method: ``compensate: least-squares``.
+    Written as a mapping, or as the method alone: ``compensate: least-squares``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["none", "bias", "least-squares"] = Field(
         default="none",
-        description="none; bias: add the mean contribution of what goes (arXiv 2312.11983, equation 7); least-squares: "
-        "refit the output projections to what they put out before",
+        description="none; bias: add the mean contribution of the removed units (arXiv 2312.11983, equation 7); "
+        "least-squares: refit the output projections to their outputs before pruning",
     )
     calibration: tuple[CalibrationOptions, ...] = Field(
         default=(CalibrationOptions(samples=32, tokens=512),),
         min_length=1,
-        description="text that inputs of the output projections are taken from",
+        description="text for the inputs of the output projections",
     )
     damping: float = Field(
-        default=0.01, ge=0, description="pull towards the old weights, in units of the mean squared input"
+        default=0.01,
+        ge=0,
+        description="regularisation towards the original weights, in units of the mean squared input",
     )
 
     @model_validator(mode="before")
@@ -212,36 +214,36 @@ class PrunerOptions(PluginOptions):
     """Base of every pruner's options."""
 
     compensate: CompensationOptions = Field(
-        default=CompensationOptions(), description="how the weights that stay make up for those that go"
+        default=CompensationOptions(), description="compensation of the error of pruning by the remaining weights"
     )
 
 
 class Pruner(Plugin[PrunerOptionsT]):
-    """Ranks the units of every layer; how many of them go is the search's business.
+    """Ranks the units of every layer by importance; the search decides how many units are removed.
 
     Example: :mod:`prunecast.plugins.examples.pruner`.
 
     Attributes:
-        calibration: the texts wanted, all with the same ``tokens``; none if weights are enough. The hash of their
-            content enters the registry key.
+        calibration: calibration texts, all with the same ``tokens``; empty if the weights are enough. The hash of
+            their content is part of the registry key.
     """
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """Calibration texts the pruner needs; empty, the default, for pruners that look at weights only."""
+        """Calibration texts that the pruner needs; the default is empty, for pruners that use weights only."""
         return ()
 
     @abstractmethod
     def rank(self, model: "PreTrainedModel", family: "Family", tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """REQUIRED. Importance of every unit, one entry a layer.
+        """REQUIRED. Importance of every unit, one entry per layer.
 
-        Called at most once a run, before anything is reordered, with the dense model in float32 and in evaluation mode
-        on its device. Weights must be as found afterwards; gradients are dropped by the caller.
+        Called at most once per run, before any reordering, with the dense model in float32 and in evaluation mode on
+        its device. The weights must be unchanged afterwards; gradients are removed by the caller.
 
         Args:
             model: the dense model.
-            family: where the projections of each layer are.
-            tokens: int64 of shape (samples, tokens), text after text, or None if ``calibration`` is empty.
+            family: locations of the projections of each layer.
+            tokens: int64 of shape (samples, tokens), the texts one after the other; None if ``calibration`` is empty.
         """
 
 
@@ -250,13 +252,13 @@ class Pruner(Plugin[PrunerOptionsT]):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number an evaluator measures.
+    """A metric of an evaluator.
 
     Attributes:
         name: ``DATASET.SPLIT.METRIC``, e.g. ``wikitext2.test.ppl``.
-        direction: whether smaller (``minimize``) or larger (``maximize``) is better.
-        unit: what one unit of it is, e.g. ``perplexity`` or ``fraction``.
-        scale: ``log`` for positive ratios such as perplexity, which predictors learn as logarithms.
+        direction: ``minimize`` if smaller is better, ``maximize`` if larger is better.
+        unit: unit of the value, e.g. ``perplexity`` or ``fraction``.
+        scale: ``log`` for positive ratios such as perplexity, whose logarithm is the target of predictors.
     """
 
     name: str
@@ -282,15 +284,14 @@ class Evaluator(Plugin[OptionsT]):
     Example: :mod:`prunecast.plugins.examples.evaluator`.
 
     Attributes:
-        same_batches: whether ``evaluate`` calls the base model with the same token ids for every architecture, without
-            mask or KV cache. Activations of layers that are shared with the architecture before are then reused
-            (:mod:`prunecast.models.activation_reuse`). Leave it False for anything that takes time.
-        differentiable: whether it has ``losses``, from which ``neighbours`` of a spec are estimated.
+        same_batches: True if ``evaluate`` calls the base model with the same token ids for every architecture, without
+            mask or KV cache. Activations of layers shared with the previous architecture are then reused
+            (:mod:`prunecast.models.activation_reuse`). Leave it False for measurements of time.
+        differentiable: True if ``losses`` is implemented, which local sensitivities (``neighbours`` of a spec) need.
 
-    ``prepare`` is called once a run, before anything else and possibly without the model ever being loaded; then
-    ``metrics`` and ``data_hash`` are read; then, if anything is missing in the registry, ``observe_dense`` is called
-    once and ``evaluate`` once for every architecture that is missing. ``evaluate`` must be deterministic and must leave
-    the model as it was.
+    ``prepare`` is called once per run, before all other methods and possibly without the model ever being loaded. Then
+    ``metrics`` and ``data_hash`` are read. If the registry lacks a measurement, ``observe_dense`` is called once, and
+    ``evaluate`` once for every missing architecture. ``evaluate`` must be deterministic and leave the model unchanged.
     """
 
     same_batches: ClassVar[bool] = False
@@ -307,49 +308,49 @@ class Evaluator(Plugin[OptionsT]):
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """REQUIRED. What will be measured, in a fixed order."""
+        """REQUIRED. The metrics that ``evaluate`` measures, in a fixed order."""
 
     @property
     @abstractmethod
     def data_hash(self) -> str:
-        """REQUIRED. Hexadecimal hash of exactly the tokens or questions that are used."""
+        """REQUIRED. Hexadecimal hash of exactly those tokens or questions that are used."""
 
     @property
     @abstractmethod
     def tokens(self) -> int:
-        """REQUIRED. Number of tokens one evaluation feeds to the model; a dry run estimates the time from it."""
+        """REQUIRED. Number of tokens that one evaluation feeds to the model; a dry run estimates the time from it."""
 
     @property
     def expected_tokens(self) -> int | None:
-        """About how many tokens that will be, told by the options alone, before ``prepare``.
+        """Estimate of ``tokens`` from the options alone, before ``prepare``.
 
-        A dry run without the model and its tokenizer goes by it where there is no option ``tokens``. None, the default,
-        if options do not tell.
+        A dry run without the model and its tokenizer uses it if there is no option ``tokens``. The default, None, means
+        that the options do not determine it.
         """
         return None
 
     def observe_dense(self, model: "PreTrainedModel") -> None:
-        """Look at the dense model. Called once a run, before the first ``evaluate``, under ``torch.inference_mode``.
+        """Prepare metrics that are relative to the dense model. The default does nothing.
 
-        For metrics relative to it; keep what is small. The default does nothing.
+        Called once per run, before the first ``evaluate``, under ``torch.inference_mode``. Store only small results.
         """
 
     @abstractmethod
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """REQUIRED. One measurement a metric, in the order of ``metrics``.
+        """REQUIRED. One measurement per metric, in the order of ``metrics``.
 
-        The model is in evaluation mode on its device and the call happens under ``torch.inference_mode``. Raise
-        EvaluationError if no finite number comes out.
+        The model is in evaluation mode on its device, and the call is under ``torch.inference_mode``. Raise
+        EvaluationError if a value is not finite.
         """
 
     def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
-        """The one metric, to differentiate: one loss a batch, whose values add up to it on the scale predictors learn.
+        """The single metric as differentiable losses, one per batch, which add up to it on the scale of the targets.
 
-        For evaluators that are ``differentiable``: of a perplexity it is the mean cross-entropy. Called with gradients
-        enabled; weights have none, hidden states do. After each loss the caller goes back through it before it asks
-        for the next, so nothing of a batch need be kept. All that is random comes from ``rng``.
+        For evaluators with ``differentiable``; the losses of a perplexity add up to the mean cross-entropy. Called with
+        gradients enabled for hidden states, not for weights. The caller back-propagates each loss before it requests
+        the next, so no batch has to be kept. All randomness comes from ``rng``.
         """
-        raise NotImplementedError(f"{type(self).__name__} says it is differentiable, and has no losses")
+        raise NotImplementedError(f"{type(self).__name__} sets differentiable, but does not implement losses")
 
 
 # -------------------------------------------------------------------------------------------------- predictor
@@ -363,17 +364,17 @@ class Prediction(NamedTuple):
 
 
 class Predictor(Plugin[OptionsT]):
-    """Learns from measured architectures what all others would measure.
+    """Predicts the metrics of architectures from those of measured architectures.
 
     Example: :mod:`prunecast.plugins.examples.predictor`.
 
     Args:
         options: validated options.
         shape: the dense model, for encodings relative to it (see :mod:`prunecast.architecture.encodings`).
-        seed: makes fitting reproducible.
+        seed: seed of all randomness in fitting.
 
     Attributes:
-        thread_safe: whether ``predict`` may be called from several threads at once, as a searcher with workers would.
+        thread_safe: True if ``predict`` may be called from several threads at once, e.g. by a searcher with workers.
     """
 
     thread_safe: ClassVar[bool] = False
@@ -385,10 +386,10 @@ class Predictor(Plugin[OptionsT]):
 
     @abstractmethod
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """REQUIRED. Learn from N >= 1 pairs; ``targets`` has shape (N, M), all finite.
+        """REQUIRED. Fit on N >= 1 pairs; ``targets`` has shape (N, M) and is finite.
 
-        Targets arrive on the scale of their metric (logarithms where ``Metric.scale`` is ``log``). A second call
-        forgets the first.
+        Targets are on the scale of their metric: logarithms if ``Metric.scale`` is ``log``. A second call discards the
+        first fit.
         """
 
     @abstractmethod
@@ -396,10 +397,10 @@ class Predictor(Plugin[OptionsT]):
         """REQUIRED. Mean and standard deviation of every target for every architecture, on the scale of ``fit``."""
 
     def importances(self) -> Floats | None:
-        """How much attention and MLP of every layer matter to every target, shape (L, 2, M), at least 0.
+        """Importance of attention and MLP of every layer for every target, shape (L, 2, M), at least 0.
 
-        Called after ``fit``. None, the default, for predictors that do not know; their prediction is then varied choice
-        by choice.
+        Called after ``fit``. The default, None, means that the predictor has none; importances are then estimated by
+        varying its prediction choice by choice.
         """
         return None
 
@@ -409,15 +410,15 @@ class Predictor(Plugin[OptionsT]):
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """What a searcher is asked.
+    """Problem passed to a searcher.
 
     Attributes:
         space: the search space.
-        budget: what every proposal has to meet. ``budget.fit`` brings proposals to its boundary.
-        score: predicted objective of a batch, shape (N,); smaller is better. Cheap in batches, so prefer large ones.
+        budget: budget that every proposal has to meet; ``budget.fit`` brings proposals to its boundary.
+        score: predicted objective of N architectures, shape (N,); smaller is better. Large batches are efficient.
         rng: the only source of randomness.
-        known: architectures already measured, best first: a place to start from. They may be proposed again.
-        progress: call with the number of architectures scored since the last call.
+        known: measured architectures, best first, as starting points. They may be proposed again.
+        progress: callback that takes the number of architectures scored since the last call.
     """
 
     space: SearchSpace[Any]
@@ -431,17 +432,18 @@ class SearchProblem:
 class Searcher(Plugin[OptionsT]):
     """Proposes architectures that meet a budget.
 
-    Example: :mod:`prunecast.plugins.examples.searcher`. One instance serves all rounds; a second search forgets the first.
+    Example: :mod:`prunecast.plugins.examples.searcher`. One instance serves all rounds; a search does not depend on
+    earlier ones.
     """
 
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """REQUIRED. How many architectures one search scores, for progress and dry runs."""
+        """REQUIRED. Number of architectures that one search scores, for progress bars and dry runs."""
 
     @abstractmethod
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
-        """REQUIRED. Up to ``count`` different architectures that meet the budget, best predicted score first.
+        """REQUIRED. Up to ``count`` distinct architectures that meet the budget, best predicted score first.
 
-        Called once a round. Raises BudgetError if no architecture meets the budget.
+        Called once per round. Raises BudgetError if no architecture meets the budget.
         """

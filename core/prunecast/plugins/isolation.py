@@ -1,9 +1,8 @@
-"""Calls into other people's code: whatever goes wrong in them is told in one line that says whose it is.
+"""Isolation of calls into plugin code: any failure becomes a one-line error that names the plugin.
 
-A call may raise anything, call ``sys.exit``, print to stdout or never come back. What Python can interrupt is
-interrupted: a call that takes too long is ended by a signal, on Unix, in the main thread, and between two bytecodes.
-Code in C that does not return, a thread the plugin has started, and what it prints past ``sys.stdout`` are out of
-reach.
+A call may raise any exception, call ``sys.exit``, print to stdout or never return. A call that exceeds its time limit
+is interrupted by a signal: on Unix only, in the main thread, and between two bytecodes. C code that does not return,
+threads started by the plugin, and output that bypasses ``sys.stdout`` cannot be controlled.
 """
 
 import io
@@ -20,21 +19,20 @@ from types import FrameType
 from prunecast.errors import PluginError, PrunecastError
 
 LIMIT = "PRUNECAST_PLUGIN_SECONDS"
-"""Environment variable: seconds any call into a plugin may take; 0 for as long as it likes."""
+"""Environment variable: time limit in seconds of every call into a plugin; 0 for no limit."""
 
 LOAD_SECONDS = 60.0
-"""How long importing a plugin, calling one of its hooks or making an instance may take."""
+"""Time limit in seconds of importing a plugin, calling one of its hooks, or constructing an instance."""
 
 CALL_SECONDS = 4 * 3600.0
-"""How long any other call may take. Generous: a search or an evaluation of a large model takes its time."""
+"""Time limit in seconds of any other call; generous, because a search or an evaluation of a large model is slow."""
 
 TRACE = "PRUNECAST_TRACE"
-"""Environment variable: 1 prints hook calls with arguments and times, and tracebacks of plugins that fail, on
-stderr."""
+"""Environment variable: 1 prints hook calls with arguments and times, and tracebacks of failing plugins, to stderr."""
 
 
 def tracing() -> bool:
-    """Whether :data:`TRACE` is set."""
+    """True if :data:`TRACE` is set."""
     return os.environ.get(TRACE, "") not in ("", "0")
 
 
@@ -45,17 +43,17 @@ def isolated(
     seconds: float = CALL_SECONDS,
     raises: type[PrunecastError] = PluginError,
 ) -> Iterator[None]:
-    """Whatever goes wrong inside becomes one error that names the owner; what is printed goes to stderr.
+    """Turn any failure inside into one error that names the owner, and redirect stdout to stderr.
 
     Args:
-        owner: whose code is called, e.g. ``predictor 'ridge' of acme-ridge 1.0``.
-        doing: what it was asked to do, e.g. ``fit``.
-        seconds: how long it may take, unless :data:`LIMIT` says otherwise.
-        raises: what to raise; errors meant for the user are left as they are.
+        owner: description of the plugin, e.g. ``predictor 'ridge' of acme-ridge 1.0``.
+        doing: description of the call, e.g. ``fit``.
+        seconds: time limit in seconds, unless :data:`LIMIT` sets another one.
+        raises: type of the error to raise. A PrunecastError raised inside is passed on unchanged.
     """
     limit = float(os.environ.get(LIMIT) or seconds)
     try:
-        with redirect_stdout(_ToldOnStderr(owner)), _time_limit(limit) as time_up:
+        with redirect_stdout(_StdoutToStderr(owner)), _time_limit(limit) as time_up:
             yield
     except _TimeUp as ended:
         if ended is not time_up:
@@ -72,18 +70,18 @@ def isolated(
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Message of an error in one line, with its type unless it is an ImportError or PrunecastError."""
     message = " ".join(str(error).split())
     return message if isinstance(error, ImportError | PrunecastError) else f"{type(error).__name__}: {message}"
 
 
 class _TimeUp(BaseException):
-    """No Exception, so that a plugin that catches those does not catch this."""
+    """Time limit exceeded. A BaseException, so that ``except Exception`` in a plugin does not catch it."""
 
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[_TimeUp]:
-    """Raise the yielded exception inside once the time is up, where a signal can; an earlier alarm comes first."""
+    """Raise the yielded exception inside after ``seconds``, where a signal can; an earlier alarm has priority."""
     time_up = _TimeUp()
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield time_up
@@ -107,17 +105,19 @@ def _time_limit(seconds: float) -> Iterator[_TimeUp]:
             signal.setitimer(signal.ITIMER_REAL, max(before - (time.monotonic() - start), 1e-3))
 
 
-class _ToldOnStderr(io.TextIOBase):
-    """A stdout that passes everything on to stderr, and says once whose it is: stdout carries the data of a command."""
+class _StdoutToStderr(io.TextIOBase):
+    """Replacement of stdout that writes to stderr, after one warning that names the plugin."""
 
     def __init__(self, owner: str) -> None:
-        self._owner, self._told = owner, False
+        self._owner, self._warned = owner, False
 
     def write(self, text: str) -> int:
-        """Pass it on."""
-        if not self._told:
-            self._told = True
-            sys.stderr.write(f"warning: {self._owner} prints to stdout, which carries data; here it is instead:\n")
+        """Write to stderr, with a warning before the first text."""
+        if not self._warned:
+            self._warned = True
+            sys.stderr.write(
+                f"warning: {self._owner} prints to stdout, which is reserved for data; its output follows:\n"
+            )
         return sys.stderr.write(text)
 
     def flush(self) -> None:

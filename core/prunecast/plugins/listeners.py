@@ -1,4 +1,4 @@
-"""Tells plugins what happens in a run; a listener that fails costs a warning, never the run."""
+"""Dispatch of run events to listener plugins. A listener that fails causes a warning and never ends the run."""
 
 import json
 import logging
@@ -22,37 +22,37 @@ logger = logging.getLogger(__name__)
 
 
 class Listeners:
-    """All plugins of a host that follow runs.
+    """All listeners of a host.
 
     Args:
-        host: where they come from.
+        host: host whose plugins may implement event hooks.
     """
 
     def __init__(self, host: PluginHost) -> None:
         self._manager = host.manager
-        self._deaf: set[str] = set()
+        self._disabled: set[str] = set()
 
     def tell(self, event: Event) -> None:
-        """Call every hook for this event; who raises is not called again by this object."""
+        """Call every hook of this event. A plugin whose hook raises is disabled for the rest of the run."""
         hook = f"prunecast_{event.event}"
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for implementation in implementations:
-            if implementation.plugin_name in self._deaf:
+            if implementation.plugin_name in self._disabled:
                 continue
             others = [each.plugin for each in implementations if each is not implementation]
             try:
                 with isolated(implementation.plugin_name, f"its hook {hook}"):
                     self._manager.subset_hook_caller(hook, others)(event=event)
             except PrunecastError as error:
-                self._deaf.add(implementation.plugin_name)
-                logger.warning("warning: %s; it hears no more of this run", error)
+                self._disabled.add(implementation.plugin_name)
+                logger.warning("warning: %s; it is disabled for the rest of this run", error)
 
 
 class EventLog:
-    """A listener that writes JSON lines: ``time_utc``, ``event`` and the event's fields.
+    """A listener that writes events as JSON lines: ``time_utc``, ``event`` and the fields of the event.
 
     Args:
-        file: where to. Every line is flushed, so that it can be followed while the run goes on.
+        file: output file. Every line is flushed, so that the file can be followed during the run.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -60,27 +60,27 @@ class EventLog:
 
     @hookimpl
     def prunecast_run_started(self, event: RunStarted) -> None:
-        """Write it."""
+        """Write the event."""
         self._write(event)
 
     @hookimpl
     def prunecast_architecture_measured(self, event: ArchitectureMeasured) -> None:
-        """Write it."""
+        """Write the event."""
         self._write(event)
 
     @hookimpl
     def prunecast_predictor_fitted(self, event: PredictorFitted) -> None:
-        """Write it."""
+        """Write the event."""
         self._write(event)
 
     @hookimpl
     def prunecast_round_finished(self, event: RoundFinished) -> None:
-        """Write it."""
+        """Write the event."""
         self._write(event)
 
     @hookimpl
     def prunecast_run_finished(self, event: RunFinished) -> None:
-        """Write it."""
+        """Write the event."""
         self._write(event)
 
     def _write(self, event: Event) -> None:

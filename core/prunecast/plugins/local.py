@@ -1,4 +1,4 @@
-"""Local plugins: Python files that no distribution has installed."""
+"""Local plugins: Python files outside any installed distribution."""
 
 import importlib.util
 import sys
@@ -11,17 +11,17 @@ from types import ModuleType
 from prunecast.errors import PluginError
 
 LOCAL = "prunecast_local_"
-"""What names of local plugins' modules begin with: no other process finds them but by :func:`import_file`."""
+"""Prefix of the module names of local plugins; other processes can import them with :func:`import_file` only."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a plugin comes from.
+    """Origin of a plugin.
 
     Attributes:
         distribution: the installed distribution, or the path of a local file or folder.
-        version: its version; of local code, the beginning of its hash.
-        code_hash: hexadecimal hash of local code, which has no version to tell its states apart; None if installed.
+        version: version of the distribution; of local code, the beginning of its hash.
+        code_hash: hexadecimal hash of local code, which has no version number; None for a distribution.
     """
 
     distribution: str
@@ -33,7 +33,11 @@ class Origin:
 
 
 def modules_at(path: Path) -> Iterator[tuple[str, Path, Origin]]:
-    """Name, file and origin of each module at a path; the hash of a folder covers every Python file in it."""
+    """Name, file and origin of each plugin module at a path. The hash of a folder covers all Python files in it.
+
+    Raises:
+        PluginError: the path does not exist.
+    """
     if not path.exists():
         raise PluginError(f"no plugin file or folder {str(path)!r}: correct the path")
     files = [path] if path.is_file() else sorted(path.glob("[!_]*.py"))
@@ -45,17 +49,17 @@ def modules_at(path: Path) -> Iterator[tuple[str, Path, Origin]]:
 
 
 def imported(file: Path, name: str) -> ModuleType:
-    """Import a file as a module of its own, whose name nothing installed can have."""
+    """Import a file as a module whose name cannot clash with an installed module."""
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     return import_file(f"{LOCAL}{file.stem}_{name.rpartition(':')[2]}", file)
 
 
 def import_file(module_name: str, file: Path) -> ModuleType:
-    """Import a Python file as the module of that name. Raises PluginError for any other file."""
+    """Import a Python file under a module name. Raises PluginError if it is not a Python file."""
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise PluginError(f"{file} is no Python file: its name has to end in .py")
+        raise PluginError(f"{file} is not a Python file: its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)

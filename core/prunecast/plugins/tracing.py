@@ -1,4 +1,4 @@
-"""Tracing of hook calls on stderr."""
+"""Tracing of hook calls to stderr."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ import pluggy
 
 
 def hook_tracer() -> tuple[Callable[..., None], Callable[..., None]]:
-    """What prints hook calls with their arguments and times on stderr: called before and after every one."""
+    """Callbacks for pluggy, before and after each hook call, that print the call with arguments and time to stderr."""
     starts: list[float] = []
 
     def before(hook: str, implementations: list[pluggy.HookImpl], arguments: Mapping[str, Any]) -> None:
@@ -22,9 +22,9 @@ def hook_tracer() -> tuple[Callable[..., None], Callable[..., None]]:
         arguments: Mapping[str, Any],
     ) -> None:
         milliseconds = 1000 * (time.perf_counter() - starts.pop())
-        given = ", ".join(f"{name}={value!r:.200}" for name, value in arguments.items())
-        answer = repr(outcome.exception) if outcome.exception else f"{outcome.get_result()!r:.400}"
+        shown = ", ".join(f"{name}={value!r:.200}" for name, value in arguments.items())
+        result = repr(outcome.exception) if outcome.exception else f"{outcome.get_result()!r:.400}"
         owners = ", ".join(implementation.plugin_name for implementation in implementations)
-        print(f"trace: {hook}({given}) of {owners}: {answer} in {milliseconds:.1f} ms", file=sys.stderr)
+        print(f"trace: {hook}({shown}) of {owners}: {result} in {milliseconds:.1f} ms", file=sys.stderr)
 
     return before, after

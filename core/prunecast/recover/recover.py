@@ -7,13 +7,14 @@ under a pruner whose name, options and data say how the weights were recovered.
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ModelShape
 from prunecast.cache import cache_dir
 from prunecast.compare.candidate import Candidate
 from prunecast.data import instruction_examples, read_rows
@@ -23,16 +24,21 @@ from prunecast.export.huggingface import stored_weights
 from prunecast.export.sliced import SlicedFolder
 from prunecast.measure.device import choose_dtype
 from prunecast.measure.measure import Measuring
-from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.setup import NamedEvaluator
+from prunecast.models.families import Family
+from prunecast.models.source import ModelSource
 from prunecast.progress import Progress
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
 from prunecast.recover.training import Log, Schedule, train
 from prunecast.recover.training_data import DistillationLoss, InstructionLoss, TrainingData
 from prunecast.registry import PluginRecord, content_key
+from prunecast.registry.records import ModelRecord
 from prunecast.spec.recovery import DistillRecovery, Recovery
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from prunecast.models.elastic import ElasticModel
 
@@ -101,29 +107,57 @@ def check_recovery(options: Recovery | None, device: str) -> None:
         check_installed("bitsandbytes", options.method)
 
 
+@dataclass(frozen=True)
+class RecoveryInputs:
+    """Parts of a run that a recovery needs.
+
+    Attributes:
+        source, family, shape: files, description and sizes of the dense model.
+        tokenizer: its tokenizer.
+        device, dtype: place and number format of the measurements.
+        model, pruner: identities of the model and of its pruner in the registry.
+        verifiers: evaluators of the verification.
+        data_dir: folder of data sets that takes precedence over the Hub.
+        windows: reads the windows of plain text to distil on, int64 of shape (N, T).
+    """
+
+    source: ModelSource
+    family: Family
+    shape: ModelShape
+    tokenizer: "PreTrainedTokenizerBase"
+    device: "torch.device"
+    dtype: "torch.dtype"
+    model: ModelRecord
+    pruner: PluginRecord
+    verifiers: Sequence[NamedEvaluator]
+    data_dir: Path | None
+    windows: "Callable[[DistillRecovery], Tensor]"
+
+
 class Recoverer:
     """Recovers architectures by the ``recover`` section of a spec.
 
     Args:
-        setup: the run's set-up; its spec has a ``recover`` section.
+        inputs: parts of the run.
+        options: the spec's ``recover``.
         elastic: returns the elastic model; called only if something has to be trained.
         progress: where progress is shown.
     """
 
-    def __init__(self, setup: Setup, options: Recovery, elastic: "Callable[[], ElasticModel]", progress: Progress):
-        self._setup, self._options, self._elastic, self._progress = setup, options, elastic, progress
-        self._dtype = choose_dtype(options.dtype, setup.device)
+    def __init__(
+        self, inputs: RecoveryInputs, options: Recovery, elastic: "Callable[[], ElasticModel]", progress: Progress
+    ) -> None:
+        self._inputs, self._options, self._elastic, self._progress = inputs, options, elastic, progress
+        self._dtype = choose_dtype(options.dtype, inputs.device)
 
     @cached_property
     def data(self) -> TrainingData:
         """Training data."""
-        setup, options = self._setup, self._options
+        inputs, options = self._inputs, self._options
         if isinstance(options, DistillRecovery):
-            return DistillationLoss(
-                setup.sample(options, "recover"), self._dense_logits, options.temperature, setup.device
-            )
-        rows = read_rows(options.dataset, options.split, setup.data_dir)
-        return InstructionLoss(instruction_examples(setup.tokenizer, rows, options.tokens), setup.device)
+            return DistillationLoss(inputs.windows(options), self._dense_logits, options.temperature, inputs.device)
+        rows = read_rows(options.dataset, options.split, inputs.data_dir)
+        return InstructionLoss(instruction_examples(inputs.tokenizer, rows, options.tokens), inputs.device)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -145,7 +179,7 @@ class Recoverer:
         """Verifiers of the run, under settings that say how the weights were recovered."""
         return [
             replace(named, setting=replace(named.setting, pruner=self._record(named.setting.pruner)))
-            for named in self._setup.verifiers
+            for named in self._inputs.verifiers
         ]
 
     def trained(self, architecture: Architecture) -> Trained:
@@ -165,8 +199,8 @@ class Recoverer:
     def deliverable(self, architecture: Architecture) -> Deliverable:
         """The recovered model, to be measured and written."""
         weights = self.trained(architecture).weights
-        with SlicedFolder.written(self._setup.source.config(), weights, architecture) as sliced:
-            return Deliverable(sliced.load(self._setup.dtype, self._setup.device), weights, architecture)
+        with SlicedFolder.written(self._inputs.source.config(), weights, architecture) as sliced:
+            return Deliverable(sliced.load(self._inputs.dtype, self._inputs.device), weights, architecture)
 
     def summary(self, after: Candidate) -> Recovered:
         """Summary of a recovery that measured ``after``."""
@@ -187,29 +221,29 @@ class Recoverer:
     ) -> "tuple[dict[str, Tensor], Log]":
         import torch
 
-        setup, options = self._setup, self._options
-        config = setup.source.config()
+        inputs, options = self._inputs, self._options
+        config = inputs.source.config()
         with SlicedFolder.written(config, state, architecture) as sliced:
             if _uses_adapters(options):
                 quantized = four_bits(self._dtype) if options.method == "qlora" else None
-                adapted = self._attach(sliced.load(self._dtype, setup.device, quantized))
+                adapted = self._attach(sliced.load(self._dtype, inputs.device, quantized))
                 log = self._fit(adapted, checkpoint)
                 adapters = adapter_weights(adapted)
                 # Merged into weights that were never quantised, in float32: rounding comes once, at the end.
-                model = merge(self._attach(sliced.load(torch.float32, setup.device)), adapters)
+                model = merge(self._attach(sliced.load(torch.float32, inputs.device)), adapters)
             else:
-                model = sliced.load(torch.float32, setup.device).requires_grad_(True)
+                model = sliced.load(torch.float32, inputs.device).requires_grad_(True)
                 log = self._fit(model, checkpoint)
-        weights = {name: tensor.to(setup.dtype).cpu() for name, tensor in model.state_dict().items()}
-        return stored_weights(config, setup.family, weights), log
+        weights = {name: tensor.to(inputs.dtype).cpu() for name, tensor in model.state_dict().items()}
+        return stored_weights(config, inputs.family, weights), log
 
     def _attach(self, model: Any) -> Any:
         o = self._options
-        return attach(model, self._setup.family, o.targets, o.rank, o.alpha, o.dropout, o.seed)
+        return attach(model, self._inputs.family, o.targets, o.rank, o.alpha, o.dropout, o.seed)
 
     def _fit(self, model: Any, checkpoint: Path) -> Log:
         wanted = self._options.gradient_checkpointing
-        if self._setup.device.type != "cpu" if wanted is None else wanted:
+        if self._inputs.device.type != "cpu" if wanted is None else wanted:
             with warnings.catch_warnings():
                 # The name that replaces this one is not in every version of transformers we support.
                 warnings.simplefilter("ignore", FutureWarning)
@@ -218,7 +252,7 @@ class Recoverer:
 
     def _dense_logits(self, ids: "Tensor") -> "Tensor":
         elastic = self._elastic()
-        elastic.apply(self._setup.shape.dense)
+        elastic.apply(self._inputs.shape.dense)
         logits: Tensor = elastic.model(ids, use_cache=False).logits
         return logits
 
@@ -234,9 +268,9 @@ class Recoverer:
 
     def _file(self, architecture: Architecture) -> Path:
         """File of the weights, named by everything that decides them."""
-        setup = self._setup
-        pruner = self._record(setup.pruner_record)
-        key = content_key([setup.model_record.fingerprint, pruner.key, str(setup.dtype), architecture.key])
+        inputs = self._inputs
+        pruner = self._record(inputs.pruner)
+        key = content_key([inputs.model.fingerprint, pruner.key, str(inputs.dtype), architecture.key])
         return cache_dir() / "recovered" / f"{key}.safetensors"
 
 

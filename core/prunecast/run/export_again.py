@@ -8,15 +8,16 @@ from typing import Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
-from prunecast.export.deliver import Deliverable, deliver
+from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import Setup, spec_of
 from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
-from prunecast.recover.recover import Recoverer, check_recovery
+from prunecast.recover.recover import check_recovery
 from prunecast.registry import RunRecord
+from prunecast.run.delivery import deliver_run, recoverer_of
 
 
 def export_again(
@@ -44,13 +45,13 @@ def export_again(
     check_fits(chosen, setup.shape)
     elastic = cache(lambda: build_elastic(setup, progress))
     if chosen != best.architecture:
-        return deliver(setup, Deliverable.of(elastic(), chosen), [dense, *baselines], folder)
+        return deliver_run(setup, Deliverable.of(elastic(), chosen), [dense, *baselines], folder)
     if setup.spec.recover is None:
         model = Deliverable.of(elastic(), chosen)
     else:
         check_recovery(setup.spec.recover, setup.device.type)
-        model = Recoverer(setup, setup.spec.recover, elastic, progress).deliverable(chosen)
-    return deliver(setup, model, [dense, *baselines, best, *recovered], folder)
+        model = recoverer_of(setup, setup.spec.recover, elastic, progress).deliverable(chosen)
+    return deliver_run(setup, model, [dense, *baselines, best, *recovered], folder)
 
 
 def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

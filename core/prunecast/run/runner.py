@@ -16,7 +16,7 @@ from prunecast.compare.candidate import Candidate
 from prunecast.compare.search_baselines import search_by_measuring
 from prunecast.compare.uniform import UniformBaseline, distinct_totals, uniform
 from prunecast.errors import BudgetError, EvaluationError
-from prunecast.export.deliver import Deliverable, deliver
+from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
@@ -38,6 +38,7 @@ from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
+from prunecast.run.delivery import deliver_run, recoverer_of
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
 from prunecast.search.initial_design import propose, reused_architectures
@@ -252,7 +253,7 @@ class Run:
         options = self._spec.recover
         if options is None:
             return None
-        return Recoverer(self._setup, options, lambda: self._engine.elastic, self._progress)
+        return recoverer_of(self._setup, options, lambda: self._engine.elastic, self._progress)
 
     def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
         """Write the last of the compared architectures, recovered if the spec asks for it, if it names a folder."""
@@ -261,7 +262,7 @@ class Run:
         folder, chosen = Path(self._spec.export.path), compared[-1].architecture
         self._progress.say(f"writing {folder}")
         model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._engine.elastic, chosen)
-        return deliver(self._setup, model, compared, folder)
+        return deliver_run(self._setup, model, compared, folder)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Uniform architectures at every total of the result, and search baselines at that of its best."""

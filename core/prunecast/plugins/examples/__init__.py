@@ -1,5 +1,5 @@
-"""The smallest useful plugin of each kind, one module a kind: to read, to run, and to start from.
+"""A minimal useful plugin of each kind, one module per kind, as examples and templates.
 
-``prunecast plugins new --kind KIND NAME`` copies a module from here under the name of your plugin. They keep every law
-of :mod:`prunecast.testing`, and no entry point names them.
+``prunecast plugins new --kind KIND NAME`` copies one of these modules under the name of your plugin. The examples pass
+every check of :mod:`prunecast.testing`; no entry point names them.
 """

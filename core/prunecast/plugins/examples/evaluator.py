@@ -1,4 +1,4 @@
-"""An evaluator: how often the likeliest next token is the right one."""
+"""An evaluator: accuracy of the most likely next token."""
 
 import math
 from pathlib import Path
@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.data import content_hash, read_text, tokenize_head
-from prunecast.errors import DataError, EvaluationError
-from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginOptions,
+    content_hash,
+    read_text,
+    tokenize_head,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,18 +28,18 @@ class GuessesOptions(PluginOptions):
 
     dataset: str = Field(default="python-docs", description="name of a data set, or path of a text file")
     split: str = Field(default="validation", description="part of the data set")
-    windows: int = Field(default=8, ge=1, description="pieces of text that are read")
-    context: int = Field(default=128, ge=2, description="length of a piece in tokens")
+    windows: int = Field(default=8, ge=1, description="number of windows")
+    context: int = Field(default=128, ge=2, description="length of a window in tokens")
 
 
 class Guesses(Evaluator[GuessesOptions]):
-    """Share of tokens that the model, asked for one token after what stands before it, names first."""
+    """Share of tokens that are the model's most likely next token, given the tokens before them in their window."""
 
     options_model = GuessesOptions
     same_batches = True
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
-        """Cut the beginning of the text into windows. Raises DataError if they are longer than the model's context."""
+        """Split the beginning of the text into windows. Raises DataError if they exceed the model's context."""
         options = self.options
         if options.context > shape.context:
             raise DataError(f"context {options.context} is longer than the model's: set it to {shape.context} or less")
@@ -40,7 +48,7 @@ class Guesses(Evaluator[GuessesOptions]):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """``DATASET.SPLIT.guessed``."""
+        """A single metric, ``DATASET.SPLIT.guessed``."""
         dataset = Path(self.options.dataset).stem
         return (Metric(f"{dataset}.{self.options.split}.guessed", "maximize", "fraction"),)
 
@@ -51,18 +59,18 @@ class Guesses(Evaluator[GuessesOptions]):
 
     @property
     def tokens(self) -> int:
-        """All tokens of all windows."""
+        """Number of tokens in all windows."""
         return self._windows.numel()
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Window by window. Raises EvaluationError if the logits are not finite."""
-        right = asked = 0
+        """Accuracy and its standard error, window by window. Raises EvaluationError if a logit is not finite."""
+        correct = count = 0
         for window in self._windows.to(model.device)[:, None]:
             hidden = model.base_model(window, use_cache=False).last_hidden_state
             logits = model.get_output_embeddings()(hidden)[0, :-1]  # type: ignore[no-untyped-call]
             if not logits.isfinite().all():
                 raise EvaluationError(f"{self.metrics[0].name}: the model's logits are not finite")
-            right += int((logits.argmax(dim=-1) == window[0, 1:]).sum())
-            asked += len(logits)
-        share = right / asked
-        return [Measurement(self.metrics[0], share, math.sqrt(share * (1 - share) / asked), asked)]
+            correct += int((logits.argmax(dim=-1) == window[0, 1:]).sum())
+            count += len(logits)
+        share = correct / count
+        return [Measurement(self.metrics[0], share, math.sqrt(share * (1 - share) / count), count)]

@@ -1,13 +1,10 @@
-"""A pruner: a unit is as important as its weights are large."""
+"""A pruner: the importance of a unit is a norm of its weights."""
 
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family
-from prunecast.models.units import sum_over_units
-from prunecast.plugins.interfaces import Pruner, PrunerOptions
+from prunecast.plugins import Family, LayerImportance, Pruner, PrunerOptions, sum_over_units
 
 if TYPE_CHECKING:
     import torch
@@ -17,16 +14,14 @@ if TYPE_CHECKING:
 class NormsOptions(PrunerOptions):
     """Options of the pruner."""
 
-    power: float = Field(
-        default=2.0, gt=0, description="power the absolute weights are raised to before they are summed"
-    )
+    power: float = Field(default=2.0, gt=0, description="exponent of the absolute weights before summation")
 
 
 class Norms(Pruner[NormsOptions]):
-    """Sum of powers of the absolute weights that go with a unit; needs no text."""
+    """Sum of powers of the absolute weights of a unit; needs no calibration text."""
 
     options_model = NormsOptions
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """One sum a unit."""
+        """One sum per unit."""
         return sum_over_units(model, family, lambda weight: weight.detach().abs() ** self.options.power)

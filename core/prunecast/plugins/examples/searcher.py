@@ -1,23 +1,28 @@
-"""A searcher: change the best architectures a little, keep what the predictor likes, begin again."""
+"""A searcher: repeated small changes of the architectures with the best predicted scores."""
 
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.choices import Indices, architectures_at
-from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.plugins import (
+    Architecture,
+    Indices,
+    PluginOptions,
+    Searcher,
+    SearchProblem,
+    architectures_at,
+)
 
 
 class ClimbOptions(PluginOptions):
     """Options of the searcher."""
 
-    generations: int = Field(default=20, ge=1, description="how often the best are changed")
-    children: int = Field(default=100, ge=1, description="architectures predicted in each generation")
-    parents: int = Field(default=10, ge=1, description="best architectures that are changed")
+    generations: int = Field(default=20, ge=1, description="number of generations after the random sample")
+    children: int = Field(default=100, ge=1, description="architectures predicted per generation")
+    parents: int = Field(default=10, ge=1, description="number of best architectures that are changed")
 
 
 class Climb(Searcher[ClimbOptions]):
-    """Hill climbing from a random sample: each child moves about one choice in ten of its parent by one step.
+    """Hill climbing from a random sample: each child changes about one choice in ten of its parent by one step.
 
     Children are brought to the boundary of the budget before they are predicted.
     """
@@ -26,11 +31,11 @@ class Climb(Searcher[ClimbOptions]):
 
     @property
     def evaluations(self) -> int:
-        """The random sample, then all children."""
+        """Size of the random sample plus the number of all children."""
         return (self.options.generations + 1) * self.options.children
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
-        """Best predicted of all generations."""
+        """The ``count`` architectures with the best predicted scores of all generations."""
         scored: dict[Architecture, tuple[float, list[int]]] = {}
         indices = problem.space.sample(self.options.children, problem.rng)
         for _ in range(self.options.generations + 1):

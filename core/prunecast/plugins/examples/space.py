@@ -1,34 +1,30 @@
-"""A search space: what every layer keeps of its KV groups, and of the width of its MLP."""
+"""A search space: the number of KV groups and the MLP width of every layer."""
 
 from functools import cached_property
 
 from pydantic import Field
 
-from prunecast.architecture.choices import Choice
-from prunecast.errors import ModelError
-from prunecast.plugins.interfaces import PluginOptions, SearchSpace
+from prunecast.plugins import Choice, ModelError, PluginOptions, SearchSpace
 
 
 class StepsOptions(PluginOptions):
     """Options of the search space."""
 
-    steps: int = Field(
-        default=4, ge=2, description="widths an MLP can have, evenly from one step up to the dense width"
-    )
-    protect: int = Field(default=1, ge=0, description="layers at either end that stay dense")
+    steps: int = Field(default=4, ge=2, description="number of MLP widths, evenly spaced up to the dense width")
+    protect: int = Field(default=1, ge=0, description="number of layers at each end that stay dense")
 
 
 class Steps(SearchSpace[StepsOptions]):
-    """A choice for the attention and one for the MLP of every layer in between.
+    """One choice for the attention and one for the MLP of every layer that is not protected.
 
-    Attention keeps any number of KV groups, none included, with all their query heads.
+    Attention keeps any number of KV groups, including none, with all their query heads.
     """
 
     options_model = StepsOptions
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Layer by layer. Raises ModelError if every layer is protected."""
+        """Choices layer by layer. Raises ModelError if every layer is protected."""
         dense = self.shape.dense.layers
         layers = range(self.options.protect, len(dense) - self.options.protect)
         if not layers:

@@ -222,7 +222,7 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
                 raise RegistryError(f"a record is of type {record.get('type')!r}, not one of {', '.join(TYPES)}")
             by_type[record["type"]].append(record)
         incoming = by_type["evaluation"]
-        evaluations = [_evaluation(record) for record in incoming]
+        evaluations = [evaluation_of(record) for record in incoming]
         with registry.transaction() as connection:
             result.runs += sum(_absorb_run(connection, record) for record in by_type["run"])
             result.steps += sum(_absorb_steps(connection, record) for record in by_type["steps"])
@@ -276,7 +276,8 @@ def _architecture(record: Record) -> Architecture:
     return architecture
 
 
-def _evaluation(record: Record) -> Evaluation:
+def evaluation_of(record: Record) -> Evaluation:
+    """The evaluation of a record, with its setting. Raises RegistryError if the record is damaged."""
     try:
         setting, architecture = _setting(record), _architecture(record)
         measurements = [

@@ -1,0 +1,154 @@
+"""The Python API: the same runs, results and errors as the command line, without a command line."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from workplace import EVALUATIONS, SPEC, Outcome, Workplace
+
+import prunecast
+from prunecast.errors import ExportError, PrunecastError, RegistryError, SpecError
+from prunecast.measure.engine import Engine
+from prunecast.run.result import RunResult
+
+
+@pytest.fixture
+def inside(continued: Workplace) -> Iterator[Workplace]:
+    """A workplace with the registry of a finished run, as the current folder."""
+    with chdir(continued.folder):
+        yield continued
+
+
+@pytest.fixture
+def result(inside: Workplace) -> RunResult:
+    return prunecast.run("tiny.yaml", progress=False)
+
+
+def test_importing_loads_no_heavy_library_and_takes_little_time() -> None:
+    code = (
+        "import time; start = time.perf_counter(); import prunecast; taken = time.perf_counter() - start; import sys; "
+        "print(sorted({'torch', 'transformers', 'sklearn', 'optuna', 'numpy'} & set(sys.modules)), taken < 0.5)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[] True\n"
+
+
+def test_functions_stay_functions_when_packages_of_their_names_are_imported() -> None:
+    import prunecast.predict.fitted
+    import prunecast.run.runner
+
+    assert callable(prunecast.run)
+    assert callable(prunecast.predict)
+    assert prunecast.run.__doc__.startswith("Run a spec")
+
+
+def test_a_run_by_python_is_the_run_of_the_command_line(result: RunResult, finished: tuple[Workplace, Outcome]) -> None:
+    by_command = finished[1].json
+    assert (result.measured, result.cached) == (0, EVALUATIONS)
+    assert result.best.to_json() == by_command["best"]
+    assert [baseline.to_json() for baseline in result.baselines] == by_command["baselines"]
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping", "spec"])
+def test_a_spec_may_be_a_path_a_text_a_mapping_or_a_spec(inside: Workplace, form: str) -> None:
+    text = Path("tiny.yaml").read_text()
+    given: Any = {
+        "path": Path("tiny.yaml"),
+        "text": text,
+        "mapping": SPEC,
+        "spec": prunecast.load_spec("tiny.yaml"),
+    }[form]
+    planned = prunecast.plan(given)
+    assert [step.cached for step in planned.steps[:2]] == [2, 12]
+    assert prunecast.load_spec("tiny.yaml").key == prunecast.load_spec(SPEC).key
+
+
+def test_the_table_has_a_row_for_everything_compared(result: RunResult) -> None:
+    table = result.table()
+    assert list(table.index) == ["dense", "uniform", "uniform-mlp", "best"]
+    assert table.loc["dense", "kept"] == 1.0
+    assert table.loc["best", "parameters"] == result.best.parameters
+    assert table.loc["best", "test.test.ppl"] == result.best.metrics["test.test.ppl"]
+
+
+def test_the_loaded_model_is_the_best_architecture(result: RunResult, tmp_path: Path) -> None:
+    model = result.load_model()
+    assert sum(parameter.numel() for parameter in model.parameters()) == result.best.parameters
+    # Once from the run's export, and once exported for that.
+    moved = Path("out/tiny").rename(tmp_path / "moved")
+    again = result.load_model()
+    assert moved.is_dir()
+    assert not Path("out/tiny").exists()
+    ids = torch.arange(3, 40)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(again(ids).logits, model(ids).logits)
+
+
+def test_another_architecture_of_the_run_can_be_exported(result: RunResult, tmp_path: Path) -> None:
+    report = result.export(tmp_path / "uniform", result.baselines[0].architecture)
+    assert report.parameters == result.baselines[0].parameters
+    with pytest.raises(ExportError, match="--architecture|no layer"):
+        result.export(tmp_path / "none", "nonsense")
+
+
+def test_predictions_come_from_the_registry_alone(inside: Workplace) -> None:
+    dense = prunecast.Architecture([(4, 2, 24)] * 4)
+    (found,) = prunecast.predict(dense, metrics=["validation.validation.ppl"])
+    assert found.measured is not None
+    assert found.low <= found.value <= found.high
+    names = [each.name for each in prunecast.predict(SPEC)]
+    assert "found" in names
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: prunecast.run("absent.yaml"), SpecError, "no such file"),
+        (lambda: prunecast.load_spec({"model": {"sauce": "x"}}), SpecError, "unknown option 'sauce'"),
+        (lambda: prunecast.load_spec({"model": object()}), SpecError, "write plain dicts"),
+        (lambda: prunecast.run(SPEC | {"budget": {"parameters": 0.01}}), PrunecastError, "meets parameters"),
+        (lambda: prunecast.predict(prunecast.Architecture([(1, 1, 1)]), "absent.db"), RegistryError, "no registry"),
+        (lambda: prunecast.run(SPEC, registry="model"), RegistryError, "is a folder"),
+    ],
+)
+def test_errors_are_those_of_the_command_line(
+    inside: Workplace, call: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_full_disk_and_a_lack_of_memory_are_prunecasts_own_errors(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("Cannot allocate memory")
+
+    monkeypatch.setattr(Engine, "observe", no_memory)
+    with chdir(workplace.folder), pytest.raises(PrunecastError, match="out of memory"):
+        prunecast.run("tiny.yaml", progress=False)
+
+
+def test_an_interrupted_run_can_be_continued(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, left = Engine.measure, [5]
+
+    def interrupted(self: Engine, *arguments: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return measure(self, *arguments)
+
+    with chdir(workplace.folder):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Engine, "measure", interrupted)
+            prunecast.run("tiny.yaml", progress=False)
+        with prunecast.Registry.open("registry.db", readonly=True) as registry:
+            assert [run.status for run in registry.runs()] == ["interrupted"]
+        result = prunecast.run(yaml.safe_load(Path("tiny.yaml").read_text()) | {"name": "tiny"}, progress=False)
+    assert (result.measured, result.cached) == (EVALUATIONS - 5, 5)
