@@ -93,7 +93,7 @@ def test_the_loaded_model_is_the_best_architecture(result: RunResult, tmp_path: 
 def test_another_architecture_of_the_run_can_be_exported(result: RunResult, tmp_path: Path) -> None:
     report = result.export(tmp_path / "uniform", result.baselines[0].architecture)
     assert report.parameters == result.baselines[0].parameters
-    with pytest.raises(ExportError, match="--architecture|no layer"):
+    with pytest.raises(ExportError, match="is no layer"):
         result.export(tmp_path / "none", "nonsense")
 
 
@@ -145,9 +145,10 @@ def test_an_interrupted_run_can_be_continued(workplace: Workplace, monkeypatch: 
         return measure(self, *arguments)
 
     with chdir(workplace.folder):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(Engine, "measure", interrupted)
-            prunecast.run("tiny.yaml", progress=False)
+            with pytest.raises(KeyboardInterrupt):
+                prunecast.run("tiny.yaml", progress=False)
         with prunecast.Registry.open("registry.db", readonly=True) as registry:
             assert [run.status for run in registry.runs()] == ["interrupted"]
         result = prunecast.run(yaml.safe_load(Path("tiny.yaml").read_text()) | {"name": "tiny"}, progress=False)

@@ -1,4 +1,4 @@
-"""``python -m prunecast``."""
+"""Entry point of ``python -m prunecast``."""
 
 from prunecast.cli import main
 

@@ -1,4 +1,4 @@
-"""The cache: a folder of what can be made again."""
+"""Location of the cache, a folder of files that can be recomputed or downloaded again."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ from platformdirs import user_cache_dir
 
 
 def cache_dir() -> Path:
-    """Folder of what can be made again: ``PRUNECAST_CACHE``, else the user's cache folder. Need not exist yet."""
+    """Cache folder: ``PRUNECAST_CACHE`` if set, else the user's cache folder of the platform. It may not exist yet."""
     named = os.environ.get("PRUNECAST_CACHE")
     return Path(named).expanduser() if named else Path(user_cache_dir("prunecast"))

@@ -1,23 +1,26 @@
-"""Every error prunecast raises on purpose.
+"""Errors that prunecast raises for users.
 
-A message is one line: what is wrong, where, what would be right, what to do next. The command line prints
-it and exits with 1; anything else that escapes is a bug and keeps its traceback.
+A message is one line: the problem, its place, what would be right, and what to do. The command line prints the message
+and exits with 1. Any other exception that reaches the user is a bug and keeps its traceback.
 """
 
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MEMORY_MESSAGES = ("out of memory", "DefaultCPUAllocator", "Cannot allocate memory")
+"""Parts of RuntimeError messages of torch that report a lack of memory."""
+
 
 class PrunecastError(Exception):
-    """Base of all errors that are meant for the user."""
+    """Base class of all errors for users."""
 
 
 class SpecError(PrunecastError, ValueError):
-    """A spec is wrong.
+    """A spec is invalid.
 
     Attributes:
-        problems: one message a problem, each starting with ``file:line:column: path:``. Never empty.
+        problems: one message per problem, each starting with ``file:line:column: path:``. Never empty.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -26,7 +29,7 @@ class SpecError(PrunecastError, ValueError):
 
 
 class PluginError(PrunecastError):
-    """A plugin is unknown, clashes with another, or broke its contract."""
+    """A plugin is unknown, conflicts with another, or violates its interface."""
 
 
 class ModelError(PrunecastError):
@@ -34,7 +37,7 @@ class ModelError(PrunecastError):
 
 
 class DataError(PrunecastError):
-    """A data set is missing or too small for what was asked of it."""
+    """A data set is missing, unreadable, or too small for the request."""
 
 
 class BudgetError(PrunecastError, ValueError):
@@ -42,19 +45,19 @@ class BudgetError(PrunecastError, ValueError):
 
 
 class EvaluationError(PrunecastError):
-    """An evaluator could not produce a usable number."""
+    """An evaluator did not produce a usable metric."""
 
 
 class RecoveryError(PrunecastError):
-    """A pruned model could not be trained: something it needs is missing, or the training diverged."""
+    """A pruned model could not be trained: a requirement is missing, or the training diverged."""
 
 
 class RegistryError(PrunecastError):
-    """The registry file cannot be opened, trusted or written."""
+    """The registry file cannot be opened or written, or its content is not valid."""
 
 
 class ExportError(PrunecastError):
-    """A model could not be written, or what was written is not what was measured."""
+    """A model could not be written, or the written model differs from the measured one."""
 
 
 class ResourceError(PrunecastError):
@@ -66,35 +69,32 @@ class ConfigurationError(PrunecastError):
 
 
 def one_line(error: Exception) -> str:
-    """First line of an error's message, or the name of its class."""
+    """First line of an error's message, or the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Tail of a message about an unknown name: the nearest known one if any is near, and all of them."""
+    """End of a message about an unknown name: the closest known name, if any is similar, and all known names."""
     known = list(known)
     near = get_close_matches(name, known, n=1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
     return f"{guess}; available: {', '.join(known) or 'none, no plugin provides one'}"
 
 
-_SAID_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "Cannot allocate memory")
-
-
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the processor, has no memory left."""
-    # torch has an exception of its own for that, and does not raise it on a processor nor for every accelerator.
-    said = isinstance(error, RuntimeError) and any(part in str(error) for part in _SAID_OF_MEMORY)
-    return said or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    """True if an error reports that an accelerator or the host has run out of memory."""
+    # torch.OutOfMemoryError is not raised on CPUs nor by every accelerator, so the message is checked instead.
+    reported = isinstance(error, RuntimeError) and any(part in str(error) for part in _MEMORY_MESSAGES)
+    return reported or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def resource_error(error: Exception) -> ResourceError | None:
-    """The error as a full disk or a lack of memory, in one line; None if it is anything else."""
+    """One-line error for a full disk or a lack of memory; None if ``error`` is neither."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return ResourceError(f"the disk is full ({error.filename or 'while writing'}): free some space, then run again")
     if is_out_of_memory(error):
         return ResourceError(
-            f"out of memory ({one_line(error)}): free some, or choose a smaller model or model.dtype, then run again"
+            f"out of memory ({one_line(error)}): free memory, or choose a smaller model or model.dtype, then run again"
         )
     return None

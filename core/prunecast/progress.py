@@ -1,4 +1,4 @@
-"""Progress on stderr: bars with rate and time left on a terminal, plain lines elsewhere, nothing if quiet."""
+"""Progress on stderr: bars with rate and remaining time on a terminal, plain lines elsewhere, nothing if quiet."""
 
 import sys
 import time
@@ -9,27 +9,31 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 LINE_SECONDS = 60.0
-"""Time between two lines where there is no bar."""
+"""Minimum time between two progress lines in seconds, if there is no bar."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run tells what it is doing.
+    """Progress output of a run.
 
     Attributes:
-        quiet: say nothing at all.
+        quiet: True to print nothing.
     """
 
     quiet: bool = False
 
     def say(self, message: str) -> None:
-        """One line on stderr."""
+        """Print one line to stderr."""
         if not self.quiet:
             tqdm.write(message, file=sys.stderr)
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A bar of ``total`` steps; yields the function that advances it. Without a terminal, a line a minute."""
+        """Progress bar of ``total`` steps.
+
+        Yields a function that advances the bar by a number of steps. Without a terminal it prints a line at most every
+        ``LINE_SECONDS``.
+        """
         if self.quiet or not sys.stderr.isatty():
             yield self._by_lines(what, total, unit)
             return

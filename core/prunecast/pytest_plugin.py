@@ -1,11 +1,11 @@
-"""Fixtures for the tests of a plugin; pytest finds them by itself wherever prunecast is installed.
+"""Pytest fixtures for the tests of plugins, registered with pytest when prunecast is installed.
 
-They are imported when a test asks for one, so a test run without them pays nothing:
+- ``tiny_models``: factory of tiny random models by family, e.g. ``tiny_models("qwen2")``.
+- ``known_optimum``: a search problem with a known best architecture, to evaluate a searcher by its regret.
+- ``recorded_pairs``: measured pairs of SmolLM2-135M, to evaluate a predictor.
+- ``tiny_registry``: an open temporary registry that holds these pairs.
 
-- ``tiny_models``: maker of tiny random models by family, ``tiny_models("qwen2")``.
-- ``known_optimum``: a search problem whose best architecture is known, to judge a searcher by its regret.
-- ``recorded_pairs``: real measurements of SmolLM2-135M, to judge a predictor by.
-- ``tiny_registry``: an open registry of its own with those measurements in it.
+Each fixture imports its implementation only when a test requests it, so other test runs are not slowed down.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def recorded_pairs() -> "RecordedPairs":
 
 @pytest.fixture
 def tiny_registry(tmp_path: Path) -> "Iterator[Registry]":
-    """A registry in a file of its own that holds the recorded pairs, measured under a pruner called ``recorded``."""
+    """An open registry in a temporary file that holds the recorded pairs, stored under a pruner called ``recorded``."""
     from prunecast.registry import Registry
     from prunecast.testing.recorded import record_pairs
 

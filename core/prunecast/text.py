@@ -1,10 +1,14 @@
-"""Numbers as people read them, on a terminal and on a page."""
+"""Formatting of values for terminals and reports."""
 
 from typing import Any
 
 
 def text(value: Any) -> str:
-    """A value as people read it: thousands separated, floats to four significant digits, nothing for None."""
+    """Any value as text; None is empty.
+
+    Integers have thousands separators; floats of magnitude 1 or more have them too and two decimals, smaller ones four
+    significant digits.
+    """
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -14,13 +18,12 @@ def text(value: Any) -> str:
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
 
 
-def percent(fraction: float) -> str:
-    """A fraction of the dense model, in percent with one decimal."""
-    return f"{100 * fraction:.1f} %"
-
-
 def number(value: float | None) -> str:
-    """A number as people read it: whole ones with thousands separated, others to four significant digits."""
+    """A number as text; None is ``-``.
+
+    Integers have thousands separators; floats of magnitude 10 or more have them too and two decimals, smaller ones four
+    significant digits.
+    """
     if value is None:
         return "-"
     if isinstance(value, int):
@@ -28,6 +31,11 @@ def number(value: float | None) -> str:
     return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4g}"
 
 
+def percent(fraction: float) -> str:
+    """A fraction in percent with one decimal, e.g. ``60.0 %``."""
+    return f"{100 * fraction:.1f} %"
+
+
 def better(gain: float) -> str:
-    """A gain in words, e.g. ``4.3 % worse``."""
+    """A relative gain in words, e.g. ``4.3 % worse`` for -0.043."""
     return f"{abs(100 * gain):.1f} % {'better' if gain >= 0 else 'worse'}"

@@ -5,11 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.encodings import structured
-from prunecast.errors import PluginError
-from prunecast.plugins.hookspecs import Entry, hookimpl
-from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
+from prunecast.plugins import (
+    Architecture,
+    Entry,
+    Floats,
+    PluginError,
+    PluginOptions,
+    Prediction,
+    Predictor,
+    hookimpl,
+    structured,
+)
 
 QUANTILES = (0.1587, 0.5, 0.8413)
 """The median, and one standard deviation of a normal distribution below and above it."""

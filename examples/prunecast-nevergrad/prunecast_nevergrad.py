@@ -8,11 +8,19 @@ from difflib import get_close_matches
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.choices import Indices, architectures_at, indices_of
-from prunecast.errors import PluginError
-from prunecast.plugins.hookspecs import Entry, hookimpl
-from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.plugins import (
+    Architecture,
+    Entry,
+    Floats,
+    Indices,
+    PluginError,
+    PluginOptions,
+    Searcher,
+    SearchProblem,
+    architectures_at,
+    hookimpl,
+    indices_of,
+)
 
 
 @hookimpl

@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunecast.plugins.events import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted
-from prunecast.plugins.hookspecs import hookimpl
+from prunecast.plugins import ArchitectureMeasured, PredictorFitted, RoundFinished, RunFinished, RunStarted, hookimpl
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter

@@ -37,7 +37,7 @@ def main(folder: Path, text: str, steps: int, seed: int) -> None:
     """Train a small Llama and write it to FOLDER, with its tokenizer."""
     import torch
 
-    from prunecast.data import read_documents
+    from prunecast.plugins import read_documents
 
     torch.manual_seed(seed)
     documents = read_documents(text, SPLITS.get(text, "train"))

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from prunecast.plugins.interfaces import PluginOptions
+from prunecast.plugins import PluginOptions
 
 GROUP = "prunecast.importable"
 """Entry-point group in which a distribution offers a top-level package: ``mylib = "mylib"``."""

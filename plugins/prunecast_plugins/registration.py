@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prunecast.plugins.hookspecs import Entry, Trial, hookimpl
+from prunecast.plugins import Entry, Trial, hookimpl
 
 _TIMED = (
     "evaluating_twice_gives_the_same",

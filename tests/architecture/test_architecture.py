@@ -59,7 +59,7 @@ def test_counts_that_are_no_plain_non_negative_integers_are_refused(bad: list[tu
 
 @pytest.mark.parametrize("bad", ["3x+5", "3x2", "-1x2+5", "3x2+5*"])
 def test_text_that_is_no_architecture_names_the_part(bad: str) -> None:
-    with pytest.raises(ValueError, match="is no layer"):
+    with pytest.raises(ValueError, match="is not a layer"):
         Architecture.parse(f"3x2+5 {bad}")
 
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from house import PUBLIC
 from places import REPOSITORY
-from test_house import PUBLIC
 
 from prunecast.cli.plugins_reference import PUBLIC_MODULES, reference
 from prunecast.plugins import hookspecs, interfaces
@@ -43,8 +43,8 @@ def test_every_public_method_of_every_kind_is_documented(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SUITES)
-def test_every_law_says_what_it_demands(kind: str) -> None:
-    assert [law.__name__ for law in SUITES[kind].laws if not law.__doc__] == []
+def test_every_check_is_documented(kind: str) -> None:
+    assert [check.__name__ for check in SUITES[kind].checks if not check.__doc__] == []
 
 
 def test_the_public_modules_are_those_that_plugins_may_import() -> None:

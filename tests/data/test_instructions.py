@@ -56,7 +56,7 @@ def test_long_answers_are_cut_and_examples_without_any_answer_left_out() -> None
 
 
 def test_no_room_for_any_answer_is_an_error() -> None:
-    with pytest.raises(DataError, match="none of 1 instructions leaves an answer any room in 20 tokens"):
+    with pytest.raises(DataError, match="none of 1 instructions leaves room for its answer in 20 tokens"):
         instruction_examples(Letters(), [row()], 20)  # type: ignore[arg-type]
 
 

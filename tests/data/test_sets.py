@@ -218,7 +218,7 @@ def test_column_that_cannot_be_guessed_is_asked_for(folder: Path) -> None:
 
 def test_damaged_line_is_named(folder: Path) -> None:
     path = write(folder / "rows.jsonl", '{"text": "fine"}\n{"text": \n')
-    with pytest.raises(DataError, match=r"rows.jsonl:2: no JSON"):
+    with pytest.raises(DataError, match=r"rows.jsonl:2: not valid JSON"):
         read_documents(str(path), "any")
 
 
@@ -248,7 +248,7 @@ def test_hub_set_that_cannot_be_reached_is_a_one_line_data_error() -> None:
 
 
 def test_hub_name_without_a_set_is_refused() -> None:
-    with pytest.raises(DataError, match="no Hub data set is named like this"):
+    with pytest.raises(DataError, match="not a valid name of a Hub data set"):
         read_text("hub:a/b/c", "train")
 
 

@@ -66,7 +66,7 @@ def test_every_mistake_is_told_as_shown() -> None:
         assert re.sub(r"^\S+?:\d+:", "", line) == re.sub(r"^\S+?:\d+:", "", problem)
 
 
-def test_the_predictor_of_the_page_keeps_all_laws(package: Path) -> None:
+def test_the_predictor_of_the_page_passes_all_checks(package: Path) -> None:
     import acme_smoother
 
     verdicts = check_predictor(acme_smoother.Smoother)
@@ -75,7 +75,7 @@ def test_the_predictor_of_the_page_keeps_all_laws(package: Path) -> None:
     assert entry.target == "acme_smoother:Smoother"
 
 
-def test_the_searcher_of_the_page_keeps_all_laws(package: Path) -> None:
+def test_the_searcher_of_the_page_passes_all_checks(package: Path) -> None:
     import acme_climb
 
     verdicts = check_searcher(acme_climb.Steps, {"startup": 50, "steps": 5, "neighbours": 20})

@@ -1,6 +1,7 @@
 """Measured architectures: targets, ranking within a budget, and subsets, against plain Python."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_ranking_is_that_of_single_architectures(rows: list[tuple[int, float, fl
     scores = {cut(width): math.log(ppl) - 0.5 * accuracy for width, ppl, accuracy in rows if width <= widest}
     found = measured(*rows).ranked(budget)
     assert set(found) == set(scores)
-    assert all(scores[a] <= scores[b] + 1e-12 for a, b in zip(found, found[1:], strict=False))
+    assert all(scores[a] <= scores[b] + 1e-12 for a, b in pairwise(found))
     assert measured(*rows).best(budget) == (found[0] if found else None)
 
 

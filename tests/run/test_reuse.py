@@ -204,7 +204,7 @@ def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> N
     [
         (("predict", "4x2+24*3"), "0 models have 3 layers; say which with --model, it holds: model ("),
         (("predict", "4x2+25*4"), "layer 0 keeps 4x2+25, more than the model's 4x2+24"),
-        (("predict", "nothing"), "is no layer"),
+        (("predict", "nothing"), "is not a layer"),
         (("predict", "4x2+24*4", "--metric", "test.test.ppl"), "too few to learn from"),
         (("predict", "4x2+24*4", "--predictor", "oracle"), "oracle"),
         (("predict", "4x2+24*4", "--pruner", "oracle"), "has no metric with 10 pairs of pruner oracle; measure some"),

@@ -15,9 +15,16 @@ ROOMS = (
     *("problem", "predict", "search", "compare"),
     *("measure", "export", "recover", "run"),
     *("report", "testing", "pytest_plugin"),
-    *("api", "cli.registry", "cli", "__main__"),
+    *("api", "cli", "__main__"),
 )
 """Folders and single modules of prunecast, lowest first. A room imports from itself and from the rooms before it."""
+
+ALCOVES = {"cli.registry": "cli"}
+"""Folders that are a part of the room around them: the commands of one group."""
+
+
+PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing"}
+"""Modules that the contract covers."""
 
 
 class House:
@@ -38,7 +45,8 @@ class House:
         """Folder of a module inside the package; a single module at the top is a room of its own."""
         file = self.files[module]
         folder = file.parent.relative_to(self._root / self.package).parts
-        return ".".join(folder) or file.stem
+        room = ".".join(folder) or file.stem
+        return ALCOVES.get(room, room)
 
     @cached_property
     def imports(self) -> Mapping[str, set[str]]:
@@ -62,11 +70,7 @@ class House:
 
     def circles(self) -> list[list[str]]:
         """Circles of files: sets of modules that import one another, directly or through others."""
-        found: list[list[str]] = []
-        for component in _components(self.imports):
-            if len(component) > 1:
-                found.append(sorted(component))
-        return found
+        return [sorted(component) for component in _components(self.imports) if len(component) > 1]
 
     def _imports(self, file: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -1,1 +1,1 @@
-"""Architectures of a model: what each layer keeps, what that costs, and how a search changes it. Needs numpy only."""
+"""Architectures of a pruned model: sizes of each layer, their cost, and the choices of a search. Needs numpy only."""

@@ -1,4 +1,12 @@
-"""The architecture: what remains of a model, and nothing about how it was chosen."""
+"""Architectures: the sizes of every layer of a pruned model.
+
+Notation:
+    N  number of architectures
+    L  number of decoder layers
+    KV  number of KV groups of a layer, each one key head and one value head
+    H  number of query heads in each KV group
+    W  number of MLP channels of a layer
+"""
 
 import hashlib
 import json
@@ -14,18 +22,21 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-
 Sizes = NDArray[np.int64]
-"""Architectures as numbers, shape (N, L, 3): KV groups, query heads per group and MLP width of each layer."""
+"""Architectures as integers, shape (N, L, 3): KV groups, query heads per group and MLP width of each layer."""
 
 _RUN = re.compile(r"(?:(?P<groups>\d+)x(?P<heads>\d+)|0)\+(?P<width>\d+)(?:\*(?P<repeat>\d+))?")
 
 
 class Layer(NamedTuple):
-    """What one decoder layer keeps.
+    """Sizes of one decoder layer after pruning.
 
-    ``kv_groups`` (KV) key/value heads, each read by ``heads_per_group`` (H) query heads, and ``mlp_width``
-    channels of the MLP. All are counts in ``[0, inf)``; zero means that the component is gone.
+    All are counts in ``[0, inf)``; zero means that the component is removed.
+
+    Attributes:
+        kv_groups: KV, the number of key/value heads.
+        heads_per_group: H, the number of query heads that share one key/value head.
+        mlp_width: W, the number of channels of the MLP.
     """
 
     kv_groups: int
@@ -40,16 +51,16 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What every layer of a model keeps. Immutable, canonical and hashable.
+    """Sizes of every layer of a pruned model. Immutable, canonical and hashable.
 
-    Attention without groups or without heads is stored as ``(0, 0)``, so two architectures that compute the
-    same function are equal. An architecture knows no rates, no search space and no model.
+    Attention without groups or without heads is stored as ``(0, 0)``, so that two architectures that compute the
+    same function are equal. An architecture holds no pruning ratios and no reference to a search space or a model.
 
     Args:
-        layers: one (KV groups, heads per group, MLP width) a layer, first layer first.
+        layers: one (KV groups, heads per group, MLP width) per layer, first layer first.
 
     Raises:
-        ValueError: for no layer at all, or a count that is negative or no integer.
+        ValueError: there is no layer, or a count is negative or not an integer.
     """
 
     layers: tuple[Layer, ...]
@@ -70,19 +81,19 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
-        """Inverse of :meth:`to_json`. Raises ValueError for any other text."""
+        """Inverse of :meth:`to_json`. Raises ValueError if the text is not JSON of that form."""
         layers = json.loads(text)
         if not isinstance(layers, list):
-            raise ValueError(f"an architecture in JSON is a list of [KV, H, width], got {text[:40]!r}")
+            raise ValueError(f"an architecture in JSON must be a list of [KV, H, width], got {text[:40]!r}")
         return cls(layers)
 
     @classmethod
     def from_sizes(cls, sizes: Sizes) -> list["Architecture"]:
-        """Architectures of an int array of shape (N, L, 3)."""
+        """Architectures from an integer array of shape (N, L, 3)."""
         return [cls(layers) for layers in sizes.tolist()]
 
     def __str__(self) -> str:
-        """Compact text: ``KVxH+width`` a layer, equal neighbours as ``*count``, e.g. ``3x3+1536*3 0+768 3x2+0``."""
+        """Compact text: ``KVxH+width`` per layer, equal neighbours as ``*count``, e.g. ``3x3+1536*3 0+768 3x2+0``."""
         runs: list[tuple[Layer, int]] = []
         for layer in self.layers:
             repeat = runs.pop()[1] + 1 if runs and runs[-1][0] == layer else 1
@@ -91,28 +102,43 @@ class Architecture:
 
     @classmethod
     def parse(cls, text: str) -> "Architecture":
-        """Inverse of ``str``. Raises ValueError naming the part that is no ``KVxH+width[*count]``."""
+        """Inverse of ``str``. Raises ValueError naming the part that is not of the form ``KVxH+width[*count]``."""
         layers: list[Layer] = []
         for run in text.split():
             match = _RUN.fullmatch(run)
             if match is None:
-                raise ValueError(f"{run!r} is no layer: write KVxH+width[*count], e.g. 3x2+1024*4 or 0+1024")
+                raise ValueError(f"{run!r} is not a layer: write KVxH+width[*count], e.g. 3x2+1024*4 or 0+1024")
             part = match.groupdict(default="0")
             layer = Layer(int(part["groups"]), int(part["heads"]), int(part["width"]))
             layers += [layer] * int(match["repeat"] or 1)
         return cls(layers)
 
 
+@dataclass(frozen=True)
+class LayerImportance:
+    """Importance scores of the units of one layer; larger is more important. Only their order is used.
+
+    Attributes:
+        kv_groups: one score per KV group, shape (KV,).
+        query_heads: one score per query head, shape (KV, H); compared only with heads of the same group.
+        mlp_channels: one score per MLP channel, shape (W,).
+    """
+
+    kv_groups: Floats
+    query_heads: Floats
+    mlp_channels: Floats
+
+
 def sizes_of(architectures: Sequence[Architecture]) -> Sizes:
     """Architectures of equal depth as one int64 array of shape (N, L, 3)."""
-    # From one flat stream: numpy looks long at tuples of tuples.
+    # One flat stream of integers: numpy is slow at inspecting nested tuples.
     counts = chain.from_iterable(chain.from_iterable(architecture.layers for architecture in architectures))
     return np.fromiter(counts, dtype=np.int64).reshape(len(architectures), -1, 3)
 
 
 @cache
 def _layer_json(layer: Layer) -> str:
-    # Millions of architectures are made of a few hundred kinds of layers.
+    # Cached because even millions of architectures consist of a few hundred distinct layers.
     return "[{},{},{}]".format(*layer)
 
 
@@ -127,18 +153,3 @@ def _canonical_layer(layer: Sequence[int]) -> Layer:
 def _run_text(layer: Layer, repeat: int) -> str:
     attention = f"{layer.kv_groups}x{layer.heads_per_group}" if layer.kv_groups else "0"
     return f"{attention}+{layer.mlp_width}" + (f"*{repeat}" if repeat > 1 else "")
-
-
-@dataclass(frozen=True)
-class LayerImportance:
-    """How much each unit of one layer matters; larger is more important. Only the order is used.
-
-    Attributes:
-        kv_groups: shape (KV,), one score a KV group.
-        query_heads: shape (KV, H), one score a query head, compared inside its group.
-        mlp_channels: shape (W,), one score a channel.
-    """
-
-    kv_groups: Floats
-    query_heads: Floats
-    mlp_channels: Floats

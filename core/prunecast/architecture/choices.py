@@ -1,7 +1,14 @@
-"""Choices, and the arithmetic between positions in their value lists and architectures.
+"""Choices of a search space, and the conversion between their indices and architectures.
 
-A search works on *indices*: an integer array of shape (N, C) that names, for N architectures and C choices, the
-position of the value each choice takes.
+A search works on *indices*: for each architecture and choice the position of the value that the choice takes.
+
+Notation:
+    N        number of architectures
+    C        number of choices
+    L        number of layers of the dense model
+    V        number of values of one choice
+    indices  positions of the chosen values, int64 of shape (N, C), each in [0, V)
+    sizes    KV groups, heads per group and MLP width of each layer, int64 of shape (N, L, 3)
 """
 
 import math
@@ -21,17 +28,17 @@ Value = tuple[int, ...]
 """(KV groups, heads per group) for attention, (width,) for the MLP."""
 
 COLUMNS: dict[Component, slice] = {"attention": slice(0, 2), "mlp": slice(2, 3)}
-"""Where sizes, (N, L, 3), have what a component keeps."""
+"""Columns of the last axis of sizes, shape (N, L, 3), that belong to each component."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision: what the given layers keep of one component.
+    """One variable of the search space: the size of one component in one layer or in several tied layers.
 
     Attributes:
         component: ``attention`` or ``mlp``.
-        layers: the layers that take the same value, in ascending order; one unless layers are tied.
-        values: what may be kept, ascending by size and without repetition.
+        layers: indices of the layers that take the same value, ascending; a single one unless layers are tied.
+        values: the allowed sizes, ascending and without repetition.
     """
 
     component: Component
@@ -40,13 +47,13 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Readable identity, e.g. ``mlp.3`` or ``attention.4-7``."""
+        """Readable name, e.g. ``mlp.3`` or ``attention.4-7``."""
         span = f"{self.layers[0]}" if len(self.layers) == 1 else f"{self.layers[0]}-{self.layers[-1]}"
         return f"{self.component}.{span}"
 
 
 def sizes_at(choices: Sequence[Choice], dense: Architecture, indices: Indices) -> Sizes:
-    """Sizes, shape (N, L, 3), of the architectures at ``indices``; what no choice covers stays dense."""
+    """Sizes, shape (N, L, 3), of the architectures at ``indices``; components without a choice stay dense."""
     sizes = np.repeat(sizes_of([dense]), len(indices), axis=0)
     for column, choice in enumerate(choices):
         values = np.array(choice.values, dtype=np.int64)[indices[:, column]]
@@ -60,7 +67,7 @@ def architectures_at(choices: Sequence[Choice], dense: Architecture, indices: In
 
 
 def indices_of(choices: Sequence[Choice], dense: Architecture, architecture: Architecture) -> Indices | None:
-    """Indices, shape (C,), whose architecture is the given one; None if the choices cannot express it."""
+    """Indices of one architecture, shape (C,); None if the choices cannot express it."""
     row = np.zeros(len(choices), dtype=np.int64)
     for column, choice in enumerate(choices):
         kept = tuple(architecture.layers[choice.layers[0]])[COLUMNS[choice.component]]
@@ -71,7 +78,7 @@ def indices_of(choices: Sequence[Choice], dense: Architecture, architecture: Arc
 
 
 def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity) -> list[NDArray[np.int64]]:
-    """What each value of each choice costs in ``quantity``, summed over the choice's layers: C arrays of shape (V,)."""
+    """Cost in ``quantity`` of each value of each choice, summed over the choice's layers: C arrays of shape (V,)."""
     costs = []
     for choice in choices:
         sizes = np.zeros((len(choice.values), 1, 3), dtype=np.int64)
@@ -82,21 +89,22 @@ def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity
 
 
 def cut_rates(choice: Choice, dense: Architecture) -> NDArray[np.float64]:
-    """Share of the query heads or of the MLP width that each value of a choice removes, shape (V,), in [0, 1]."""
+    """Fraction of the query heads or of the MLP width that each value of a choice removes, shape (V,), in [0, 1]."""
     full = math.prod(tuple(dense.layers[choice.layers[0]])[COLUMNS[choice.component]])
     return 1 - np.array([math.prod(value) for value in choice.values]) / full
 
 
 def ascending(values: Iterable[Value]) -> tuple[Value, ...]:
-    """Different values of one component by size: by what they keep, then by KV groups."""
+    """Distinct values of one component, ascending by query heads or MLP width, then by KV groups."""
     return tuple(sorted(set(values), key=lambda value: (math.prod(value), value)))
 
 
 def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
-    """Lower one choice of ``row``, shape (C,), by a step and raise another that costs the same, in place.
+    """Lower one choice of ``row``, shape (C,), by one level and raise another of the same cost by one, in place.
 
-    The mutation of EvoPress (arXiv 2410.14649, section 3). Of equal cost are choices of one component with the same
-    values and as many layers. Nothing changes if the choice drawn first has no such other that can be raised.
+    This is the mutation of EvoPress (arXiv 2410.14649, section 3). Two choices have the same cost if they have the
+    same component, the same values and the same number of layers. The row does not change if no choice of the same
+    cost as the one drawn for lowering can be raised.
     """
     lowerable = np.flatnonzero(row > 0)
     if not len(lowerable):
@@ -105,7 +113,7 @@ def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Genera
     raisable = [
         other
         for other, choice in enumerate(choices)
-        if other != lower and row[other] + 1 < len(choice.values) and _cost_alike(choice, choices[lower])
+        if other != lower and row[other] + 1 < len(choice.values) and _same_cost(choice, choices[lower])
     ]
     if raisable:
         row[lower] -= 1
@@ -113,13 +121,14 @@ def switch_levels(row: Indices, choices: Sequence[Choice], rng: np.random.Genera
 
 
 def shift_level(row: Indices, choices: Sequence[Choice], rng: np.random.Generator) -> None:
-    """Move one choice of ``row``, shape (C,), a step up or down, in place; the budget has to be met again afterwards.
+    """Move one choice of ``row``, shape (C,), one level up or down, in place; the budget must be restored afterwards.
 
-    Levels of attention and of MLPs cost differently, so only this moves what is kept from one to the other.
+    Levels of attention and of MLPs differ in cost, so only this mutation, and not :func:`switch_levels`, can shift
+    parameters from one component to the other.
     """
     choice = int(rng.integers(len(choices)))
     row[choice] = np.clip(row[choice] + rng.choice([-1, 1]), 0, len(choices[choice].values) - 1)
 
 
-def _cost_alike(one: Choice, other: Choice) -> bool:
+def _same_cost(one: Choice, other: Choice) -> bool:
     return (one.component, one.values, len(one.layers)) == (other.component, other.values, len(other.layers))

@@ -1,4 +1,10 @@
-"""The sizes of a dense model, and what an architecture of it costs."""
+"""Sizes of a dense model, and the cost of its architectures.
+
+Notation:
+    N  number of architectures
+    L  number of decoder layers
+    D  width of the residual stream
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +16,13 @@ from numpy.typing import NDArray
 from prunecast.architecture.architecture import Architecture, Sizes, sizes_of
 
 Quantity = Literal["parameters", "parameters_without_embeddings", "macs", "kv_cache_bytes"]
-"""What a budget can limit. MACs and KV-cache bytes are those of one token: multiply-accumulates at full context, and
-what the token leaves in the cache."""
+"""Quantities that a budget can limit. MACs and KV-cache bytes count one token: its multiply-accumulates at full
+context, and the bytes of its keys and values in the cache."""
 
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+KV_CACHE_ITEM_BYTES = 2
+"""Bytes of one number in the KV cache: 16 bits, the precision models are usually served in."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +30,12 @@ class ComponentCost:
     """Parameters of one component of one layer.
 
     Attributes:
-        base: what does not shrink (norms, the bias of the output projection), counted if anything is kept.
-        unit: one KV group (its rows of the key and value projections), or one MLP channel.
-        head: one query head (its rows of the query, its columns of the output projection); 0 for the MLP.
-        unit_vectors, head_vectors: how many parameters of a unit or head are biases, which take no multiplication.
+        base: parameters of fixed size (norms, the bias of the output projection), counted unless the component is
+            removed.
+        unit: parameters of one KV group (its rows of the key and value projections), or of one MLP channel.
+        head: parameters of one query head (its rows of the query projection, its columns of the output projection);
+            0 for the MLP.
+        unit_vectors, head_vectors: biases among the parameters of a unit or head, which take no multiplication.
     """
 
     base: int
@@ -36,18 +47,18 @@ class ComponentCost:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a dense model, enough to count any of its architectures without loading it.
+    """Sizes of a dense model, sufficient to count the cost of any of its architectures without loading it.
 
     Attributes:
         family: name of the model family, e.g. ``llama``.
-        dense: the complete architecture, L layers.
+        dense: the architecture of the unpruned model, L layers.
         hidden_size: D, the width of the residual stream.
-        head_dim: width of one head.
+        head_dim: head dimension, the width of one head.
         vocabulary: number of rows of the output projection.
-        context: longest input in tokens.
+        context: maximum input length in tokens.
         embeddings: parameters of the input and output embeddings (tied ones count once).
         fixed: all parameters outside the layers' attention and MLP, embeddings included.
-        attention, mlp: parameters of the components, the same in every layer.
+        attention, mlp: parameter counts of the two components, the same in every layer.
     """
 
     family: str
@@ -66,7 +77,7 @@ class ModelShape:
         return self.count_sizes(sizes_of(architectures), quantity)
 
     def count_sizes(self, sizes: Sizes, quantity: Quantity) -> NDArray[np.int64]:
-        """Exact ``quantity`` of architectures given as an array of shape (N, L, 3); returns shape (N,)."""
+        """Exact ``quantity`` of architectures passed as sizes of shape (N, L, 3); returns shape (N,)."""
         attention, mlp = self.component_costs(sizes, quantity)
         total: NDArray[np.int64] = attention.sum(axis=1) + mlp.sum(axis=1) + self._fixed(quantity)
         return total
@@ -74,7 +85,7 @@ class ModelShape:
     def component_costs(self, sizes: Sizes, quantity: Quantity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``quantity`` of attention and of the MLP in each layer, two arrays of shape (N, L).
 
-        Every quantity is a sum over the components, which is what lets a search repair a proposal choice by choice.
+        Every quantity is a sum over components, so a proposal can be brought to the budget one choice at a time.
         """
         groups, width = sizes[..., 0], sizes[..., 2]
         heads = groups * sizes[..., 1]
@@ -95,7 +106,3 @@ class ModelShape:
             "kv_cache_bytes": 0,
         }
         return fixed[quantity]
-
-
-KV_CACHE_ITEM_BYTES = 2
-"""A cached key or value number is counted as 16 bits, the width models are served in."""

@@ -28,12 +28,12 @@ plugin_dir_option = click.option(
 
 @click.group()
 def plugins() -> None:
-    """What can be named in a spec."""
+    """List, show, create and check the plugins that a spec can name."""
 
 
 @plugins.command("list")
 @click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
-@click.option("--all", "everything", is_flag=True, help="Also those that are broken or disabled.")
+@click.option("--all", "everything", is_flag=True, help="Include broken and disabled plugins.")
 @plugin_dir_option
 @json_option
 def list_plugins(kind: str | None, everything: bool, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
@@ -69,7 +69,7 @@ def _unusable(host: "PluginHost") -> Iterator[Row]:
 
 @plugins.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Needed if plugins of two kinds share the name.")
+@click.option("--kind", type=click.Choice(KINDS), help="Required if plugins of two kinds have the same name.")
 @plugin_dir_option
 @json_option
 def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
@@ -95,7 +95,7 @@ def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bo
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
-    """Plugins of that name. Raises PluginError if there is none, or if two distributions provide it."""
+    """Plugins of a name. Raises PluginError if there is none, or if two distributions provide it."""
     kinds = [kind] if kind else [each for each in KINDS if name in host.provided(each)]
     if kinds:
         return [host.find(each, name) for each in kinds]
@@ -107,16 +107,16 @@ def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]
 
 @plugins.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it is to be.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="Kind of the plugin.")
 @click.option(
     "--into",
     "folder",
     default=Path(),
     type=click.Path(path_type=Path),
-    help="Folder to write to; this one if left out.",
+    help="Folder to write to; by default the current one.",
 )
 def new(name: str, kind: str, folder: Path) -> None:
-    """Write a package for a plugin of your own, called NAME in specs."""
+    """Write a package for a new plugin, called NAME in specs."""
     from prunecast.cli.scaffold import write_package
 
     written = write_package(kind, name, folder)
@@ -135,21 +135,21 @@ def new(name: str, kind: str, folder: Path) -> None:
 def check(
     distribution: str, kind: str | None, names: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool
 ) -> int:
-    """Try the plugins of DISTRIBUTION against every law of their kind; exit code 1 if one is broken."""
+    """Run all checks on the plugins of DISTRIBUTION; exit code 1 if one fails."""
     from prunecast.plugins.host import PluginHost
 
     found = _of_distribution(PluginHost.discover(plugin_dirs), distribution, [kind] if kind else KINDS, names)
     rows = [row for registered in found for row in _verdicts(registered)]
     print_rows(rows, as_json, empty="")
     broken = sum(row["outcome"] == "broken" for row in rows)
-    click.echo(f"{len(found)} plugins, {len(rows)} laws tried, {broken} broken", err=True)
+    click.echo(f"{len(found)} plugins, {len(rows)} checks, {broken} broken", err=True)
     return 1 if broken else 0
 
 
 def _of_distribution(
     host: "PluginHost", distribution: str, kinds: Sequence[str], names: Sequence[str]
 ) -> "list[Registered]":
-    """Plugins of a distribution. Raises PluginError if there is none, with the reason if they are broken."""
+    """Plugins of a distribution. Raises PluginError if there is none, with the reason if the plugin is broken."""
     provided = [each for kind in kinds for found in host.provided(kind).values() for each in found]
     found = [each for each in provided if each.distribution == distribution and (not names or each.entry.name in names)]
     if found:
@@ -170,12 +170,12 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
     subject = suite.subject(registered.load(), trial.options, trial.requires)
     for verdict in suite.verdicts(subject, trial.expected_failures):
         plugin = {"kind": registered.kind, "name": registered.entry.name}
-        yield {**plugin, "law": verdict.law, "outcome": verdict.outcome, "reason": verdict.reason}
+        yield {**plugin, "check": verdict.check, "outcome": verdict.outcome, "reason": verdict.reason}
 
 
 @plugins.command()
 def reference() -> None:
-    """Print the contract of plugins, and every installed plugin, as Markdown."""
+    """Print the contract and all installed plugins as Markdown."""
     from prunecast.cli.plugins_reference import reference as markdown
     from prunecast.plugins.host import PluginHost
 

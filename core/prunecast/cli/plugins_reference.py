@@ -1,4 +1,4 @@
-"""The reference of the plugin contract as Markdown, made of the code itself: docs/plugins-reference.md."""
+"""Generator of docs/plugins-reference.md: the plugin contract as Markdown, made from the docstrings."""
 
 import importlib
 import inspect
@@ -8,38 +8,23 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
+from prunecast import plugins
 from prunecast.plugins import hookspecs, interfaces
 from prunecast.plugins.host import KINDS, PluginHost, Registered
 from prunecast.spec.options import options_of
 from prunecast.testing import SUITES
 
-PUBLIC_MODULES = (
-    "architecture",
-    "budget",
-    "choices",
-    "data",
-    "encodings",
-    "errors",
-    "events",
-    "hookspecs",
-    "interfaces",
-    "models.elastic",
-    "models.families",
-    "models.float64",
-    "models.units",
-    "shape",
-    "testing",
-)
-"""What plugins may import of prunecast."""
+PUBLIC_MODULES = ("prunecast", "prunecast.plugins", "prunecast.testing", "prunecast.errors")
+"""Modules that plugins may import."""
 
 _INTRODUCTION = """# Reference of the plugin contract
 
-Made by `make docs` from the code; edit the docstrings instead. Installed plugins of others are in it too if you run
-`prunecast plugins reference` yourself."""
+Generated from the docstrings by `make docs`; edit those instead of this file. Run `prunecast plugins reference` to
+include all plugins that are installed on your machine."""
 
 
 def reference(host: PluginHost) -> str:
-    """The whole document, with the plugins of ``host``."""
+    """The complete document, with the plugins of ``host``."""
     parts = [_INTRODUCTION, *_contract(), *_other_hooks()]
     for kind in KINDS:
         parts += _kind(kind, host)
@@ -53,16 +38,22 @@ def _contract() -> Iterator[str]:
     yield "## Classes"
     yield _markdown(inspect.getdoc(interfaces))
     yield "## Public modules"
-    modules = {name: importlib.import_module(f"prunecast.{name}") for name in PUBLIC_MODULES}
+    modules = {name: importlib.import_module(name) for name in PUBLIC_MODULES}
     first_lines = {name: (module.__doc__ or "").partition("\n")[0] for name, module in modules.items()}
-    yield _table(["module", "what it has"], [[f"`prunecast.{name}`", line] for name, line in first_lines.items()])
+    yield _table(["module", "contents"], [[f"`{name}`", line] for name, line in first_lines.items()])
+    yield "## Names of `prunecast.plugins`"
+    names = {name: getattr(plugins, name) for name in plugins.__all__}
+    described = {name: each for name, each in names.items() if inspect.isclass(each) or inspect.isfunction(each)}
+    rows = [[f"`{name}`", _markdown(inspect.getdoc(each)).partition("\n")[0]] for name, each in described.items()]
+    yield _table(["name", "description"], rows)
+    yield f"Type aliases and constants: {', '.join(f'`{name}`' for name in names if name not in described)}."
 
 
 def _other_hooks() -> Iterator[str]:
-    handing_over = {hook for hook, _ in KINDS.values()}
-    others = [name for name in vars(hookspecs) if name.startswith("prunecast_") and name not in handing_over]
+    of_kinds = {hook for hook, _ in KINDS.values()}
+    others = [name for name in vars(hookspecs) if name.startswith("prunecast_") and name not in of_kinds]
     if others:
-        yield "## Hooks that follow a run"
+        yield "## Hooks of listeners"
         yield from (_function(getattr(hookspecs, name), "###") for name in others)
 
 
@@ -78,9 +69,9 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
             yield _function(function, "####", f"{interface.__name__}.{name}", is_property=isinstance(member, property))
     yield f"### Example of a {kind}"
     yield f"```python\n{files('prunecast.plugins.examples').joinpath(f'{kind}.py').read_text(encoding='utf-8')}```"
-    yield f"### Laws of a {kind}"
-    laws = [[f"`{law.__name__}`", _markdown(inspect.getdoc(law))] for law in SUITES[kind].laws]
-    yield _table(["law", "what it demands"], laws)
+    yield f"### Checks of a {kind}"
+    checks = [[f"`{check.__name__}`", _markdown(inspect.getdoc(check))] for check in SUITES[kind].checks]
+    yield _table(["check", "requirement"], checks)
     for registered in host.entries(kind).values():
         yield from _plugin(registered)
 
@@ -102,10 +93,10 @@ def _class(described: type[Any]) -> str:
 _SHORT = {
     r"numpy\.ndarray\[tuple\[(?:typing\.)?Any, \.\.\.\], numpy\.dtype\[numpy\.float64\]\]": "Floats",
     r"numpy\.ndarray\[tuple\[(?:typing\.)?Any, \.\.\.\], numpy\.dtype\[numpy\.int64\]\]": "Indices",
-    r"prunecast\.\w+\.|typing\.|collections\.abc\.|numpy\.random\._generator\.|pathlib\._?\w*\.?(?=Path)": "",
+    r"prunecast\.(?:\w+\.)+|typing\.|collections\.abc\.|numpy\.random\._generator\.|pathlib\._?\w*\.?(?=Path)": "",
     r"\(self(?:, |(?=\)))": "(",
 }
-"""What signatures are written like, by what Python calls it."""
+"""Replacements that shorten signatures, by regular expression."""
 
 
 def _function(function: Callable[..., Any], heading: str, name: str = "", *, is_property: bool = False) -> str:
@@ -121,7 +112,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _markdown(text: str | None) -> str:
-    """A docstring as Markdown: roles and double backquotes as code, tables in fences, headings a level down."""
+    """Docstring as Markdown: roles and double backquotes as code, tables in fences, headings at level 3."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text or "")
     text = re.sub(r"``([^`]+(?:`[^`]+)*)``", r"`\1`", text)
     text = re.sub(r"^(\S.*)\n-+$", r"### \1", text, flags=re.MULTILINE)
@@ -131,14 +122,14 @@ def _markdown(text: str | None) -> str:
 
 
 def _listed(section: re.Match[str]) -> str:
-    """A section of names with their meanings as a list."""
+    """Section of names and descriptions as a Markdown list."""
     heading, _, body = section[0].partition("\n")
     items = re.sub(r"^ {4}(\w[^:\n]*): ", r"- `\1`: ", body, flags=re.MULTILINE)
     return f"{heading}\n\n{re.sub(r'^ {8}', '  ', items, flags=re.MULTILINE)}"
 
 
 def _fenced(lines: list[str]) -> Iterator[str]:
-    """Lines with every table, from one row of ``===`` to the last, in a fence."""
+    """Lines with every table, from its first to its third row of ``===``, in a fence."""
     rules = [index for index, line in enumerate(lines) if re.match(r"\s*=+ +=+", line)]
     blocks = [list(group) for _, group in groupby(enumerate(rules), key=lambda pair: pair[0] // 3)]
     opening, closing = {block[0][1] for block in blocks}, {block[-1][1] for block in blocks}

@@ -1,4 +1,4 @@
-"""A package for a new plugin, made of the example of its kind: complete, tested, and ready to be changed."""
+"""Scaffolding of a package for a new plugin, based on the example of its kind, with tests that pass."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from prunecast.plugins.host import KINDS
 
 @dataclass(frozen=True)
 class _Example:
-    """An example to start from.
+    """An example plugin used as the template.
 
     Attributes:
-        plugin: name of its class; that of its options ends in ``Options``.
-        summary: what it does, in one line.
-        options: options that make it quick.
+        plugin: name of its class; the class of its options has the suffix ``Options``.
+        summary: one-line summary for ``plugins list``.
+        options: options that make its checks quick.
     """
 
     plugin: str
@@ -29,10 +29,10 @@ class _Example:
 
 
 _EXAMPLES = {
-    "space": _Example("Steps", "KV groups and MLP widths in even steps", {"steps": 3}),
+    "space": _Example("Steps", "Number of KV groups, and evenly spaced MLP widths", {"steps": 3}),
     "pruner": _Example("Norms", "Sum of powers of the absolute weights of a unit", {"power": 1.0}),
-    "evaluator": _Example("Guesses", "Share of next tokens that the model guesses", {"windows": 2, "context": 64}),
-    "predictor": _Example("Ridge", "Ridge regression on what each layer keeps", {"penalty": 0.5}),
+    "evaluator": _Example("Guesses", "Accuracy of the most likely next token", {"windows": 2, "context": 64}),
+    "predictor": _Example("Ridge", "Ridge regression on kept fractions", {"penalty": 0.5}),
     "searcher": _Example("Climb", "Hill climbing from a random sample", {"generations": 5, "children": 40}),
 }
 
@@ -40,16 +40,16 @@ _USAGE = {"evaluator": "evaluators:\n  - {use: $name}"}
 
 
 def write_package(kind: str, name: str, folder: Path) -> list[Path]:
-    """Write a package with a plugin of that kind and name into a new folder ``folder/prunecast-NAME``.
+    """Write a package with a plugin of the given kind and name to a new folder ``folder/prunecast-NAME``.
 
     Returns:
-        The files, relative to ``folder``.
+        Paths of the files, relative to ``folder``.
 
     Raises:
-        PluginError: the name cannot be one of a Python module, or the folder exists.
+        PluginError: the name cannot be converted to a module name, or the folder exists.
     """
     if re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) is None:
-        raise PluginError(f"{name!r} is no name for a plugin: write small letters and digits, such as my-{kind}")
+        raise PluginError(f"{name!r} is not a valid plugin name: use lower-case letters and digits, such as my-{kind}")
     words = re.split("[-_]", name)
     distribution = "-".join(["prunecast", *words])
     target = folder / distribution
@@ -85,11 +85,20 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
 
 
 def _module(kind: str, example: _Example, values: Mapping[str, str]) -> str:
-    """The example's module with the plugin's own name, and the hook at its end."""
+    """Module of the example with the classes renamed, and with the hook at its end."""
     source = files("prunecast.plugins.examples").joinpath(f"{kind}.py").read_text(encoding="utf-8")
     named = re.sub(rf"\b{example.plugin}(Options)?\b", rf"{values['plugin']}\1", source)
-    hookspecs = "from prunecast.plugins.hookspecs import Entry, Trial, hookimpl\nfrom prunecast.plugins.interfaces"
-    return named.replace("from prunecast.plugins.interfaces", hookspecs, 1) + _filled("hook.py", values)
+    return _IMPORT.sub(_with_hook_names, named, count=1) + _filled("hook.py", values)
+
+
+_IMPORT = re.compile(r"from prunecast\.plugins import (?:\((?P<lines>[^)]*)\)|(?P<line>.*))")
+
+
+def _with_hook_names(statement: re.Match[str]) -> str:
+    """Import statement of an example, with the names that the hook needs added in the order of isort."""
+    names = {*re.findall(r"\w+", statement["lines"] or statement["line"]), "Entry", "Trial", "hookimpl"}
+    ordered = sorted(names, key=lambda name: (name[0].islower(), name.lower()))
+    return "\n".join(["from prunecast.plugins import (", *(f"    {name}," for name in ordered), ")"])
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

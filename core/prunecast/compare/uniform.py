@@ -41,10 +41,10 @@ UNIFORM_BASELINES = tuple(
 
 
 def uniform(shape: ModelShape, choices: tuple[Choice, ...], parameters: int, *, attention: bool) -> Architecture:
-    """Uniform architecture over the layers that the choices cover: at most ``parameters`` parameters, as close as possible.
+    """Uniform architecture over the layers of the choices: at most ``parameters`` parameters, as close as possible.
 
-    With ``attention``, query heads are pruned at the rate of the MLP, rounded to whole heads; of equally near counts the
-    one with fewer KV groups, as in LLM-Pruner (arXiv 2305.11627, section 3.3). Without, only MLPs are pruned.
+    With ``attention``, query heads are pruned at the rate of the MLP, in whole heads; of equally near counts the one
+    with fewer KV groups, as in LLM-Pruner (arXiv 2305.11627, section 3.3). Without, only MLPs are pruned.
 
     A KV group is ranked by the importance of its own query heads. LLM-Pruner's code for grouped queries adds up the
     importance of other heads (k, k + 3, k + 6 instead of 3k to 3k + 2 for three groups of three), with worse results.
@@ -73,7 +73,7 @@ def _fill(shape: ModelShape, layers: list[int], attention: Layer, parameters: in
 
 
 def _distance(shape: ModelShape, layer: int, architecture: Architecture, parameters: int) -> tuple[bool, float, float]:
-    """Distance from the uniform architecture of ``parameters``: exceeds them, relative error, difference of the rates."""
+    """Distance from a uniform architecture of ``parameters``: exceeds them, relative error, difference of the rates."""
     count, dense, kept = int(shape.count([architecture])[0]), shape.dense.layers[layer], architecture.layers[layer]
     off = max(abs(parameters - count) / parameters - TOLERANCE, 0.0)
     apart = abs(kept.mlp_width / dense.mlp_width - kept.query_heads / dense.query_heads)

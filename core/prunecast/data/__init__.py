@@ -1,9 +1,14 @@
-"""Data sets behind one name: text, documents and rows to calibrate on, to measure with and to tune on.
+"""Data sets by name: text, documents and rows for calibration, evaluation and fine-tuning.
 
-A name is one of :data:`prunecast.data.catalog.CATALOG` (``wikitext2``, ``mmlu``, ...), ``python-docs``, which needs no
-file at all, the path of a local ``.txt``, ``.md``, ``.jsonl`` or ``.jsonl.gz`` file, or any data set of the Hub
-(``org/name``, ``hub:org/name:config#column``). A data folder, the argument ``data_dir`` or else the environment
-variable ``PRUNECAST_DATA``, comes before the Hub.
+A name is one of
+
+- a data set of :data:`prunecast.data.catalog.CATALOG` (``wikitext2``, ``mmlu``, ...);
+- ``python-docs``, which needs no file;
+- the path of a local ``.txt``, ``.md``, ``.jsonl`` or ``.jsonl.gz`` file;
+- a data set of the Hugging Face Hub (``org/name``, ``hub:org/name:config#column``).
+
+The data folder is the argument ``data_dir`` or else the environment variable ``PRUNECAST_DATA``. It is searched before
+the Hub.
 """
 
 import os
@@ -35,29 +40,29 @@ __all__ = [
 ]
 
 DATA_SETS: tuple[str, ...] = (*CATALOG, "python-docs")
-"""Names of the data sets that come with a layout of their own."""
+"""Names of the built-in data sets."""
 
 
 def read_text(name: str, split: str, data_dir: str | Path | None = None) -> str:
-    """One text: the documents of the split joined by blank lines.
+    """Text of a split: its documents joined by blank lines.
 
-    WikiText-2 is one document, its rows joined by a blank line (the usual perplexity text); PTB is one document, its
-    lines stripped and joined by one space. A set of questions is one document too, each question with its right answer
-    and none of the wrong ones.
+    WikiText-2 is one document, its rows joined by a blank line (the usual perplexity text). PTB is one document, its
+    lines stripped and joined by one space. A multiple-choice set is one document, each question with its correct answer
+    only.
 
     Args:
         name: name of the data set.
-        split: a split it has, e.g. ``test``. A local file has only itself, whatever split is asked for.
-        data_dir: folder that comes before the Hub; by default that of the environment variable ``PRUNECAST_DATA``.
+        split: name of a split, e.g. ``test``. Ignored for a local file, which has no splits.
+        data_dir: folder searched before the Hub; by default the one in the environment variable ``PRUNECAST_DATA``.
 
     Raises:
-        DataError: no such set or split, no text in it, or it cannot be had.
+        DataError: the data set, the split or the folder does not exist, the split has no text, or it cannot be loaded.
     """
     return "\n\n".join(read_documents(name, split, data_dir))
 
 
 def read_documents(name: str, split: str, data_dir: str | Path | None = None) -> list[str]:
-    """The documents of a split, at least one, in the order of the data set. Arguments and errors: :func:`read_text`."""
+    """Documents of a split, at least one, in the order of the data set. Arguments and errors: :func:`read_text`."""
     data_set = _find(name)
     documents = data_set.documents(data_set.rows(split, _folder(data_dir)))
     if not any(document.strip() for document in documents):
@@ -66,7 +71,7 @@ def read_documents(name: str, split: str, data_dir: str | Path | None = None) ->
 
 
 def read_rows(name: str, split: str, data_dir: str | Path | None = None) -> list[Row]:
-    """The rows of a split, in the order of the data set.
+    """Rows of a split, in the order of the data set.
 
     Multiple-choice sets have ``question`` (str), ``choices`` (list of str) and ``answer`` (index into ``choices``),
     MMLU also ``subject``; Alpaca has ``instruction``, ``input`` and ``output``; text has ``text``. Arguments and
@@ -76,12 +81,17 @@ def read_rows(name: str, split: str, data_dir: str | Path | None = None) -> list
 
 
 def check_disjoint(calibration: tuple[str, str], evaluation: Iterable[tuple[str, str]]) -> None:
-    """Raise DataError if the calibration text is also evaluated.
+    """Raise DataError if the calibration text overlaps an evaluation text.
+
+    Two texts overlap if they are the same file or the same split of the same data set, even under different names, or
+    if one is a part of the other.
 
     Args:
         calibration: (name, split) of the calibration text.
-        evaluation: (name, split) of everything that is measured. The same file or the same split of the same data set
-            counts as the same text, under whatever name, and so does a split of which the other is a part.
+        evaluation: (name, split) of each evaluation text.
+
+    Raises:
+        DataError: a text overlaps the calibration text, or a name is unknown.
     """
     used = _find(calibration[0]).identity(calibration[1])
     for name, split in evaluation:
@@ -114,6 +124,8 @@ def _folder(data_dir: str | Path | None) -> Path | None:
         return None
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        whence = "data_dir" if data_dir else "PRUNECAST_DATA"
-        raise DataError(f"{whence} {folder}: no such folder; name the folder that holds the data sets, or leave it out")
+        setting = "data_dir" if data_dir else "PRUNECAST_DATA"
+        raise DataError(
+            f"{setting} {folder}: no such folder; name the folder that holds the data sets, or leave it out"
+        )
     return folder

@@ -1,4 +1,4 @@
-"""The data sets that have a name of their own: their files in a data folder, and where the Hub has them."""
+"""Catalog of the built-in data sets: their files in a data folder, and their locations on the Hub."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from prunecast.data.spacing import spaced_like_wikitext
 from prunecast.errors import DataError
 
 _CONVERTED = "refs/convert/parquet"
-"""Branch that holds the rows of sets whose main branch is a loading script."""
+"""Branch of the Hub with the rows of data sets whose main branch holds only a loading script."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,12 @@ class CatalogSet(DataSet):
     """A data set with a known layout.
 
     Attributes:
-        name: its name.
-        files: the file of each split, relative to the data folder; ``.jsonl.gz``, else one row a line.
-        hub: where the Hub has each split; splits may be missing here or in ``files``.
-        to_row: turns a row of the Hub into a row as the file has it.
-        to_documents: turns the rows of a split into documents.
+        name: name of the data set.
+        files: path of each split, relative to the data folder; a ``.jsonl.gz`` file, or a text file with one row per
+            line.
+        hub: location of each split on the Hub. A split may be missing here or in ``files``.
+        to_row: function that converts a row of the Hub to the form of a row of the file.
+        to_documents: function that converts the rows of a split to documents.
     """
 
     name: str
@@ -34,11 +35,11 @@ class CatalogSet(DataSet):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All splits that can be had from somewhere."""
+        """Splits that a file or the Hub provides."""
         return tuple(dict.fromkeys([*self.files, *self.hub]))
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:
-        """Rows of the file in the data folder, else of the Hub."""
+        """Rows of the file in the data folder or, if there is none, of the Hub."""
         if split not in self.splits:
             raise missing_split(self.name, split, self.splits)
         path = folder / self.files[split] if folder and split in self.files else None
@@ -47,11 +48,11 @@ class CatalogSet(DataSet):
         return self._hub_rows(split, path)
 
     def documents(self, rows: list[Row]) -> list[str]:
-        """Documents made of the rows."""
+        """Documents of the rows."""
         return self.to_documents(rows)
 
     def identity(self, split: str) -> tuple[str, ...]:
-        """The place on the Hub, if there is one."""
+        """Location on the Hub, or name and split if the Hub does not have the split."""
         return self.hub[split].identity if split in self.hub else (self.name, split)
 
     def _hub_rows(self, split: str, path: Path | None) -> list[Row]:
@@ -69,18 +70,18 @@ class CatalogSet(DataSet):
 
 
 class CalibrationSet(CatalogSet):
-    """Text to calibrate on: ``calibration`` is all of it, ``validation`` every tenth document, ``train`` the others.
+    """Calibration text: ``calibration`` is all of it, ``validation`` every tenth document, ``train`` the others.
 
-    Whoever searches by ``validation`` calibrates on ``train``: that is the same kind of text, unseen.
+    To evaluate the search on ``validation``, calibrate on ``train``: text of the same kind without shared documents.
     """
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All of it, and the two parts."""
+        """The whole text and its two parts."""
         return (*super().splits, "train", "validation")
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:
-        """Rows of the whole, or of one of its parts."""
+        """Rows of the whole text or of one of its parts."""
         if split not in self.splits:
             raise missing_split(self.name, split, self.splits)
         rows = super().rows("calibration", folder)
@@ -89,12 +90,12 @@ class CalibrationSet(CatalogSet):
         return rows if split == "calibration" else [row for number, row in enumerate(rows, 1) if number % 10]
 
     def identity(self, split: str) -> tuple[str, ...]:
-        """That of the whole, and the part."""
+        """Identity of the whole text, followed by the name of the part."""
         return super().identity("calibration") + (() if split == "calibration" else (split,))
 
 
 def _rows_joined_by_blank_lines(rows: list[Row]) -> list[str]:
-    # The published rows keep their newline, except that blank ones are empty; files have a blank and a newline there.
+    # Rows of the Hub end with a newline, but blank rows are empty; in the files a blank row is a space and a newline.
     texts = [row["text"] for row in rows]
     return ["\n\n".join("" if text == " \n" else text for text in texts)]
 
@@ -115,12 +116,12 @@ def _instructions(rows: list[Row]) -> list[str]:
     return ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
 
 
-def _answered(rows: list[Row]) -> list[str]:
-    # One document, because a question alone is too short to take windows from.
+def _questions_with_answers(rows: list[Row]) -> list[str]:
+    # One document, because a single question is too short to sample windows from.
     return ["\n\n".join(f"Question: {row['question']}\nAnswer: {row['choices'][row['answer']]}" for row in rows)]
 
 
-def _filled(rows: list[Row]) -> list[str]:
+def _filled_sentences(rows: list[Row]) -> list[str]:
     return ["\n\n".join(row["question"].replace("_", row["choices"][row["answer"]]) for row in rows)]
 
 
@@ -167,7 +168,7 @@ def _questions(
     splits: tuple[str, ...],
     to_row: Callable[[Row], Row],
     file: str | None = None,
-    to_documents: Callable[[list[Row]], list[str]] = _answered,
+    to_documents: Callable[[list[Row]], list[str]] = _questions_with_answers,
 ) -> CatalogSet:
     files = {split: f"zeroshot/{file or name}.{split}.jsonl.gz" for split in splits}
     return CatalogSet(name, files, _on_hub(part, *splits), to_row, to_documents)
@@ -181,8 +182,8 @@ def _calibration(
 
 
 _WIKIPEDIA = HubPart("wikimedia/wikipedia", "20231101.en", first=2000)
-_ALL = ("train", "validation", "test")
-_ANSWERED = ("train", "validation")  # the answers to the test questions of these sets are not public
+_ALL_SPLITS = ("train", "validation", "test")
+_LABELLED_SPLITS = ("train", "validation")  # the answers to the test questions of these sets are not public
 
 CATALOG: Mapping[str, CatalogSet] = {
     data_set.name: data_set
@@ -194,14 +195,14 @@ CATALOG: Mapping[str, CatalogSet] = {
                 "validation": "wikitext2/wiki.valid.tokens",
                 "test": "wikitext2/wiki.test.raw",
             },
-            _on_hub(HubPart("Salesforce/wikitext", "wikitext-2-raw-v1"), *_ALL),
+            _on_hub(HubPart("Salesforce/wikitext", "wikitext-2-raw-v1"), *_ALL_SPLITS),
             dict,
             _rows_joined_by_blank_lines,
         ),
         CatalogSet(
             "ptb",
             {"train": "ptb/ptb.train.txt", "validation": "ptb/ptb.valid.txt", "test": "ptb/ptb.test.txt"},
-            _on_hub(HubPart("ptb-text-only/ptb_text_only", revision=_CONVERTED), *_ALL),
+            _on_hub(HubPart("ptb-text-only/ptb_text_only", revision=_CONVERTED), *_ALL_SPLITS),
             _sentence,
             _lines_joined_by_spaces,
         ),
@@ -210,7 +211,7 @@ CATALOG: Mapping[str, CatalogSet] = {
             {split: f"mmlu/{split}.jsonl.gz" for split in ("dev", "validation", "test")},
             _on_hub(HubPart("cais/mmlu", "all"), "dev", "validation", "test"),
             dict,
-            _answered,
+            _questions_with_answers,
         ),
         _calibration("c4", "c4_sample", HubPart("allenai/c4", "en", first=1000)),
         _calibration("books", "books", HubPart("emozilla/pg19", first=20)),
@@ -223,19 +224,19 @@ CATALOG: Mapping[str, CatalogSet] = {
             _instruction,
             _instructions,
         ),
-        _questions("arc_easy", HubPart("allenai/ai2_arc", "ARC-Easy"), _ALL, _labelled("question")),
-        _questions("arc_challenge", HubPart("allenai/ai2_arc", "ARC-Challenge"), _ALL, _labelled("question")),
-        _questions("openbookqa", HubPart("allenai/openbookqa", "main"), _ALL, _labelled("question_stem")),
-        _questions("piqa", HubPart("ybisk/piqa", revision=_CONVERTED), _ANSWERED, _piqa),
+        _questions("arc_easy", HubPart("allenai/ai2_arc", "ARC-Easy"), _ALL_SPLITS, _labelled("question")),
+        _questions("arc_challenge", HubPart("allenai/ai2_arc", "ARC-Challenge"), _ALL_SPLITS, _labelled("question")),
+        _questions("openbookqa", HubPart("allenai/openbookqa", "main"), _ALL_SPLITS, _labelled("question_stem")),
+        _questions("piqa", HubPart("ybisk/piqa", revision=_CONVERTED), _LABELLED_SPLITS, _piqa),
         _questions(
             "winogrande",
             HubPart("allenai/winogrande", "winogrande_xl"),
-            _ANSWERED,
+            _LABELLED_SPLITS,
             _winogrande,
             "winogrande_xl",
-            _filled,
+            _filled_sentences,
         ),
-        _questions("social_iqa", HubPart("allenai/social_i_qa", revision=_CONVERTED), _ANSWERED, _social_iqa),
+        _questions("social_iqa", HubPart("allenai/social_i_qa", revision=_CONVERTED), _LABELLED_SPLITS, _social_iqa),
     )
 }
-"""The data sets with a name of their own."""
+"""The built-in data sets by name."""

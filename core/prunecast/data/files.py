@@ -1,4 +1,4 @@
-"""Data in files: a local text or JSON Lines file, and the readers of a data folder."""
+"""Local text and JSON Lines files as data sets, and the readers of files in a data folder."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ class LocalFile(DataSet):
     """A text file, which is one document, or a JSON Lines file with a document in each row.
 
     Args:
-        name: path, with ``#column`` after it if the column of a JSON Lines file has to be named.
+        name: path of the file, followed by ``#column`` to select the text column of a JSON Lines file.
     """
 
     def __init__(self, name: str) -> None:
@@ -24,11 +24,11 @@ class LocalFile(DataSet):
 
     @staticmethod
     def is_named_by(name: str) -> bool:
-        """Whether the ending is that of a file this class reads."""
+        """True if the name is the path of a file with a suffix that this class reads."""
         return name.partition("#")[0].endswith(_TEXT_ENDINGS + _ROWS_ENDINGS)
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:
-        """The rows of a JSON Lines file, or one row with the ``text`` of a text file, whatever the split."""
+        """Rows of a JSON Lines file, or one row with the ``text`` of a text file; the split is ignored."""
         if not self._path.is_file():
             raise DataError(f"data set {self._name}: no file {self._path.absolute()}; correct the path")
         if self._path.name.endswith(_ROWS_ENDINGS):
@@ -36,21 +36,21 @@ class LocalFile(DataSet):
         return [{"text": read_utf8(self._path)}]
 
     def documents(self, rows: list[Row]) -> list[str]:
-        """The text column of each row."""
+        """Text column of each row."""
         return column_texts(rows, self._column, self._name)
 
     def identity(self, split: str) -> tuple[str, ...]:
-        """The file: its splits and columns are not told apart."""
+        """Resolved path of the file, the same for all splits and columns."""
         return ("file", str(self._path.resolve()))
 
 
 def read_lines(path: Path) -> list[Row]:
-    """One row a line, its ``text`` with the newline kept. Raises DataError if the file is not UTF-8 text."""
+    """One row per line, its ``text`` with the newline kept. Raises DataError if the file is not UTF-8 text."""
     return [{"text": line + "\n"} for line in read_utf8(path).removesuffix("\n").split("\n")]
 
 
 def read_utf8(path: Path) -> str:
-    """The text of a file. Raises DataError if it is not UTF-8."""
+    """Text of a file. Raises DataError if it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -58,10 +58,10 @@ def read_utf8(path: Path) -> str:
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """The objects of a JSON Lines file, gzip-compressed if its name ends in ``.gz``.
+    """Objects of a JSON Lines file, gzip-compressed if its name ends in ``.gz``.
 
     Raises:
-        DataError: the file is damaged, or a line is no JSON object; names the line.
+        DataError: the file cannot be read, or a line is not a JSON object; the message names the line.
     """
     opener = gzip.open if path.name.endswith(".gz") else open
     rows: list[Row] = []
@@ -79,7 +79,7 @@ def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: no JSON ({error}); every line has to be a JSON object") from error
+        raise DataError(f"{where}: not valid JSON ({error}); every line must be a JSON object") from error
     if not isinstance(row, dict):
-        raise DataError(f"{where}: no JSON object; every line has to be one")
+        raise DataError(f"{where}: not a JSON object; every line must be one")
     return row

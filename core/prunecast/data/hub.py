@@ -19,10 +19,10 @@ class HubPart:
 
     Attributes:
         path: ``org/name``.
-        config: name of the configuration, if the set has several.
-        split: split to read.
+        config: name of the configuration, if the data set has several.
+        split: name of the split.
         revision: branch or commit; None for the newest.
-        first: stream only this many rows, for sets too large to download; None for all.
+        first: number of rows to stream, for data sets too large to download; None for all rows.
     """
 
     path: str
@@ -33,14 +33,14 @@ class HubPart:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What is equal for two names of the same text."""
+        """Identity of the text, equal for two names of the same text."""
         return ("hub", self.path.lower(), self.config or "", self.split)
 
     def rows(self) -> list[Row]:
-        """All rows, downloaded or from the local cache of the Hub; ``HF_HUB_OFFLINE`` is honoured.
+        """All rows, downloaded or from the local cache of the Hub; respects ``HF_HUB_OFFLINE``.
 
         Raises:
-            DataError: they cannot be had.
+            DataError: the rows cannot be loaded.
         """
         from datasets import load_dataset
 
@@ -49,7 +49,7 @@ class HubPart:
                 self.path, self.config, split=self.split, revision=self.revision, streaming=self.first is not None
             )
             return [dict(row) for row in (loaded if self.first is None else loaded.take(self.first))]
-        # Whatever the library, the network or the set itself brings up, the data cannot be had.
+        # The library, the network and loading scripts raise errors of many types; all mean that the data are missing.
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise DataError(f"Hub data set {self.path}, split {self.split}: {reason[0]}") from error
@@ -65,7 +65,7 @@ class HubSet(DataSet):
     def __init__(self, name: str) -> None:
         match = _NAME.fullmatch(name)
         if match is None:
-            raise DataError(f"data set {name!r}: no Hub data set is named like this; write hub:org/name:config#column")
+            raise DataError(f"data set {name!r}: not a valid name of a Hub data set; write hub:org/name:config#column")
         self._name = name
         self._path: str = match["path"] or match["short"]
         self._config: str | None = match["config"] or match["short_config"]
@@ -73,7 +73,7 @@ class HubSet(DataSet):
 
     @staticmethod
     def is_named_by(name: str) -> bool:
-        """Whether the name can be that of a data set of the Hub."""
+        """True if the name has the form of a data set of the Hub."""
         return name.startswith("hub:") or _NAME.fullmatch(name) is not None
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:
@@ -86,7 +86,7 @@ class HubSet(DataSet):
             ) from error
 
     def documents(self, rows: list[Row]) -> list[str]:
-        """The text column of each row."""
+        """Text column of each row."""
         return column_texts(rows, self._column, self._name)
 
     def identity(self, split: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Instructions as training examples, with the loss on the answer alone."""
+"""Instruction-tuning examples: prompt and answer as token ids, for a loss on the answer only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Example:
     """One instruction with its answer.
 
     Attributes:
-        ids: token ids of the prompt and the answer, which ends with the end-of-text token unless it was cut.
-        prompt: how many of them are the prompt.
+        ids: token ids of the prompt and the answer, which ends with the end-of-text token unless it was truncated.
+        prompt: number of ids that belong to the prompt, which come first.
     """
 
     ids: tuple[int, ...]
@@ -35,12 +35,16 @@ class Example:
 
 
 def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: int) -> list[Example]:
-    """Examples of rows with ``instruction``, ``input`` and ``output``, in their order, with the prompt of Alpaca.
+    """Examples in the prompt format of Alpaca, in the order of the rows.
 
-    An example longer than ``tokens`` is cut at the end; one whose prompt alone is as long is left out.
+    Args:
+        tokenizer: tokenizer of the model.
+        rows: rows with the text columns ``instruction``, ``input`` and ``output``.
+        tokens: maximum length of an example. Longer ones are truncated; one whose prompt alone has this length or more
+            is left out.
 
     Raises:
-        DataError: the rows are no instructions, or no example is short enough to keep anything of its answer.
+        DataError: a row lacks one of the columns, or no example is left.
     """
     if not all(isinstance(row.get(column), str) for row in rows for column in _COLUMNS):
         raise DataError(f"instructions need the columns {', '.join(_COLUMNS)}, all text: choose a data set like alpaca")
@@ -55,7 +59,7 @@ def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Ro
     usable = [example for example in examples if example.prompt < len(example.ids)]
     if not usable:
         raise DataError(
-            f"none of {len(rows):,} instructions leaves an answer any room in {tokens:,} tokens: allow more"
+            f"none of {len(rows):,} instructions leaves room for its answer in {tokens:,} tokens: allow more tokens"
         )
     return usable
 

@@ -1,4 +1,4 @@
-"""The reference pages that every CPython carries, as a data set that needs no file."""
+"""Data set of the reference pages that are part of every CPython; it needs no file."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -7,14 +7,15 @@ from prunecast.data.dataset import DataSet, Row, missing_split
 
 _TENTHS = {"calibration": range(6), "validation": range(6, 8), "test": range(8, 10)}
 _SALT = b"python-docs 23"
-"""Chosen because it gives every split close to 100 kB of text or more from Python 3.10 to 3.13."""
+"""Salt of the hash that assigns topics to splits; with it every split has about 100 kB of text or more in Python 3.10
+to 3.13."""
 
 
 class PythonDocs(DataSet):
-    """Help topics of the interpreter: calibration, validation and test text that share no topic and no paragraph.
+    """Help topics of the interpreter, in calibration, validation and test splits that share no topic and no paragraph.
 
-    A topic always falls into the same split. Topics repeat each other's paragraphs; a paragraph stays in the first
-    topic only, so that no split sees text of another. The text depends on the Python version.
+    A hash of its name assigns each topic to a split. A paragraph that several topics contain is kept only in the first
+    of them, so that splits do not overlap. The text depends on the Python version.
     """
 
     def rows(self, split: str, folder: Path | None) -> list[Row]:
@@ -24,11 +25,11 @@ class PythonDocs(DataSet):
         return [{"topic": t, "text": x} for t, x in _distinct_topics() if _tenth(t) in _TENTHS[split]]
 
     def documents(self, rows: list[Row]) -> list[str]:
-        """The text of each topic."""
+        """Text of each topic."""
         return [row["text"] for row in rows]
 
     def identity(self, split: str) -> tuple[str, ...]:
-        """The split."""
+        """Name of the data set and the split."""
         return ("python-docs", split)
 
 

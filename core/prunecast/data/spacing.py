@@ -1,8 +1,9 @@
-"""Plain articles in the dress of WikiText: what a text of that data set is compared with has to look like it.
+"""Conversion of plain articles to the formatting of WikiText, so that they can be compared with that data set.
 
-In WikiText (Merity et al., arXiv 1609.07843, section 4.3) punctuation stands between spaces, and ``@-@``, ``@,@`` and
-``@.@`` for what stood between two letters or digits. To a language model that is another text: on 20,480 tokens of the
-same articles, SmolLM2-135M with a fifth of its parameters removed has a perplexity of 34.8 plain and 43.6 so.
+WikiText (Merity et al., arXiv 1609.07843, section 4.3) puts spaces around punctuation, and writes ``@-@``, ``@,@`` and
+``@.@`` for a hyphen, comma or point between two letters or digits. A language model treats the two formats as different
+text: on 20,480 tokens of the same articles, SmolLM2-135M with a fifth of its parameters removed has a perplexity of
+34.8 on plain text and of 43.6 on text in this format.
 """
 
 import re
@@ -18,7 +19,7 @@ _RULES = (
 
 
 def spaced_like_wikitext(article: str) -> str:
-    """One article as rows of WikiText joined by blank lines; a first line with a blank line below it is its title."""
+    """One article as rows of WikiText joined by blank lines; a first line followed by a blank line is the title."""
     first, *others = article.split("\n")
     titled = bool(others) and not others[0].strip()
     paragraphs = [f" = {_spaced(first)} = " if titled else f" {_spaced(first)} "]

@@ -1,4 +1,4 @@
-"""From text to token ids, always without special tokens."""
+"""Tokenisation of texts, always without special tokens."""
 
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MARGIN = 256
-"""Tokens before a cut in the text that are not trusted: a tokenizer looks a word or so ahead, never this far."""
+"""Tokens before a truncation of the text that are discarded, as they may differ from those of the whole text. A
+tokenizer looks about a word ahead, far less than this."""
 
 
 def tokenize_head(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: int) -> "torch.LongTensor":
-    """The first ``tokens`` ids of a text, as the whole text would give them, int64 of shape (tokens,).
+    """First ``tokens`` ids of a text, int64 of shape (tokens,), equal to those of the whole text tokenised at once.
 
-    Only as much of the text is tokenised as is needed.
+    Only as much of the text as needed is tokenised.
 
     Raises:
-        DataError: the text has fewer tokens; says how many.
+        DataError: the text has fewer tokens; the message gives their number.
     """
     import torch
 
@@ -37,12 +38,12 @@ def tokenize_head(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: int) 
 
 
 def tokenize_spread(tokenizer: "PreTrainedTokenizerBase", text: str, windows: int, context: int) -> "torch.LongTensor":
-    """Windows of ``context`` tokens at equal distances, from the first token of a text to its last.
+    """Windows of ``context`` tokens at equal distances; the first starts the text, the last ends it.
 
-    Returns int64 of shape (windows x context,), window after window.
+    Returns int64 of shape (windows x context,), one window after another.
 
     Raises:
-        DataError: the text has fewer tokens; says how many.
+        DataError: the text has fewer than windows x context tokens; the message gives their number.
     """
     import torch
 
@@ -57,11 +58,11 @@ def sample_windows(
 ) -> "torch.LongTensor":
     """Random windows of documents, int64 of shape (samples, tokens).
 
-    Documents are visited in random order, each once before any is visited again, and give a window at a random place;
-    those shorter than ``tokens`` give none. The same arguments give the same windows.
+    Documents are visited in random order, each once before any is visited again. Each visit samples a window at a
+    random position; documents shorter than ``tokens`` are skipped. The same arguments give the same windows.
 
     Raises:
-        DataError: no document is long enough, or all that are together have fewer than ``samples`` x ``tokens`` tokens.
+        DataError: the documents of at least ``tokens`` tokens have fewer than ``samples`` x ``tokens`` tokens in total.
     """
     import torch
 
@@ -82,7 +83,7 @@ def sample_windows(
 
 
 def content_hash(ids: "torch.Tensor") -> str:
-    """32 hexadecimal digits that name token ids of any shape: BLAKE2b of their shape and little-endian int64 bytes."""
+    """Hash of token ids of any shape: BLAKE2b-16 of shape and little-endian int64 bytes, 32 hexadecimal digits."""
     values = np.ascontiguousarray(ids.cpu().numpy(), dtype="<i8")
     return blake2b(str(values.shape).encode() + values.tobytes(), digest_size=16).hexdigest()
 
@@ -93,7 +94,7 @@ def _check_length(ids: list[int], wanted: int) -> None:
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    # verbose=False: that a text is longer than the model's context is no reason to warn here.
+    # verbose=False suppresses the warning about texts longer than the model's context, which is expected here.
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -101,7 +102,7 @@ def _check_enough(lengths: list[int], samples: int, tokens: int) -> None:
     usable = [length for length in lengths if length >= tokens]
     if sum(usable) < samples * tokens:
         raise DataError(
-            f"{samples:,} windows of {tokens:,} tokens are wanted, but of {len(lengths):,} documents (longest "
-            f"{max(lengths, default=0):,} tokens) those long enough have {sum(usable):,} tokens together: "
+            f"{samples:,} windows of {tokens:,} tokens are wanted, but {len(usable):,} of {len(lengths):,} documents "
+            f"are long enough, {sum(usable):,} tokens in total (the longest has {max(lengths, default=0):,}): "
             "ask for fewer or shorter windows, or choose another data set"
         )

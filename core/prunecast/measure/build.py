@@ -1,4 +1,7 @@
-"""From a set-up to an elastic model: load, calibrate, convert, reorder. What calibration finds is kept by content."""
+"""Building the elastic model of a set-up: load, calibrate, convert, reorder.
+
+The ranking of units and the moments of inputs, which calibration finds, are cached by content.
+"""
 
 import os
 import zlib
@@ -30,8 +33,8 @@ _PARTS = ("kv_groups", "query_heads", "mlp_channels")
 def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     """The elastic model of a set-up, on its device and in its dtype.
 
-    What calibration finds is taken from the cache; what is not there is found by the dense model in float32, in one
-    pass over the text where pruner and compensation look at the same.
+    Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over the
+    text if pruner and compensation use the same.
     """
     import torch
 
@@ -78,7 +81,7 @@ def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: P
 
 
 def _same_text(setup: Setup) -> bool:
-    """Whether the pruner reads just what compensation wants to hear."""
+    """True if pruner and compensation use identical calibration tokens."""
     import torch
 
     if setup.calibration is None or len({sample.shape[1] for sample in setup.compensation}) != 1:
@@ -87,7 +90,7 @@ def _same_text(setup: Setup) -> bool:
 
 
 def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:
-    """Write the moments. Raises ModelError if there is no memory for them: most goes to their sums, not to a batch."""
+    """Write the moments. Raises ModelError if there is no memory for them: their sums take most of it, not a batch."""
     import torch
 
     from prunecast.errors import is_out_of_memory
@@ -115,13 +118,13 @@ def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
 
 
 def _ranking_path(setup: Setup) -> Path:
-    """Where the ranking is kept: the same file whatever is done about compensation."""
+    """File of the ranking in the cache; it does not depend on compensation."""
     key = content_key([setup.model_record.fingerprint, setup.ranking_record.key])
     return cache_dir() / "rankings" / f"{key}.npz"
 
 
 def _moments_path(setup: Setup) -> Path | None:
-    """Where the moments are kept: the same file whatever the ranking; None without compensation."""
+    """File of the moments in the cache; it does not depend on the ranking. None without compensation."""
     if setup.pruner.options.compensate.method == "none":
         return None
     key = content_key([setup.model_record.fingerprint, setup.compensation_hash])

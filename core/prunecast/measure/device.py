@@ -1,4 +1,4 @@
-"""Where a model is measured, and in which number format."""
+"""Device and number format of the measurements."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(wanted: str) -> "torch.device":
-    """The device a spec asks for; ``auto`` is the accelerator if there is one. Raises ModelError if it is not there."""
+    """Device named by a spec; ``auto`` is the accelerator if there is one. Raises ModelError if it does not exist."""
     import torch
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -30,9 +30,9 @@ def choose_device(wanted: str) -> "torch.device":
 
 
 def choose_dtype(wanted: str, device: "torch.device") -> "torch.dtype":
-    """The number format a spec asks for; ``auto`` is bfloat16 where the hardware multiplies it faster, else float32.
+    """Number format named by a spec; ``auto`` is bfloat16 where the hardware multiplies it faster, else float32.
 
-    Of accelerators that are neither CUDA nor ROCm devices it is not known that they do.
+    Accelerators other than CUDA and ROCm devices count as not faster, because it is unknown.
     """
     import torch
 
@@ -47,7 +47,7 @@ def choose_dtype(wanted: str, device: "torch.device") -> "torch.dtype":
 
 
 def is_faster_in_bfloat16(capabilities: "Mapping[str, object]") -> bool:
-    """Whether a processor with these ``torch.cpu.get_capabilities()`` multiplies bfloat16 faster than float32.
+    """True if a processor with these ``torch.cpu.get_capabilities()`` multiplies bfloat16 faster than float32.
 
     Intel's processors do so by AMX alone, which a virtual machine may hide: they start one AVX-512 product of bfloat16
     where they start two of float32 (150 against 240 GFLOPS on two such cores of a Xeon).

@@ -1,4 +1,7 @@
-"""Re-measures stored evaluations to verify a registry. Recovered models are left out: they would have to be trained again."""
+"""Re-measures stored evaluations to verify a registry.
+
+Recovered models are left out: they would have to be trained again.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

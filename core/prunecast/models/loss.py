@@ -1,4 +1,4 @@
-"""The loss of a batch, which local sensitivities are estimated from; free of torch, so that plugins import it cheaply."""
+"""The loss of a batch, from which local sensitivities are estimated. Free of torch: plugins import it cheaply."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple

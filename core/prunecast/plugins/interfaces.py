@@ -269,8 +269,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measured metric: finite ``value``, its standard error (same unit, NaN not allowed, None if unknown) and the
-    number of tokens or questions behind it."""
+    """A measured metric.
+
+    Attributes:
+        metric: the metric.
+        value: finite value.
+        standard_error: standard error of the value, in the same unit; None if unknown, never NaN.
+        count: number of tokens or questions that the value is based on.
+    """
 
     metric: Metric
     value: float

@@ -1,4 +1,7 @@
-"""Transfer: what was learnt on other models, put to use on one of which little has been measured."""
+"""Transfer: pairs of other models as prior knowledge for a model of which little has been measured.
+
+Notation: N architectures, M targets, L layers. All models are mapped to one reference model.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +20,7 @@ STEPS = 120
 
 
 OWN_WEIGHT = 4
-"""How often an own pair counts for each pair of another model, where a predictor learns from both."""
+"""Weight of an own pair against a pair of another model, where a predictor learns from both."""
 
 OWN_ENOUGH = 10
 """Own pairs from which a predictor that learns from them alone counts as much as one that learns from all."""
@@ -28,7 +31,7 @@ class Source:
     """Pairs of another model.
 
     Attributes:
-        model: what it is called.
+        model: its name.
         shape: its sizes.
         architectures: N of them.
         lost: targets less those of its dense model, shape (N, M), on the scale predictors learn.
@@ -41,10 +44,10 @@ class Source:
 
 
 class Prior:
-    """What other models say about a model: a predictor of the loss of its architectures relative to its dense self.
+    """Prior knowledge from other models: a predictor of the loss of architectures relative to the dense model.
 
-    Architectures of all models are seen as those of the reference model (:mod:`prunecast.predict.reference`), where a predictor
-    of any kind learns from them.
+    Architectures of all models are mapped to the reference model (:func:`at_reference`), on which a predictor of any
+    kind is fitted.
 
     Args:
         new_predictor: makes a predictor for the model of a shape.
@@ -68,7 +71,7 @@ class Prior:
         return np.concatenate([source.lost for source in self.sources])
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """What architectures of the model lose, relative to its dense self, by the sources alone."""
+        """Loss of architectures relative to the dense model, predicted from the sources alone."""
         return self._fitted.predict(at_reference(architectures, self.shape))
 
     @cached_property
@@ -79,13 +82,13 @@ class Prior:
 
 
 class Transferred(Predictor[PluginOptions]):
-    """A predictor that begins with what other models say and is corrected with every pair of its own.
+    """A predictor that begins with pairs of other models and is corrected by pairs of its own model.
 
-    The sources' targets are brought to the scale of the own ones by a straight line, fitted from what the prior says of
-    the own pairs to what they measured. One predictor then learns from both at the reference model, where an own pair
-    counts :data:`OWN_WEIGHT` times, and one from the own pairs alone; their predictions are averaged, the second with
-    the weight n / (n + :data:`OWN_ENOUGH`), n own pairs. Without a fit it says what the prior says, relative to the
-    dense model: enough to rank by.
+    The sources' targets are brought to the scale of the own ones by a straight line, fitted from the prior's
+    predictions of the own pairs to their measurements. One predictor then learns from both at the reference model,
+    where an own pair counts :data:`OWN_WEIGHT` times, and another one from the own pairs alone. Their predictions are
+    averaged, the second with the weight n / (n + :data:`OWN_ENOUGH`), n own pairs. Without a fit it returns the
+    prior's prediction, relative to the dense model, which is enough to rank by.
     """
 
     def __init__(self, prior: Prior, seed: int) -> None:
@@ -94,7 +97,7 @@ class Transferred(Predictor[PluginOptions]):
         self._weight = 0.0
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """Learn from own pairs and from those of the sources."""
+        """Fit on own pairs and on those of the sources."""
         slope, offset = _line(self._prior.predict(architectures).mean, targets)
         carried = at_reference(architectures, self.shape)
         self._joint, self._own = (
@@ -109,7 +112,7 @@ class Transferred(Predictor[PluginOptions]):
         self._weight = len(architectures) / (len(architectures) + OWN_ENOUGH)
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """Weighted mean of both predictions, and of their standard deviations, as if their errors went together."""
+        """Weighted mean of both predictions and of their standard deviations: errors are assumed fully correlated."""
         if self._weight == 0:
             return self._prior.predict(architectures)
         joint = self._joint.predict(at_reference(architectures, self.shape))
@@ -118,9 +121,9 @@ class Transferred(Predictor[PluginOptions]):
 
 
 def _line(predicted: Floats, measured: Floats) -> tuple[Floats, Floats]:
-    """Slope and offset, each of shape (M,), of the least-squares line of every column; slope 1 where it makes no sense.
+    """Slope and offset, each of shape (M,), of the least-squares line of every column.
 
-    It makes none from a single pair, from predictions that are all alike, or where it would turn the order round.
+    Slope 1 if the fit is degenerate (one pair, or equal predictions) or would invert the ranking.
     """
     centered = predicted - predicted.mean(axis=0)
     spread = (centered**2).sum(axis=0)
@@ -130,8 +133,11 @@ def _line(predicted: Floats, measured: Floats) -> tuple[Floats, Floats]:
 
 
 def reference_shape(shape: ModelShape) -> ModelShape:
-    """The reference model with attention and MLP in the proportions of ``shape``: :data:`~prunecast.architecture.encodings.BINS`
-    layers with :data:`STEPS` KV groups, heads per group and channels each."""
+    """The reference model with attention and MLP in the proportions of ``shape``.
+
+    It has :data:`~prunecast.architecture.encodings.BINS` layers with :data:`STEPS` KV groups, heads per group and
+    channels each.
+    """
     dense = shape.dense.layers[0]
     attention, mlp = shape.attention, shape.mlp
     return replace(

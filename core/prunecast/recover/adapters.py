@@ -1,4 +1,4 @@
-"""Low-rank adapters on the projections of a model, whatever its family."""
+"""Low-rank adapters on the projections of a model of any family."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def merge(adapted: Any, weights: "Mapping[str, Tensor]") -> "PreTrainedModel":
 
 
 def four_bits(dtype: "torch.dtype") -> Any:
-    """How transformers is to quantise frozen weights for QLoRA: 4-bit NormalFloat, doubly quantised (arXiv 2305.14314).
+    """Configuration by which transformers quantises frozen weights for QLoRA: 4-bit NormalFloat, doubly quantised (arXiv 2305.14314).
 
     ``dtype`` is what the products are computed in.
     """

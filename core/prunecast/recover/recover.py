@@ -1,7 +1,7 @@
 """Recovery: the chosen architecture is trained and measured again.
 
-Trained weights are kept in the cache by content, so nothing is trained twice. Their measurements are kept in the registry
-under a pruner whose name, options and data say how the weights were recovered.
+Trained weights are kept in the cache by content, so nothing is trained twice. Their measurements are kept in the
+registry under a pruner whose name, options and data say how the weights were recovered.
 """
 
 import json
@@ -77,7 +77,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights after recovery, under the stock names and in the dtype they are measured in, with the record of the training.
+    """Weights after recovery, under the stock names and in the measured dtype, with the record of the training.
 
     Attributes:
         weights: all of them, sliced.

@@ -82,7 +82,7 @@ class InstructionLoss(TrainingData):
 
 
 class DistillationLoss(TrainingData):
-    """Plain text, with the Kullback-Leibler divergence from the dense model's distributions (arXiv 1503.02531, section 2).
+    """Plain text, with the Kullback-Leibler divergence from the dense model (arXiv 1503.02531, section 2).
 
     Args:
         windows: token ids, int64 of shape (N, T).

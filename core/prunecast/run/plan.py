@@ -65,7 +65,7 @@ def plan(setup: Setup, registry: Registry) -> Plan:
 
 
 class _Clock:
-    """Estimates times: by the registry's recorded evaluations of the same setting, else by this machine's arithmetic."""
+    """Estimates times: by recorded evaluations of the same setting, else by this machine's arithmetic."""
 
     def __init__(self, setup: Setup, registry: Registry) -> None:
         self._setup, self._registry = setup, registry

@@ -189,7 +189,7 @@ class Run:
         return fitted
 
     def _expanded(self, refined: Problem, fitted: Fitted, measured: Measured) -> Fitted:
-        """The fitted predictor or, if the spec asks for local sensitivities, one of the Taylor expansions' remainder."""
+        """The fitted predictor or, with local sensitivities, one of the remainder of Taylor expansions."""
         if self._spec.neighbours:
             self._expansions |= expansions_around_best(
                 refined, measured, self._spec.neighbours, self._expansions, self._sensitivities.estimate

@@ -1,4 +1,4 @@
-"""The laws of predictors, and what is this one's own."""
+"""The checks of predictors, and tests of this plugin's own features."""
 
 import numpy as np
 from prunecast_lightgbm import LightGBM, LightGBMOptions

@@ -1,9 +1,9 @@
-"""The laws of searchers, and what is this one's own."""
+"""The checks of searchers, and tests of this plugin's own features."""
 
 import pytest
 from prunecast_nevergrad import Nevergrad, NevergradOptions
 
-from prunecast.errors import PluginError
+from prunecast.plugins import PluginError
 from prunecast.testing import KnownOptimum, SearcherConformance
 
 SMALL = {"trials": 40, "startup": 80, "seeds": 5, "batch": 10}

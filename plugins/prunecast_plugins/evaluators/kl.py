@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.errors import EvaluationError
-from prunecast.models.loss import Loss
-from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.plugins import EvaluationError, Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states, loss_of

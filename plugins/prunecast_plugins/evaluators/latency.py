@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.errors import DataError, EvaluationError
-from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
 from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.reading import Reading
 
@@ -141,7 +139,7 @@ class Latency(Evaluator[LatencyOptions]):
 
 def weight_bytes(model: "PreTrainedModel") -> int:
     """Bytes of all weights the model uses, shared ones once; of an elastic model, those its architecture keeps."""
-    from prunecast.models.projections import ShrinkingInput, ShrinkingOutput
+    from prunecast.plugins import ShrinkingInput, ShrinkingOutput
 
     tensors: dict[int, torch.Tensor] = {}
     for module in model.modules():

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.errors import DataError, EvaluationError, PluginError
-from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginError,
+    PluginOptions,
+)
 from prunecast_plugins.evaluators.logits import LOGIT_ROWS, logits_of
 from prunecast_plugins.evaluators.questions import encode
 from prunecast_plugins.evaluators.windows import hidden_states

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.errors import DataError, EvaluationError
-from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
 from prunecast_plugins.evaluators.branches import common_stem
 from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.padding import chunks, padded

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.errors import DataError, EvaluationError
-from prunecast.plugins.interfaces import Evaluator, Measurement, Metric, PluginOptions
+from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.logits import next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunecast.models.loss import Loss
-from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.plugins import Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import differentiable_losses, next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states, loss_of

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from prunecast.data import content_hash, read_rows
-from prunecast.errors import DataError
+from prunecast.plugins import DataError, content_hash, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

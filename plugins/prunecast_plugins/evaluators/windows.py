@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from prunecast.architecture.shape import ModelShape
-from prunecast.data import content_hash, read_text, tokenize_head, tokenize_spread
-from prunecast.errors import DataError, EvaluationError
-from prunecast.models.loss import Loss
-from prunecast.plugins.interfaces import Evaluator, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Loss,
+    ModelShape,
+    PluginOptions,
+    content_hash,
+    read_text,
+    tokenize_head,
+    tokenize_spread,
+)
 from prunecast_plugins.evaluators.logits import scores
 
 if TYPE_CHECKING:

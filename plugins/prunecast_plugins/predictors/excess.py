@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prunecast.architecture.architecture import Floats
+from prunecast.plugins import Floats
 from prunecast_plugins.predictors.regression import Regression
 
 MARGIN = 1.0

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture.architecture import Floats
+from prunecast.plugins import Floats
 from prunecast_plugins.predictors.excess import MARGIN, ExcessRegression
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor
 

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.encodings import (
+from prunecast.plugins import (
+    Architecture,
+    Floats,
+    PluginError,
+    PluginOptions,
+    Prediction,
+    Predictor,
     kept_fractions,
     kept_fractions_directions,
     smoothed,
@@ -18,8 +23,6 @@ from prunecast.architecture.encodings import (
     structured,
     structured_directions,
 )
-from prunecast.errors import PluginError
-from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
 
 _ENCODINGS = {
     "structured": (structured, structured_directions),

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.errors import PluginError
-from prunecast.plugins.interfaces import Prediction
+from prunecast.plugins import Architecture, Floats, PluginError, Prediction
 from prunecast_plugins.named_classes import Importable, NamedClassOptions
 from prunecast_plugins.predictors.bagging import Bag
 from prunecast_plugins.predictors.regression import EncodedOptions, EncodedPredictor, Regression

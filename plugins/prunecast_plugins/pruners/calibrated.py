@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.errors import DataError
-from prunecast.models.families import Family
-from prunecast.plugins.interfaces import CalibrationOptions, Pruner, PrunerOptions
+from prunecast.plugins import CalibrationOptions, DataError, Family, LayerImportance, Pruner, PrunerOptions
 
 if TYPE_CHECKING:
     import torch

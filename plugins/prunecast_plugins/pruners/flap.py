@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family
+from prunecast.plugins import Family, LayerImportance
 from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
 from prunecast_plugins.pruners.inputs import InputMoments, rank_by_inputs
 

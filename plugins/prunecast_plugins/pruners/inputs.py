@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family, LayerParts, layers_of
-from prunecast.models.units import where_float64_is
+from prunecast.plugins import Family, LayerImportance, LayerParts, layers_of, where_float64_is
 
 if TYPE_CHECKING:
     import torch

@@ -4,10 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family
-from prunecast.models.units import sum_over_units
-from prunecast.plugins.interfaces import Pruner, PrunerOptions
+from prunecast.plugins import Family, LayerImportance, Pruner, PrunerOptions, sum_over_units
 
 if TYPE_CHECKING:
     import torch

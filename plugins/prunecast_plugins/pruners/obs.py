@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from prunecast.architecture.architecture import Floats, LayerImportance
-from prunecast.errors import DataError
-from prunecast.models.families import Family, LayerParts, layers_of
-from prunecast.models.units import where_float64_is
-from prunecast.plugins.interfaces import CalibrationOptions, Pruner, PrunerOptions
+from prunecast.plugins import (
+    CalibrationOptions,
+    DataError,
+    Family,
+    Floats,
+    LayerImportance,
+    LayerParts,
+    Pruner,
+    PrunerOptions,
+    layers_of,
+    where_float64_is,
+)
 from prunecast_plugins.pruners.calibrated import text_for
 
 if TYPE_CHECKING:

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family, layers_of
-from prunecast.plugins.interfaces import Pruner, PrunerOptions
+from prunecast.plugins import Family, LayerImportance, Pruner, PrunerOptions, layers_of
 
 if TYPE_CHECKING:
     import torch

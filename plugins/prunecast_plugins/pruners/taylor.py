@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from prunecast.architecture.architecture import LayerImportance
-from prunecast.errors import DataError
-from prunecast.models.families import Family, layers_of
-from prunecast.models.units import sum_over_units
+from prunecast.plugins import DataError, Family, LayerImportance, layers_of, sum_over_units
 from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.choices import Indices, sizes_at
-from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.plugins import Architecture, Floats, Indices, PluginOptions, Searcher, SearchProblem, sizes_at
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
 if TYPE_CHECKING:

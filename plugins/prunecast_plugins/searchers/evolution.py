@@ -3,9 +3,7 @@
 import numpy as np
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.choices import Indices, shift_level, switch_levels
-from prunecast.plugins.interfaces import PluginOptions, Searcher, SearchProblem
+from prunecast.plugins import Architecture, Indices, PluginOptions, Searcher, SearchProblem, shift_level, switch_levels
 from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random_at_budget, score
 
 

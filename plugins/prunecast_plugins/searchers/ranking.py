@@ -4,9 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.choices import Indices, architectures_at, indices_of
-from prunecast.plugins.interfaces import SearchProblem
+from prunecast.plugins import Architecture, Floats, Indices, SearchProblem, architectures_at, indices_of
 
 BATCH = 2500
 """Architectures scored at once: large enough to be fast, small enough for progress to move."""

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from prunecast.architecture.choices import Choice, Component, Indices, Value, ascending
-from prunecast.errors import ModelError
-from prunecast.plugins.interfaces import PluginOptions, SearchSpace
+from prunecast.plugins import Choice, Component, Indices, ModelError, PluginOptions, SearchSpace, Value, ascending
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 

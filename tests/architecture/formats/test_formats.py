@@ -56,7 +56,9 @@ def test_a_darwinlm_level_is_a_number_of_columns(write: Callable[[object], Path]
 def test_heads_that_no_whole_number_of_each_group_makes_take_fewer_groups(write: Callable[[object], Path]) -> None:
     line = "model.layers.0.self_attn.o_proj: 1"
     assert from_darwinlm(write(line), SMOLLM2, (0, 5 * 64), (0,)).architectures == [with_first((2, 2, WIDTH))]
-    with pytest.raises(ConfigurationError, match="7 query heads cannot be held by equal KV groups of at most 3 x 3"):
+    with pytest.raises(
+        ConfigurationError, match="7 query heads do not fit equal KV groups, at most 3 groups of 3 heads"
+    ):
         from_darwinlm(write(line), SMOLLM2, (0, 2 * 64), (0,))
 
 
@@ -109,18 +111,22 @@ def test_puzzletron_solutions_are_architectures_each_and_merged_heads_are_noted(
     [
         (from_text, "3x2+512*29", "29 layers, the model has 30"),
         (from_text, "3x4+512*30", "layer 0 keeps 3x4.512, more than the model's 3x3.1536"),
-        (from_text, "3x2*30", ":1: '3x2.30' is no layer"),
+        (from_text, "3x2*30", ":1: '3x2.30' is not a layer"),
         (from_text, "# nothing\n", "holds no architecture"),
-        (from_text, "[1]", "no JSON list of strings"),
-        (from_evopress, "none\nboth\n", ":2: 'both' is none of none, attn, mlp, attn.mlp"),
+        (from_text, "[1]", "not a JSON list of strings"),
+        (from_evopress, "none\nboth\n", ":2: 'both' must be one of none, attn, mlp, attn.mlp"),
         (from_evopress, "none\n" * 29, "29 lines, the model has 30 layers"),
-        (from_evopress, "model.layers.0.mlp.down_proj: 3\n" * 30, "leave every size as it is; name a drop config"),
-        (from_puzzletron, "{", "is no JSON"),
+        (from_evopress, "model.layers.0.mlp.down_proj: 3\n" * 30, "do not change sizes; name a drop config"),
+        (from_puzzletron, "{", "not valid JSON"),
         (from_puzzletron, {"hidden_size": 576}, "has no block_configs"),
         (from_puzzletron, [FULL] * 3, "3 blocks, the model has 30 layers"),
-        (from_puzzletron, [block({"replace_with_linear": True}, {})] * 30, "block 0: replace_with_linear is no part"),
-        (from_puzzletron, [block({}, {"moe": {"num_local_experts": 8}})] * 30, "block 0: moe is no part"),
-        (from_puzzletron, [{"subblock_configs": [{"kind": "mamba"}]}] * 30, "block 0: mamba is no part"),
+        (
+            from_puzzletron,
+            [block({"replace_with_linear": True}, {})] * 30,
+            "block 0: replace_with_linear is not supported",
+        ),
+        (from_puzzletron, [block({}, {"moe": {"num_local_experts": 8}})] * 30, "block 0: moe is not supported"),
+        (from_puzzletron, [{"subblock_configs": [{"kind": "mamba"}]}] * 30, "block 0: mamba is not supported"),
         (
             from_puzzletron,
             {"block_configs": ["dense"] * 30},
@@ -141,10 +147,10 @@ def test_a_file_that_is_no_configuration_of_the_model_is_one_line(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("model.layers.0.mlp.up_proj: 1", "is no level"),
-        ("model.layers.30.mlp.down_proj: 1", "layer 30, the model has 30"),
-        ("model.layers.0.mlp.down_proj: 4", "level 4, --cols-removed-mlp names 4 levels"),
-        ("model.layers.0.self_attn.o_proj: 9", "level 9, --cols-removed-attn names 4 levels"),
+        ("model.layers.0.mlp.up_proj: 1", "is not a level"),
+        ("model.layers.30.mlp.down_proj: 1", "no layer 30, the model has layers 0 to 29"),
+        ("model.layers.0.mlp.down_proj: 4", "level 4 is out of range, --cols-removed-mlp lists 4 levels"),
+        ("model.layers.0.self_attn.o_proj: 9", "level 9 is out of range, --cols-removed-attn lists 4 levels"),
     ],
 )
 def test_a_line_that_is_no_level_is_told_with_its_place(
@@ -158,5 +164,5 @@ def test_a_file_that_is_not_there_or_no_text_is_one_line(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="cannot be read"):
         from_evopress(tmp_path / "absent", SMOLLM2)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="no UTF-8 text"):
+    with pytest.raises(ConfigurationError, match="not UTF-8 text"):
         from_text(tmp_path / "binary", SMOLLM2)

@@ -310,7 +310,10 @@ def test_likeness_to_an_architecture_of_another_depth_is_refused(registry: Regis
 def test_an_architecture_is_found_by_its_text_and_by_the_first_digits_of_its_key(registry: Registry) -> None:
     assert find_architecture(registry, str(cut(16))) == cut(16)
     assert find_architecture(registry, cut(16).key[:7]) == cut(16)
-    for wrong, message in (("ffffffff", "no architecture has a key that starts with ffffffff"), ("4x", "is no layer")):
+    for wrong, message in (
+        ("ffffffff", "no architecture has a key that starts with ffffffff"),
+        ("4x", "is not a layer"),
+    ):
         with pytest.raises(RegistryError, match=message):
             find_architecture(registry, wrong)
 

@@ -1,4 +1,4 @@
-"""Configurations that other tools write, read as architectures that can be measured here."""
+"""Importers: architectures read from text files and from the configuration files of other pruning tools."""
 
 from prunecast.architecture.formats.darwinlm import from_darwinlm
 from prunecast.architecture.formats.evopress import from_evopress

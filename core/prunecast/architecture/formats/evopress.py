@@ -19,24 +19,27 @@ _LEVEL = re.compile(r"\S+\s*:\s*-?\d+")
 
 
 def from_evopress(path: Path, shape: ModelShape) -> Imported:
-    """The architecture of a drop configuration: one line a layer, ``none``, ``attn``, ``mlp`` or ``attn+mlp``.
+    """The architecture of a drop configuration: one line per layer, ``none``, ``attn``, ``mlp`` or ``attn+mlp``.
 
-    The files ``MODULE: LEVEL`` of its sparsity and quantization searches hold no architecture: they say how sparse or
-    how coarse the weights of a module are, and every module keeps its size.
+    The ``MODULE: LEVEL`` files of EvoPress's sparsity and quantization searches are refused: they set the sparsity or
+    the bit width of each module, not its size.
 
     Raises:
-        ConfigurationError: the file cannot be read, is such a file, or is none of the model.
+        ConfigurationError: the file cannot be read, is a ``MODULE: LEVEL`` file, or is not for this model.
     """
     lines = [line for line in read_lines(path) if line]
     if lines and all(_LEVEL.fullmatch(line) for line in lines):
         raise ConfigurationError(
-            f"{path}: has sparsity or bit levels of modules, which leave every size as it is; name a drop configuration"
+            f"{path}: holds sparsity or bit levels of modules, which do not change sizes; name a drop configuration"
         )
     for number, line in enumerate(lines, start=1):
         if line not in _DROPPED:
-            raise ConfigurationError(f"{path}:{number}: {line[:40]!r} is none of {', '.join(_DROPPED)}")
+            raise ConfigurationError(f"{path}:{number}: {line[:40]!r} must be one of {', '.join(_DROPPED)}")
     if len(lines) != len(shape.dense.layers):
-        raise ConfigurationError(f"{path}: {len(lines)} lines, the model has {len(shape.dense.layers)} layers")
+        raise ConfigurationError(
+            f"{path}: {len(lines)} lines, the model has {len(shape.dense.layers)} layers; "
+            "name the model the file was made for"
+        )
     layers = [_without(full, _DROPPED[line]) for full, line in zip(shape.dense.layers, lines, strict=True)]
     return Imported([checked(Architecture(layers), shape, str(path))])
 

@@ -1,4 +1,4 @@
-"""What an importer finds, and what every importer checks."""
+"""Result of an importer, and the checks that all importers share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ from prunecast.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Imported:
-    """Architectures of a file.
+    """Architectures read from a file.
 
     Attributes:
         architectures: at least one, in the order of the file.
-        notes: one line about each thing the file says that an architecture cannot, and what was made of it.
+        notes: one line per feature of the file that an architecture cannot express, with how it was read instead.
     """
 
     architectures: list[Architecture]
@@ -22,24 +22,35 @@ class Imported:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without blanks at their ends. Raises ConfigurationError if it cannot be read."""
+    """Lines of a text file, without surrounding whitespace. Raises ConfigurationError if it cannot be read."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigurationError(f"{path}: cannot be read ({reason}); name a readable text file") from error
 
 
 def checked(architecture: Architecture, shape: ModelShape, where: str) -> Architecture:
-    """The architecture, if it is one of the model. Raises ConfigurationError, naming ``where``, for any other."""
+    """The architecture itself, if it fits the model.
+
+    Args:
+        architecture: the architecture to check.
+        shape: sizes of the dense model.
+        where: place of the architecture in its file, for messages.
+
+    Raises:
+        ConfigurationError: the number of layers differs from the model's, or a layer is larger than the model's.
+    """
     kept, dense = architecture.layers, shape.dense.layers
     if len(kept) != len(dense):
-        raise ConfigurationError(f"{where}: {len(kept)} layers, the model has {len(dense)}; name the model it is of")
+        raise ConfigurationError(
+            f"{where}: {len(kept)} layers, the model has {len(dense)}; name the model the file was made for"
+        )
     for number, (layer, full) in enumerate(zip(kept, dense, strict=True)):
         if any(part > whole for part, whole in zip(layer, full, strict=True)):
             raise ConfigurationError(
                 f"{where}: layer {number} keeps {_text(layer)}, more than the model's {_text(full)}; "
-                "name the model it is of"
+                "name the model the file was made for"
             )
     return architecture
 

@@ -1,4 +1,4 @@
-"""Architectures as text: one a line, as ``str`` writes them, or a JSON list of such lines."""
+"""Architectures as text: one per line in the form of ``str(architecture)``, or a JSON list of such strings."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from prunecast.errors import ConfigurationError
 
 
 def from_text(path: Path, shape: ModelShape) -> Imported:
-    """Architectures of a text file: one a line, blank lines and ``#`` comments between them, or one JSON list of them.
+    """Architectures of a text file: one per line, with blank lines and ``#`` comments, or one JSON list of strings.
 
     Raises:
-        ConfigurationError: the file cannot be read, holds no architecture, or one that is none of the model.
+        ConfigurationError: the file cannot be read, holds no architecture, or holds one that does not fit the model.
     """
     lines = read_lines(path)
     if any(line.startswith("[") for line in lines[:1]):
@@ -24,7 +24,7 @@ def from_text(path: Path, shape: ModelShape) -> Imported:
         if line and not line.startswith("#")
     ]
     if not found:
-        raise ConfigurationError(f"{path}: holds no architecture; write one a line, e.g. {shape.dense}")
+        raise ConfigurationError(f"{path}: holds no architecture; write one per line, e.g. {shape.dense}")
     return Imported(list(dict.fromkeys(found)))
 
 
@@ -32,9 +32,11 @@ def _json_lines(path: Path, text: str) -> list[str]:
     try:
         lines = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigurationError(f"{path}:{error.lineno}: is no JSON ({error.msg}); write a list of strings") from error
+        raise ConfigurationError(
+            f"{path}:{error.lineno}: not valid JSON ({error.msg}); write a list of strings"
+        ) from error
     if not all(isinstance(line, str) for line in lines):
-        raise ConfigurationError(f"{path}: is no JSON list of strings; write one string an architecture")
+        raise ConfigurationError(f"{path}: not a JSON list of strings; write one string per architecture")
     return list(lines)
 
 
