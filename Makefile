@@ -1,4 +1,4 @@
-# One word a chore. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
+# Development tasks. `make demo` and `make test` need Python 3.11 or newer, make and a package index.
 PYTHON ?= python3
 SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## prune SmolLM2-135M to a budget and write the smaller model
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-bench: $(INSTALLED) ## print what the measuring engine costs, as ratios taken in one run
+bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
 
 lint: $(INSTALLED) ## check style and types
@@ -42,11 +42,11 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(INSTALLED) ## write specs/prunecast.schema.json, docs/registry.md and datasette.yaml again
+schema: $(INSTALLED) ## regenerate specs/prunecast.schema.json, docs/registry.md and datasette.yaml
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
 	$(BIN)/python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml
 
-registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; interrupt it and go on as you like
+registry: $(INSTALLED) ## measure the evaluations that registry.db lacks (takes hours; can be interrupted and continued)
 	$(BIN)/prunecast run paper-smollm2
 	$(SEARCH) --set name=smollm2-70-seed-0
 	for seed in 1 2; do \
@@ -80,17 +80,17 @@ registry: $(INSTALLED) ## measure again what registry.db lacks of this: hours; i
 			--set 'baselines=[uniform-mlp]' --set 'verify.evaluators=$(SPREAD)' || exit; \
 	done
 
-pictures: $(INSTALLED) ## draw the pictures of the README again, from runs 77 and 28 in registry.db
+pictures: $(INSTALLED) ## redraw the pictures of the README, from runs 77 and 28 in registry.db
 	mkdir -p docs/images
 	$(BIN)/prunecast report 77 --out out/report
 	cp out/report/layers.png docs/images
 	$(BIN)/prunecast report 28 --out out/report
 	cp out/report/predicted.png out/report/ratios.png docs/images
 
-docs: $(INSTALLED) ## write docs/plugins-reference.md again
+docs: $(INSTALLED) ## regenerate docs/plugins-reference.md
 	$(BIN)/prunecast plugins reference > docs/plugins-reference.md
 
-clean: ## remove what was made
+clean: ## remove the virtual environment, outputs, builds and caches
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""Predictors on the recorded pairs of SmolLM2-135M: the table of docs/plugins.md. Run it as a script."""
+"""Quality of predictors on the recorded pairs of SmolLM2-135M, for the table in docs/plugins.md. Run it as a script."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import kendalltau
 from sklearn.metrics import r2_score
 
-from prunecast.plugins.interfaces import Predictor
+from prunecast.plugins import Predictor
 from prunecast.testing import recorded_pairs
 from prunecast_plugins.predictors.gbdt import GBDT, GBDTOptions
 from prunecast_plugins.predictors.sklearn import Sklearn, SklearnOptions
@@ -26,8 +26,8 @@ REGRESSORS: tuple[dict[str, Any], ...] = (
 )
 
 
-def judge(plugin: type[Predictor[Any]], options: Any) -> tuple[float, float, float]:
-    """R2 and Kendall tau of the summed targets, and root mean squared error in standard deviations; means of splits."""
+def evaluate(plugin: type[Predictor[Any]], options: Any) -> tuple[float, float, float]:
+    """R2 and Kendall tau of the summed targets, and RMSE in predicted standard deviations; means over splits."""
     recorded, scores = recorded_pairs(), []
     for seed in range(SPLITS):
         order = np.random.default_rng(seed).permutation(len(recorded.architectures))
@@ -44,11 +44,11 @@ def judge(plugin: type[Predictor[Any]], options: Any) -> tuple[float, float, flo
 
 
 def main() -> None:
-    """Print one line a predictor."""
+    """Print one line per predictor."""
     for options in REGRESSORS:
-        r2, tau, off = judge(Sklearn, SklearnOptions(**options))
+        r2, tau, off = evaluate(Sklearn, SklearnOptions(**options))
         print(f"{options['estimator']:56} R2 {r2:.3f}  tau {tau:.3f}  off {off:.2f}", flush=True)
-    r2, tau, off = judge(GBDT, GBDTOptions())
+    r2, tau, off = evaluate(GBDT, GBDTOptions())
     print(f"{'gbdt':56} R2 {r2:.3f}  tau {tau:.3f}  off {off:.2f}")
 
 

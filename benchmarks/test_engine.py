@@ -1,4 +1,4 @@
-"""What measuring one architecture costs: SmolLM2-135M, 4,096 tokens, windows of 512, 75 % of the parameters kept."""
+"""Cost of measuring one architecture: SmolLM2-135M, 4,096 tokens, windows of 512, 75 % of the parameters kept."""
 
 import os
 import subprocess
@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Bench, medians
+from bench import Bench, medians
 from torch import Tensor, nn
 
-from prunecast.architecture.architecture import Architecture
-from prunecast.models.families import layers_of
+from prunecast.plugins import Architecture, layers_of
 
 pytestmark = [pytest.mark.usefixtures("inference"), pytest.mark.timeout(3600)]
 
 
 def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
-    """The evaluation anyone would write: windows through the stock model, cross-entropy over its logits."""
+    """A straightforward evaluation: cross-entropy over all logits of the stock model, window by window."""
     windows = bench.evaluator._tokens.view(-1, 512)
 
     @torch.no_grad()
@@ -34,10 +33,10 @@ def stock_evaluation(bench: Bench, model: Any) -> Callable[[], object]:
 
 
 def bare_products(bench: Bench, rows: int) -> Callable[[], object]:
-    """The products of the kept weights with all tokens, ``rows`` at a time, with nothing around them.
+    """Only the matrix products of the kept weights with all tokens, ``rows`` at a time: a lower bound of the time.
 
-    Vocabulary projection included; attention's products of queries, keys and values are in the next one. Weights lie as
-    a linear layer has them, and results go to memory that is there: the least the arithmetic can take.
+    Includes the projection to the vocabulary; :func:`attention_products` has those of queries, keys and values. Weights
+    have the memory layout of a linear layer, and results are written to preallocated memory.
     """
     shape, tokens = bench.setup.shape, 4096
     layers: list[tuple[int, int]] = []
@@ -51,7 +50,7 @@ def bare_products(bench: Bench, rows: int) -> Callable[[], object]:
 
 
 def attention_products(bench: Bench, block: int = 128) -> Callable[[], object]:
-    """Queries times keys, weights times values: ``block`` queries and the keys they may see, 4 windows at a time."""
+    """Queries times keys, and weights times values: ``block`` queries and their visible keys, 4 windows at a time."""
     products, size, context, windows = [], bench.setup.shape.head_dim, 512, 4
     for kept in bench.architecture.layers:
         for seen in range(block, context + 1, block):
@@ -61,7 +60,7 @@ def attention_products(bench: Bench, block: int = 128) -> Callable[[], object]:
 
 
 def multiplied(products: list[tuple[int, int, int, int]], dtype: torch.dtype) -> Callable[[], object]:
-    """Batches of products of sizes (batch, height, inner, outer), one after the other."""
+    """Batched matrix products of sizes (batch, height, inner, outer), one after the other."""
     made: dict[tuple[int, ...], Tensor] = {}
 
     def some(*sizes: int) -> Tensor:
@@ -80,7 +79,7 @@ def multiplied(products: list[tuple[int, int, int, int]], dtype: torch.dtype) ->
     return multiply
 
 
-def test_candidate_against_stock_and_against_its_own_arithmetic(bench: Bench, say: Callable[[str], None]) -> None:
+def test_candidate_against_stock_and_against_its_own_arithmetic(bench: Bench, report: Callable[[str], None]) -> None:
     stock = bench.setup.source.load(torch.float32, "cpu")
     bench.elastic.apply(bench.architecture)
 
@@ -91,13 +90,13 @@ def test_candidate_against_stock_and_against_its_own_arithmetic(bench: Bench, sa
     attention = attention_products(bench)
     ours, theirs, attending, *products = medians(candidate, stock_evaluation(bench, stock), attention, *ways)
     least, dtype = min(products), str(bench.setup.dtype).removeprefix("torch.")
-    say(f"candidate / stock dense float32 evaluation   {ours / theirs:.3f}   (in {dtype}; target in bfloat16 0.45)")
-    say(f"candidate / bare products of what it keeps   {ours / (least + attending):.3f}   (target 1.25)")
-    say(f"the same, without attention's own products   {ours / least:.3f}")
-    say(f"share of the machine's product throughput    {(least + attending) / ours:.3f}")
+    report(f"candidate / stock dense float32 evaluation   {ours / theirs:.3f}   (in {dtype}; target in bfloat16 0.45)")
+    report(f"candidate / bare products of what it keeps   {ours / (least + attending):.3f}   (target 1.25)")
+    report(f"the same, without attention's own products   {ours / least:.3f}")
+    report(f"share of the machine's product throughput    {(least + attending) / ours:.3f}")
 
 
-def test_switching(bench: Bench, benchmark: Any, say: Callable[[str], None]) -> None:
+def test_switching(bench: Bench, benchmark: Any, report: Callable[[str], None]) -> None:
     shape = bench.setup.shape
     two = [bench.architecture, Architecture([(2, 2, 640)] * len(shape.dense.layers))]
 
@@ -107,13 +106,13 @@ def test_switching(bench: Bench, benchmark: Any, say: Callable[[str], None]) -> 
 
     benchmark.pedantic(switch, rounds=200, warmup_rounds=5)
     milliseconds = benchmark.stats.stats.median / len(two) * 1000
-    say(f"switching all {len(shape.dense.layers)} layers, milliseconds         {milliseconds:.3f}   (target 1)")
+    report(f"switching all {len(shape.dense.layers)} layers, milliseconds         {milliseconds:.3f}   (target 1)")
 
 
-def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None:
-    """Load, rank by a backward pass, slice, evaluate, for each candidate: in a running process, and in one of its own.
+def test_against_the_usual_way(bench: Bench, report: Callable[[str], None]) -> None:
+    """Load, rank by a backward pass, slice and evaluate for each candidate, in this process and in a new one.
 
-    The programs that prune this way take one candidate a process.
+    Programs that prune in this way start one process per candidate.
     """
     kept = bench.architecture
 
@@ -122,7 +121,7 @@ def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None
         bench.elastic.apply(kept)
 
     def in_a_process() -> None:
-        code = "from conftest import make_bench; from test_engine import usual_candidate; usual_candidate(make_bench())"
+        code = "from bench import make_bench; from test_engine import usual_candidate; usual_candidate(make_bench())"
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, env=os.environ)
 
     usual_preparation, switching = medians(lambda: usually_sliced(bench), switch, rounds=3)
@@ -132,13 +131,13 @@ def test_against_the_usual_way(bench: Bench, say: Callable[[str], None]) -> None
         lambda: (switch(), bench.evaluator.evaluate(bench.elastic.model)),
         rounds=3,
     )
-    say(f"preparing a candidate, usual way / ours      {usual_preparation / switching:,.0f}   (target 1,000)")
-    say(f"the whole candidate, usual way / ours        {usual / ours:.2f}")
-    say(f"the same, a process a candidate / ours       {alone / ours:.2f}   (target 6)")
+    report(f"preparing a candidate, usual way / ours      {usual_preparation / switching:,.0f}   (target 1,000)")
+    report(f"the whole candidate, usual way / ours        {usual / ours:.2f}")
+    report(f"the same, one process per candidate / ours   {alone / ours:.2f}   (target 6)")
 
 
 def usual_candidate(bench: Bench) -> None:
-    """One candidate the usual way, from loading to its perplexity."""
+    """One candidate in the usual way, from loading the model to the perplexity."""
     stock_evaluation(bench, usually_sliced(bench))()
 
 
@@ -148,7 +147,7 @@ def usually_sliced(bench: Bench) -> Any:
     with torch.inference_mode(mode=False), torch.enable_grad():
         model = bench.setup.source.load(torch.float32, "cpu")
         model.requires_grad_(True)
-        rows = tokens.clone()  # not a tensor of inference mode, which could not take part
+        rows = tokens.clone()  # a copy, because autograd rejects tensors of inference mode
         model(rows, labels=rows, use_cache=False).loss.backward()
         for parts, layer in zip(layers_of(model, bench.setup.family), bench.architecture.layers, strict=True):
             cut(parts, layer.mlp_width)
@@ -156,7 +155,7 @@ def usually_sliced(bench: Bench) -> Any:
 
 
 def cut(parts: Any, width: int) -> None:
-    """Keep the ``width`` channels whose weights times gradients are largest."""
+    """Keep the ``width`` channels with the largest sums of absolute weights times gradients."""
     mlp = parts.layer.mlp
     gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
     scores = sum((m.weight * m.weight.grad).abs().sum(d) for m, d in ((gate, 1), (up, 1), (down, 0)))
@@ -166,8 +165,8 @@ def cut(parts: Any, width: int) -> None:
     down.weight = nn.Parameter(down.weight.detach()[:, order])
 
 
-def test_peak_memory(bench: Bench, say: Callable[[str], None], tmp_path: Path) -> None:
-    """Resident memory of a fresh process over 20 architectures, above what it has before the weights are loaded."""
+def test_peak_memory(bench: Bench, report: Callable[[str], None], tmp_path: Path) -> None:
+    """Peak resident memory of a new process over 20 architectures, minus that before the weights are loaded."""
     spec = tmp_path / "peak.yaml"
     spec.write_text(SPEC_FOR_PEAK)
     command = [sys.executable, str(PEAK), str(spec)]
@@ -176,7 +175,7 @@ def test_peak_memory(bench: Bench, say: Callable[[str], None], tmp_path: Path) -
     peak, weights = map(int, done.stdout.split())
     chunk = 1024 * bench.setup.shape.vocabulary * 4
     ratio = peak / (1.25 * weights + chunk)
-    say(f"peak memory / (1.25 x weights + logits chunk) {ratio:.3f}   (target 1)")
+    report(f"peak memory / (1.25 x weights + logits chunk) {ratio:.3f}   (target 1)")
     assert ratio <= 1
 
 

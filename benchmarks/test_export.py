@@ -1,4 +1,4 @@
-"""What exported models of SmolLM2-135M score in stock transformers, against what the registry says they do."""
+"""Perplexity of exported models of SmolLM2-135M in stock transformers, compared with the registry."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prunecast.data import read_text
+from prunecast.plugins import read_text
 
 SPEC = """\
 model: {source: smollm2-135m, dtype: float32}
@@ -39,7 +39,7 @@ TARGET = 0.001
 
 
 def pruned(folder: Path, kept: float) -> dict[str, Any]:
-    """Metrics of the best model of a run, which is in ``exported`` afterwards."""
+    """Metrics of the best model of a run, which exports it to ``exported``."""
     (folder / "exported.yaml").write_text(SPEC)
     run = [sys.executable, "-m", "prunecast", "run", "exported.yaml", "--json", "--set", f"budget.parameters={kept}"]
     finished = subprocess.run(run, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
@@ -48,7 +48,7 @@ def pruned(folder: Path, kept: float) -> dict[str, Any]:
 
 
 def scored(folder: Path, split: str) -> float:
-    """Perplexity of the exported model, by stock transformers alone, all logits at once."""
+    """Perplexity of the exported model with stock transformers only, from all logits at once."""
     import torch
     from torch.nn import functional
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,11 +63,13 @@ def scored(folder: Path, split: str) -> float:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_perplexity(kept: float, tmp_path: Path, say: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perplexity(
+    kept: float, tmp_path: Path, report: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     metrics = pruned(tmp_path, kept)
     for split in ("validation", "test"):
         measured, stock = metrics[f"python-docs.{split}.ppl"], scored(tmp_path / "exported", split)
         apart = abs(stock / measured - 1)
-        say(f"{kept:.0%} kept, {split} perplexity, registry / stock transformers   {measured:.4f} / {stock:.4f}")
+        report(f"{kept:.0%} kept, {split} perplexity, registry / stock transformers   {measured:.4f} / {stock:.4f}")
         assert apart <= TARGET, f"{apart:.2%} apart, {TARGET:.1%} allowed"

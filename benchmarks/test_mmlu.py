@@ -1,11 +1,11 @@
-"""What the reuse of a subject's five solved questions saves: counted on all of MMLU, timed on a few subjects."""
+"""Savings by reuse of a subject's five solved examples: tokens on all of MMLU, time on a few subjects."""
 
 import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Bench, medians
+from bench import Bench, medians
 
 from prunecast_plugins.evaluators.mmlu import MMLU, MMLUOptions
 
@@ -24,17 +24,17 @@ def prepared(bench: Bench, **options: Any) -> MMLU:
 
 
 @pytest.mark.parametrize(("questions", "target"), [(None, 5), (5, 2.5)], ids=["all", "five"])
-def test_tokens(questions: int | None, target: float, bench: Bench, say: Callable[[str], None]) -> None:
+def test_tokens(questions: int | None, target: float, bench: Bench, report: Callable[[str], None]) -> None:
     counts = [prepared(bench, questions_per_subject=questions, reuse_prefix=reuse).tokens for reuse in (False, True)]
-    each = "all questions" if questions is None else f"{questions} questions a subject"
-    say(f"MMLU, {each}: tokens without / with reuse   {counts[0] / counts[1]:.2f}   (target {target})")
+    each = "all questions" if questions is None else f"{questions} questions per subject"
+    report(f"MMLU, {each}: tokens without / with reuse   {counts[0] / counts[1]:.2f}   (target {target})")
 
 
-def test_time(bench: Bench, say: Callable[[str], None]) -> None:
+def test_time(bench: Bench, report: Callable[[str], None]) -> None:
     shared = {"questions_per_subject": 5, "subjects": list(SUBJECTS)}
     without, reusing = (prepared(bench, reuse_prefix=reuse, **shared) for reuse in (False, True))
     bench.elastic.apply(bench.architecture)
     model = bench.elastic.model
     assert without.evaluate(model) == reusing.evaluate(model)
     slow, fast = medians(lambda: without.evaluate(model), lambda: reusing.evaluate(model), rounds=1)
-    say(f"MMLU, 5 questions of 3 subjects: time without / with reuse   {slow / fast:.2f}   (same answers)")
+    report(f"MMLU, 5 questions of 3 subjects: time without / with reuse   {slow / fast:.2f}   (same answers)")

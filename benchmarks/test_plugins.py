@@ -1,4 +1,4 @@
-"""What ten more plugins cost ``--help`` and ``plugins list``: seconds of whole processes, the best of several."""
+"""Cost of ten additional plugins in ``--help`` and ``plugins list``: minimum seconds of several processes."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HOOK = """
-from prunecast.plugins.hookspecs import Entry, hookimpl
+from prunecast.plugins import Entry, hookimpl
 
 
 @hookimpl
@@ -36,10 +36,10 @@ def best_seconds(environment: dict[str, str], *arguments: str) -> float:
     return min(taken)
 
 
-def test_help_and_list_with_ten_plugins(tmp_path: Path, say: Callable[[str], None]) -> None:
+def test_help_and_list_with_ten_plugins(tmp_path: Path, report: Callable[[str], None]) -> None:
     for number in range(10):
         install(tmp_path, number)
     ten = os.environ | {"PYTHONPATH": str(tmp_path)}
     for name, arguments in (("--help", ("--help",)), ("plugins list", ("plugins", "list"))):
         without, with_ten = best_seconds(dict(os.environ), *arguments), best_seconds(ten, *arguments)
-        say(f"{name:13} seconds, bundled plugins only {without:.2f}, ten more {with_ten:.2f}")
+        report(f"{name:13} seconds, bundled plugins only {without:.2f}, ten more {with_ten:.2f}")

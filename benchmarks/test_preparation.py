@@ -1,17 +1,17 @@
-"""What is paid once: ranking, moments, and the solves of compensation, in units of one dense evaluation."""
+"""Cost of the one-time steps ranking, moments and solves of compensation, in units of one dense evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Bench, medians
+from bench import Bench, medians
 
 from prunecast.models.compensation import FromMoments
 from prunecast.models.moments import gather_moments
-from prunecast.plugins.interfaces import CalibrationOptions
+from prunecast.plugins import CalibrationOptions
 from prunecast_plugins.pruners.taylor import Taylor, TaylorOptions
 
 
-def test_ranking_and_compensation(bench: Bench, tmp_path: Path, say: Callable[[str], None]) -> None:
+def test_ranking_and_compensation(bench: Bench, tmp_path: Path, report: Callable[[str], None]) -> None:
     import torch
 
     setup, elastic = bench.setup, bench.elastic
@@ -46,7 +46,7 @@ def test_ranking_and_compensation(bench: Bench, tmp_path: Path, say: Callable[[s
     solving, switching = medians(solve, again, rounds=3)
     elastic.apply(setup.shape.dense)
     elastic.compensation = None
-    say(f"ranking on 10 x 128 tokens / dense evaluation   {ranking / evaluation:.2f}")
-    say(f"moments of 4,096 tokens / dense evaluation      {gathering / evaluation:.2f}")
-    say(f"first solve of 25 widths / dense evaluation     {solving / evaluation:.2f}")
-    say(f"the same architecture again, milliseconds       {switching * 1000:.2f}")
+    report(f"ranking on 10 x 128 tokens / dense evaluation   {ranking / evaluation:.2f}")
+    report(f"moments of 4,096 tokens / dense evaluation      {gathering / evaluation:.2f}")
+    report(f"first solve of 25 widths / dense evaluation     {solving / evaluation:.2f}")
+    report(f"the same architecture again, milliseconds       {switching * 1000:.2f}")

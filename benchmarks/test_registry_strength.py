@@ -1,7 +1,7 @@
-"""A registry of 1,000,000 evaluations: what finding, ranking and writing cost, and how large it is.
+"""A registry of 1,000,000 evaluations: time of lookups, rankings and writes, and size of the file.
 
-The hardest case for its size: every evaluation is of another architecture of 30 layers, and all are under one setting,
-so nothing is shared and one index holds them all.
+This is the worst case for its size: every evaluation has a different architecture of 30 layers, so that nothing is
+shared, and all have the same setting, so that one index holds them all.
 """
 
 import time
@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import ComponentCost, ModelShape
-from prunecast.plugins.interfaces import Measurement, Metric
+from prunecast.plugins import Architecture, ComponentCost, Measurement, Metric, ModelShape
 from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
 from prunecast.registry.queries.pareto import pareto
 from prunecast.registry.queries.ranges import Range
@@ -47,7 +45,7 @@ SETTING = Setting(
 
 
 class Seconds:
-    """How long a block took on the wall, and what of it the processor worked: the rest went to others and the disk."""
+    """Wall-clock and CPU seconds of a block; the difference is time of other processes and of the disk."""
 
     def __enter__(self) -> "Seconds":
         self._start = time.perf_counter(), time.process_time()
@@ -63,7 +61,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Filled:
-    """A registry of a million evaluations, some of its architectures, and the seconds ``record_many`` took."""
+    """A registry of a million evaluations, some of its architectures, and the seconds of ``record_many``."""
 
     path: Path
     architectures: Sequence[Architecture]
@@ -72,7 +70,7 @@ class Filled:
 
 
 def evaluations(count: int, seed: int) -> Iterator[Evaluation]:
-    """Architectures of 48 kinds of layers, the larger the better but for noise, endlessly different."""
+    """Evaluations of random architectures with 48 kinds of layers; larger ones are better, apart from noise."""
     rng = np.random.default_rng(seed)
     heads, widths = np.array([0, 1, 2, 3]), np.arange(1, 13) * 128
     for _ in range(0, count, BATCH):
@@ -106,7 +104,7 @@ def registry(filled: Filled) -> Iterator[Registry]:
 
 
 def median_of(action: Callable[[], object], rounds: int = 5) -> Seconds:
-    """The median by the wall of an action done several times."""
+    """The run with the median wall-clock time among several runs of an action."""
     taken = []
     for _ in range(rounds):
         with Seconds() as seconds:
@@ -115,58 +113,60 @@ def median_of(action: Callable[[], object], rounds: int = 5) -> Seconds:
     return sorted(taken, key=lambda seconds: seconds.wall)[rounds // 2]
 
 
-def test_size_and_batches(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+def test_size_and_batches(filled: Filled, registry: Registry, report: Callable[[str], None]) -> None:
     (row,) = registry.rows("SELECT count(*) AS n FROM evaluations")
     assert row["n"] == EVALUATIONS
-    say(f"bytes an evaluation                          {filled.path.stat().st_size / EVALUATIONS:.0f}   (target 400)")
+    report(
+        f"bytes per evaluation                         {filled.path.stat().st_size / EVALUATIONS:.0f}   (target 400)"
+    )
     rates = f"{EVALUATIONS / filled.wall:,.0f} (processor {EVALUATIONS / filled.processor:,.0f})"
-    say(f"evaluations a second, in batches             {rates}   (target 20,000)")
+    report(f"evaluations per second, in batches           {rates}   (target 20,000)")
 
 
-def test_exact_lookup(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+def test_exact_lookup(filled: Filled, registry: Registry, report: Callable[[str], None]) -> None:
     rng = np.random.default_rng(1)
     taken = []
     for place in rng.permutation(len(filled.architectures))[:2000]:
-        wanted = [Architecture(filled.architectures[place].layers)]  # a fresh one, whose key is not known yet
+        wanted = [Architecture(filled.architectures[place].layers)]  # a new object, whose key is not cached yet
         start = time.perf_counter()
         found = registry.lookup(SETTING, wanted)
         taken.append(time.perf_counter() - start)
         assert found
     p50, p99 = np.quantile(taken, [0.5, 0.99]) * 1000
-    say(f"exact lookup p50 / p99, milliseconds         {p50:.3f} / {p99:.3f}   (target 0.2 / 2)")
+    report(f"exact lookup p50 / p99, milliseconds         {p50:.3f} / {p99:.3f}   (target 0.2 / 2)")
 
 
-def test_batch_lookup(filled: Filled, registry: Registry, say: Callable[[str], None]) -> None:
+def test_batch_lookup(filled: Filled, registry: Registry, report: Callable[[str], None]) -> None:
     fresh = iter([[Architecture(each.layers) for each in filled.architectures] for _ in range(5)])
     seconds = median_of(lambda: registry.lookup(SETTING, next(fresh)))
     assert len(registry.lookup(SETTING, filled.architectures)) == 10_000
-    say(f"lookup of 10,000 architectures, seconds      {seconds}   (target 0.5)")
+    report(f"lookup of 10,000 architectures, seconds      {seconds}   (target 0.5)")
 
 
-# No architecture has 0.4 of the parameters: the worst case, every value is looked at.
+# No architecture has 0.4 of the parameters: the worst case, in which every value is read.
 @pytest.mark.parametrize(("share", "found"), [("1.0", 10), ("0.6", 10), ("0.4", 0)])
-def test_best(registry: Registry, share: str, found: int, say: Callable[[str], None]) -> None:
+def test_best(registry: Registry, share: str, found: int, report: Callable[[str], None]) -> None:
     wanted = Filter(budget={"parameters": Range.parse(share)})
     seconds = median_of(lambda: best(registry, PPL.name, wanted))
     assert len(best(registry, PPL.name, wanted)) == found
-    say(f"best 10 within {share} of the parameters, seconds  {seconds}   (target 0.3)")
+    report(f"best 10 within {share} of the parameters, seconds  {seconds}   (target 0.3)")
 
 
-def test_pareto(registry: Registry, say: Callable[[str], None]) -> None:
+def test_pareto(registry: Registry, report: Callable[[str], None]) -> None:
     seconds = median_of(lambda: pareto(registry, ["parameters", PPL.name], Filter()))
     points = len(pareto(registry, ["parameters", PPL.name], Filter()))
-    say(f"pareto of parameters and a metric, seconds   {seconds}   (target 0.3; {points} points)")
+    report(f"pareto of parameters and a metric, seconds   {seconds}   (target 0.3; {points} points)")
     statement = "SELECT architecture_key FROM pareto WHERE model = 'smollm2-135m' AND metric = ?"
     seconds = median_of(lambda: list(registry.rows(statement, (PPL.name,))))
     assert len(list(registry.rows(statement, (PPL.name,)))) == points
-    say(f"the same by the view, seconds                {seconds}   (target 0.3)")
+    report(f"the same by the view, seconds                {seconds}   (target 0.3)")
 
 
-def test_commits_one_by_one(registry: Registry, say: Callable[[str], None]) -> None:
+def test_commits_one_by_one(registry: Registry, report: Callable[[str], None]) -> None:
     run = registry.start_run("b" * 32, "singles", "{}", "").id
     singles = list(islice(evaluations(BATCH, 2), 1500))
     with Seconds() as seconds:
         for evaluation in singles:
             registry.record_many(run, "pairs", [evaluation])
     rates = f"{len(singles) / seconds.wall:,.0f} (processor {len(singles) / seconds.processor:,.0f})"
-    say(f"commits a second, one by one                 {rates}   (target 300)")
+    report(f"commits per second, one by one               {rates}   (target 300)")

@@ -1,8 +1,9 @@
-"""What a round should choose: rules against one another over the recorded pairs of SmolLM2-135M as a finite pool.
+"""Comparison of acquisition strategies on the recorded pairs of SmolLM2-135M as a finite pool.
 
-Each game starts from 20 of the pairs below the median; a round fits on what is known, chooses 5 of the others by the
-rule and learns their measured numbers. The score is how far the best known then is from the best of all pairs, in nats
-of the sum of both log-perplexities, mean over the rounds and games.
+Each game starts from 20 random pairs that are worse than the median. In every round the predictor is fitted to the
+known pairs, the strategy selects 5 others, and their measured values are added. The score is the simple regret: the
+distance of the best known pair from the best of all pairs, in nats of the sum of both log-perplexities, mean over
+rounds and games.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunecast.plugins.interfaces import Metric
+from prunecast.plugins import Metric
 from prunecast.predict.fitted import Fitted
 from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Objective
@@ -51,8 +52,8 @@ def regrets(options: ChooseSpec) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [1.0, 2.0])
-def test_confidence_against_greedy(width: float, say: Callable[[str], None]) -> None:
+def test_confidence_against_greedy(width: float, report: Callable[[str], None]) -> None:
     greedy, confident = (regrets(ChooseSpec(rule=rule, width=width)) for rule in ("greedy", "confidence"))
     better = sum(c <= g for c, g in zip(confident, greedy, strict=True))
-    say(f"regret of confidence (width {width:g}) / greedy, nats  {np.mean(confident):.3f} / {np.mean(greedy):.3f}")
-    say(f"games in which confidence is at least as good     {better} of {GAMES}")
+    report(f"regret of confidence (width {width:g}) / greedy, nats  {np.mean(confident):.3f} / {np.mean(greedy):.3f}")
+    report(f"games in which confidence is at least as good     {better} of {GAMES}")

@@ -39,6 +39,8 @@ def tiny_config(family: str, **changes: object) -> object:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
+    if family == "opt":
+        sizes["ffn_dim"] = sizes["intermediate_size"]
     return AutoConfig.for_model(family, **(sizes | changes))
 
 

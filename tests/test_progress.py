@@ -2,8 +2,8 @@
 
 import pytest
 
+from prunecast import progress
 from prunecast.progress import Progress
-from prunecast.run import progress
 
 
 def lines(capsys: pytest.CaptureFixture[str], shown: Progress) -> list[str]:

@@ -1,4 +1,4 @@
-"""Quantile regression of LightGBM as a predictor of prunecast."""
+"""A predictor for prunecast: quantile regression by LightGBM."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from prunecast.plugins import (
 )
 
 QUANTILES = (0.1587, 0.5, 0.8413)
-"""The median, and one standard deviation of a normal distribution below and above it."""
+"""Quantiles of a normal distribution at its median and one standard deviation below and above."""
 
 
 @hookimpl
@@ -28,7 +28,7 @@ def prunecast_predictors() -> list[Entry]:
         Entry(
             "lightgbm",
             "prunecast_lightgbm:LightGBM",
-            "Quantiles of LightGBM: median and half the distance of the outer two",
+            "Quantile regression by LightGBM: median, and half the distance between two outer quantiles",
             "Ke et al., NIPS 2017",
         )
     ]
@@ -37,17 +37,17 @@ def prunecast_predictors() -> list[Entry]:
 class LightGBMOptions(PluginOptions):
     """Options of the lightgbm predictor."""
 
-    trees: int = Field(default=100, ge=1, description="boosting rounds of each quantile")
-    leaves: int = Field(default=7, ge=2, description="leaves of a tree")
-    pairs_in_leaf: int = Field(default=3, ge=1, description="pairs in a leaf, at least")
+    trees: int = Field(default=100, ge=1, description="number of boosting rounds of each quantile")
+    leaves: int = Field(default=7, ge=2, description="maximum number of leaves of a tree")
+    pairs_in_leaf: int = Field(default=3, ge=1, description="minimum number of pairs in a leaf")
     learning_rate: float = Field(default=0.08, gt=0, le=1, description="shrinkage of each tree")
 
 
 class LightGBM(Predictor[LightGBMOptions]):
-    """Boosted trees under the pinball loss (Koenker and Bassett, Econometrica 46, 1978), three quantiles a target.
+    """Boosted trees with the pinball loss (Koenker and Bassett, Econometrica 46, 1978), three quantiles per target.
 
-    The mean is the predicted median; the standard deviation is half the distance between the quantiles that lie one
-    standard deviation off it in a normal distribution, and 0 where they cross.
+    The mean is the predicted median. The standard deviation is half the distance between the quantiles that are one
+    standard deviation from the median in a normal distribution, or 0 if they cross.
     """
 
     options_model = LightGBMOptions
@@ -55,17 +55,17 @@ class LightGBM(Predictor[LightGBMOptions]):
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
         """Fit every quantile of every target."""
         if targets.ndim != 2 or not np.isfinite(targets).all():
-            raise PluginError(f"lightgbm learns from finite targets of shape (N, M), got {targets.shape}")
-        rows = np.resize(np.arange(len(targets)), max(len(targets), 2))  # LightGBM wants two pairs at least
+            raise PluginError(f"lightgbm needs finite targets of shape (N, M), got {targets.shape}")
+        rows = np.resize(np.arange(len(targets)), max(len(targets), 2))  # LightGBM needs two rows or more
         features, targets = structured(architectures, self.shape)[rows], targets[rows]
-        # The pinball loss has gradients of one size: boosting needs targets of about that size.
+        # The gradients of the pinball loss do not grow with the error, so boosting needs targets of unit scale.
         self._center = np.median(targets, axis=0)
         self._scale = np.where(targets.std(axis=0) > 0, targets.std(axis=0), 1.0)
         standard = (targets - self._center) / self._scale
         self._models = [[self._quantile(q).fit(features, column) for q in QUANTILES] for column in standard.T]
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """Median and half the distance of the outer quantiles."""
+        """Median, and half the distance between the outer quantiles."""
         features = structured(architectures, self.shape)
         quantiles = np.array([[model.predict(features) for model in models] for models in self._models])
         low, median, high = quantiles.transpose(1, 2, 0)  # each (N, M)

@@ -1,4 +1,4 @@
-"""Any optimiser of Nevergrad as a searcher of prunecast."""
+"""A searcher for prunecast: any optimiser of Nevergrad."""
 
 import random
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def prunecast_searchers() -> list[Entry]:
         Entry(
             "nevergrad",
             "prunecast_nevergrad:Nevergrad",
-            "Any optimiser of Nevergrad by name, asked and told in batches",
+            "Any optimiser of Nevergrad by name, with ask and tell in batches",
             "https://github.com/facebookresearch/nevergrad",
         )
     ]
@@ -42,28 +42,30 @@ class NevergradOptions(PluginOptions):
     optimizer: str = Field(
         default="PortfolioDiscreteOnePlusOne", description="name in nevergrad.optimizers.registry, such as NGOpt"
     )
-    trials: int = Field(default=1000, ge=1, description="architectures proposed by the optimiser")
-    startup: int = Field(default=1000, ge=1, description="random architectures predicted first")
-    seeds: int = Field(default=20, ge=1, description="best predicted of the startup that the optimiser starts from")
-    batch: int = Field(default=20, ge=1, description="architectures asked for at once, then predicted together")
+    trials: int = Field(default=1000, ge=1, description="number of architectures proposed by the optimiser")
+    startup: int = Field(default=1000, ge=1, description="number of random architectures that are predicted first")
+    seeds: int = Field(
+        default=20, ge=1, description="number of best predicted startup architectures given to the optimiser"
+    )
+    batch: int = Field(default=20, ge=1, description="number of architectures proposed, then predicted, at once")
 
 
 class Nevergrad(Searcher[NevergradOptions]):
     """Ask and tell with an optimiser of Nevergrad (Bennet et al., GECCO 2021).
 
-    Each choice is a parameter whose values are ordered, so that a mutation goes to a neighbour. What the optimiser
-    proposes is brought to the budget, and it is told the predicted score of what comes of that.
+    Each choice is a parameter with ordered values, so that a mutation moves to a neighbouring value. Proposals are
+    fitted to the budget, and the optimiser gets the predicted score of the fitted architecture.
     """
 
     options_model = NevergradOptions
 
     @property
     def evaluations(self) -> int:
-        """Startup and trials."""
+        """Number of startup architectures and trials."""
         return self.options.startup + self.options.trials
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
-        """Startup sample, then batches."""
+        """Startup sample, then batches of ask and tell."""
         with _seeded(int(problem.rng.integers(2**31))):
             return self._search(problem, count)
 
@@ -84,7 +86,7 @@ class Nevergrad(Searcher[NevergradOptions]):
         return [architecture for architecture, _ in ranked[:count]]
 
     def _start(self, problem: SearchProblem) -> Indices:
-        """Random proposals and what is known already, all at the budget."""
+        """Random architectures fitted to the budget, and the known ones that meet it: shape (N, C)."""
         choices, dense = problem.space.choices, problem.space.shape.dense
         drawn = problem.space.sample(self.options.startup, problem.rng)
         rows = [indices_of(choices, dense, known) for known in problem.known if problem.budget.met_by(known)]
@@ -92,7 +94,7 @@ class Nevergrad(Searcher[NevergradOptions]):
         return np.concatenate([problem.budget.fit(choices, drawn, problem.rng), known])
 
     def _scored(self, problem: SearchProblem, indices: Indices, found: dict[Architecture, float]) -> Floats:
-        """Scores of shape (N,), noted in ``found`` too."""
+        """Scores of shape (N,), which are also added to ``found``."""
         architectures = architectures_at(problem.space.choices, problem.space.shape.dense, indices)
         scores = problem.score(architectures)
         problem.progress(len(architectures))
@@ -115,7 +117,7 @@ class Nevergrad(Searcher[NevergradOptions]):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Nevergrad also draws from the global generators: it gets them seeded, and they are left as they were."""
+    """Seed the global generators, from which Nevergrad also draws, and restore their states afterwards."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002

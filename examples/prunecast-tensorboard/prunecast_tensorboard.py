@@ -1,4 +1,4 @@
-"""Runs of prunecast in TensorBoard.
+"""A listener for prunecast that logs runs for TensorBoard.
 
 Set ``PRUNECAST_TENSORBOARD`` to a folder, and every run writes its curves to ``FOLDER/NAME-RUN``.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 FOLDER = "PRUNECAST_TENSORBOARD"
-"""Environment variable: the folder that TensorBoard is pointed at."""
+"""Environment variable with the log folder of TensorBoard."""
 
 _writers: "dict[int, SummaryWriter]" = {}
 _steps: dict[int, int] = {}
@@ -22,7 +22,7 @@ _steps: dict[int, int] = {}
 
 @hookimpl
 def prunecast_run_started(event: RunStarted) -> None:
-    """Open a folder for the run and note its spec."""
+    """Open a folder for the run and log its spec."""
     folder = os.environ.get(FOLDER)
     if not folder:
         return
@@ -35,7 +35,7 @@ def prunecast_run_started(event: RunStarted) -> None:
 
 @hookimpl
 def prunecast_architecture_measured(event: ArchitectureMeasured) -> None:
-    """One point a metric, in the order of measuring."""
+    """Log one point per metric, in order of measurement."""
     if writer := _writers.get(event.run):
         _steps[event.run] += 1
         for name, value in {**event.metrics, "parameters": event.parameters}.items():
@@ -44,7 +44,7 @@ def prunecast_architecture_measured(event: ArchitectureMeasured) -> None:
 
 @hookimpl
 def prunecast_predictor_fitted(event: PredictorFitted) -> None:
-    """How many pairs there are, and how long fitting them takes."""
+    """Log the number of pairs and the seconds of the fit."""
     if writer := _writers.get(event.run):
         writer.add_scalar("predictor/pairs", event.pairs, event.round)
         writer.add_scalar("predictor/seconds", event.seconds, event.round)
@@ -52,7 +52,7 @@ def prunecast_predictor_fitted(event: PredictorFitted) -> None:
 
 @hookimpl
 def prunecast_round_finished(event: RoundFinished) -> None:
-    """The best so far."""
+    """Log the metrics of the best architecture so far."""
     if writer := _writers.get(event.run):
         for name, value in event.best_metrics.items():
             writer.add_scalar(f"best/{name}", value, event.round)
@@ -60,7 +60,7 @@ def prunecast_round_finished(event: RoundFinished) -> None:
 
 @hookimpl
 def prunecast_run_finished(event: RunFinished) -> None:
-    """Close the folder."""
+    """Log the status and close the folder."""
     if writer := _writers.pop(event.run, None):
         writer.add_text("status", f"{event.status} {event.message}".strip())
         writer.close()

@@ -1,9 +1,9 @@
-"""Train the small Llama that the transfer between models is shown on: minutes on two cores, no download.
+"""Train a small Llama for the example of transfer between models: minutes on two cores, without downloads.
 
     python examples/transfer/train_small_llama.py out/small-llama
 
 A byte-level BPE vocabulary and a Llama of 8 layers are trained on one text: by default the public-domain novels of the
-data set ``books``, or the documentation that every Python carries (``--text python-docs``).
+data set ``books``, or the documentation that comes with Python (``--text python-docs``).
 """
 
 import math
@@ -72,7 +72,7 @@ def new_model(tokenizer):
 
 
 def train(model, tokens, steps):
-    """AdamW on random windows, with a warm-up and a cosine; the loss is told every 50 steps."""
+    """AdamW on random windows, with warm-up and cosine schedule; the loss is reported every 50 steps."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1)

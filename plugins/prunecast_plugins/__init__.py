@@ -1,1 +1,1 @@
-"""The plugins that come with prunecast, registered like anyone else's."""
+"""The bundled plugins, registered in the same way as third-party plugins."""

@@ -1,15 +1,15 @@
-"""Classes that a spec names by import path: which of them may be imported, and how their parameters become options.
+"""Classes that a spec names by import path: import rules, and conversion of their parameters to options.
 
-A spec may be somebody else's, and to import a module is to run it. Therefore
+A spec may come from an untrusted source, and importing a module executes its code. Therefore
 
-- nothing is imported but modules of known packages: those listed here, and those that an installed distribution offers
-  in the entry-point group :data:`GROUP`;
-- the path leads to a class of a public module, never through an attribute of a module or of a class;
-- the class derives from the base that the plugin is for, and is defined in one of those packages itself;
-- values are plain data, or instances of classes found by the same rule: a mapping with ``class: PATH`` and the
-  parameters beside it. No text ever becomes a function.
+- only modules of known packages are imported: those that an :class:`Importable` lists, and those that an installed
+  distribution registers in the entry-point group :data:`GROUP`;
+- the path names a class of a public module, without going through an attribute of a module or class;
+- the class derives from the base class that the option requires, and is defined in one of those packages;
+- values are plain data, or instances of classes found under the same rules: a mapping with ``class: PATH`` and the
+  parameters beside it. Text is never converted to a function.
 
-``os.system``, ``builtins.eval`` or ``subprocess.Popen`` fail each of the first three rules.
+The first rule alone excludes ``os.system``, ``builtins.eval`` and ``subprocess.Popen``.
 """
 
 import importlib
@@ -30,10 +30,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from prunecast.plugins import PluginOptions
 
 GROUP = "prunecast.importable"
-"""Entry-point group in which a distribution offers a top-level package: ``mylib = "mylib"``."""
+"""Entry-point group in which a distribution registers a top-level package: ``mylib = "mylib"``."""
 
 CLASS = "class"
-"""Key that makes a mapping of a spec an instance of the class it names."""
+"""Key of a mapping in a spec that stands for an instance of the named class."""
 
 _PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 
@@ -43,10 +43,10 @@ class Importable:
     """The classes that one option may name.
 
     Attributes:
-        what: what one of them is called in messages, with its article.
-        bases: ``module:class`` of the classes one of which they derive from.
-        packages: top-level packages they may come from, besides those offered in :data:`GROUP`.
-        home: module of the classes that may be named without one; empty if none may.
+        what: name of such a class in messages, with its article.
+        bases: ``module:class`` of the base classes, of which a class must have one.
+        packages: allowed top-level packages, in addition to those registered in :data:`GROUP`.
+        home: module of the classes that may be named without a module; empty if there is none.
     """
 
     what: str
@@ -55,14 +55,14 @@ class Importable:
     home: str = ""
 
     def find(self, path: object) -> type[Any]:
-        """The class at ``path``. Raises ValueError, in one line, for everything that the rule of this module forbids.
+        """The class at ``path``. Raises a one-line ValueError if the rules of this module forbid it.
 
-        A package that is allowed but not installed is told apart from one that is not allowed.
+        The message distinguishes a package that is not installed from one that is not allowed.
         """
         if self.home and isinstance(path, str) and path.isidentifier():
             path = f"{self.home}.{path}"
         if not isinstance(path, str) or not _PATH.fullmatch(path):
-            raise ValueError(f"{path!r} is no import path of {self.what}: write PACKAGE.MODULE.CLASS")
+            raise ValueError(f"{path!r} is not an import path of {self.what}: write PACKAGE.MODULE.CLASS")
         package, (module_name, _, name) = path.split(".")[0], path.rpartition(".")
         allowed = self._allowed()
         if package not in allowed:
@@ -76,7 +76,7 @@ class Importable:
             raise ValueError(f"{path!r} cannot be imported: {' '.join(str(error).split())}") from error
         found = vars(module).get(name)
         if not self.fits(found, allowed):
-            reason = "is not there" if found is None else f"is not {self.what}"
+            reason = "does not exist" if found is None else f"is not {self.what}"
             raise ValueError(f"{path!r} {reason}{self._nearest(module, name, allowed)}")
         return typing.cast(type[Any], found)
 
@@ -84,7 +84,7 @@ class Importable:
         return {*self.packages, *(point.name for point in entry_points(group=GROUP))}
 
     def fits(self, found: object, packages: Iterable[str]) -> bool:
-        """Whether something is a class that may be named, defined in one of the top-level packages."""
+        """True if ``found`` is a concrete class that may be named and is defined in one of the top-level packages."""
         if not isinstance(found, type) or inspect.isabstract(found):
             return False
         bases = tuple(pkgutil.resolve_name(base) for base in self.bases)
@@ -96,11 +96,11 @@ class Importable:
         return f" (did you mean {near[0]!r}?)" if near else ""
 
     def build(self, value: Any, fill: Mapping[str, Any]) -> Any:
-        """A value of a spec with every ``{class: PATH, ...}`` in it made an instance. Raises ValueError.
+        """A value of a spec with an instance in place of every ``{class: PATH, ...}``. Raises ValueError.
 
         Args:
             value: plain data.
-            fill: parameters that every instance gets whose class takes them, unless the spec gives them.
+            fill: parameters for every instance whose class has them; those in the spec take precedence.
         """
         if isinstance(value, Mapping) and CLASS in value:
             found, parameters = self.find(value[CLASS]), parameters_of(self.find(value[CLASS]))
@@ -114,12 +114,12 @@ class Importable:
 
 
 class NamedClassOptions(PluginOptions):
-    """Base of options one of which names a class; what no field takes are parameters of that class.
+    """Base of options one of which names a class; options without a field are parameters of that class.
 
     Attributes:
-        importable: what may be named.
+        importable: the classes that may be named.
         naming: name of the field that holds the import path.
-        withheld: parameters of the class that are not the spec's to set, such as its seed.
+        withheld: parameters of the class that a spec may not set, such as its seed.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -130,28 +130,28 @@ class NamedClassOptions(PluginOptions):
 
     @property
     def named_class(self) -> type[Any]:
-        """The class that is named."""
+        """The named class."""
         return self.importable.find(getattr(self, self.naming))
 
     @property
     def given(self) -> dict[str, Any]:
-        """Parameters of the class that the spec gives, as plain data."""
+        """Parameters of the class in the spec, as plain data."""
         return dict(self.model_extra or {})
 
     def instance(self, **fill: Any) -> Any:
         """A fresh instance of the named class.
 
         Args:
-            fill: parameters that it, and everything it is made of, gets if its class takes them, such as a seed.
+            fill: parameters, such as a seed, for it and for every nested instance whose class has them.
         """
         found = self.named_class
         arguments = {name: self.importable.build(value, fill) for name, value in self.given.items()}
         return found(**_filled(parameters_of(found), arguments, fill))
 
     def misfit(self, name: str, value: Any) -> str:
-        """What is wrong with the value of one parameter, empty if nothing is known to be.
+        """Error message for the value of one parameter; empty if no error is found.
 
-        ``value`` has instances where the spec has ``{class: PATH}``. By default it has to agree with the annotation.
+        ``value`` has instances in place of every ``{class: PATH}``. The default checks it against the annotation.
         """
         wanted = _annotation(self.named_class, name)
         if wanted is inspect.Parameter.empty:
@@ -162,7 +162,7 @@ class NamedClassOptions(PluginOptions):
         except ValidationError as error:
             return f"{self.named_class.__name__}: {error.errors()[0]['msg']}"
         except PydanticUserError:
-            return ""  # an annotation that says nothing about plain data
+            return ""  # pydantic cannot validate against this annotation
         return ""
 
     @model_validator(mode="after")
@@ -196,9 +196,9 @@ class NamedClassOptions(PluginOptions):
 
 
 def parameters_of(found: type[Any]) -> dict[str, Any]:
-    """Names and defaults of what a class is made with; ``inspect.Parameter.empty`` for what has no default.
+    """Names and defaults of a class's parameters; ``inspect.Parameter.empty`` marks those without a default.
 
-    A scikit-learn estimator that takes ``**kwargs`` tells the rest itself.
+    The parameters that a scikit-learn estimator takes as ``**kwargs`` come from its ``get_params``.
     """
     parameters = inspect.signature(found).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
@@ -213,21 +213,21 @@ def _filled(parameters: Mapping[str, Any], given: Mapping[str, Any], fill: Mappi
 
 
 def unknown_parameter(found: type[Any], name: str, known: Iterable[str]) -> str:
-    """Message about a parameter that a class does not have."""
+    """Error message for a parameter that a class does not have."""
     near = get_close_matches(name, known, n=1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown option {name!r}{guess}; {found.__name__} takes: {', '.join(sorted(known)) or 'none'}"
 
 
 def _annotation(found: type[Any], name: str) -> Any:
-    """The annotation of a parameter; ``inspect.Parameter.empty`` if there is none, or it cannot be evaluated."""
+    """Annotation of a parameter; ``inspect.Parameter.empty`` if there is none or it cannot be evaluated."""
     parameter = inspect.signature(found).parameters.get(name)
     if parameter is None or not isinstance(parameter.annotation, str):
         return inspect.Parameter.empty if parameter is None else parameter.annotation
     holder: Any = SimpleNamespace(__annotations__={name: parameter.annotation})
     try:
         return typing.get_type_hints(holder, globalns=vars(importlib.import_module(found.__module__)))[name]
-    except (NameError, SyntaxError, TypeError):  # it needs what is imported for type checking only
+    except (NameError, SyntaxError, TypeError):  # it refers to names imported for type checking only
         return inspect.Parameter.empty
 
 

@@ -1,4 +1,4 @@
-"""Hands the bundled plugins to the host, through the same hooks as any third party."""
+"""Registration of the bundled plugins, through the same hooks as third-party plugins."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def prunecast_search_spaces() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_pruners() -> Iterable[Entry]:
-    """Rankings by gradients, by activations, by weights, and by nothing."""
+    """Pruners that rank by gradients, activations or weights, and a random control."""
     return [
         Entry(
             "taylor",
@@ -37,34 +37,36 @@ def prunecast_pruners() -> Iterable[Entry]:
         Entry(
             "obs",
             "prunecast_plugins.pruners.obs:OBS",
-            "Greedy removal under least-squares compensation, errors weighed by gradients of the loss",
+            "Greedy removal under least-squares compensation, errors weighted by gradients of the loss",
             "Hassibi and Stork, 1993, equation 5; arXiv 1503.05671, section 3",
         ),
         Entry(
             "activation",
             "prunecast_plugins.pruners.activation:Activation",
-            "Absolute weights times the norms of what they read in calibration text",
+            "Absolute weights times the norms of their inputs on calibration text",
             "arXiv 2306.11695 (Wanda), equation 1",
         ),
         Entry(
             "flap",
             "prunecast_plugins.pruners.flap:FLAP",
-            "Squared weights times the variances of what they read in calibration text",
+            "Squared weights times the variances of their inputs on calibration text",
             "arXiv 2312.11983 (FLAP), metric WIFV",
         ),
         Entry(
             "magnitude",
             "prunecast_plugins.pruners.magnitude:Magnitude",
-            "Sum of absolute or squared weights; needs no text",
+            "Sum of absolute or squared weights; needs no calibration text",
             "arXiv 1608.08710, section 3.1",
         ),
-        Entry("random", "prunecast_plugins.pruners.random:Random", "Random order: the control; needs no text"),
+        Entry(
+            "random", "prunecast_plugins.pruners.random:Random", "Random order, as a control; needs no calibration text"
+        ),
     ]
 
 
 @hookimpl
 def prunecast_evaluators() -> Iterable[Entry]:
-    """On texts, on questions, and of speed."""
+    """Evaluators on texts, on questions, and of speed and memory."""
     return [
         Entry(
             "perplexity",
@@ -82,21 +84,21 @@ def prunecast_evaluators() -> Iterable[Entry]:
         Entry(
             "multiple_choice",
             "prunecast_plugins.evaluators.multiple_choice:MultipleChoice",
-            "Accuracy on ARC, PIQA, OpenBookQA, WinoGrande, Social IQa and questions of one's own",
+            "Accuracy on ARC, PIQA, OpenBookQA, WinoGrande, Social IQa and custom questions",
             "prompts of https://github.com/EleutherAI/lm-evaluation-harness 0.4",
             trial=Trial({"dataset": "arc_easy", "split": "test", "questions": 3}),
         ),
         Entry(
             "mmlu",
             "prunecast_plugins.evaluators.mmlu:MMLU",
-            "Accuracy on MMLU after a few solved questions, mean over subjects",
+            "Few-shot accuracy on MMLU, mean over subjects",
             "arXiv 2009.03300; prompt of https://github.com/hendrycks/test",
             trial=Trial({"subjects": ["abstract_algebra"], "questions_per_subject": 2, "shots": 1}),
         ),
         Entry(
             "latency",
             "prunecast_plugins.evaluators.latency:Latency",
-            "Measured speed of prompt and generation, bytes of weights and key-value cache",
+            "Measured speed of prefill and decoding, bytes of weights and key-value cache",
             trial=Trial(
                 {"prompt": 4, "generate": 2, "repeats": 2, "device": "cpu"}, dict.fromkeys(_TIMED, "it measures time")
             ),
@@ -104,7 +106,7 @@ def prunecast_evaluators() -> Iterable[Entry]:
         Entry(
             "lm_eval",
             "prunecast_plugins.evaluators.lm_eval:LMEval",
-            "Log-likelihood tasks of the EleutherAI harness; needs prunecast[lm-eval]",
+            "Log-likelihood tasks of the EleutherAI evaluation harness; needs prunecast[lm-eval]",
             "https://github.com/EleutherAI/lm-evaluation-harness",
             trial=Trial({"tasks": ["arc_easy"], "limit": 2}, requires=("lm_eval",)),
         ),
@@ -113,7 +115,7 @@ def prunecast_evaluators() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_predictors() -> Iterable[Entry]:
-    """Gradient-boosted trees, Gaussian processes, and whatever scikit-learn can fit."""
+    """Gradient-boosted trees, Gaussian processes, and any scikit-learn regressor."""
     return [
         Entry(
             "gbdt",
@@ -132,13 +134,13 @@ def prunecast_predictors() -> Iterable[Entry]:
         Entry(
             "gp",
             "prunecast_plugins.predictors.gp:GP",
-            "Gaussian process on parts, totals and neighbourhoods of what is kept; few pairs go far",
+            "Gaussian process on kept fractions per layer, per neighbourhood and in total; for few training pairs",
             "Rasmussen and Williams 2006, chapters 2 and 5",
         ),
         Entry(
             "blend",
             "prunecast_plugins.predictors.blend:Blend",
-            "Gaussian process and boosted trees in equal parts",
+            "Equal mixture of a Gaussian process and boosted trees",
             "arXiv 1603.02754; Rasmussen and Williams 2006",
         ),
         Entry(
@@ -153,26 +155,26 @@ def prunecast_predictors() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_searchers() -> Iterable[Entry]:
-    """Search over the prediction."""
+    """Searchers that optimise the predicted score."""
     return [
         Entry(
             "tpe",
             "prunecast_plugins.searchers.tpe:TPE",
-            "Tree-structured Parzen estimator of Optuna over the predictor",
+            "Tree-structured Parzen estimator of Optuna on the predicted score",
             "Bergstra et al., NIPS 2011, section 4",
             trial=Trial({"trials": 10, "startup": 80, "seeds": 10, "batch": 5}),
         ),
         Entry(
             "random",
             "prunecast_plugins.searchers.random:Random",
-            "Many random architectures at the budget, the best predicted of them",
+            "Random architectures at the budget, of which the best predicted are returned",
             "arXiv 2309.09507, section 3.4",
             trial=Trial({"samples": 300}),
         ),
         Entry(
             "evolution",
             "prunecast_plugins.searchers.evolution:Evolution",
-            "Mutations that move what is kept between layers, the best predicted survive",
+            "Evolution by mutations that move capacity between layers; the best predicted survive",
             "arXiv 2410.14649 (EvoPress), algorithm 1",
             trial=Trial({"startup": 80, "survivors": 10, "offspring": 20, "generations": 8}),
         ),

@@ -30,7 +30,7 @@ def test_keys_are_equal_exactly_when_architectures_are(
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 99))
-def test_attention_without_groups_or_heads_has_one_form(groups: int, heads: int, width: int) -> None:
+def test_attention_without_groups_or_without_heads_equals_no_attention(groups: int, heads: int, width: int) -> None:
     assert Architecture([(groups, 0, width)]) == Architecture([(0, heads, width)]) == Architecture([(0, 0, width)])
 
 
@@ -47,22 +47,22 @@ def test_key_is_the_same_in_another_process_with_another_hash_seed() -> None:
     assert keys == {Architecture([(3, 2, 1024), (0, 0, 7)]).key} == {"a5f83e5f8b4c3ba481b7f562bfda0e82"}
 
 
-def test_text_joins_equal_neighbours() -> None:
+def test_text_joins_equal_adjacent_layers() -> None:
     assert str(Architecture([(3, 3, 1536)] * 3 + [(0, 0, 768), (3, 2, 0)])) == "3x3+1536*3 0+768 3x2+0"
 
 
 @pytest.mark.parametrize("bad", [[(1, 2, -3)], [(1, 2.0, 3)], [(True, 1, 3)], [(np.int64(1), 2, 3)]])
-def test_counts_that_are_no_plain_non_negative_integers_are_refused(bad: list[tuple[int, int, int]]) -> None:
+def test_counts_must_be_non_negative_integers(bad: list[tuple[int, int, int]]) -> None:
     with pytest.raises(ValueError, match="three non-negative integers"):
         Architecture(bad)
 
 
 @pytest.mark.parametrize("bad", ["3x+5", "3x2", "-1x2+5", "3x2+5*"])
-def test_text_that_is_no_architecture_names_the_part(bad: str) -> None:
+def test_invalid_text_error_names_the_part(bad: str) -> None:
     with pytest.raises(ValueError, match="is not a layer"):
         Architecture.parse(f"3x2+5 {bad}")
 
 
-def test_no_layer_is_no_architecture() -> None:
+def test_an_architecture_needs_a_layer() -> None:
     with pytest.raises(ValueError, match="at least one layer"):
         Architecture([])

@@ -1,4 +1,4 @@
-"""Costs and budgets, against counting by hand and by brute force."""
+"""Costs and budgets, compared with hand counts and brute force."""
 
 import itertools
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_indices_and_architectures_are_inverse_over_the_whole_space() -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(QUANTITIES), st.floats(0.3, 1.0), st.integers(0, 99))
-def test_fitted_proposals_meet_the_budget_and_no_choice_can_be_raised(quantity: str, share: float, seed: int) -> None:
+def test_fitted_proposals_meet_the_budget_and_are_maximal(quantity: str, share: float, seed: int) -> None:
     budget = Budget.of(SHAPE, {quantity: share})  # type: ignore[dict-item]
     rng = np.random.default_rng(seed)
     try:
@@ -93,14 +93,14 @@ def test_fit_reaches_every_maximal_architecture_of_a_tiny_space() -> None:
     assert set(map(tuple, fitted.tolist())) == maximal
 
 
-def test_fit_leaves_its_input_alone_and_repeats_from_a_seed() -> None:
+def test_fit_copies_its_input_and_is_reproducible_from_a_seed() -> None:
     budget, before = Budget.of(SHAPE, {"parameters": 0.7}), EVERY.copy()
     first = budget.fit(CHOICES, EVERY, np.random.default_rng(1))
     assert (before == EVERY).all()
     assert (first == budget.fit(CHOICES, EVERY, np.random.default_rng(1))).all()
 
 
-def test_budget_is_a_fraction_up_to_one_and_a_count_above() -> None:
+def test_budget_up_to_one_is_a_fraction_and_above_one_a_count() -> None:
     dense = int(SHAPE.count([SHAPE.dense])[0])
     assert Budget.of(SHAPE, {"parameters": 1}).limits == {"parameters": dense}
     assert Budget.of(SHAPE, {"parameters": 0.5}).limits == {"parameters": dense // 2}
@@ -115,7 +115,7 @@ def test_impossible_budget_names_the_smallest_possible() -> None:
     Budget.of(SHAPE, {"parameters": suggested}).check(CHOICES)
 
 
-def test_sizes_of_tied_layers_move_together() -> None:
+def test_tied_layers_have_equal_sizes() -> None:
     sizes = sizes_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))
     assert sizes.tolist() == [[[0, 0, 4], [1, 1, 4], [1, 1, 2]]]
     assert (sizes_of(architectures_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))) == sizes).all()
@@ -129,11 +129,11 @@ UNEVEN = tuple(
     for component, values in (("attention", ((5, 1), (3, 2), (6, 1), (4, 2), (8, 1), (8, 2))), ("mlp", ((4,), (8,))))
     for layer in (0, 1)
 )
-"""Values ascend by what they keep, and what they cost does not: five groups of one head cost more than three of two."""
+"""Values ascend in heads kept but not in cost: caching five groups of one head costs more than three groups of two."""
 
 
 @pytest.mark.parametrize("limits", [{"kv_cache_bytes": 0.5}, {"parameters": 0.75, "kv_cache_bytes": 0.5}])
-def test_a_cache_budget_is_met_and_used_up_where_fewer_heads_have_more_groups(limits: dict[Quantity, float]) -> None:
+def test_a_cache_budget_is_used_up_when_cost_is_not_monotonic_in_heads(limits: dict[Quantity, float]) -> None:
     budget = Budget.of(GROUPED, limits)
     start = np.array(list(itertools.product(range(6), range(6), range(2), range(2))), dtype=np.int64)
     fitted = budget.fit(UNEVEN, start, np.random.default_rng(0))
@@ -150,12 +150,12 @@ TRADED = tuple(
     for component, values in (("attention", ((5, 2), (4, 4), (8, 2), (8, 4))), ("mlp", ((4,), (8,))))
     for layer in (0, 1)
 )
-"""Rates 0, 0.5 and 0.7 of eight KV groups of four heads: of the two smallest values one is cheaper to keep, one to
-cache."""
+"""Rates 0, 0.5 and 0.7 of eight KV groups of four heads: of the two smallest values, one has fewer parameters and the
+other a smaller KV cache."""
 
 
 @pytest.mark.parametrize("other", ["parameters", "macs"])
-def test_a_second_limit_is_met_by_values_that_are_not_the_smallest(other: Quantity) -> None:
+def test_two_limits_are_met_by_values_other_than_the_smallest(other: Quantity) -> None:
     shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2))
     budget = Budget.of(shape, {other: 0.9, "kv_cache_bytes": 0.5})
     start = np.array(list(itertools.product(range(4), range(4), range(2), range(2))), dtype=np.int64)
@@ -164,7 +164,7 @@ def test_a_second_limit_is_met_by_values_that_are_not_the_smallest(other: Quanti
     assert (sizes[..., :2] == (4, 4)).all()
 
 
-def test_the_smallest_possible_is_that_of_the_cheapest_values() -> None:
+def test_the_smallest_possible_cost_uses_the_cheapest_values() -> None:
     with pytest.raises(BudgetError, match="the smallest has 96"):
         Budget.of(GROUPED, {"kv_cache_bytes": 90}).check(UNEVEN)
     Budget.of(GROUPED, {"kv_cache_bytes": 96}).check(UNEVEN)

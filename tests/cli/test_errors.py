@@ -14,7 +14,8 @@ import psutil
 import pytest
 from workplace import EVALUATIONS, Outcome, Workplace
 
-from prunecast.registry import Registry, queries
+from prunecast.registry import Registry
+from prunecast.registry.queries.stats import stats
 
 UNEXPORTED = ("--set", "export=null")
 
@@ -262,7 +263,7 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(
     outcome = workplace.prunecast("run", "tiny.yaml", "--quiet", *registry, *UNEXPORTED)
     assert_one_line(outcome, "the disk is full", "free some space", "everything measured so far is kept")
     with Registry.open(registry[1], readonly=True) as kept:
-        count = queries.stats(kept)["evaluations"]
+        count = stats(kept)["evaluations"]
     assert 0 < count < EVALUATIONS
     ballast.unlink()
     again = workplace.prunecast("run", "tiny.yaml", "--json", *registry, *UNEXPORTED)

@@ -124,18 +124,19 @@ def test_merging_tells_what_is_new_and_lists_conflicts(filled: Path, theirs: Pat
     assert_golden("registry-merge", result.stdout + result.stderr)
     again = CliRunner().invoke(cli, ("registry", "merge", "theirs.db", "--theirs"), standalone_mode=False)
     assert again.stderr.startswith(
-        "0 evaluations and 0 runs are new, 3 evaluations were here; 1 numbers in conflict, th"
+        "0 evaluations and 0 runs are new, 3 evaluations were here already; 1 conflicting numbers, th"
     )
     calm = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
     assert (calm.stdout, calm.stderr.count("conflict")) == ("", 1)
 
 
 def test_export_import_and_pull_tell_on_stderr_how_much(filled: Path) -> None:
+    absorbed = "0 evaluations and 0 runs are new, 5 evaluations were here already; 0 conflicting numbers\n"
     for arguments, told in (
         (("export", "all.jsonl"), "all.jsonl: 7 records\n"),
-        (("import", "all.jsonl"), "0 evaluations and 0 runs are new, 5 evaluations were here; 0 numbers in conflict\n"),
+        (("import", "all.jsonl"), absorbed),
         (("publish", "./shared"), ""),
-        (("pull", "./shared"), "0 evaluations and 0 runs are new, 5 evaluations were here; 0 numbers in conflict\n"),
+        (("pull", "./shared"), absorbed),
     ):
         result = CliRunner().invoke(cli, ("registry", *arguments), standalone_mode=False)
         assert (result.return_value, result.stderr) == (0, told)
@@ -178,8 +179,8 @@ def test_a_finished_run_that_was_started_again_shows_how_it_stands_and_what_it_c
         record = registry.run(1)
         registry.start_run(record.key, record.name, record.spec_json, record.spec_text)
         registry.finish_run(1, "interrupted", None, "interrupted by the user")
-    stands = "run 1 (smollm2-80): interrupted. interrupted by the user\n\nIt finished before that, and came to:\n\n"
-    assert output_of("runs", "show", "1") == stands + finished
+    status = "run 1 (smollm2-80): interrupted. interrupted by the user\n\nResult of the last time it finished:\n\n"
+    assert output_of("runs", "show", "1") == status + finished
     as_json = json.loads(output_of("runs", "show", "1", "--json"))
     assert (as_json["status"], as_json["result"]["name"]) == ("interrupted", "smollm2-80")
 

@@ -1,4 +1,4 @@
-"""Baselines that leave compensation out, and baselines that search with real evaluations."""
+"""Baselines without compensation, and search baselines with real evaluations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -57,10 +57,10 @@ def test_an_uncompensated_baseline_shares_the_settings_of_a_run_without_compensa
         ("random-search", {"neighbours": 1}, 6 + 3 + SENSITIVITY_EVALUATIONS),
     ],
 )
-def test_a_search_baseline_spends_the_evaluations_of_the_run_or_of_the_spec(
+def test_a_search_baseline_uses_the_evaluations_of_the_run_or_the_spec(
     workplace: Workplace, name: str, changes: dict[str, int], count: int
 ) -> None:
-    halfway = {"parameters": 0.9}  # where uniform MLP pruning leaves enough for many switches
+    halfway = {"parameters": 0.9}  # uniform MLP pruning to this budget keeps enough for many mutations
     workplace.write_spec("searched", {**SMALL, "budget": halfway, "baselines": [name], **changes})
     planned = {s["stage"]: s for s in workplace.prunecast("run", "searched.yaml", "--dry-run", "--json").json["steps"]}
     assert planned[name]["architectures"] == count

@@ -1,4 +1,4 @@
-"""Uniform baselines: the parameter count they are compared at, and equal rates as far as whole heads go."""
+"""Uniform baselines: parameter counts, and equal rates up to rounding to whole heads."""
 
 import pytest
 from workplace import SMOLLM2
@@ -29,13 +29,13 @@ def test_a_baseline_has_the_parameter_count_it_is_compared_at(shape: ModelShape,
         assert found.layers[3][:2] == (3, 3)
 
 
-def test_heads_are_cut_at_the_rate_of_the_mlp(shape: ModelShape) -> None:
+def test_heads_are_pruned_at_the_rate_of_the_mlp(shape: ModelShape) -> None:
     cut = [uniform(shape, CHOICES, int(share * 134_515_008), attention=True).layers[10] for share in (0.95, 0.8, 0.6)]
     shares = [(layer.query_heads / 9, layer.mlp_width / 1536) for layer in cut]
     assert all(abs(heads - mlp) < 0.17 for heads, mlp in shares)
     assert shares == sorted(shares, reverse=True)
 
 
-def test_a_count_that_no_uniform_cut_reaches_gives_the_nearest_one(shape: ModelShape) -> None:
+def test_an_unreachable_count_gives_the_nearest_uniform_architecture(shape: ModelShape) -> None:
     assert uniform(shape, CHOICES, 1000, attention=False).layers[3] == (3, 3, 0)
     assert uniform(shape, CHOICES, 1000, attention=True).layers[3] == (0, 0, 0)

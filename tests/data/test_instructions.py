@@ -1,4 +1,4 @@
-"""Instructions as training examples, against prompts written out here."""
+"""Instructions as training examples, compared with prompts written out here."""
 
 import pytest
 
@@ -18,7 +18,7 @@ END = 7
 
 
 class Letters:
-    """A tokenizer whose tokens are code points, with the part of the interface that is used."""
+    """A tokenizer whose tokens are code points, implementing only the interface in use."""
 
     eos_token_id: int | None = END
 
@@ -36,30 +36,30 @@ def text(ids: tuple[int, ...]) -> str:
 
 
 @pytest.mark.parametrize(("given", "prompt"), [("1, 2", WITH_INPUT), ("", WITHOUT_INPUT)])
-def test_example_is_the_prompt_the_answer_and_the_end(given: str, prompt: str) -> None:
+def test_example_is_prompt_response_and_end_token(given: str, prompt: str) -> None:
     [example] = instruction_examples(Letters(), [row(given)], 1000)  # type: ignore[arg-type]
     assert text(example.ids[: example.prompt]) == prompt
     assert text(example.ids[example.prompt :]) == "3" + chr(END)
 
 
-def test_a_tokenizer_without_an_end_adds_none() -> None:
+def test_a_tokenizer_without_an_end_token_adds_none() -> None:
     letters = Letters()
     letters.eos_token_id = None
     [example] = instruction_examples(letters, [row()], 1000)  # type: ignore[arg-type]
     assert text(example.ids[example.prompt :]) == "3"
 
 
-def test_long_answers_are_cut_and_examples_without_any_answer_left_out() -> None:
+def test_long_responses_are_truncated_and_empty_ones_left_out() -> None:
     rows = [row(output="abcdef"), row("a long input"), row(output="xy")]
     examples = instruction_examples(Letters(), rows, len(WITHOUT_INPUT) + 3)  # type: ignore[arg-type]
     assert [text(example.ids[example.prompt :]) for example in examples] == ["abc", "xy" + chr(END)]
 
 
-def test_no_room_for_any_answer_is_an_error() -> None:
+def test_no_room_for_any_response_is_an_error() -> None:
     with pytest.raises(DataError, match="none of 1 instructions leaves room for its answer in 20 tokens"):
         instruction_examples(Letters(), [row()], 20)  # type: ignore[arg-type]
 
 
-def test_rows_that_are_no_instructions_are_an_error() -> None:
+def test_rows_without_instructions_are_an_error() -> None:
     with pytest.raises(DataError, match="instruction, input, output"):
         instruction_examples(Letters(), [{"text": "a"}], 20)  # type: ignore[arg-type]

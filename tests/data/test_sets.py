@@ -1,4 +1,4 @@
-"""Data sets: what a name and a split give."""
+"""Data sets: texts of each name and split, overlap checks and errors."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, with nothing else to be found."""
+    """An empty data folder, the only one that is searched."""
     monkeypatch.delenv("PRUNECAST_DATA", raising=False)
     return tmp_path
 
@@ -135,19 +135,17 @@ def test_questions_have_an_answer_among_their_choices(shared_data: Path, name: s
         ),
     ],
 )
-def test_rows_of_the_hub_become_those_of_the_files(
-    name: str, published: dict[str, object], row: dict[str, object]
-) -> None:
+def test_hub_rows_are_converted_to_file_rows(name: str, published: dict[str, object], row: dict[str, object]) -> None:
     assert CATALOG[name].to_row(published) == row
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_unknown_split_lists_the_splits_there_are(name: str, folder: Path) -> None:
+def test_unknown_split_error_lists_the_available_splits(name: str, folder: Path) -> None:
     with pytest.raises(DataError, match=r"no split 'holdout'; choose one of .*(test|calibration|validation|train)"):
         read_rows(name, "holdout", folder)
 
 
-def test_questions_read_as_one_text_with_their_right_answers(folder: Path) -> None:
+def test_question_text_includes_the_right_answers(folder: Path) -> None:
     rows = [
         {"question": "q", "choices": ["a", "b"], "answer": 1},
         {"question": "r", "choices": ["c", "d"], "answer": 0},
@@ -156,7 +154,7 @@ def test_questions_read_as_one_text_with_their_right_answers(folder: Path) -> No
     assert read_documents("mmlu", "dev", folder) == ["Question: q\nAnswer: b\n\nQuestion: r\nAnswer: c"]
 
 
-def test_winogrande_reads_as_its_sentences_with_the_right_word_in_the_blank(folder: Path) -> None:
+def test_winogrande_text_has_the_right_word_in_the_blank(folder: Path) -> None:
     rows = [{"question": "the _ ran", "choices": ["cat", "dog"], "answer": 1}]
     write_jsonl(folder / "zeroshot/winogrande_xl.validation.jsonl.gz", rows)
     assert read_text("winogrande", "validation", folder) == "the dog ran"
@@ -171,18 +169,18 @@ def test_missing_file_is_named_when_offline(folder: Path) -> None:
     assert "\n" not in message
 
 
-def test_set_without_data_folder_says_which_file_it_looks_for(folder: Path) -> None:
+def test_error_without_a_data_folder_names_the_expected_file(folder: Path) -> None:
     with pytest.raises(DataError, match=r"alpaca/alpaca_filtered_extra.jsonl.gz because no data folder is set"):
         read_rows("alpaca", "extra")
 
 
-def test_environment_names_the_data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_sets_the_data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "ptb/ptb.valid.txt", " here \n")
     monkeypatch.setenv("PRUNECAST_DATA", str(folder))
     assert read_text("ptb", "validation") == "here"
 
 
-def test_argument_comes_before_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argument_overrides_the_environment_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "env/ptb/ptb.test.txt", " environment \n")
     write(folder / "arg/ptb/ptb.test.txt", " argument \n")
     monkeypatch.setenv("PRUNECAST_DATA", str(folder / "env"))
@@ -210,7 +208,7 @@ def test_local_rows_use_the_named_column(folder: Path) -> None:
     assert read_documents(str(path), "any") == ["wrong"]
 
 
-def test_column_that_cannot_be_guessed_is_asked_for(folder: Path) -> None:
+def test_ambiguous_column_error_asks_for_the_column(folder: Path) -> None:
     path = write_jsonl(folder / "rows.jsonl.gz", [{"left": "a", "right": "b"}])
     with pytest.raises(DataError, match=r"name one of left, right as .*rows.jsonl.gz#COLUMN"):
         read_documents(str(path), "any")
@@ -241,7 +239,7 @@ def test_empty_text_is_a_data_error(folder: Path) -> None:
         read_text(str(write(folder / "empty.txt", " \n")), "any")
 
 
-def test_hub_set_that_cannot_be_reached_is_a_one_line_data_error() -> None:
+def test_unreachable_hub_set_is_a_one_line_data_error() -> None:
     with pytest.raises(DataError, match=r"Hub data set nobody/nothing, split train") as caught:
         read_text("hub:nobody/nothing", "train")
     assert "\n" not in str(caught.value)
@@ -278,14 +276,14 @@ def test_different_splits_are_disjoint() -> None:
     check_disjoint(("python-docs", "calibration"), [("python-docs", "validation"), ("wikitext2", "test")])
 
 
-def test_a_part_of_the_calibration_text_is_found_and_its_other_part_is_not() -> None:
+def test_overlap_check_distinguishes_parts_of_the_calibration_text() -> None:
     check_disjoint(("books", "train"), [("books", "validation"), ("wikipedia", "train")])
     for calibration, evaluation in (("calibration", "validation"), ("train", "calibration"), ("train", "train")):
         with pytest.raises(DataError, match=f"books, split {evaluation}"):
             check_disjoint(("books", calibration), [("books", evaluation)])
 
 
-def test_one_text_under_two_names_is_found(folder: Path) -> None:
+def test_overlap_is_found_when_one_text_has_two_names(folder: Path) -> None:
     path = write(folder / "a.txt", "text")
     with pytest.raises(DataError, match=r"a\.txt"):
         check_disjoint((str(path), "calibration"), [(f"{folder}/../{folder.name}/a.txt", "test")])

@@ -1,4 +1,4 @@
-"""Plain articles in the dress of WikiText."""
+"""Conversion of plain articles to the spacing of WikiText."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from prunecast.errors import DataError
         ("at  two   spaces", "at two spaces"),
     ],
 )
-def test_punctuation_stands_where_wikitext_has_it(plain: str, spaced: str) -> None:
+def test_punctuation_is_spaced_as_in_wikitext(plain: str, spaced: str) -> None:
     assert spaced_like_wikitext(plain) == f" {spaced} \n\n\n"
 
 
@@ -33,20 +33,20 @@ def test_titles_and_paragraphs_are_rows_joined_by_blank_lines() -> None:
 
 
 @given(st.text("ab1,.-'\"()@ ", max_size=40))
-def test_nothing_but_spaces_and_marks_is_added(line: str) -> None:
+def test_only_spaces_and_at_signs_are_added(line: str) -> None:
     def bare(text: str) -> str:
         return "".join(text.split()).replace("@", "")
 
     assert bare(spaced_like_wikitext(line)) == bare(line)
 
 
-def test_the_spaced_articles_are_the_plain_ones_to_whoever_keeps_texts_apart() -> None:
+def test_overlap_check_treats_spaced_and_plain_articles_as_the_same_text() -> None:
     check_disjoint(("wikipedia", "train"), [("wikipedia-spaced", "validation")])
     with pytest.raises(DataError, match="wikipedia-spaced, split validation"):
         check_disjoint(("wikipedia", "calibration"), [("wikipedia-spaced", "validation")])
 
 
-def test_the_name_gives_the_spaced_articles(tmp_path: Path) -> None:
+def test_data_set_name_selects_the_spaced_articles(tmp_path: Path) -> None:
     file = tmp_path / "calibration" / "wikipedia_sample.jsonl.gz"
     file.parent.mkdir()
     with gzip.open(file, "wt", encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""From text to token ids."""
+"""Tokenisation, windows of tokens and content hashes."""
 
 import random
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def byte_level_tokenizer() -> "PreTrainedTokenizerBase":
-    """Trained here: byte-level BPE that splits into words first, as GPT-2, Llama 3, Qwen and SmolLM do."""
+    """Byte-level BPE trained here, with a split into words first, as in GPT-2, Llama 3, Qwen and SmolLM."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -32,7 +32,7 @@ def byte_level_tokenizer() -> "PreTrainedTokenizerBase":
 
 
 def sentence_tokenizer() -> "PreTrainedTokenizerBase":
-    """Trained here: BPE over the whole text without any split and with a start token, as Llama 2 has it."""
+    """BPE trained here over the whole text, with a start token and without any split, as in Llama 2."""
     from tokenizers import Tokenizer, models, normalizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,7 +62,7 @@ def test_head_has_the_ids_of_the_whole_text(tokenizer: "PreTrainedTokenizerBase"
 
 
 @pytest.mark.parametrize("alphabet", ["ab", "a \n", "äöü \u0301", "日本語", "a1,. \t\n", "é🙂 x"])
-def test_head_has_the_ids_of_the_whole_text_wherever_the_cut_falls(
+def test_head_has_the_ids_of_the_whole_text_for_every_cut_position(
     tokenizer: "PreTrainedTokenizerBase", alphabet: str
 ) -> None:
     draw = random.Random(alphabet)
@@ -90,7 +90,7 @@ def test_head_is_int64_without_special_tokens() -> None:
     assert 0 not in ids
 
 
-def test_short_text_says_how_many_tokens_there_are(tokenizer: "PreTrainedTokenizerBase") -> None:
+def test_short_text_error_reports_the_number_of_tokens(tokenizer: "PreTrainedTokenizerBase") -> None:
     there = len(whole(tokenizer, "a few words"))
     with pytest.raises(DataError, match=rf"text has {there} tokens, 5,000 are wanted"):
         tokenize_head(tokenizer, "a few words", 5000)
@@ -124,7 +124,7 @@ def test_every_document_is_used_before_one_is_used_twice(tokenizer: "PreTrainedT
     assert len({tuple(window) for window in windows.tolist()}) == 4
 
 
-def test_document_of_one_window_gives_it_whole(tokenizer: "PreTrainedTokenizerBase") -> None:
+def test_document_of_window_length_is_one_whole_window(tokenizer: "PreTrainedTokenizerBase") -> None:
     ids = whole(tokenizer, "a few words")
     assert sample_windows(tokenizer, ["a few words", "a"], 1, len(ids), seed=0).tolist() == [ids]
 
@@ -137,11 +137,11 @@ def test_too_little_text_for_the_windows_is_refused(tokenizer: "PreTrainedTokeni
 
 
 def test_content_hash_is_the_stored_one() -> None:
-    """Would catch a change that makes every number in existing registries unfindable."""
+    """A changed hash would make every metric in existing registries unreachable."""
     assert content_hash(torch.arange(6)) == "8c92265789e5ec7dc55340a2d4b0be30"
 
 
-def test_content_hash_tells_values_and_shapes_apart_but_not_layouts() -> None:
+def test_content_hash_depends_on_values_and_shape_but_not_layout() -> None:
     ids = torch.arange(6)
     assert content_hash(ids) != content_hash(ids + 1)
     assert content_hash(ids) != content_hash(ids.view(2, 3))
@@ -162,7 +162,7 @@ def test_windows_are_spread_from_the_first_token_to_the_last(
     assert windows == 1 or expected[-1] == ids[-100:]
 
 
-def test_spread_windows_do_not_overlap_and_a_short_text_is_told(tokenizer: "PreTrainedTokenizerBase") -> None:
+def test_spread_windows_do_not_overlap_and_short_text_is_refused(tokenizer: "PreTrainedTokenizerBase") -> None:
     text = read_text("python-docs", "calibration")[:2_000]
     ids = whole(tokenizer, text)
     assert tokenize_spread(tokenizer, text, len(ids), 1).tolist() == ids

@@ -1,4 +1,4 @@
-"""Exported folders, checked against a stock dense model in which the pruned parts are zeroed.
+"""Exported folders, compared with a stock dense model in which the pruned parts are zeroed.
 
 The reference shares no code with the export: zeroing columns of the output and down projections of the dense model
 gives the same function as leaving the parts out.
@@ -140,10 +140,10 @@ NORMS = {
     "gpt2": (("ln_1",), ("ln_2",)),
     "opt": (("self_attn_layer_norm",), ("final_layer_norm",)),
 }
-"""Norms of attention and of the MLP, where they are not those of Llama."""
+"""Names of the attention and MLP norms of families that differ from Llama."""
 
 SIZE_NAMES = {"gpt2": ("n_head", None, "n_inner"), "opt": ("num_attention_heads", None, "ffn_dim")}
-"""What configs call the number of query heads, of KV groups and of channels, where it is not as in Llama."""
+"""Config keys for the numbers of query heads, KV groups and channels of families that differ from Llama."""
 
 
 @dataclass
@@ -186,7 +186,7 @@ def ascending(config):
 
 
 def gone_norms(config, architecture):
-    """Full names of the norms that go with the components that are gone."""
+    """Full names of the norms that are removed with their components."""
     layers = {"gpt2": "transformer.h", "opt": "model.decoder.layers"}.get(config.model_type, "model.layers")
     norms = NORMS.get(config.model_type, (("input_layernorm",), ("post_attention_layernorm",)))
     if not getattr(config, "do_layer_norm_before", True):
@@ -237,7 +237,7 @@ def export(pruned, tokenizer, folder, **changes) -> ExportReport:
 
 @dataclass
 class Exported:
-    """A case: the pruned model, its export, and what a stranger found in it."""
+    """A case: the pruned model, its export, and the results of loading it without prunecast in a subprocess."""
 
     pruned: Pruned
     report: ExportReport
@@ -299,7 +299,7 @@ def close(logits, expected):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------------- what a stranger finds
+# --------------------------------------------------------------------------------------- loading without prunecast
 
 
 def test_no_weight_is_missing_unexpected_or_mismatched(exported):
@@ -307,7 +307,7 @@ def test_no_weight_is_missing_unexpected_or_mismatched(exported):
     assert not any(exported.told["loading"].values())
 
 
-def test_parameters_are_those_of_the_state(exported):
+def test_parameter_counts_match_the_state(exported):
     tied = exported.pruned.config.tie_word_embeddings
     sizes = [t.numel() for name, t in exported.pruned.state.items() if not (tied and name == "lm_head.weight")]
     assert exported.told["parameters"] == exported.report.parameters == sum(sizes)
@@ -319,13 +319,13 @@ def test_logits_are_those_of_the_zeroed_dense_model(exported, prompts):
     assert exported.report.max_logit_difference <= 1e-4
 
 
-def test_eager_attention_and_switching_to_the_usual_one_give_the_same_logits(exported, prompts):
+def test_eager_and_default_attention_give_the_same_logits(exported, prompts):
     expected = exported.pruned.logits(prompts["ids"])
     close(exported.given["eager"], expected)
     close(exported.given["switched"], expected)
 
 
-def test_feeding_tokens_one_by_one_counts_positions_right(exported):
+def test_feeding_tokens_one_by_one_uses_the_right_positions(exported):
     close(exported.given["stepwise"], exported.given["logits"])
 
 
@@ -335,7 +335,7 @@ def test_greedy_generation_equals_full_forwards(exported, prompts):
     assert exported.given["uncached"].tolist() == expected.tolist()
 
 
-def test_left_padding_does_not_change_what_is_generated(exported, prompts):
+def test_left_padding_does_not_change_the_generated_text(exported, prompts):
     rows = [ids[mask == 1] for ids, mask in zip(prompts["ids"], prompts["mask"], strict=True)]
     expected = [greedy(exported.pruned, row).tolist() for row in rows]
     assert exported.given["padded"].tolist() == expected
@@ -360,7 +360,7 @@ def test_loads_in_bfloat16_with_a_device_map(exported):
     assert (half - full).norm() < 0.1 * full.norm()
 
 
-def test_refuses_to_load_without_trust(exported):
+def test_loading_requires_trust_remote_code(exported):
     assert "trust_remote_code=True" in exported.told["untrusted"]
     assert "trust_remote_code=True" in exported.told["base"]
 
@@ -373,12 +373,12 @@ def test_tokenizer_loads(exported):
     assert exported.told["tokens"] == [3, 5]
 
 
-def test_tokenizer_loads_without_trust(exports):
-    # Without our config class, transformers looks for a number of heads of the whole model to check these parameters.
+def test_tokenizer_loads_without_trust_remote_code(exports):
+    # Without our config class, transformers validates these parameters with a model-wide number of heads.
     assert {case for case, exported in exports.items() if exported.told["untrusted tokenizer"]} == {"phi3-long"}
 
 
-# ---------------------------------------------------------------------------------------------- what the folder holds
+# --------------------------------------------------------------------------------------------- contents of the folder
 
 
 def test_config_spells_out_every_layer(exported):
@@ -394,14 +394,14 @@ def test_config_spells_out_every_layer(exported):
     assert exported.config["head_dim"] == HEAD_DIM
 
 
-def test_config_offers_nothing_to_a_stock_class(exported):
+def test_config_has_no_keys_of_stock_classes(exported):
     text = (exported.report.folder / "config.json").read_text()
     assert exported.told["model_type"] == f"prunecast-{exported.pruned.config.model_type}"
     assert '"skip"' not in text
     assert "allow_global_per_layer_attribute_access" not in text
 
 
-def test_modelling_file_names_only_the_family_it_is_for(exported):
+def test_modelling_file_names_only_its_own_family(exported):
     code = (exported.report.folder / "modeling_prunecast.py").read_text().lower()
     every = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "smollm3", "phi3", "gpt2", "opt"}
     others = every - {exported.pruned.config.model_type}
@@ -418,7 +418,7 @@ def test_report_lists_the_folder(exported):
     assert expected | {"modeling_prunecast.py", "prunecast_spec.yaml", "tokenizer.json"} <= set(exported.report.files)
 
 
-def test_nothing_is_left_beside_the_folders(exports):
+def test_no_temporary_files_remain_beside_the_folders(exports):
     parent = exports["llama-dense"].report.folder.parent
     assert not [path.name for path in parent.iterdir() if path.name.startswith(".")]
 
@@ -455,7 +455,7 @@ def test_weights_are_stored_bit_by_bit_in_their_own_dtype(dtype, tmp_path, token
         assert file.metadata() == {"format": "pt"}
 
 
-def test_quantization_of_the_source_file_is_forgotten_and_the_config_untouched(tmp_path, tokenizer):
+def test_quantization_config_is_dropped_and_the_input_config_unchanged(tmp_path, tokenizer):
     pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
     pruned.config.quantization_config = {"quant_method": "gguf"}
     before = pruned.config.to_dict()
@@ -464,7 +464,7 @@ def test_quantization_of_the_source_file_is_forgotten_and_the_config_untouched(t
     assert pruned.config.to_dict() == before
 
 
-def test_views_of_a_larger_tensor_are_stored_alone(tmp_path, tokenizer):
+def test_views_of_a_larger_tensor_are_stored_without_the_rest(tmp_path, tokenizer):
     pruned = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "2x2+5")
     name = "model.layers.0.mlp.up_proj.weight"
     large = torch.cat([pruned.state[name], torch.ones(500, 32)])
@@ -486,7 +486,7 @@ def test_views_of_a_larger_tensor_are_stored_alone(tmp_path, tokenizer):
         ),
     ],
 )
-def test_biases_the_dense_model_has_not_are_carried(config, text, given, expected, tmp_path, tokenizer):
+def test_biases_absent_from_the_dense_model_are_exported(config, text, given, expected, tmp_path, tokenizer):
     pruned = prune(config, text)
     bias = torch.linspace(-1, 1, 32)
     pruned.state[f"model.layers.0.{given}.bias"] = bias
@@ -505,7 +505,7 @@ def test_biases_the_dense_model_has_not_are_carried(config, text, given, expecte
 
 
 @pytest.mark.parametrize("case", ["llama-mixed", "qwen2-sliding", "phi3-fused", "gpt2-mixed"])
-def test_an_elastic_model_compensated_by_biases_is_exported_as_it_is(case, tmp_path, tokenizer):
+def test_an_elastic_model_with_compensating_biases_is_exported_unchanged(case, tmp_path, tokenizer):
     config, text = CASES[case]
     model = AutoCausal.from_config(config).eval()
     for parameter in model.parameters():
@@ -523,7 +523,7 @@ def test_an_elastic_model_compensated_by_biases_is_exported_as_it_is(case, tmp_p
     assert report.parameters >= shape.count([architecture])[0]
 
 
-# ------------------------------------------------------------------------------------------------------ what goes wrong
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.fixture
@@ -538,7 +538,7 @@ def failure(*arguments, **changes):
     return str(caught.value)
 
 
-def test_other_logits_than_measured_are_refused_and_nothing_is_left(small, tokenizer, tmp_path):
+def test_differing_logits_are_refused_and_leave_no_files(small, tokenizer, tmp_path):
     message = failure(small, tokenizer, tmp_path / "model", reference=lambda ids: small.logits(ids) * 1.01)
     assert "logits are 9.9e-03" in message
     assert not list(tmp_path.iterdir())
@@ -549,7 +549,7 @@ def test_a_missing_weight_is_refused(small, tokenizer, tmp_path):
     assert "missing keys: ['model.layers.1.mlp.gate_proj.weight']" in failure(small, tokenizer, tmp_path / "model")
 
 
-def test_weights_of_a_component_that_is_gone_are_refused(small, tokenizer, tmp_path):
+def test_weights_of_a_removed_component_are_refused(small, tokenizer, tmp_path):
     small.state["model.layers.1.input_layernorm.weight"] = torch.ones(32)
     assert "unexpected keys: ['model.layers.1.input_layernorm.weight']" in failure(small, tokenizer, tmp_path / "m")
 
@@ -560,7 +560,7 @@ def test_an_architecture_of_other_sizes_is_refused(small, tokenizer, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_something_else_is_not_replaced(small, tokenizer, tmp_path):
+def test_an_unrelated_folder_is_not_replaced(small, tokenizer, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "thesis.tex").write_text("years of work")
     assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
@@ -574,9 +574,9 @@ def test_a_file_in_place_of_the_folder_is_not_replaced(small, tokenizer, tmp_pat
 
 
 @pytest.mark.parametrize("case", ["llama-mixed", "gemma2-sliding"])
-def test_generation_is_set_up_as_that_of_the_dense_model(case, tokenizer, tmp_path):
+def test_generation_config_is_that_of_the_dense_model(case, tokenizer, tmp_path):
     given = tmp_path / "given.json"
-    # As chat models have it; transformers reads a temperature without sampling, and refuses to write it.
+    # As in chat models; transformers reads a temperature without sampling but refuses to write it.
     settings = {"eos_token_id": [2, 7], "temperature": 0.6, "repetition_penalty": 1.1, "num_beams": 2}
     given.write_text(json.dumps(settings | ({"cache_implementation": "hybrid"} if "gemma2" in case else {})))
     folder = export(prune(*CASES[case]), tokenizer, tmp_path / "model", generation=given).folder
@@ -592,19 +592,19 @@ def test_an_earlier_export_is_replaced_as_a_whole(small, tokenizer, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_failed_export_leaves_the_earlier_one_alone(small, tokenizer, tmp_path):
+def test_a_failed_export_keeps_the_earlier_one(small, tokenizer, tmp_path):
     folder = export(small, tokenizer, tmp_path / "model").folder
     before = (folder / "model.safetensors").read_bytes()
     failure(small, tokenizer, folder, reference=lambda ids: -small.logits(ids))
     assert (folder / "model.safetensors").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(small, tokenizer, tmp_path):
+def test_a_folder_that_cannot_be_created_is_a_one_line_error(small, tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written" in failure(small, tokenizer, tmp_path / "file" / "model")
 
 
-def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(small, tokenizer, tmp_path):
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(small, tokenizer, tmp_path):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     weights = sum(tensor.nbytes for tensor in small.state.values())
@@ -617,7 +617,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(small, tokenizer, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_family_nobody_described_is_refused(small, tokenizer, tmp_path):
+def test_an_unknown_family_is_refused(small, tokenizer, tmp_path):
     from transformers import BloomConfig
 
     with pytest.raises(ModelError, match="bloom"):

@@ -1,4 +1,4 @@
-"""Calibration: what is read how often, and what is found on disk again."""
+"""Calibration: number of tokens read, and reuse of rankings and moments on disk."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ Read = Callable[[dict[str, Any]], int]
 
 @pytest.fixture
 def read(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Read:
-    """Builds the elastic model of a pruner and counts the tokens that the model reads meanwhile."""
+    """Function that builds the elastic model of a pruner and returns the number of tokens read by the model."""
     counted: list[int] = []
     load = ModelSource.load
 
@@ -71,14 +71,14 @@ def test_one_pass_over_the_text_serves_ranking_and_compensation(read: Read, use:
         torch.testing.assert_close(overheard[name], moment, rtol=1e-4, atol=1e-5)
 
 
-def test_what_was_found_once_is_not_looked_for_again(read: Read) -> None:
+def test_cached_rankings_and_moments_are_reused(read: Read) -> None:
     assert read(pruner("taylor", TEXT, [OTHER])) == 2 * TOKENS
     assert read(pruner("taylor", TEXT, [OTHER])) == 0
     assert read(pruner("activation", TEXT, [OTHER])) == TOKENS
     assert read(WEIGHTS_ONLY) == 0
 
 
-def test_no_memory_to_read_for_compensation_is_one_line(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_while_gathering_moments_is_a_one_line_error(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     load = ModelSource.load
 
     def greedy(source: ModelSource, *arguments: Any, **options: Any) -> Any:
@@ -92,7 +92,7 @@ def test_no_memory_to_read_for_compensation_is_one_line(read: Read, monkeypatch:
     assert not (cache_dir() / "moments").exists()
 
 
-def test_damaged_moments_are_one_line_that_says_what_to_do(read: Read) -> None:
+def test_damaged_moments_error_says_to_delete_the_file(read: Read) -> None:
     read(WEIGHTS_ONLY)
     (path,) = (cache_dir() / "moments").iterdir()
     whole = path.read_bytes()
@@ -103,7 +103,7 @@ def test_damaged_moments_are_one_line_that_says_what_to_do(read: Read) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_ranking_is_one_line_that_says_what_to_do(read: Read) -> None:
+def test_damaged_ranking_error_says_to_delete_the_file(read: Read) -> None:
     read({"use": "magnitude"})
     (path,) = (cache_dir() / "rankings").iterdir()
     whole = path.read_bytes()
@@ -130,7 +130,7 @@ COMPENSATE = {"method": "least-squares", "calibration": [TEXT]}
         ("pruner.compensate.calibration.0.samples", "-3", "must be at least 1, got -3"),
     ],
 )
-def test_no_text_to_look_at_is_an_error_that_points_at_the_place(
+def test_empty_calibration_is_an_error_that_names_the_key(
     place: str, value: str, problem: str, workplace: Workplace
 ) -> None:
     workplace.write_spec("wrong", {"pruner": {"use": "taylor", "calibration": TEXT, "compensate": COMPENSATE}})
@@ -142,9 +142,7 @@ def test_no_text_to_look_at_is_an_error_that_points_at_the_place(
 @pytest.mark.parametrize(
     "wanted", ["pruner.calibration.tokens", "pruner.compensate.calibration.0.tokens", "recover.tokens"]
 )
-def test_text_longer_than_the_models_context_is_an_error_before_anything_is_measured(
-    wanted: str, workplace: Workplace
-) -> None:
+def test_text_longer_than_the_context_is_an_error_before_measuring(wanted: str, workplace: Workplace) -> None:
     recover = {"method": "distill", "dataset": "calibration.txt", "samples": 4, "tokens": 64}
     pruner = {"use": "taylor", "calibration": TEXT, "compensate": COMPENSATE}
     workplace.write_spec("long", {"pruner": pruner, "recover": recover})

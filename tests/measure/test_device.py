@@ -1,4 +1,4 @@
-"""The number format of a model: what the hardware multiplies."""
+"""Choice of device and dtype, according to the hardware."""
 
 import pytest
 import torch
@@ -9,17 +9,17 @@ from prunecast.measure.device import choose_device, choose_dtype, is_faster_in_b
 has_cuda = torch.cuda.is_available()
 
 
-def test_a_format_that_is_named_is_taken() -> None:
+def test_a_named_dtype_is_used() -> None:
     assert choose_dtype("bfloat16", torch.device("mps")) is torch.bfloat16
     assert choose_dtype("float16", torch.device("cpu")) is torch.float16
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu", pytest.param("cuda", marks=pytest.mark.skipif(has_cuda, reason=""))])
-def test_where_nothing_is_known_to_multiply_bfloat16_it_is_not_chosen(device: str) -> None:
+def test_auto_dtype_is_float32_on_devices_without_known_bfloat16_support(device: str) -> None:
     assert choose_dtype("auto", torch.device(device)) is torch.float32
 
 
-def test_a_device_that_is_not_there_is_an_error_that_says_which_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_device_error_names_the_last_available_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     assert [choose_device(f"cuda{number}").index for number in ("", ":0", ":1")] == [None, 0, 1]
@@ -28,7 +28,7 @@ def test_a_device_that_is_not_there_is_an_error_that_says_which_are(monkeypatch:
 
 
 @pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")
-def test_cuda_devices_before_compute_capability_8_only_emulate_bfloat16() -> None:
+def test_auto_dtype_on_cuda_is_bfloat16_from_compute_capability_8() -> None:
     multiplies = torch.version.hip or torch.cuda.get_device_capability()[0] >= 8
     assert choose_dtype("auto", torch.device("cuda")) is (torch.bfloat16 if multiplies else torch.float32)
 
@@ -43,5 +43,5 @@ def test_cuda_devices_before_compute_capability_8_only_emulate_bfloat16() -> Non
         ({"architecture": "arm64", "bf16": True, "sve_bf16": False}, True),
     ],
 )
-def test_a_processor_is_faster_in_bfloat16_by_a_unit_of_its_own(capabilities: dict[str, object], faster: bool) -> None:
+def test_bfloat16_is_faster_on_processors_with_hardware_for_it(capabilities: dict[str, object], faster: bool) -> None:
     assert is_faster_in_bfloat16(capabilities) is faster

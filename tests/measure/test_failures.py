@@ -1,4 +1,4 @@
-"""Evaluators that fail: the run goes on, the reason is kept, and nothing is tried for ever."""
+"""Failing evaluators: the run continues, the reason is stored, and the number of attempts is limited."""
 
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -42,7 +42,7 @@ def execute(workplace: Workplace, mood: str, use: str = "moody") -> Any:
 
 @pytest.fixture
 def measuring(workplace: Workplace) -> Iterator[tuple[Measuring, Setup]]:
-    """What measures by an evaluator that has no memory for its batch from the second architecture on."""
+    """Measuring with an evaluator that runs out of memory from the second architecture on."""
     with measuring_in(workplace, "processor-later") as prepared:
         yield prepared
 
@@ -71,7 +71,7 @@ def failures(workplace: Workplace) -> list[tuple[str, int]]:
         ("other-metric", f"{OWNER} measured other metrics than its property metrics lists"),
     ],
 )
-def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs(
+def test_failed_evaluations_are_skipped_and_retried_in_one_more_run(
     mood: str, reason: str, workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = execute(workplace, mood)
@@ -90,7 +90,7 @@ def test_run_goes_on_without_what_cannot_be_measured_and_gives_up_after_two_runs
     assert (again.measured, third.measured) == (0, 0)
 
 
-def test_a_round_proposes_nothing_that_an_earlier_one_could_not_measure(
+def test_a_round_does_not_propose_architectures_that_failed_before(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure = Measuring.measure
@@ -110,7 +110,7 @@ def test_a_round_proposes_nothing_that_an_earlier_one_could_not_measure(
     assert not first & second
 
 
-def test_nothing_measurable_is_one_clear_line(workplace: Workplace) -> None:
+def test_a_dense_model_that_cannot_be_measured_is_an_error(workplace: Workplace) -> None:
     with pytest.raises(EvaluationError, match="dense could not be measured"):
         execute(workplace, "hopeless")
 
@@ -126,7 +126,7 @@ def test_batch_is_halved_until_it_fits(mood: str, workplace: Workplace, capsys: 
     assert "moody: out of memory, going on with batch 1" in said
 
 
-def test_a_batch_that_numbers_depend_on_is_not_halved(workplace: Workplace) -> None:
+def test_batch_is_not_halved_if_metrics_depend_on_it(workplace: Workplace) -> None:
     with pytest.raises(EvaluationError, match="dense could not be measured"):
         execute(workplace, "processor", use="own-batch")
     assert Moody.batches == [4]
@@ -137,7 +137,7 @@ def test_a_batch_that_numbers_depend_on_is_not_halved(workplace: Workplace) -> N
     )
 
 
-def test_activations_of_larger_batches_are_dropped_where_memory_ran_out(measuring: tuple[Measuring, Setup]) -> None:
+def test_activations_of_larger_batches_are_dropped_after_out_of_memory(measuring: tuple[Measuring, Setup]) -> None:
     measured, setup = measuring
     assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
     assert Moody.batches == [4, 4, 2, 1, 1]
@@ -146,14 +146,14 @@ def test_activations_of_larger_batches_are_dropped_where_memory_ran_out(measurin
 
 
 class Greedy:
-    """A compensation that has no memory for MLPs of 16 channels."""
+    """Compensation that runs out of memory for MLPs of 16 channels."""
 
     def of(self, layer: int, component: Component, kept: Layer) -> None:
         if kept.mlp_width == 16:
             torch.empty(TOO_MUCH, dtype=torch.int8)
 
 
-def test_no_memory_to_compensate_is_that_architectures_failure(
+def test_out_of_memory_in_compensation_is_a_failure_of_that_architecture(
     measuring: tuple[Measuring, Setup], workplace: Workplace
 ) -> None:
     measured, setup = measuring
@@ -169,7 +169,7 @@ def test_no_memory_to_compensate_is_that_architectures_failure(
     ]
 
 
-def test_activations_are_dropped_where_memory_ran_out_and_no_batch_is_left_to_halve(
+def test_activations_are_dropped_after_out_of_memory_with_batch_one(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Moody, "crowded", (2,))
@@ -178,7 +178,7 @@ def test_activations_are_dropped_where_memory_ran_out_and_no_batch_is_left_to_ha
     assert len(Moody.batches) == 4
 
 
-def test_what_has_no_memory_although_nothing_is_kept_for_reuse_is_a_failure(
+def test_out_of_memory_without_cached_activations_is_a_failure(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Moody, "crowded", range(2, 100))

@@ -1,4 +1,4 @@
-"""Two real processes that run one spec at once: every evaluation is made once, and both come to the same result."""
+"""Two concurrent processes with one spec: every evaluation is made once, and both results are equal."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from places import SUPPORT
 from workplace import EVALUATIONS, Workplace
 
 
-def test_two_processes_with_one_spec_share_the_work_and_measure_nothing_twice(workplace: Workplace) -> None:
+def test_two_processes_with_one_spec_share_the_evaluations(workplace: Workplace) -> None:
     evaluators = [
         {"use": "counted", "dataset": name, "split": split, "tokens": 256, "context": 64}
         for name, split in (("validation.txt", "validation"), ("test.txt", "test"))

@@ -1,4 +1,4 @@
-"""What a process really takes at most while it measures many architectures."""
+"""Peak memory of a process that measures many architectures."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from workplace import SPEC, Workplace
 SCRIPT = SUPPORT / "peak_memory.py"
 SIZES = {"hidden_size": 512, "intermediate_size": 4096, "num_hidden_layers": 12, "head_dim": 64, "vocab_size": 98}
 LOGITS = 1024 * SIZES["vocab_size"] * 4
-"""Bytes of the logits that are in memory at a time."""
+"""Bytes of the logits that are in memory at one time."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def larger(workplace: Workplace, tiny_model: Any) -> Workplace:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_measuring_takes_no_second_copy_of_the_weights(larger: Workplace) -> None:
+def test_measuring_needs_no_second_copy_of_the_weights(larger: Workplace) -> None:
     for _ in ("the ranking is made and kept", "it is found"):
         command = [sys.executable, str(SCRIPT), "tiny.yaml"]
         done = subprocess.run(command, cwd=larger.folder, capture_output=True, text=True, timeout=240)

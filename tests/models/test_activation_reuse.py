@@ -1,4 +1,4 @@
-"""Reuse of activations: same numbers, less work, bounded memory."""
+"""Reuse of activations: identical outputs, fewer layers computed, bounded memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +49,7 @@ def test_numbers_are_the_same_to_the_last_bit(family: str, memory: int, tiny_mod
         assert torch.equal(hidden(elastic), expected)
 
 
-def test_only_layers_from_the_first_difference_on_are_computed(tiny_model: Callable[..., Any]) -> None:
+def test_only_layers_from_the_first_changed_one_are_computed(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic)
     computed = []
@@ -80,7 +80,7 @@ def test_memory_stays_within_its_limit(tiny_model: Callable[..., Any]) -> None:
     assert reuse._bytes == sum(kept.output.nbytes for kept in reuse._kept.values()) == 4 * one
 
 
-def test_what_was_forgotten_is_computed_again_and_may_be_kept_again(tiny_model: Callable[..., Any]) -> None:
+def test_forgotten_activations_are_recomputed_and_cached_again(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic, memory=len(BATCHES) * 3 * 2 * 16 * 64 * 4)
     with reuse.active():
@@ -92,7 +92,7 @@ def test_what_was_forgotten_is_computed_again_and_may_be_kept_again(tiny_model: 
     assert (reuse.computed, reuse.reused) == (2 * 3 * len(BATCHES), 3 * len(BATCHES))
 
 
-def test_half_of_what_is_kept_is_given_up_at_a_time_until_there_is_nothing(tiny_model: Callable[..., Any]) -> None:
+def test_shrink_halves_the_cache_until_it_is_empty(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse, kept = ActivationReuse(elastic), []
     with reuse.active():
@@ -105,7 +105,7 @@ def test_half_of_what_is_kept_is_given_up_at_a_time_until_there_is_nothing(tiny_
     assert kept[-1] == 0
 
 
-def test_calls_with_a_mask_or_a_cache_take_no_part(tiny_model: Callable[..., Any]) -> None:
+def test_calls_with_a_mask_or_a_cache_are_not_reused(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic)
     mask = torch.ones(2, 16, dtype=torch.int64)
@@ -119,7 +119,7 @@ def test_calls_with_a_mask_or_a_cache_take_no_part(tiny_model: Callable[..., Any
     assert reuse.reused == 0
 
 
-def test_failure_in_the_middle_leaves_nothing_wrong_behind(tiny_model: Callable[..., Any]) -> None:
+def test_failure_in_a_forward_pass_leaves_no_wrong_activations(tiny_model: Callable[..., Any]) -> None:
     elastic = elastic_of(tiny_model("llama"))
     reuse = ActivationReuse(elastic)
     first, second = Architecture([DENSE, (2, 1, 8), DENSE]), Architecture([DENSE, DENSE, (2, 1, 8)])

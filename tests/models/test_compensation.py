@@ -1,4 +1,4 @@
-"""Compensation against numpy's least squares on the inputs themselves."""
+"""Compensation, compared with numpy's least squares on the layer inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def elastic_of(model: Any) -> ElasticModel:
 
 
 def inputs_of(elastic: ElasticModel, tokens: torch.Tensor) -> dict[tuple[int, str], np.ndarray]:
-    """What every output projection of the dense model reads, float64 of shape (tokens, K)."""
+    """Inputs of every output projection of the dense model, float64 of shape (tokens, K)."""
     heard: dict[tuple[int, str], np.ndarray] = {}
     hooks = [
         module.register_forward_pre_hook(
@@ -50,7 +50,7 @@ def kept_columns(component: str, kept: Layer) -> list[int]:
 
 
 def moments_of(model: Any, folder: Path, tokens: torch.Tensor = TOKENS) -> Moments:
-    """Moments of the stock model: take them before it becomes elastic."""
+    """Moments of the stock model; must be called before the model becomes elastic."""
     path = folder / "moments.safetensors"
     return gather_moments(model, family_of(model.config), tokens.split(4), path, lambda count: None)
 
@@ -86,7 +86,7 @@ def test_least_squares_is_that_of_numpy(
             np.testing.assert_allclose(found.weight.numpy(), wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
 
 
-def test_bias_is_the_mean_of_what_is_gone(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_bias_is_the_mean_of_the_removed_columns(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     elastic, solver = compensated(tiny_model("qwen2"), tmp_path, "bias")
     inputs = inputs_of(elastic, TOKENS)
     for (index, component), x in inputs.items():
@@ -98,11 +98,11 @@ def test_bias_is_the_mean_of_what_is_gone(tiny_model: Callable[..., Any], tmp_pa
         assert found is not None
         assert found.bias is not None
         np.testing.assert_allclose(found.bias.numpy(), x[:, gone].mean(0) @ weight[gone], rtol=1e-3, atol=1e-4)
-        assert found.weight is None  # what stays is a view, which nothing need copy nor keep
+        assert found.weight is None  # the remaining weight is a view, so no copy is stored
 
 
 @pytest.mark.parametrize("method", ["bias", "least-squares"])
-def test_first_compensated_layer_is_nearer_to_the_dense_one(
+def test_compensation_reduces_the_error_of_the_first_layer(
     method: Any, tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     def error() -> float:
@@ -122,7 +122,7 @@ def test_first_compensated_layer_is_nearer_to_the_dense_one(
     assert errors[1] < errors[0]
 
 
-def test_dense_model_is_not_touched_and_what_is_complete_has_no_compensation(
+def test_the_dense_model_and_unpruned_components_are_not_compensated(
     tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     elastic, elastic.compensation = compensated(tiny_model("llama"), tmp_path, "least-squares")
@@ -158,7 +158,7 @@ def test_bounded_cache_gives_the_same_numbers(
         assert a is None if b is None else torch.equal(a.weight, b.weight)  # type: ignore[union-attr, arg-type]
 
 
-def test_state_dict_holds_the_compensated_biases_and_the_weights_that_stay(
+def test_state_dict_holds_compensated_biases_and_unchanged_weights(
     tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     model = tiny_model("llama")

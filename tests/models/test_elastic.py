@@ -1,4 +1,4 @@
-"""The elastic model against really sliced stock models, built here by other means."""
+"""The elastic model, compared with sliced stock models that are built here independently."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,9 @@ def test_logits_equal_those_of_a_sliced_model_for_every_kept_count(case: str, ti
 
 
 @every_family
-def test_random_walk_ends_where_the_dense_model_with_zeros_is(case: str, tiny_model: Callable[..., Any]) -> None:
+def test_repeated_switching_gives_the_logits_of_the_zeroed_dense_model(
+    case: str, tiny_model: Callable[..., Any]
+) -> None:
     model = tiny_model(CASES[case][0], **CASES[case][1]).double()
     shape = shape_of(model.config)
     importance = random_importance(shape, seed=2)
@@ -87,7 +89,7 @@ def test_state_dict_is_that_of_a_sliced_stock_model(case: str, tiny_model: Calla
 
 
 @every_family
-def test_what_is_gone_leaves_nothing_of_its_own_in_the_state_dict(case: str, tiny_model: Callable[..., Any]) -> None:
+def test_state_dict_excludes_removed_components(case: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(CASES[case][0], **CASES[case][1])
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=5))
     elastic.apply(Architecture([(0, 0, 0)] * 3))
@@ -149,7 +151,7 @@ def test_architecture_of_another_model_is_refused(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_widened_parameters_give_what_a_model_loaded_in_float32_does(
+def test_widened_parameters_compute_the_same_as_a_model_loaded_in_float32(
     dtype: torch.dtype, tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     tiny_model("gemma2", hidden_size=56).to(dtype).save_pretrained(tmp_path)

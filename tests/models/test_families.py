@@ -1,4 +1,4 @@
-"""Descriptions of families: what a wrong one says, and that right ones find every weight."""
+"""Descriptions of families: errors of wrong ones, and completeness of right ones."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from prunecast.models.families import FAMILIES, Family, family_of, layers_of, sh
 from prunecast.models.units import sum_over_units
 
 
-def test_family_that_is_not_described_shows_a_description_that_can_be_pasted() -> None:
+def test_unknown_family_error_contains_a_description_to_paste() -> None:
     from transformers import AutoConfig
 
     with pytest.raises(ModelError) as caught:
@@ -41,7 +41,7 @@ def test_family_that_is_not_described_shows_a_description_that_can_be_pasted() -
         ("opt", {"mlp": ("fc1",)}, "does not cover"),
     ],
 )
-def test_wrong_description_is_one_line_that_says_where(
+def test_wrong_description_is_a_one_line_error_with_its_location(
     family: str, changes: dict[str, Any], message: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_model(*CASES[family][:1], **CASES[family][1]).config
@@ -51,14 +51,14 @@ def test_wrong_description_is_one_line_that_says_where(
     assert "\n" not in str(caught.value)
 
 
-def test_layers_that_are_more_than_attention_and_mlp_are_refused(tiny_model: Callable[..., Any]) -> None:
+def test_layers_with_cross_attention_are_refused(tiny_model: Callable[..., Any]) -> None:
     from transformers import GPT2Config
 
     with pytest.raises(ModelError, match="crossattention"):
         shape_of(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=11, add_cross_attention=True))
 
 
-def test_norms_of_the_residual_stream_last(tiny_model: Callable[..., Any]) -> None:
+def test_norms_of_the_residual_stream_are_never_removed(tiny_model: Callable[..., Any]) -> None:
     first, last = (tiny_model(CASES[case][0], **CASES[case][1]).config for case in ("opt", "opt-norms-last"))
     assert family_of(first).lasting == ()
     assert family_of(last).lasting == ("self_attn_layer_norm", "final_layer_norm")
@@ -74,7 +74,7 @@ def test_shape_is_that_of_the_config(case: str, tiny_model: Callable[..., Any]) 
     assert (shape.head_dim, shape.hidden_size, shape.vocabulary, shape.context) == (HEAD_DIM, HIDDEN, 97, 128)
 
 
-def test_width_that_gpt2_does_not_give_is_four_times_its_hidden_size(tiny_model: Callable[..., Any]) -> None:
+def test_default_gpt2_mlp_width_is_four_times_the_hidden_size(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("gpt2")
     assert model.config.n_inner is None
     assert shape_of(model.config).dense.layers[0].mlp_width == 4 * HIDDEN
@@ -115,9 +115,7 @@ def linear_rows(linear: torch.nn.Linear, score: Score) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_units_are_scored_by_the_weights_and_gradients_that_go_with_them(
-    case: str, tiny_model: Callable[..., Any]
-) -> None:
+def test_units_are_scored_by_their_own_weights_and_gradients(case: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(CASES[case][0], **CASES[case][1])
     model(IDS, labels=IDS).loss.backward()
     score: Score = lambda parameter: (parameter.detach() * parameter.grad).abs().double()  # noqa: E731

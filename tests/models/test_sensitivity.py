@@ -1,4 +1,4 @@
-"""Changes against the derivatives of loss and score along each step, and what they leave behind."""
+"""Local sensitivities, compared with numerical derivatives of loss and score, and restoration of the model."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +17,7 @@ from prunecast.models.elastic import ElasticModel, convert_parameters
 from prunecast.models.families import family_of, shape_of
 from prunecast.models.loss import Loss
 from prunecast.models.moments import gather_moments
-from prunecast.models.sensitivity import OUTLYING, changes_of
+from prunecast.models.sensitivity import OUTLYING, local_sensitivities
 
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {},
@@ -26,7 +26,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "gpt2": {"n_inner": 24},
     "opt": {"ffn_dim": 24},
 }
-"""Gated and plain MLPs, norms before and after, and a layer that returns what it returns."""
+"""Families with gated and plain MLPs, norms before and after the components, and sliding-window attention."""
 
 TOKENS = torch.randint(3, 97, (2, 3, 16), generator=torch.Generator().manual_seed(0))
 CENTRE = Architecture([(4, 1, 24), (2, 1, 16), (0, 0, 9)])
@@ -36,16 +36,16 @@ STEPS = [
 ]
 
 SHARE = 1e-3
-"""Of a step, for the derivative: norms compute in float32, so much less would drown in rounding."""
+"""Fraction of a step for the finite difference; norms compute in float32, so a much smaller one is lost in rounding."""
 
 
 def values(model: Any, batch: torch.Tensor) -> torch.Tensor:
-    """A number for each row of a batch."""
+    """Loss of each row of a batch."""
     return model.base_model(batch, use_cache=False).last_hidden_state.sin().sum(dim=(1, 2)) / TOKENS.numel()
 
 
 def scores(model: Any, batch: torch.Tensor) -> torch.Tensor:
-    """Another number for each row of a batch."""
+    """Score of each row of a batch."""
     return model.base_model(batch, use_cache=False).last_hidden_state.cos().sum(dim=(1, 2)) / TOKENS.numel()
 
 
@@ -57,7 +57,7 @@ def straight(model: Any) -> Iterator[Loss]:
 
 
 def bent(model: Any) -> Iterator[Loss]:
-    """The same with a curvature."""
+    """Losses of the same value, with curvature."""
     for batch in TOKENS:
         hidden = model.base_model(batch, use_cache=False).last_hidden_state
         score = hidden.cos().sum() / TOKENS.numel()
@@ -73,7 +73,7 @@ def lopsided(model: Any) -> Iterator[Loss]:
 
 @torch.no_grad()
 def between(elastic: ElasticModel, function: Any, layer: int, kept: Layer, share: float) -> torch.Tensor:
-    """``function`` of all rows if a layer put out ``share`` of the way to what it would if it kept ``kept``."""
+    """``function`` of all rows with the layer's output moved by ``share`` towards its output if it kept ``kept``."""
     centre = elastic.architecture
     changed = Architecture((*centre.layers[:layer], kept, *centre.layers[layer + 1 :]))
     inside: list[bool] = []
@@ -97,17 +97,17 @@ def between(elastic: ElasticModel, function: Any, layer: int, kept: Layer, share
 
 
 def derivative(elastic: ElasticModel, function: Any, layer: int, kept: Layer) -> torch.Tensor:
-    """That of ``function`` along a step, for each row."""
+    """Central difference of ``function`` along a step, for each row."""
     ahead, behind = (between(elastic, function, layer, kept, share) for share in (SHARE, -SHARE))
     return (ahead - behind) / (2 * SHARE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_slope_is_the_derivative_along_its_step(family: str, tiny_model: Callable[..., Any]) -> None:
+def test_slope_is_the_derivative_of_the_loss_along_the_step(family: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(family, **FAMILIES[family]).double()
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    found = changes_of(elastic, straight, STEPS)
+    found = local_sensitivities(elastic, straight, STEPS)
     assert set(found) == set(STEPS)
     for step, (slope, curvature) in found.items():
         assert curvature == 0.0
@@ -115,13 +115,11 @@ def test_a_slope_is_the_derivative_along_its_step(family: str, tiny_model: Calla
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_curvature_is_half_the_mean_squared_derivative_of_the_scores_row_by_row(
-    family: str, tiny_model: Callable[..., Any]
-) -> None:
+def test_curvature_is_half_the_squared_score_derivative_per_row(family: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(family, **FAMILIES[family]).double()
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    first, second = changes_of(elastic, straight, STEPS), changes_of(elastic, bent, STEPS)
+    first, second = local_sensitivities(elastic, straight, STEPS), local_sensitivities(elastic, bent, STEPS)
     for step in STEPS:
         rows = (1 + 4) / 2 * derivative(elastic, scores, *step).square().numpy() / 2
         expected = np.minimum(rows, OUTLYING * np.median(rows)).sum()
@@ -130,17 +128,17 @@ def test_the_curvature_is_half_the_mean_squared_derivative_of_the_scores_row_by_
     assert max(curvature for _, curvature in second.values()) > 1e-3
 
 
-def test_a_row_that_a_step_throws_far_out_counts_no_more_than_others_may(tiny_model: Callable[..., Any]) -> None:
+def test_outlying_rows_are_winsorised(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama").double()
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    found = changes_of(elastic, lopsided, STEPS)
+    found = local_sensitivities(elastic, lopsided, STEPS)
     for step in STEPS:
         _, *others = derivative(elastic, scores, *step).square().numpy() / 2
         assert found[step][1] < 3 * OUTLYING * sum(others)
 
 
-def test_shares_of_a_mean_over_many_tokens_are_not_lost_in_float16(tiny_model: Callable[..., Any]) -> None:
+def test_small_loss_shares_do_not_underflow_in_float16(tiny_model: Callable[..., Any]) -> None:
     def cross_entropy(model: Any) -> Iterator[Loss]:
         for batch in TOKENS:
             logits = model(batch, use_cache=False).logits[:, :-1].float()
@@ -153,30 +151,30 @@ def test_shares_of_a_mean_over_many_tokens_are_not_lost_in_float16(tiny_model: C
         convert_parameters(model, dtype)
         elastic = elastic_of(model, random_importance(shape_of(model.config), 0))
         elastic.apply(CENTRE)
-        changes = changes_of(elastic, cross_entropy, STEPS)
+        changes = local_sensitivities(elastic, cross_entropy, STEPS)
         found[dtype] = torch.tensor([changes[step][0] for step in STEPS])
     exact, rounded = found.values()
     assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
-def test_everything_is_as_it_was_afterwards(tiny_model: Callable[..., Any]) -> None:
+def test_measuring_sensitivities_restores_the_model(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
     with torch.inference_mode():
         before = [float(loss.value) for loss in bent(elastic.model)]
-        changes_of(elastic, bent, STEPS)
+        local_sensitivities(elastic, bent, STEPS)
         assert [float(loss.value) for loss in bent(elastic.model)] == before
     assert elastic.architecture == CENTRE
     assert [layer.kept for layer in elastic.layers] == list(CENTRE.layers)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in elastic.model.modules())
     assert all(parameter.grad is None for parameter in elastic.model.parameters())
-    assert changes_of(elastic, bent, []) == {}
+    assert local_sensitivities(elastic, bent, []) == {}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_that_fill_a_cache_change_nothing(family: str, tiny_model: Callable[..., Any]) -> None:
-    """What transformers does unless it is told not to."""
+def test_losses_with_a_kv_cache_give_the_same_sensitivities(family: str, tiny_model: Callable[..., Any]) -> None:
+    """Caching is the default of transformers."""
 
     def losses(model: Any, use_cache: bool) -> Iterator[Loss]:
         for batch in TOKENS:
@@ -186,22 +184,22 @@ def test_losses_that_fill_a_cache_change_nothing(family: str, tiny_model: Callab
     model = tiny_model(family, **FAMILIES[family])
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    found = [changes_of(elastic, partial(losses, use_cache=use_cache), STEPS) for use_cache in (False, True)]
+    found = [local_sensitivities(elastic, partial(losses, use_cache=use_cache), STEPS) for use_cache in (False, True)]
     assert found[1] == found[0]
 
 
-def test_a_step_that_fails_leaves_the_model_where_it_was(tiny_model: Callable[..., Any]) -> None:
+def test_a_failing_step_restores_the_model(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     elastic = elastic_of(model, random_importance(shape_of(model.config), seed=3))
     elastic.apply(CENTRE)
-    before = changes_of(elastic, bent, STEPS)
+    before = local_sensitivities(elastic, bent, STEPS)
     with pytest.raises(ModelError, match="layer 1 of the architecture keeps"):
-        changes_of(elastic, bent, [*STEPS, (1, Layer(9, 9, 9))])
+        local_sensitivities(elastic, bent, [*STEPS, (1, Layer(9, 9, 9))])
     assert elastic.architecture == CENTRE
-    assert changes_of(elastic, bent, STEPS) == before
+    assert local_sensitivities(elastic, bent, STEPS) == before
 
 
-def test_compensation_solved_while_measuring_takes_part(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_compensation_solved_while_measuring_affects_the_slopes(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     model = tiny_model("llama").double()
     moments = gather_moments(
         model, family_of(model.config), list(TOKENS), tmp_path / "moments.safetensors", lambda _: None
@@ -211,7 +209,7 @@ def test_compensation_solved_while_measuring_takes_part(tiny_model: Callable[...
     with torch.inference_mode():
         elastic.apply(CENTRE)
         list(bent(elastic.model))
-    found = changes_of(elastic, straight, STEPS)
+    found = local_sensitivities(elastic, straight, STEPS)
     for step, (slope, curvature) in found.items():
         assert curvature == 0.0
         assert slope == pytest.approx(float(derivative(elastic, values, *step).sum()), rel=5e-3, abs=2e-4)

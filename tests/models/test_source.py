@@ -46,7 +46,7 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[
 
 
 def write_gguf(path: Path, merge: str = "A B") -> Path:
-    """A GGUF file of a tiny Llama with random weights, whose tokenizer makes one token of two letters."""
+    """Write a GGUF file of a tiny Llama with random weights; its tokenizer merges two letters into one token."""
     import numpy as np
     from gguf import GGUFWriter
 
@@ -88,7 +88,7 @@ def write_gguf(path: Path, merge: str = "A B") -> Path:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
-def test_loaded_model_computes_what_the_saved_one_did(tiny_model: Maker, tmp_path: Path, family: str) -> None:
+def test_loaded_model_computes_the_same_as_the_saved_one(tiny_model: Maker, tmp_path: Path, family: str) -> None:
     model = tiny_model(family)
     model.save_pretrained(tmp_path / "model")
     loaded = resolve_source(str(tmp_path / "model")).load(torch.float32)
@@ -98,7 +98,7 @@ def test_loaded_model_computes_what_the_saved_one_did(tiny_model: Maker, tmp_pat
     assert not loaded.training
 
 
-def test_weights_are_loaded_in_the_asked_dtype(saved: Path) -> None:
+def test_weights_are_loaded_in_the_requested_dtype(saved: Path) -> None:
     model = resolve_source(str(saved)).load(torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
@@ -112,14 +112,14 @@ def test_changing_a_loaded_model_leaves_its_file_alone(saved: Path) -> None:
     assert (saved / "model.safetensors").read_bytes() == before
 
 
-def test_nothing_is_written_to_a_terminal_that_is_none(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_without_a_terminal(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = resolve_source(str(saved))
     source.load(torch.float32)
     source.fingerprint()
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_says_how_to_generate_is_found_where_there_is_any(saved: Path) -> None:
+def test_generation_config_is_found_if_present(saved: Path) -> None:
     file = resolve_source(str(saved)).generation_file
     assert file == saved / "generation_config.json"
     file.unlink()
@@ -172,13 +172,15 @@ def test_swapped_tensors_change_the_fingerprint(saved: Path) -> None:
     ("changes", "same"),
     [({"rms_norm_eps": 1e-3}, False), ({"transformers_version": "9", "dtype": "float16", "_name_or_path": "x"}, True)],
 )
-def test_config_values_count_unless_they_are_volatile(saved: Path, changes: dict[str, object], same: bool) -> None:
+def test_config_values_change_the_fingerprint_unless_volatile(
+    saved: Path, changes: dict[str, object], same: bool
+) -> None:
     before = fingerprints.fingerprint(saved)
     edit_config(saved, **changes)
     assert (fingerprints.fingerprint(saved) == before) == same
 
 
-def test_code_that_comes_with_a_model_counts(saved: Path) -> None:
+def test_custom_model_code_changes_the_fingerprint(saved: Path) -> None:
     edit_config(saved, auto_map={"AutoModelForCausalLM": "modeling.Model"})
     (saved / "modeling.py").write_text("scale = 1\n")
     before = fingerprints.fingerprint(saved)
@@ -186,7 +188,7 @@ def test_code_that_comes_with_a_model_counts(saved: Path) -> None:
     assert fingerprints.fingerprint(saved) != before
 
 
-def test_fingerprint_is_remembered_by_file_identity(saved: Path, cache: Path) -> None:
+def test_fingerprint_is_cached_by_file_identity(saved: Path, cache: Path) -> None:
     before = fingerprints.fingerprint(saved)
     weights = saved / "model.safetensors"
     stat = weights.stat()
@@ -201,14 +203,14 @@ def test_fingerprint_is_remembered_by_file_identity(saved: Path, cache: Path) ->
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"half'])
-def test_damaged_memory_is_made_again(saved: Path, cache: Path, content: str) -> None:
+def test_damaged_fingerprint_cache_is_rebuilt(saved: Path, cache: Path, content: str) -> None:
     before = fingerprints.fingerprint(saved)
     (cache / "fingerprints.json").write_text(content)
     assert fingerprints.fingerprint(saved) == before
     assert json.loads((cache / "fingerprints.json").read_text())
 
 
-def test_cache_that_cannot_be_written_is_done_without(saved: Path, cache: Path) -> None:
+def test_fingerprint_works_without_a_writable_cache(saved: Path, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     assert len(fingerprints.fingerprint(saved)) == 32
 
@@ -295,7 +297,7 @@ def test_config_without_weights_is_a_model_error(saved: Path) -> None:
         (1e5, torch.float16, "not finite in float16: model.layers.0.mlp.down_proj.weight .*set model.dtype"),
     ],
 )
-def test_a_weight_that_is_no_finite_number_is_named(saved: Path, number: float, dtype: torch.dtype, words: str) -> None:
+def test_error_names_the_weight_that_is_not_finite(saved: Path, number: float, dtype: torch.dtype, words: str) -> None:
     def spoil(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         weights["model.layers.0.mlp.down_proj.weight"][3, 1] = number
         return weights
@@ -305,24 +307,24 @@ def test_a_weight_that_is_no_finite_number_is_named(saved: Path, number: float, 
         resolve_source(str(saved)).load(dtype)
 
 
-def test_a_weight_that_is_large_is_no_mistake_in_a_format_that_holds_it(saved: Path) -> None:
+def test_large_weights_load_in_a_dtype_that_can_hold_them(saved: Path) -> None:
     edit_weights(saved, lambda weights: {name: weight * 1e6 for name, weight in weights.items()})
     resolve_source(str(saved)).load(torch.bfloat16)
 
 
-def test_missing_shard_is_named(tiny_model: Maker, tmp_path: Path) -> None:
+def test_error_names_the_missing_shard(tiny_model: Maker, tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path / "many", max_shard_size="20KB")
     next(iter(sorted((tmp_path / "many").glob("*.safetensors")))).unlink()
     expect_error(resolve_source(str(tmp_path / "many")), r"model-00001-of-\d+.safetensors: no such file")
 
 
-def test_layers_without_weights_are_not_made_up(saved: Path) -> None:
+def test_layers_without_weights_are_not_initialised_randomly(saved: Path) -> None:
     edit_config(saved, num_hidden_layers=4)
     with pytest.raises(ModelError, match=r"missing model.layers.3"):
         resolve_source(str(saved)).load(torch.float32)
 
 
-def test_weights_without_a_layer_are_not_dropped(saved: Path) -> None:
+def test_weights_without_a_layer_are_refused(saved: Path) -> None:
     edit_config(saved, num_hidden_layers=2)
     with pytest.raises(ModelError, match=r"unexpected model.layers.2"):
         resolve_source(str(saved)).load(torch.float32)
@@ -352,7 +354,7 @@ def test_damaged_config_is_a_model_error(saved: Path) -> None:
         ({"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}, "trust_remote_code: true"),
     ],
 )
-def test_config_that_is_no_use_is_a_model_error(saved: Path, changes: dict[str, object], words: str) -> None:
+def test_unusable_config_is_a_model_error(saved: Path, changes: dict[str, object], words: str) -> None:
     edit_config(saved, **changes)
     with pytest.raises(ModelError, match=words) as caught:
         resolve_source(str(saved)).config()
@@ -383,7 +385,7 @@ def test_model_larger_than_memory_is_refused_before_it_is_loaded(saved: Path, mo
         ("smollm2-135n", "did you mean smollm2-135m"),
     ],
 )
-def test_source_that_does_not_exist_is_a_one_line_model_error(source: str, words: str) -> None:
+def test_missing_source_is_a_one_line_model_error(source: str, words: str) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         resolve_source(source)
     assert "\n" not in str(caught.value)
@@ -394,7 +396,7 @@ def test_folder_without_config_is_a_model_error(tmp_path: Path) -> None:
         resolve_source(str(tmp_path))
 
 
-def test_absent_distribution_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_distribution_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from prunecast.models import source
 
     monkeypatch.setitem(source.ALIASES, "absent", ("no-such-distribution", "1.0"))
@@ -403,7 +405,7 @@ def test_absent_distribution_says_how_to_install_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_snapshot_in_the_hub_cache_is_found_offline(saved: Path, tmp_path: Path) -> None:
-    """In a process of its own: the Hub reads its settings once."""
+    """Runs in a subprocess, because huggingface_hub reads its settings once."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""The quality card, against scikit-learn and against predictors whose quality is known."""
+"""The quality card, compared with scikit-learn and with predictors of known quality."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def measured(architecture: Architecture) -> dict[str, float]:
 
 
 class Noisy(Predictor[PluginOptions]):
-    """Knows the truth but for an error that it admits."""
+    """Predictor of the true value plus noise, with the true standard deviation of the noise."""
 
     error = 0.0
     fits: list[int]
@@ -47,7 +47,7 @@ class Noisy(Predictor[PluginOptions]):
 
 
 class Inverted(Noisy):
-    """Is certain of the opposite."""
+    """Predictor of the inverted ranking with zero standard deviation."""
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         mean, std = super().predict(architectures)
@@ -90,7 +90,7 @@ def test_an_oracle_scores_best_and_its_inverse_worst() -> None:
         assert scores.coverage_95 == 0
 
 
-def test_admitted_noise_is_covered_as_it_should_be() -> None:
+def test_intervals_of_a_calibrated_predictor_have_nominal_coverage() -> None:
     scores = card(Noisy, error=0.05, count=400).metrics["text.validation.ppl"]
     assert scores.coverage_68 == pytest.approx(0.683, abs=0.06)
     assert scores.coverage_95 == pytest.approx(0.95, abs=0.03)
@@ -113,13 +113,13 @@ def test_scores_are_those_of_scikit_learn_and_scipy_on_the_same_splits() -> None
     assert measured_scores == pytest.approx(np.mean(wanted, axis=0))
 
 
-def test_overall_is_the_mean_over_metrics_and_json_gives_the_card_back() -> None:
+def test_overall_is_the_mean_over_metrics_and_json_round_trips() -> None:
     found = card(Noisy, error=0.05, curve=(25, 50))
     assert found.overall.rmse == pytest.approx(np.mean([scores.rmse for scores in found.metrics.values()]))
     assert QualityCard.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_learning_curve_fits_on_as_many_pairs_as_it_says_and_ends_with_all_that_are_seen() -> None:
+def test_learning_curve_uses_the_requested_pairs_and_ends_at_the_training_set() -> None:
     found = card(Noisy, count=100, curve=(25, 50, 200))
     assert [point.pairs for point in found.learning_curve] == [25, 50, 70]
     assert sorted(set(fits)) == [25, 50, 70]

@@ -40,7 +40,7 @@ def at(*layers: tuple[int, int, int]) -> list[float]:
     return list(found)
 
 
-def test_the_expansion_point_has_its_value_and_changes_add_up() -> None:
+def test_expansion_is_exact_at_its_point_and_adds_changes() -> None:
     assert EXPANSION.at([POINT]).tolist() == [[[1.0, 10.0], [0.0, 0.0]]]
     assert EXPANSION.at([Architecture([WHOLE, WHOLE, WHOLE])])[0].tolist() == pytest.approx(
         np.array([[-1.1, 12.0], [0.5, 0.0]])
@@ -65,7 +65,7 @@ def test_the_remainder_excludes_single_choices_and_the_curvature_is_scaled(tiny_
         Architecture([(*ATTENTION.values[i], 24), (4, 2, width), (4, 2, width)])
         for i, width in zip(rng.integers(4, size=40), rng.integers(25, size=40).tolist(), strict=True)
     ]
-    # Steps that no regression on eight pairs would find, and mixed terms that make all of them worse.
+    # Single choices that a regression on eight pairs cannot learn, and mixed terms that increase all of them.
     first, second = np.moveaxis(EXPANSION.at(drawn), 1, 0)
     truth = first + 1.5 * second
     predictor = ExpandedPredictor([EXPANSION], Ridge(Ridge.options_model(), shape, 0), shape)
@@ -75,7 +75,7 @@ def test_the_remainder_excludes_single_choices_and_the_curvature_is_scaled(tiny_
     assert std.shape == mean.shape
 
 
-def test_the_nearest_expansion_point_counts(tiny_model: Callable[..., Any]) -> None:
+def test_the_nearest_expansion_point_is_used(tiny_model: Callable[..., Any]) -> None:
     shape = shape_of(tiny_model("llama").config)
     far = Architecture([WHOLE, WHOLE, WHOLE])
     other = TaylorExpansion(far, np.array([-5.0, -5.0]), EXPANSION.sensitivities[:0])

@@ -1,4 +1,4 @@
-"""Encodings without sizes, the reference model, and predictors that begin with pairs of another model."""
+"""Size-independent encodings, the reference model, and predictors trained on pairs of another model."""
 
 from typing import Any
 
@@ -28,20 +28,20 @@ SMALL = ModelShape(
 
 
 def drawn(shape: ModelShape, count: int, seed: int) -> list[Architecture]:
-    """Random architectures with all totals."""
+    """Random architectures of all sizes."""
     rng, dense = np.random.default_rng(seed), np.array(shape.dense.layers[0])
     rates = rng.uniform(0, 1, (count, len(shape.dense.layers), 3)) ** rng.uniform(0.2, 3, (count, 1, 1))
     return Architecture.from_sizes(np.rint(rates * dense).astype(np.int64))
 
 
 def lost(architectures: list[Architecture], shape: ModelShape) -> Floats:
-    """A law in relative depth: early MLPs matter most, attention little; shape (N, 1)."""
+    """Loss as a function of relative depth: early MLPs matter most, attention little; shape (N, 1)."""
     kept = relative_depth(architectures, shape)
     weights = np.linspace(3, 0.2, BINS)
     return np.asarray((((1 - kept[..., 2]) ** 2 + 0.2 * (1 - kept[..., 1])) @ weights)[:, None], dtype=np.float64)
 
 
-def test_slices_hold_the_kept_fractions_of_the_layers_they_cover() -> None:
+def test_bins_average_the_kept_fractions_of_their_layers() -> None:
     kept = Architecture([(4, 2, 96), (2, 1, 48), (0, 0, 0), (4, 1, 24), (1, 2, 96)])
     layers = np.array([[1, 1, 1], [0.5, 0.25, 0.5], [0, 0, 0], [1, 0.5, 0.25], [0.25, 0.25, 1]])
     np.testing.assert_allclose(relative_depth([kept], SMALL, bins=5)[0], layers)
@@ -53,7 +53,7 @@ def test_slices_hold_the_kept_fractions_of_the_layers_they_cover() -> None:
 
 
 @pytest.mark.parametrize("shape", [SMALL, SMOLLM2])
-def test_at_the_reference_every_model_keeps_what_it_kept(shape: ModelShape) -> None:
+def test_mapping_to_the_reference_preserves_kept_fractions(shape: ModelShape) -> None:
     reference = reference_shape(shape)
     assert at_reference([shape.dense], shape) == [reference.dense]
     architectures = drawn(shape, 40, 0)
@@ -77,7 +77,7 @@ def tau(predictor: Any, others: list[Architecture]) -> float:
     return float(kendalltau(predictor.predict(others).mean[:, 0], lost(others, SMALL)[:, 0]).statistic)
 
 
-def test_pairs_of_one_model_rank_those_of_another_and_few_own_ones_are_worth_more_with_them(prior: Prior) -> None:
+def test_pairs_of_another_model_improve_the_ranking(prior: Prior) -> None:
     own, others = drawn(SMALL, 12, 2), drawn(SMALL, 80, 3)
     unfitted = Transferred(prior, 0)
     assert tau(unfitted, others) > 0.7
@@ -92,7 +92,7 @@ def test_pairs_of_one_model_rank_those_of_another_and_few_own_ones_are_worth_mor
     assert (std > 0).all()
 
 
-def test_a_single_own_pair_or_equal_ones_are_enough_to_be_corrected_by(prior: Prior) -> None:
+def test_one_pair_or_equal_pairs_give_finite_predictions(prior: Prior) -> None:
     for own in (drawn(SMALL, 1, 4), [SMALL.dense, SMALL.dense]):
         warm = Transferred(prior, 0)
         warm.fit(own, 5.0 + lost(own, SMALL))

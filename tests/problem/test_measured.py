@@ -1,4 +1,4 @@
-"""Measured architectures: targets, ranking within a budget, and subsets, against plain Python."""
+"""Measured architectures: targets, ranking within a budget, and subsets, compared with plain Python."""
 
 import math
 from itertools import pairwise
@@ -59,7 +59,7 @@ def test_targets_are_logarithms_where_the_scale_is_logarithmic() -> None:
     assert both.relative_to(cut(3)) is None
 
 
-def test_more_measurements_come_last_and_leave_the_others_as_they_were() -> None:
+def test_added_measurements_come_last_and_keep_earlier_ones() -> None:
     first = measured((24, 10.0, 0.5))
     more = first.and_also({cut(12): {"ppl": 20.0, "accuracy": 0.25}})
     assert (len(first), len(more)) == (1, 2)

@@ -28,7 +28,7 @@ def test_a_problem_needs_no_torch() -> None:
     assert done.stdout == "False\n"
 
 
-def test_generators_depend_on_seed_stage_and_number_alone() -> None:
+def test_generators_depend_only_on_seed_stage_and_number() -> None:
     def draw(seed: int, stage: str, number: int = 0) -> int:
         return int(problem(seed=seed).rng(stage, number).integers(2**60))
 
@@ -36,6 +36,6 @@ def test_generators_depend_on_seed_stage_and_number_alone() -> None:
     assert len({draw(0, "search", 1), draw(0, "search", 2), draw(0, "collect", 1), draw(1, "search", 1)}) == 4
 
 
-def test_a_budget_below_the_space_is_refused_at_once() -> None:
+def test_a_budget_below_the_space_is_refused_immediately() -> None:
     with pytest.raises(BudgetError, match="no architecture of the search space meets parameters"):
         problem(budget={"parameters": 0.01})

@@ -18,17 +18,17 @@ HOSTILE = {
     "antigravity.fly": "may not be imported",
     "prunecast_plugins.predictors.gbdt.GBDT": "may not be imported",
     "numpy.memmap": "may not be imported",
-    "sklearn": "is no import path",
-    "": "is no import path",
-    "sklearn.ensemble:ExtraTreesRegressor": "is no import path",
-    "sklearn.ensemble._forest.ExtraTreesRegressor": "is no import path",
-    "sklearn.ensemble.ExtraTreesRegressor.__init__": "is no import path",
-    "sklearn..ensemble.ExtraTreesRegressor": "is no import path",
-    "..os.system": "is no import path",
-    "sklearn.ensemble.ExtraTreesRegressor; import os": "is no import path",
+    "sklearn": "is not an import path",
+    "": "is not an import path",
+    "sklearn.ensemble:ExtraTreesRegressor": "is not an import path",
+    "sklearn.ensemble._forest.ExtraTreesRegressor": "is not an import path",
+    "sklearn.ensemble.ExtraTreesRegressor.__init__": "is not an import path",
+    "sklearn..ensemble.ExtraTreesRegressor": "is not an import path",
+    "..os.system": "is not an import path",
+    "sklearn.ensemble.ExtraTreesRegressor; import os": "is not an import path",
     "sklearn.utils.os.system": "cannot be imported",
     "sklearn.ensemble.ExtraTreesRegressor.fit": "cannot be imported",
-    "sklearn.utils.Path": "is not",
+    "sklearn.utils.Path": "does not exist",
     "sklearn.datasets.fetch_openml": "is not a scikit-learn regressor",
     "sklearn.linear_model.LogisticRegression": "is not a scikit-learn regressor",
     "sklearn.base.RegressorMixin": "is not a scikit-learn regressor",
@@ -145,7 +145,7 @@ TREES = "{use: sklearn, estimator: sklearn.ensemble.ExtraTreesRegressor"
         (f"{TREES}, members: 0}}", "6:85: predictor.members: must be at least 1, got 0"),
         (
             "{use: sklearn, estimator: sklearn.ensemble.ExtraTreeRegressor, n_estimators: 3}",
-            "6:38: predictor.estimator: 'sklearn.ensemble.ExtraTreeRegressor' is not there (did you mean "
+            "6:38: predictor.estimator: 'sklearn.ensemble.ExtraTreeRegressor' does not exist (did you mean "
             "'ExtraTreesRegressor'?)",
         ),
         (
@@ -185,7 +185,7 @@ def test_a_parameter_is_checked_like_any_option_and_told_at_its_place(predictor:
         ("{use: optuna, sampler: CmaEsSampler, seed: 3}", "5:48: searcher.seed: unknown option 'seed'"),
         (
             "{use: optuna, sampler: CmaSampler}",
-            "5:34: searcher.sampler: 'optuna.samplers.CmaSampler' is not there (did you mean 'CmaEsSampler'?)",
+            "5:34: searcher.sampler: 'optuna.samplers.CmaSampler' does not exist (did you mean 'CmaEsSampler'?)",
         ),
         (
             "{use: optuna, sampler: shutil.rmtree}",
@@ -203,7 +203,7 @@ def test_a_parameter_is_checked_like_any_option_and_told_at_its_place(predictor:
         ),
         (
             "{use: optuna, sampler: samplers/../../evil, trust_remote_code: true}",
-            "5:34: searcher.sampler: 'samplers/../../evil' is no sampler package of OptunaHub: write samplers/NAME",
+            "5:34: searcher.sampler: 'samplers/../../evil' is not a sampler package of OptunaHub: write samplers/NAME",
         ),
         ("{use: optuna, sampler: GridSampler}", "5:11: searcher.search_space: required, but missing"),
     ],

@@ -1,4 +1,4 @@
-"""Adapters on really sliced models of every family: what is merged is what was trained."""
+"""Adapters on sliced models of every family: merged models compute the same as the trained ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ RANK, ALPHA = 2, 6
 
 
 def sliced(model: Any, case: str, text: str | None = None) -> tuple[Architecture, Any]:
-    """Architecture with a layer without attention and one without MLP, and the writer of its folder."""
+    """Architecture with a layer without attention and one without MLP, and a context manager that writes its folder."""
     groups = 8 if case.startswith(("gpt2", "opt")) else 4
     architecture = Architecture.parse(text or f"{groups}x1+24 0+7 2x1+0")
     elastic = elastic_of(model, random_importance(shape_of(model.config), 0))
@@ -32,7 +32,7 @@ def adapted(folder: SlicedFolder, model: Any, seed: int = 0, parts: tuple[str, .
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sliced_folder_is_the_model_cut_by_index_lists(tiny_model: Callable[..., Any], case: str) -> None:
+def test_sliced_folder_holds_the_model_sliced_by_index_lists(tiny_model: Callable[..., Any], case: str) -> None:
     family, changes = CASES[case]
     model = tiny_model(family, **changes)
     architecture, written = sliced(model, case)
@@ -61,7 +61,7 @@ def test_merged_model_is_the_adapted_one_for_every_family(tiny_model: Callable[.
         }
 
 
-def test_merged_weight_is_the_old_one_plus_alpha_by_rank_times_the_product(tiny_model: Callable[..., Any]) -> None:
+def test_merged_weight_adds_the_product_scaled_by_alpha_over_rank(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with sliced(model, "llama")[1] as folder, torch.no_grad():
         trained = adapted(folder, model)
@@ -89,7 +89,7 @@ def test_only_adapters_of_the_named_parts_are_trained(tiny_model: Callable[..., 
     assert names == wanted
 
 
-def test_adapters_start_from_their_seed_and_leave_the_global_generator_alone(tiny_model: Callable[..., Any]) -> None:
+def test_adapters_use_their_seed_and_not_the_global_generator(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with sliced(model, "llama")[1] as folder:
         torch.manual_seed(5)
@@ -107,7 +107,7 @@ def test_an_architecture_without_a_target_is_an_error(tiny_model: Callable[..., 
         adapted(folder, model, parts=("query", "key"))
 
 
-def test_what_is_not_installed_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_distribution_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(RecoveryError, match=r"needs peft: install it with pip install 'prunecast\[recover\]'"):
         check_installed("peft", "lora")

@@ -1,4 +1,4 @@
-"""Runs of a tiny model that recover what they have pruned."""
+"""Recovery training in runs of a tiny model."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from workplace import EVALUATIONS, Workplace
 
 VALIDATION, TEST = "validation.validation.ppl", "test.test.ppl"
-ALIKE = {"dtype": "float32"}  # on every processor, with bfloat16 or without
+ALIKE = {"dtype": "float32"}  # the same on every processor, with or without bfloat16
 LORA = {"method": "lora", "dataset": "instructions.jsonl", "tokens": 400, "steps": 3, "batch": 2, "rank": 2} | ALIKE
 DISTILL = ALIKE | {
     "method": "distill",
@@ -22,7 +22,7 @@ DISTILL = ALIKE | {
 
 @pytest.fixture
 def place(continued: Workplace) -> Workplace:
-    """The workplace of a finished run without recovery, with instructions beside the texts."""
+    """Workplace of a finished run without recovery, with a file of instructions."""
     text = (continued.folder / "calibration.txt").read_text()
     rows = [{"instruction": text[i : i + 9], "input": "", "output": text[i + 9 : i + 40]} for i in range(0, 640, 64)]
     (continued.folder / "instructions.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -36,8 +36,8 @@ def recover(place: Workplace, options: dict[str, Any], *arguments: str) -> tuple
     return outcome.json, outcome.stderr
 
 
-def test_distillation_on_the_model_s_own_text_lowers_what_pruning_raised(place: Workplace) -> None:
-    harder = ("--set", "budget.parameters=0.7")  # for there to be enough to lower
+def test_distillation_on_generated_text_lowers_the_perplexity(place: Workplace) -> None:
+    harder = ("--set", "budget.parameters=0.7")  # a strong loss of accuracy, so that recovery has a clear effect
     assert place.prunecast("run", "tiny.yaml", "--set", "export=null", *harder).code == 0
     result, said = recover(place, DISTILL, *harder)
     recovery, best = result["recovery"], result["best"]
@@ -50,7 +50,7 @@ def test_distillation_on_the_model_s_own_text_lowers_what_pruning_raised(place: 
     assert result["evaluations"] == {"measured": 2, "cached": EVALUATIONS}
 
 
-def test_table_has_the_model_before_and_after(place: Workplace) -> None:
+def test_table_shows_the_model_before_and_after_recovery(place: Workplace) -> None:
     place.write_spec("tiny", {"recover": LORA, "export": None})
     table = place.prunecast("run", "tiny.yaml").stdout
     rows = [line.split("  ")[0] for line in table.splitlines()]
@@ -58,7 +58,7 @@ def test_table_has_the_model_before_and_after(place: Workplace) -> None:
     assert "recovery      lora on instructions.jsonl, 3 steps of 2 in" in table
 
 
-def test_a_recovered_number_is_filed_apart_from_the_pruned_one(place: Workplace) -> None:
+def test_recovered_and_pruned_metrics_are_stored_separately(place: Workplace) -> None:
     before = place.prunecast("run", "tiny.yaml", "--json", "--set", "export=null").json
     result, _ = recover(place, LORA)
     rows = place.sql(
@@ -76,7 +76,7 @@ def test_a_recovered_number_is_filed_apart_from_the_pruned_one(place: Workplace)
     assert result["best"] == before["best"]
 
 
-def test_a_finished_recovery_is_neither_trained_nor_measured_again(place: Workplace) -> None:
+def test_a_finished_recovery_is_not_trained_or_measured_again(place: Workplace) -> None:
     first, _ = recover(place, LORA)
     second, said = recover(place, LORA)
     assert second["evaluations"]["measured"] == 0
@@ -85,7 +85,7 @@ def test_a_finished_recovery_is_neither_trained_nor_measured_again(place: Workpl
 
 
 @pytest.mark.slow
-def test_without_its_weights_a_finished_recovery_still_has_its_numbers(
+def test_a_finished_recovery_keeps_its_metrics_without_its_weights(
     place: Workplace, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = recover(place, LORA)
@@ -94,7 +94,10 @@ def test_without_its_weights_a_finished_recovery_still_has_its_numbers(
     assert "recovering" not in said
     assert second["recovery"]["after"] == first["recovery"]["after"]
     assert second["recovery"]["losses"] is None
-    assert "lora on instructions.jsonl, 3 steps of 2, trained elsewhere" in place.prunecast("run", "tiny.yaml").stdout
+    assert (
+        "lora on instructions.jsonl, 3 steps of 2; its losses are not on this machine"
+        in place.prunecast("run", "tiny.yaml").stdout
+    )
 
 
 MATERIAL = {
@@ -108,7 +111,7 @@ MATERIAL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("override", MATERIAL.values(), ids=MATERIAL)
-def test_what_can_change_the_weights_trains_and_measures_anew(place: Workplace, override: str) -> None:
+def test_options_that_change_the_weights_train_and_measure_again(place: Workplace, override: str) -> None:
     first, _ = recover(place, LORA)
     result, said = recover(place, LORA, "--set", override)
     assert "recovering by lora" in said
@@ -116,7 +119,7 @@ def test_what_can_change_the_weights_trains_and_measures_anew(place: Workplace, 
     assert result["recovery"]["after"]["metrics"] != first["recovery"]["after"]["metrics"]
 
 
-def test_gradient_checkpointing_changes_no_number_and_no_key(place: Workplace) -> None:
+def test_gradient_checkpointing_does_not_train_or_measure_again(place: Workplace) -> None:
     recover(place, LORA)
     result, said = recover(place, LORA, "--set", "recover.gradient_checkpointing=true")
     assert result["evaluations"]["measured"] == 0
@@ -124,7 +127,7 @@ def test_gradient_checkpointing_changes_no_number_and_no_key(place: Workplace) -
 
 
 @pytest.mark.slow
-def test_gradient_checkpointing_comes_to_the_same_weights(
+def test_gradient_checkpointing_gives_the_same_weights(
     place: Workplace, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = recover(place, LORA)
@@ -136,7 +139,7 @@ def test_gradient_checkpointing_comes_to_the_same_weights(
 
 
 def test_the_exported_model_is_the_recovered_one(place: Workplace) -> None:
-    """Its perplexity, computed here from the folder, is the one after recovery and not the one before."""
+    """The perplexity computed from the exported folder equals the one after recovery."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -162,7 +165,7 @@ def test_the_exported_model_is_the_recovered_one(place: Workplace) -> None:
 
 
 @pytest.mark.slow
-def test_another_architecture_of_a_recovered_run_is_exported_as_it_was_pruned(place: Workplace) -> None:
+def test_another_architecture_of_a_recovered_run_is_exported_unrecovered(place: Workplace) -> None:
     recover(place, LORA)
     outcome = place.prunecast("export", "2", "out/other", "--architecture", "3x2+20*4")
     assert outcome.code == 0, outcome.stderr
@@ -172,7 +175,7 @@ def test_another_architecture_of_a_recovered_run_is_exported_as_it_was_pruned(pl
 # --------------------------------------------------------------------------------------------- before measuring
 
 
-def test_qlora_without_a_gpu_says_so_before_anything_is_measured(workplace: Workplace) -> None:
+def test_qlora_without_a_gpu_fails_before_measuring(workplace: Workplace) -> None:
     workplace.write_spec("tiny", {"recover": {"method": "qlora"}})
     outcome = workplace.prunecast("run", "tiny.yaml")
     assert (outcome.code, outcome.stdout) == (1, "")
@@ -180,9 +183,7 @@ def test_qlora_without_a_gpu_says_so_before_anything_is_measured(workplace: Work
     assert workplace.sql("SELECT count(*) FROM evaluations") == [(0,)]
 
 
-def test_lora_without_peft_says_so_before_anything_is_measured(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lora_without_peft_fails_before_measuring(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     workplace.write_spec("tiny", {"recover": {"method": "lora"}})
     outcome = workplace.prunecast("run", "tiny.yaml")
@@ -190,14 +191,14 @@ def test_lora_without_peft_says_so_before_anything_is_measured(
     assert workplace.sql("SELECT count(*) FROM evaluations") == [(0,)]
 
 
-def test_text_that_is_evaluated_is_not_trained_on(workplace: Workplace) -> None:
+def test_training_on_evaluation_text_is_refused(workplace: Workplace) -> None:
     workplace.write_spec("tiny", {"recover": {**DISTILL, "dataset": "test.txt"}})
     outcome = workplace.prunecast("run", "tiny.yaml")
     assert outcome.code == 1
     assert outcome.stderr.startswith("error: data set test.txt, split test: used for calibration and for evaluation")
 
 
-def test_dry_run_lists_the_recovery_wherever_it_could_run(place: Workplace) -> None:
+def test_dry_run_lists_the_recovery_even_without_its_hardware(place: Workplace) -> None:
     place.write_spec("tiny", {"recover": {**LORA, "method": "qlora"}})
     outcome = place.prunecast("run", "tiny.yaml", "--dry-run", "--json")
     assert outcome.code == 0, outcome.stderr
@@ -206,7 +207,7 @@ def test_dry_run_lists_the_recovery_wherever_it_could_run(place: Workplace) -> N
     assert step["seconds"] > 0
 
 
-def test_a_training_that_diverges_ends_in_one_line(place: Workplace) -> None:
+def test_diverging_training_is_a_one_line_error(place: Workplace) -> None:
     place.write_spec("tiny", {"recover": {**DISTILL, "learning_rate": 1e30}, "export": None})
     outcome = place.prunecast("run", "tiny.yaml")
     assert outcome.code == 1
@@ -226,7 +227,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("value", MISTAKES)
-def test_mistakes_in_the_section_are_told_with_what_would_be_right(workplace: Workplace, value: str) -> None:
+def test_errors_in_the_recover_section_suggest_a_correction(workplace: Workplace, value: str) -> None:
     outcome = workplace.prunecast("spec", "validate", "tiny.yaml", "--set", f"recover={value}")
     assert outcome.code == 1
     assert MISTAKES[value] in outcome.stderr

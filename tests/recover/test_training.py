@@ -1,4 +1,4 @@
-"""The training loop and the losses, against the same written out plainly."""
+"""The training loop and the losses, compared with straightforward implementations."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ SCHEDULE = Schedule(steps=9, batch=2, micro_batch=1, learning_rate=0.01, warmup=
 
 
 class Interrupted(Progress):
-    """Progress that stops the process' work at a step, as Ctrl-C would."""
+    """Progress that raises KeyboardInterrupt at a step, like Ctrl-C."""
 
     at: int = 5
 
@@ -71,7 +71,9 @@ def test_the_instruction_loss_counts_response_tokens_without_padding(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_imitation_is_the_divergence_from_the_teacher(tiny_model: Callable[..., Any], temperature: float) -> None:
+def test_distillation_loss_is_the_divergence_from_the_teacher(
+    tiny_model: Callable[..., Any], temperature: float
+) -> None:
     teacher, student = tiny_model("llama"), tiny_model("llama", seed=1)
     windows = torch.randint(3, 97, (3, 8), generator=torch.Generator().manual_seed(0))
     data = DistillationLoss(windows, lambda ids: teacher(ids).logits, temperature, CPU)
@@ -84,7 +86,7 @@ def test_imitation_is_the_divergence_from_the_teacher(tiny_model: Callable[..., 
     assert data.count([2, 0]) == 16
 
 
-def test_the_hash_names_every_token_and_where_the_answer_begins() -> None:
+def test_the_hash_depends_on_every_token_and_the_response_start() -> None:
     hashes = [
         InstructionLoss(examples, CPU).data_hash
         for examples in (EXAMPLES, EXAMPLES[::-1], [replace(EXAMPLES[0], prompt=3), *EXAMPLES[1:]], EXAMPLES[:3])
@@ -95,7 +97,7 @@ def test_the_hash_names_every_token_and_where_the_answer_begins() -> None:
 # ------------------------------------------------------------------------------------------------------- loop
 
 
-def test_order_shows_every_example_once_an_epoch() -> None:
+def test_every_example_occurs_once_per_epoch() -> None:
     order = replace(SCHEDULE, steps=10, batch=3).order(6)
     epochs = order.reshape(5, 6)
     assert (np.sort(epochs, axis=1) == np.arange(6)).all()
@@ -104,11 +106,11 @@ def test_order_shows_every_example_once_an_epoch() -> None:
     assert (order != replace(SCHEDULE, steps=10, batch=3, seed=4).order(6)).any()
 
 
-def test_steps_of_epochs() -> None:
+def test_number_of_steps_for_a_number_of_epochs() -> None:
     assert [Schedule.steps_for(epochs, 100, 32) for epochs in (0.001, 1, 2, 2.5)] == [1, 4, 7, 8]
 
 
-def test_training_lowers_the_loss_and_repeats_to_the_last_bit(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_is_bitwise_reproducible(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     schedule = replace(SCHEDULE, steps=30)
     losses, weights = trained_weights(tiny_model("llama"), tmp_path / "a", schedule)
     again, same = trained_weights(tiny_model("llama"), tmp_path / "a", schedule)
@@ -118,7 +120,7 @@ def test_training_lowers_the_loss_and_repeats_to_the_last_bit(tiny_model: Callab
     assert not list(tmp_path.iterdir())
 
 
-def test_micro_batches_weigh_by_their_tokens_as_one_batch_would(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_micro_batches_are_weighted_by_their_token_counts(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     schedule = replace(SCHEDULE, batch=4, steps=3)
     small, whole = (
         trained_weights(tiny_model("llama"), tmp_path / "a", replace(schedule, micro_batch=size))[0] for size in (1, 4)
@@ -126,8 +128,8 @@ def test_micro_batches_weigh_by_their_tokens_as_one_batch_would(tiny_model: Call
     assert small == pytest.approx(whole, rel=1e-4)
 
 
-def test_a_killed_training_continues_to_the_same_weights(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    """With dropout, so that what is random in a step must not depend on the steps before."""
+def test_a_resumed_training_reaches_the_same_weights(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    """Uses dropout, so random numbers of a step must not depend on earlier steps."""
     dropout = {"attention_dropout": 0.3}
     losses, weights = trained_weights(tiny_model("llama", **dropout), tmp_path / "uninterrupted")
     checkpoint = tmp_path / "interrupted"
@@ -145,7 +147,7 @@ def test_a_killed_training_continues_to_the_same_weights(tiny_model: Callable[..
 @pytest.mark.parametrize(
     ("before", "least"), [({"seconds": 1000.0}, 1000.0), ({}, 0.0)], ids=["kept", "of an earlier version"]
 )
-def test_a_continued_training_took_what_all_of_it_took(
+def test_a_resumed_training_reports_its_total_time(
     tiny_model: Callable[..., Any], tmp_path: Path, before: dict[str, float], least: float
 ) -> None:
     checkpoint, data, model = tmp_path / "interrupted", InstructionLoss(EXAMPLES, CPU), tiny_model("llama")
@@ -162,7 +164,7 @@ def test_a_continued_training_took_what_all_of_it_took(
 
 
 def test_the_learning_rate_rises_then_falls_to_zero(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
-    """A first step at rate zero changes nothing; AdamW's second step moves by the rate of that step."""
+    """A first step at rate zero changes nothing; the second step of AdamW moves by the learning rate."""
     schedule = replace(SCHEDULE, steps=2, warmup=0.5)
     before = tiny_model("llama").state_dict()
     _, after = trained_weights(tiny_model("llama"), tmp_path / "a", schedule)
@@ -170,13 +172,13 @@ def test_the_learning_rate_rises_then_falls_to_zero(tiny_model: Callable[..., An
     assert moved == pytest.approx(schedule.learning_rate, rel=0.35)
 
 
-def test_a_loss_that_is_no_number_stops_with_one_line(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_nan_loss_is_a_one_line_error(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(RecoveryError, match=r"the loss is nan at step \d of 9: lower recover.learning_rate") as caught:
         trained_weights(tiny_model("llama"), tmp_path / "a", replace(SCHEDULE, learning_rate=1e30))
     assert "\n" not in str(caught.value)
 
 
-def test_training_leaves_the_global_generator_alone(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+def test_training_does_not_use_the_global_generator(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     model = tiny_model("llama")
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -1,4 +1,4 @@
-"""Keys of the shipped registry: every run, setting and evaluation keeps its key, so what was measured is found again."""
+"""Keys of the shipped registry: every run, setting and evaluation keeps its key and is found again."""
 
 import hashlib
 import json

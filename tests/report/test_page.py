@@ -183,7 +183,7 @@ def test_table_of_results_has_the_numbers_of_the_run(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
     result, page = finished[1].json, page_and_files[0]
-    table = page.tables["What was measured, in float32; parameters include embeddings"]
+    table = page.tables["Measured metrics in float32; parameter counts include embeddings"]
     assert table[0] == ["", "parameters", "kept", *result["dense"]["metrics"]]
     dense, uniform, uniform_mlp, best, *against = table[1:]
     for row, candidate in zip(
@@ -224,17 +224,17 @@ def test_tables_beside_the_pictures_hold_every_point(
         ["chosen by search", f"{each['predicted'][metric]:.2f}", f"{each['measured'][metric]:.2f}"] for each in chosen
     ]
     assert len(page.tables["All measured pairs"]) == 1 + result["predictor"]["pairs"]
-    shares = page.tables["Importance of each choice, as a share of all"][1:]
+    shares = page.tables["Importance of each choice, as a share of the total"][1:]
     assert shares == [[each["choice"], f"{100 * each['shares'][metric]:.1f} %"] for each in result["importances"]]
-    ratios = page.tables["Found and baselines, at every budget"][1:]
+    ratios = page.tables["Best architectures found and baselines, by parameters removed"][1:]
     assert [row[0] for row in ratios] == ["found", "uniform", "uniform-mlp"]
 
 
 def test_layers_are_told_as_shares_of_the_dense_ones(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
-    heads = page_and_files[0].tables["Share of its query heads that each layer keeps"]
-    channels = page_and_files[0].tables["Share of its MLP channels that each layer keeps"]
+    heads = page_and_files[0].tables["Share of query heads that each layer keeps"]
+    channels = page_and_files[0].tables["Share of MLP channels that each layer keeps"]
     found = []
     for run in finished[1].json["best"]["architecture"].split():
         sizes, _, repeat = run.partition("*")
@@ -259,7 +259,7 @@ def test_protocol_names_model_data_and_versions_and_quotes_the_spec(
     hashes = {row[2] for row in data if row[0] == "data of perplexity"}
     assert hashes == {key for (key,) in workplace.sql("SELECT data_hash FROM evaluators")}
     assert {"context 64", "split test", "tokens 256"} <= set(data[2][1].split(", "))
-    versions = page.tables["Versions and devices behind the numbers"]
+    versions = page.tables["Versions and devices of the measurements"]
     assert versions[1][1] == ".".join(map(str, sys.version_info[:3]))
     assert (workplace.folder / "tiny.yaml").read_text().rstrip() in page.text["spec"]
 
@@ -267,7 +267,7 @@ def test_protocol_names_model_data_and_versions_and_quotes_the_spec(
 def test_evaluations_count_what_was_measured_and_what_was_found(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
-    caption = "Evaluations of each stage; seconds are those the evaluations took, whenever they were made"
+    caption = "Evaluations of each stage; seconds include those of evaluations found in the registry"
     rows = page_and_files[0].tables[caption][1:]
     counted = {row[0]: tuple(map(int, row[1:4])) for row in rows}
     expected = finished[0].sql(
@@ -278,9 +278,9 @@ def test_evaluations_count_what_was_measured_and_what_was_found(
 
 def test_parts_that_a_run_does_not_have_are_one_sentence(page_and_files: tuple[Page, list[Path]]) -> None:
     page, _ = page_and_files
-    assert page.text["recovery"].split("\n")[2:4] == ["The run did not train the model after pruning it.", ""]
-    assert "There are too few pairs for a learning curve." in page.text["learning-curve"]
-    assert "Every architecture could be measured." in page.text["failures"]
+    assert page.text["recovery"].split("\n")[2:4] == ["The run did not train the pruned model.", ""]
+    assert "This run has too few pairs for a learning curve." in page.text["learning-curve"]
+    assert "No evaluation failed." in page.text["failures"]
 
 
 # ----------------------------------------------------------------------------------------- what other runs have
@@ -292,19 +292,23 @@ def test_recovery_has_its_table_and_its_picture(finished: Finished, continued: W
     change_result(continued, recovery={**RECOVERY, "after": after})
     page, files = report(continued)
     rows = page.tables["Before and after recovery"]
-    assert [row[0] for row in rows] == ["", "dense", "pruned", "recovered", "recovered against pruned"]
+    assert [row[0] for row in rows] == ["", "dense", "pruned", "recovered", "recovered compared with pruned"]
     assert rows[3][1:] == [f"{value / 2:.2f}" for value in best["metrics"].values()]
     assert rows[4][1:] == ["50.0 % better"] * len(best["metrics"])
-    assert page.tables["Loss of each step, nats a position"][1:] == [["1", "2.5000"], ["2", "2.2500"], ["3", "2.0000"]]
-    assert ["targets", "query, key"] in page.tables["Options of the recovery"]
-    assert page.tables["What was measured, in float32; parameters include embeddings"][5][0] == "recovered by lora"
+    assert page.tables["Training loss of each step, nats per position"][1:] == [
+        ["1", "2.5000"],
+        ["2", "2.2500"],
+        ["3", "2.0000"],
+    ]
+    assert ["targets", "query, key"] in page.tables["Training options"]
+    assert page.tables["Measured metrics in float32; parameter counts include embeddings"][5][0] == "recovered by lora"
     assert pixels(next(file for file in files if file.stem == "recovery")).std() > 0.02
 
 
 def test_recovery_whose_weights_are_elsewhere_has_no_loss(finished: Finished, continued: Workplace) -> None:
     change_result(continued, recovery={**RECOVERY, "losses": None, "seconds": None, "after": finished[1].json["best"]})
     page, files = report(continued)
-    assert "Loss of each step, nats a position" not in page.tables
+    assert "Training loss of each step, nats per position" not in page.tables
     assert "recovery" in {file.stem for file in files}
 
 
@@ -313,7 +317,7 @@ def test_learning_curve_has_its_table_and_its_picture(finished: Finished, contin
     curve = [{"pairs": pairs, "r2": 0.5 + pairs / 1000, "kendall_tau": 0.25} for pairs in (25, 50, 100)]
     change_result(continued, quality_card={**card, "learning_curve": curve})
     page, files = report(continued)
-    assert page.tables["Quality on the same held-out pairs from fewer pairs"][1:] == [
+    assert page.tables["Quality on the same held-out pairs by number of pairs fitted on"][1:] == [
         ["25", "0.525", "0.250"],
         ["50", "0.550", "0.250"],
         ["100", "0.600", "0.250"],
@@ -335,8 +339,8 @@ def test_a_run_from_before_there_were_cards_says_so(continued: Workplace) -> Non
     change_result(continued, quality_card=None, importances=[])
     page, files = report(continued)
     assert {file.stem for file in files} == {"index", "ratios", "layers"}
-    assert "no pairs held out" in page.text["predictor"]
-    assert "there are none to show" in page.text["importance"]
+    assert "has no quality card" in page.text["predictor"]
+    assert "has no importances" in page.text["importance"]
 
 
 @pytest.mark.slow
@@ -345,7 +349,11 @@ def test_runs_at_other_budgets_are_drawn_together_and_other_protocols_left_out(c
     assert continued.prunecast("run", "tiny.yaml", "--quiet", *overrides).code == 0
     assert continued.prunecast("run", "tiny.yaml", "--quiet", *overrides, "--set", "pruner=magnitude").code == 0
     page, _ = report(continued, "1")
-    removed = [row[1] for row in page.tables["Found and baselines, at every budget"][1:] if row[0] == "found"]
+    removed = [
+        row[1]
+        for row in page.tables["Best architectures found and baselines, by parameters removed"][1:]
+        if row[0] == "found"
+    ]
     assert len(removed) == 2
     assert [10 <= float(share.removesuffix(" %")) < 16 for share in removed] == [True, False]
     assert "2 runs of the model under the same protocol" in page.text["ratios"]
@@ -358,7 +366,7 @@ def test_choices_spread_over_the_totals_are_drawn_beside_the_even_cuts_there(con
     assert run.code == 0
     page, _ = report(continued, str(run.json["run"]))
     removed: dict[str, list[float]] = {"found": [], "uniform": []}
-    for name, share, *_ in page.tables["Found and baselines, at every budget"][1:]:
+    for name, share, *_ in page.tables["Best architectures found and baselines, by parameters removed"][1:]:
         removed.setdefault(name, []).append(float(share.removesuffix(" %")))
     assert len(removed["found"]) > 3
     for size in removed["found"]:
@@ -372,7 +380,7 @@ def test_failures_are_listed_with_their_reasons(continued: Workplace) -> None:
             "VALUES (1, 1, 1, 'loss is <nan> & more', 2, '2025-01-31T12:00:00Z')"
         )
     page, _ = report(continued)
-    assert page.tables["Not measured"][1] == ["perplexity", "loss is <nan> & more", "2", "2025-01-31T12:00:00Z"]
+    assert page.tables["Failed evaluations"][1] == ["perplexity", "loss is <nan> & more", "2", "2025-01-31T12:00:00Z"]
 
 
 def test_names_and_specs_are_shown_not_interpreted(continued: Workplace) -> None:
@@ -409,7 +417,7 @@ def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Pa
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert page.open == []
     assert [place for place in page.loads if not str(place).startswith(WITHIN)] == []
-    results = next(table for caption, table in page.tables.items() if caption.startswith("What was measured"))
+    results = next(table for caption, table in page.tables.items() if caption.startswith("Measured metrics"))
     assert results[1][1:3] == ["134,515,008", "100.0 %"]
     for file in tmp_path.glob("*.png"):
         assert pixels(file).std() > 0.02
@@ -429,7 +437,8 @@ def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:
     outcome = continued.prunecast("report", "tiny")
     assert outcome.code == 1
     assert outcome.stderr == (
-        "error: registry.db: run 1 (tiny) is interrupted and has no result to report: run its spec to the end first\n"
+        "error: registry.db: run 1 (tiny) is interrupted and has no result to report: "
+        "finish it by running its spec again\n"
     )
 
 
@@ -438,7 +447,7 @@ def test_a_run_that_was_started_again_is_reported_by_the_result_it_has_and_says_
         connection.execute("UPDATE runs SET status = 'running', finished_utc = NULL")
     assert continued.prunecast("report", "tiny", "--out", "again").code == 0
     page = (continued.folder / "again" / "index.html").read_text()
-    assert re.search(r"1, finished before it was started again at \S+Z, since when it is running", page)
+    assert re.search(r"1, result of an earlier start; started again at \S+Z and now running", page)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(continued: Workplace) -> None:

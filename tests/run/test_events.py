@@ -1,4 +1,4 @@
-"""What plugins are told of a run, the event log, and listeners that fail."""
+"""Events of a run, the event log, and failing listeners."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def named(events: Events, name: str) -> Events:
     return [event for event in events if event["event"] == name]
 
 
-def test_a_run_is_told_in_order_and_agrees_with_its_result(workplace: Workplace) -> None:
+def test_events_are_in_order_and_agree_with_the_result(workplace: Workplace) -> None:
     result, events = run_logged(workplace)
     flow = [event["event"] for event in events if event["event"] != "architecture_measured"]
     round_by_round = ["predictor_fitted", *["round_finished", "predictor_fitted"] * SPEC["rounds"]]
@@ -53,7 +53,7 @@ def test_a_run_is_told_in_order_and_agrees_with_its_result(workplace: Workplace)
     assert named(events, "round_finished")[-1]["best_architecture"] == result["best"]["architecture"]
 
 
-def test_every_evaluation_is_told_once_as_measured(workplace: Workplace) -> None:
+def test_every_new_evaluation_has_one_event(workplace: Workplace) -> None:
     _, events = run_logged(workplace)
     measured = [event for event in named(events, "architecture_measured") if not event["cached"]]
     rows = workplace.prunecast("registry", "query", "--limit", "1000", "--json").json
@@ -73,7 +73,7 @@ def test_every_evaluation_is_told_once_as_measured(workplace: Workplace) -> None
     assert all(event["seconds"] > 0 for event in measured)
 
 
-def test_a_run_that_is_continued_tells_of_what_it_finds(continued: Workplace) -> None:
+def test_a_resumed_run_reports_cached_evaluations(continued: Workplace) -> None:
     result, events = run_logged(continued)
     told = named(events, "architecture_measured")
     assert events[0]["resumed"]
@@ -82,7 +82,7 @@ def test_a_run_that_is_continued_tells_of_what_it_finds(continued: Workplace) ->
     assert len({(event["architecture"], *event["metrics"]) for event in told}) == result["evaluations"]["cached"]
 
 
-def test_a_run_that_fails_tells_why(workplace: Workplace) -> None:
+def test_a_failed_run_reports_the_reason(workplace: Workplace) -> None:
     evaluator = SPEC["evaluators"][0] | {"use": "moody", "mood": "hopeless"}
     workplace.write_spec("hopeless", {"evaluators": [evaluator], "verify": {"top": 1}, "export": None})
     host, log = PluginHost.discover(), io.StringIO()
@@ -100,7 +100,7 @@ def test_a_run_that_fails_tells_why(workplace: Workplace) -> None:
     assert last["message"] == str(error.value)
 
 
-def test_a_run_that_ends_by_a_bug_or_its_machine_is_told_as_failed_too(
+def test_a_run_with_an_unexpected_exception_is_reported_as_failed(
     continued: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*arguments: object) -> None:
@@ -134,7 +134,7 @@ def prunecast_run_finished(event):
 
 
 def install_listener(site: Path, source: str) -> None:
-    """What an installer writes for a distribution ``acme-tracker`` with one module."""
+    """Install a distribution ``acme-tracker`` with one module into ``site``."""
     (site / "acme_tracker.py").write_text(source)
     metadata = site / "acme_tracker-1.0.dist-info"
     metadata.mkdir()
@@ -142,7 +142,7 @@ def install_listener(site: Path, source: str) -> None:
     (metadata / "entry_points.txt").write_text("[prunecast]\nacme = acme_tracker\n")
 
 
-def test_a_listener_that_fails_costs_one_warning_that_names_it(
+def test_a_failing_listener_causes_one_warning_with_its_name(
     continued: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = continued.prunecast("run", "tiny.yaml", "--json", "--set", "export=null").json

@@ -1,4 +1,4 @@
-"""Processes that are killed or interrupted at any moment: running again continues, and comes to the same result."""
+"""Killed and interrupted processes: a resumed run continues and gives the same result."""
 
 import random
 import signal
@@ -9,11 +9,11 @@ from workplace import EVALUATIONS, Workplace
 
 ARGUMENTS = ("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null")
 LONG = ("--set", "evaluators.0.tokens=3000", "--set", "verify.evaluators.0.tokens=2000")
-"""Evaluations long enough for a signal to fall into one."""
+"""Options that make an evaluation long enough for a signal to arrive during one."""
 
 
 def evaluations(workplace: Workplace) -> int:
-    """How many there are; none as long as the registry is being made."""
+    """Number of recorded evaluations; 0 while the registry is being created."""
     if not workplace.registry.exists():
         return 0
     tables = workplace.sql("SELECT count(*) FROM sqlite_master WHERE name = 'evaluations'")
@@ -23,14 +23,14 @@ def evaluations(workplace: Workplace) -> int:
 def signal_after(
     process: "subprocess.Popen[str]", number: int, workplace: Workplace, wanted: int, pause: float
 ) -> None:
-    """Send a signal ``pause`` seconds after the registry holds so many evaluations."""
+    """Send a signal ``pause`` seconds after the registry holds ``wanted`` evaluations."""
     while process.poll() is None and evaluations(workplace) < wanted:
         time.sleep(0.003)
     time.sleep(pause)
     process.send_signal(number)
 
 
-def test_killed_at_any_moment_a_run_continues_measures_nothing_twice_and_finds_the_same(workplace: Workplace) -> None:
+def test_a_killed_run_resumes_without_repeated_evaluations(workplace: Workplace) -> None:
     rng = random.Random(0)
     for wanted in (1, rng.randrange(4, 12), rng.randrange(14, 20)):
         process = workplace.start(*ARGUMENTS, *LONG)
@@ -51,13 +51,16 @@ def test_killed_at_any_moment_a_run_continues_measures_nothing_twice_and_finds_t
         assert continued[part] == uninterrupted[part]
 
 
-def test_ctrl_c_ends_in_one_line_and_130_and_the_run_continues_later(workplace: Workplace) -> None:
+def test_ctrl_c_exits_with_130_and_the_run_can_be_resumed(workplace: Workplace) -> None:
     process = workplace.start(*ARGUMENTS, *LONG)
     signal_after(process, signal.SIGINT, workplace, 5, 0.0)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
-    # A terminal has written ^C; click begins a new line after it.
-    assert stderr.removeprefix("\n") == "interrupted: what was measured is kept, run the same command to continue\n"
+    # Click begins a new line, because a terminal would have written ^C.
+    assert (
+        stderr.removeprefix("\n")
+        == "interrupted: all measurements so far are kept; run the same command again to continue\n"
+    )
     kept = evaluations(workplace)
     assert 5 <= kept < EVALUATIONS
 

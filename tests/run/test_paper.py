@@ -21,7 +21,7 @@ def test_the_paper_is_estimated_without_the_model() -> None:
     assert stages == {"dense": 1, "pairs": 525, "rounds": 18, "verify": 18, "baselines": 18, "recover": 1}
     pairs = found.stages[1]
     assert pairs.tokens - pairs.estimated == 525 * 2 * 16384
-    assert pairs.estimated > 525 * 1531 * 50  # questions
+    assert pairs.estimated > 525 * 1531 * 50  # evaluation on questions
     assert 2 * pairs.tokens * 6.6e9 < pairs.petaflop * 1e15 < 2 * pairs.tokens * 8e9
 
 
@@ -44,7 +44,7 @@ def test_an_estimate_counts_training_as_three_forward_passes() -> None:
     assert recover.petaflop == pytest.approx(text.petaflop * recover.tokens / text.tokens)
 
 
-def test_an_estimate_says_what_it_cannot_count() -> None:
+def test_an_estimate_lists_stages_it_cannot_count() -> None:
     stages = estimated(UNTOLD, "recover={method: lora, dataset: absent.jsonl}")
     assert [stages[name].uncounted for name in ("dense", "pairs", "recover")] == [1, 525, 2]
     assert {stages[name].tokens for name in ("dense", "pairs", "recover")} == {0}
@@ -60,7 +60,7 @@ def test_an_estimate_takes_the_evaluations_of_searches_from_the_spec() -> None:
 
 
 @pytest.mark.parametrize(("name", "shape"), [("paper-smollm2", SMOLLM2)])
-def test_four_hundred_pairs_are_tied_in_fours_and_the_rest_are_free(name: str, shape: ModelShape) -> None:
+def test_four_hundred_pairs_tie_layers_in_fours_and_the_rest_are_free(name: str, shape: ModelShape) -> None:
     import numpy as np
 
     spec = load_spec(name, HOST)

@@ -1,4 +1,4 @@
-"""Dry runs: what would be measured, and what of it is known."""
+"""Dry runs: planned and cached evaluations."""
 
 import psutil
 import pytest
@@ -11,7 +11,7 @@ DRY = ("run", "tiny.yaml", "--dry-run")
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which no weight can be loaded."""
+    """Simulate a machine without free memory, so that no weights can be loaded."""
     nothing = psutil.virtual_memory()._replace(available=0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: nothing)
 
@@ -31,7 +31,7 @@ def test_before_a_run_nothing_is_cached_and_nothing_is_written(workplace: Workpl
         assert workplace.sql(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evaluations(workplace: Workplace) -> None:
+def test_neighbours_are_a_stage_that_costs_several_evaluations(workplace: Workplace) -> None:
     steps = {step["stage"]: step for step in workplace.prunecast(*DRY, "--json", "--set", "neighbours=1").json["steps"]}
     assert list(steps) == ["dense", "pairs", "round 1", "round 2", "neighbours", "verify", "baselines"]
     around = steps["neighbours"]
@@ -39,7 +39,7 @@ def test_neighbours_are_a_step_of_their_own_that_takes_as_long_as_several_evalua
     assert around["seconds"] == pytest.approx(SENSITIVITY_EVALUATIONS * 2 / 3 * steps["round 1"]["seconds"])
 
 
-def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplace, no_memory: None) -> None:
+def test_after_a_run_its_evaluations_are_cached_and_give_the_times(continued: Workplace, no_memory: None) -> None:
     before = continued.sql("SELECT count(*), max(id) FROM evaluations")
     planned = continued.prunecast(*DRY, "--json").json
     assert [step["cached"] for step in planned["steps"]] == [2, 12, None, None, None, None]
@@ -51,7 +51,7 @@ def test_after_a_run_what_it_measured_is_cached_and_times_it(continued: Workplac
     assert continued.prunecast("runs", "list", "--json").json[0]["status"] == "finished"
 
 
-def test_table(continued: Workplace) -> None:
+def test_table_of_stages(continued: Workplace) -> None:
     outcome = continued.prunecast(*DRY)
     head, rule, *steps, blank, total = outcome.stdout.splitlines()
     assert head.split() == ["stage", "architectures", "evaluations", "cached", "seconds"]
@@ -67,13 +67,13 @@ def test_table(continued: Workplace) -> None:
     assert total == "about 0.0 minutes of evaluation, by recorded evaluations"
 
 
-def test_the_plan_counts_what_the_run_then_measures(workplace: Workplace) -> None:
+def test_the_plan_counts_the_evaluations_of_the_run(workplace: Workplace) -> None:
     planned = workplace.prunecast(*DRY, "--json").json
     done = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null").json
     assert sum(step["evaluations"] for step in planned["steps"]) == done["evaluations"]["measured"]
 
 
-def test_baselines_that_search_take_as_many_evaluations_as_there_are_pairs_in_all(continued: Workplace) -> None:
+def test_search_baselines_use_as_many_evaluations_as_there_are_pairs(continued: Workplace) -> None:
     learning = ("collect={pairs: 4, reuse: true}", "baselines=[evolution]", "seed=1")
     options = [option for override in learning for option in ("--set", override)]
     steps = {
@@ -93,7 +93,7 @@ def test_baselines_that_search_take_as_many_evaluations_as_there_are_pairs_in_al
         ("export.path=model", "model exists and is no earlier export"),
     ],
 )
-def test_a_dry_run_finds_what_the_run_would_stumble_over(workplace: Workplace, override: str, message: str) -> None:
+def test_a_dry_run_reports_the_errors_of_the_run(workplace: Workplace, override: str, message: str) -> None:
     outcome = workplace.prunecast(*DRY, "--set", override)
     assert (outcome.code, outcome.stdout) == (1, "")
     assert message in outcome.stderr

@@ -1,4 +1,4 @@
-"""Runs that learn from what other runs measured: of the same model, of a file's architectures, of another model."""
+"""Reuse of pairs from other runs, from a file of architectures and from another model, and prediction."""
 
 import json
 import shutil
@@ -25,14 +25,14 @@ def run(workplace: Workplace, name: str, *arguments: str) -> dict[str, Any]:
 
 
 def stages(workplace: Workplace, run_id: int) -> dict[str, tuple[int, int]]:
-    """Evaluations of each stage of a run: how many, and how many of them were measured for it."""
+    """Number of evaluations of each stage of a run, in total and measured by this run."""
     rows = workplace.sql(
         "SELECT stage, count(*), sum(NOT cached) FROM run_evaluations WHERE run_id = ? GROUP BY stage", run_id
     )
     return {stage: (used, measured) for stage, used, measured in rows}
 
 
-def test_a_run_learns_from_all_pairs_of_other_runs_and_measures_only_what_is_missing(
+def test_a_run_reuses_all_pairs_of_other_runs_and_measures_only_missing_ones(
     finished: tuple[Workplace, Outcome], continued: Workplace
 ) -> None:
     (known,) = continued.sql("SELECT count(DISTINCT architecture_id) FROM evaluations WHERE setting_id = 1")[0]
@@ -77,7 +77,7 @@ def test_architectures_of_a_file_are_measured_first_and_count_as_pairs(workplace
 
 @pytest.fixture
 def with_other_model(continued: Workplace) -> Workplace:
-    """A finished registry, and ``other/``: the same model with other weights, and so another fingerprint."""
+    """Workplace of a finished run, with a second model ``other/`` of different weights and fingerprint."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -89,7 +89,7 @@ def with_other_model(continued: Workplace) -> Workplace:
 
 
 @pytest.mark.slow
-def test_a_run_begins_with_pairs_of_another_model_and_says_what_that_was_worth(with_other_model: Workplace) -> None:
+def test_a_run_reports_the_benefit_of_a_warm_start(with_other_model: Workplace) -> None:
     model = {"source": "other", "dtype": "float32", "device": "cpu"}
     with_other_model.write_spec(
         "warm", {**SHORT, "model": model, "collect": {"pairs": 22}, "warm_start": {"models": ["model"]}}
@@ -113,7 +113,7 @@ def test_a_run_begins_with_pairs_of_another_model_and_says_what_that_was_worth(w
     assert "from model, taylor calibration.dataset=calibration.txt" in told.stderr
 
 
-def test_what_expansions_miss_is_learnt_without_pairs_of_other_models(with_other_model: Workplace) -> None:
+def test_the_expansion_remainder_ignores_pairs_of_other_models(with_other_model: Workplace) -> None:
     model = {"source": "other", "dtype": "float32"}
     around = {**SHORT, "model": model, "neighbours": 1, "rounds": 1}
     with_other_model.write_spec("cold", around)
@@ -142,15 +142,15 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert values == sorted(values)
 
 
-def test_baselines_are_predicted_at_the_size_of_what_is_found_whatever_the_budget_limits(continued: Workplace) -> None:
+def test_baselines_are_predicted_at_the_size_of_the_best_under_a_cache_budget(continued: Workplace) -> None:
     searcher = {"use": "random", "samples": 50}
     continued.write_spec("cached", {"budget": {"kv_cache_bytes": 0.5}, "searcher": searcher, "baselines": ["uniform"]})
     uniform, best, *_ = continued.prunecast("predict", "cached.yaml", "--json").json
     assert uniform["name"] == "uniform"
-    assert 0 <= best["parameters"] - uniform["parameters"] < 4 * 3 * 64  # a channel of every layer
+    assert 0 <= best["parameters"] - uniform["parameters"] < 4 * 3 * 64  # one channel of every layer
 
 
-def test_all_there_is_to_predict_by_one_pruner_is_what_was_measured_under_it(continued: Workplace) -> None:
+def test_predictions_for_a_pruner_cover_only_its_measured_metrics(continued: Workplace) -> None:
     ((key, shape),) = continued.sql("SELECT key, shape_json FROM models")
     model, other = ModelRecord(key, "model", shape_from_json(shape)), PluginRecord("other", 1, {}, None, "acme")
     with Registry.open(continued.registry) as registry:
@@ -166,7 +166,7 @@ LEAST_SQUARES = {"method": "least-squares", "calibration": [{"dataset": "calibra
 
 
 @pytest.mark.parametrize(("compensate", "predicted"), [("none", CUTS), (LEAST_SQUARES, CUTS[:2])])
-def test_of_a_spec_s_baselines_the_cuts_compensated_like_its_pairs_are_predicted(
+def test_baselines_with_the_compensation_of_the_pairs_are_predicted(
     workplace: Workplace, compensate: object, predicted: list[str]
 ) -> None:
     changes = {**SHORT, "pruner": {**SPEC["pruner"], "compensate": compensate}}
@@ -210,7 +210,7 @@ def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> N
         (("predict", "4x2+24*4", "--pruner", "oracle"), "has no metric with 10 pairs of pruner oracle; measure some"),
     ],
 )
-def test_what_cannot_be_predicted_is_one_line(continued: Workplace, arguments: tuple[str, ...], part: str) -> None:
+def test_prediction_errors_are_one_line(continued: Workplace, arguments: tuple[str, ...], part: str) -> None:
     outcome = continued.prunecast(*arguments)
     assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1), outcome.stderr
     assert part in outcome.stderr

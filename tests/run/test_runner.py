@@ -56,7 +56,7 @@ def test_stdout_holds_one_line_of_json_and_stderr_the_progress(finished: Finishe
     assert isinstance(json.loads(outcome.stdout), dict)
     said = outcome.stderr.splitlines()
     assert said[-1] == "writing out/tiny"
-    assert said[:-1] in ([], ["ranking heads and channels (taylor)"])  # none if another run has left the ranking behind
+    assert said[:-1] in ([], ["ranking heads and channels (taylor)"])  # empty if the ranking is cached by another run
 
 
 def test_quiet_says_nothing_on_stderr(workplace: Workplace) -> None:
@@ -84,7 +84,7 @@ def test_best_is_the_best_measured_at_the_budget(finished: Finished) -> None:
     assert searched[0]["architecture"] == outcome.json["best"]["architecture"]
 
 
-def test_numbers_of_the_result_are_those_of_the_registry(finished: Finished) -> None:
+def test_metrics_of_the_result_match_the_registry(finished: Finished) -> None:
     workplace, outcome = finished
     rows = workplace.prunecast("registry", "query", "--run", "1", "--limit", "1000", "--json").json
     recorded = {
@@ -100,7 +100,7 @@ def test_numbers_of_the_result_are_those_of_the_registry(finished: Finished) -> 
     assert workplace.prunecast("runs", "show", "1", "--json").json["result"] == outcome.json
 
 
-def test_exported_folder_measures_in_stock_transformers_what_the_registry_says(
+def test_exported_model_has_the_registered_perplexity_in_stock_transformers(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -132,7 +132,7 @@ def test_exported_folder_measures_in_stock_transformers_what_the_registry_says(
     ],
     ids=["magnitude-random", "xgboost", "least-squares"],
 )
-def test_other_plugins_run_through_too(workplace: Workplace, changes: dict[str, Any]) -> None:
+def test_a_run_works_with_other_plugins(workplace: Workplace, changes: dict[str, Any]) -> None:
     workplace.write_spec("other", changes | {"export": None})
     result = run(workplace, spec="other.yaml")
     assert result["evaluations"]["measured"] >= 20
@@ -140,7 +140,7 @@ def test_other_plugins_run_through_too(workplace: Workplace, changes: dict[str, 
     assert result["export"] is None
 
 
-def test_a_spread_over_all_totals_has_no_best_where_none_meets_the_budget(workplace: Workplace) -> None:
+def test_a_run_without_an_architecture_within_the_budget_is_an_error(workplace: Workplace) -> None:
     spread = {"choose": {"rule": "spread"}, "collect": {"pairs": 4, "band": None}, "rounds": 1, "per_round": 2}
     workplace.write_spec("spread", spread | {"budget": {"parameters": 0.16}, "export": None, "baselines": []})
     outcome = workplace.prunecast("run", "spread.yaml", "--quiet")
@@ -148,10 +148,10 @@ def test_a_spread_over_all_totals_has_no_best_where_none_meets_the_budget(workpl
     assert outcome.stderr.startswith("error: no measured architecture meets the budget: ")
 
 
-# ----------------------------------------------------------------------------------- nothing is measured twice
+# ---------------------------------------------------------------------------------------- reuse of evaluations
 
 
-def test_second_run_measures_nothing_says_so_and_finds_the_same_best(finished: Finished, continued: Workplace) -> None:
+def test_a_second_run_measures_nothing_and_finds_the_same_best(finished: Finished, continued: Workplace) -> None:
     first = finished[1].json
     second = run(continued, *UNEXPORTED)
     assert second["evaluations"] == {"measured": 0, "cached": first["evaluations"]["measured"]}
@@ -160,7 +160,7 @@ def test_second_run_measures_nothing_says_so_and_finds_the_same_best(finished: F
     assert f"0 measured, {first['evaluations']['measured']} from the registry" in table.stdout
 
 
-def test_another_spec_finds_the_architectures_it_shares(continued: Workplace) -> None:
+def test_another_spec_reuses_shared_evaluations(continued: Workplace) -> None:
     continued.write_spec(
         "other", {"searcher": {"use": "random", "samples": 50}, "predictor": "xgboost", "export": None}
     )
@@ -182,23 +182,23 @@ MATERIAL = {
 
 
 @pytest.mark.parametrize("overrides", MATERIAL.values(), ids=MATERIAL)
-def test_what_can_change_a_number_measures_anew(continued: Workplace, overrides: tuple[str, ...]) -> None:
+def test_options_that_change_metrics_measure_again(continued: Workplace, overrides: tuple[str, ...]) -> None:
     result = run(continued, *UNEXPORTED, *(part for override in overrides for part in ("--set", override)))
     assert result["evaluations"]["cached"] == 0
     assert result["evaluations"]["measured"] >= 20
 
 
 @pytest.mark.parametrize(("file", "cached"), [("calibration.txt", 0), ("validation.txt", 6)])
-def test_other_text_under_the_same_name_measures_anew(continued: Workplace, file: str, cached: int) -> None:
+def test_another_text_under_the_same_name_measures_again(continued: Workplace, file: str, cached: int) -> None:
     path = continued.folder / file
     path.write_text(path.read_text()[::-1])
     result = run(continued, *UNEXPORTED)
-    # With another validation text, the test text's numbers of architectures that come up again are still good.
+    # With another validation text, metrics on the test text of repeated architectures are still valid.
     assert result["evaluations"]["cached"] <= cached
     assert result["evaluations"]["measured"] >= 19
 
 
-def test_another_model_under_the_same_name_measures_anew(continued: Workplace, tmp_path: Path) -> None:
+def test_another_model_under_the_same_name_measures_again(continued: Workplace, tmp_path: Path) -> None:
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -213,6 +213,6 @@ def test_another_model_under_the_same_name_measures_anew(continued: Workplace, t
     assert run(continued, *UNEXPORTED)["evaluations"]["cached"] == 0
 
 
-def test_batch_size_changes_no_key(continued: Workplace) -> None:
+def test_batch_size_does_not_change_keys(continued: Workplace) -> None:
     result = run(continued, *UNEXPORTED, "--set", "evaluators.0.batch=1", "--set", "verify.evaluators.0.batch=3")
     assert result["evaluations"]["measured"] == 0

@@ -1,4 +1,4 @@
-"""One small run of a real model, from the spec to text it writes."""
+"""One small run of a real model, from the spec to generated text."""
 
 import importlib.metadata
 from pathlib import Path

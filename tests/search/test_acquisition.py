@@ -1,4 +1,4 @@
-"""Acquisition: the best predicted, and batches that are not all similar."""
+"""Acquisition: selection of the best predicted architectures, and diversity of batches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,12 +23,12 @@ MEANS = dict(zip(POOL, (0.00, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06), strict=True))
 
 
 class Table(Predictor[PluginOptions]):
-    """Predicts the means of a table, all with one standard deviation."""
+    """Predictor of the means in a table, all with the same standard deviation."""
 
     options_model = PluginOptions
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """Nothing to learn."""
+        """Do nothing; the table is fixed."""
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """Rows of the table."""
@@ -52,5 +52,5 @@ def test_greedy_takes_the_best_predicted(shape: ModelShape) -> None:
 
 
 @pytest.mark.parametrize("width", [1.0, -1.0])
-def test_confidence_puts_similar_architectures_later_for_either_sign_of_kappa(shape: ModelShape, width: float) -> None:
+def test_confidence_diversifies_batches_for_either_sign_of_kappa(shape: ModelShape, width: float) -> None:
     assert chosen(shape, width=width) == [SIMILAR[0], *OTHERS]

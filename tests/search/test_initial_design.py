@@ -40,7 +40,7 @@ def test_one_in_ten_proposals_prunes_mlps_uniformly() -> None:
     assert 0.73 <= shares.min() <= shares.max() <= 0.85
 
 
-def test_more_pairs_begin_with_the_same_random_ones() -> None:
+def test_a_larger_design_starts_with_the_same_random_architectures() -> None:
     fewer, more = (set(designed(collect={"pairs": count, "band": 0.05})[1]) for count in (8, 60))
     assert len(fewer - more) == 0
 
@@ -53,14 +53,14 @@ def test_a_few_proposals_lie_on_both_sides_of_the_target() -> None:
     assert shares.max() > 0.83
 
 
-def test_without_a_band_no_architecture_is_uniform() -> None:
+def test_without_a_band_the_design_has_no_uniform_architectures() -> None:
     problem, proposals = designed(collect={"pairs": 40, "band": None})
     indices = problem.space.sample(40, problem.rng("collect", 0))
     assert len(proposals) <= 40 == len(indices)
     assert len({architecture.layers[0].mlp_width for architecture in proposals[:4]}) > 1
 
 
-def test_proposals_go_to_the_budgets_they_are_nearest_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposals_are_assigned_to_the_nearest_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = {"attention": [1.0, 1.0], "mlp": [0.0, 1.0]}
     changes = {"space": SPACE | {"sampling": sampling}, "collect": {"pairs": 64, "band": 0.1}}
 
@@ -75,7 +75,7 @@ def test_proposals_go_to_the_budgets_they_are_nearest_to(monkeypatch: pytest.Mon
     assert heads_kept() < drawn_whole
 
 
-def test_every_budget_gets_the_nearest_of_what_is_left() -> None:
+def test_each_budget_gets_the_nearest_remaining_proposals() -> None:
     usage = np.array([[0.2, 0.99, 1.02, 1.6, 3.0, 1.0], [0.1, 0.5, 0.51, 0.8, 1.5, 0.5]])
     first, second = initial_design.nearest_to_each(usage, 2)
     assert first.tolist() == [5, 1]

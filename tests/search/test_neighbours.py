@@ -23,7 +23,7 @@ AROUND = (*ARGUMENTS, "--set", "neighbours=1")
 FOUND = "SELECT s.changes_json, v.architecture FROM steps s JOIN measurements v USING (architecture_id)"
 
 
-def test_estimated_positions_double_their_distance_and_reach_both_ends() -> None:
+def test_estimated_positions_are_at_doubling_distances_and_both_ends() -> None:
     choice = Choice("mlp", (0,), tuple((width,) for width in range(20)))
     assert estimated_positions(choice, 9) == [0, 1, 5, 7, 8, 10, 11, 13, 17, 19]
     assert estimated_positions(choice, 0) == [1, 2, 4, 8, 16, 19]
@@ -39,7 +39,7 @@ def test_a_choice_of_tied_layers_changes_all_of_them(workplace: Workplace) -> No
     assert all(((1, kept) in stepped) for layer, kept in stepped if layer == 0)
 
 
-def test_a_repeated_run_finds_its_sensitivities_in_the_registry(workplace: Workplace) -> None:
+def test_a_repeated_run_reuses_sensitivities_from_the_registry(workplace: Workplace) -> None:
     first = workplace.prunecast(*AROUND).json
     query = "SELECT architecture_id, changes_json, measured_utc FROM steps ORDER BY architecture_id"
     found = workplace.sql(query)
@@ -66,7 +66,7 @@ def test_sensitivities_do_not_depend_on_the_seed_of_the_run(workplace: Workplace
     assert found[0] == found[1]
 
 
-def test_estimates_rank_changes_as_measuring_does(workplace: Workplace) -> None:
+def test_estimated_changes_rank_like_measured_ones(workplace: Workplace) -> None:
     fine = (
         "--set",
         "budget.parameters=0.95",

@@ -24,7 +24,7 @@ RATES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def paper_space(**options: object) -> Layerwise:
-    """Thirty layers like those of Llama-2-7B in kind: every query head has its own KV group."""
+    """Thirty layers; as in Llama-2-7B, every query head has its own KV group."""
     dense = Architecture([(32, 1, 11008)] * 30)
     return Layerwise(
         LayerwiseOptions(layers="3:30", attention=RATES, mlp=RATES, **options), replace(SMOLLM2, dense=dense)
@@ -38,7 +38,7 @@ def no_predictor(shape: ModelShape) -> Predictor[Any]:
 def refined(
     space: Layerwise, limit: int | None = None, options: RefineSpec = PAPER, least_first: bool = False
 ) -> Refinement:
-    """Refined by importances that fall, or rise, with the position of the choice."""
+    """Refinement with importances that fall, or rise, with the position of the choice."""
     order = np.arange(len(space.choices), dtype=float) + 1
     shares = (order if least_first else order[::-1]) / order.sum()
     found = [
@@ -49,7 +49,7 @@ def refined(
     return refine(Problem(space.shape, space, budget, PPL, 0, no_predictor), found, options)
 
 
-def test_the_papers_numbers_come_out_of_the_default_shares() -> None:
+def test_default_shares_reproduce_the_paper() -> None:
     changes = refined(paper_space()).changes
     assert [sum(change.action == action for change in changes) for action in ("narrowed", "widened")] == [16, 14]
     narrowed, widened = changes[0], changes[-1]
@@ -62,12 +62,12 @@ def test_the_papers_numbers_come_out_of_the_default_shares() -> None:
 
 
 @pytest.mark.parametrize(("step", "hardest"), [(0.15, 0.6), (0.4, 0.5), (0.1, 0.7), (0.7, 0.7)])
-def test_no_cut_that_is_added_goes_beyond_the_hardest_allowed(step: float, hardest: float) -> None:
+def test_added_rates_do_not_exceed_the_allowed_maximum(step: float, hardest: float) -> None:
     widened = refined(paper_space(), options=RefineSpec(widen=WidenSpec(most=0.7, step=step))).changes[-1]
     assert widened.after[0] == (round((1 - hardest) * 11008),)
 
 
-def test_every_change_says_what_and_why() -> None:
+def test_every_change_has_a_rank_an_importance_and_a_reason() -> None:
     changes = refined(paper_space()).changes
     assert [change.rank for change in changes] == list(range(1, 55))
     assert sum(change.importance for change in changes) == pytest.approx(1)
@@ -75,21 +75,21 @@ def test_every_change_says_what_and_why() -> None:
     assert changes[-1].reason == "among the 26% least important: cuts of 0.2 to 0.7"
 
 
-def test_proposals_of_the_refined_space_take_only_its_values_and_all_of_them() -> None:
+def test_proposals_of_the_refined_space_use_all_of_its_values() -> None:
     space = refined(paper_space()).space
     drawn = space.sample(400, np.random.default_rng(0))
     for column, choice in enumerate(space.choices):
         assert set(drawn[:, column]) == set(range(len(choice.values)))
 
 
-def test_hard_cuts_a_space_has_are_not_taken_from_what_matters_least() -> None:
+def test_widened_choices_keep_the_highest_rate_of_the_space() -> None:
     space = Layerwise(LayerwiseOptions(layers="3:28", attention=(0, 0.34, 0.67, 1), mlp=(0, 0.4, 0.9)), SMOLLM2)
     for choice, change in zip(space.choices, refined(space).changes, strict=True):
         if change.action == "widened":
             assert choice.values[0] in change.after
 
 
-def test_tied_layers_are_not_important_for_being_several() -> None:
+def test_importance_does_not_grow_with_the_number_of_tied_layers() -> None:
     space = paper_space(tie=2)
     changes = refined(space).changes
     first, last_attention = changes[0], changes[13]
@@ -99,7 +99,7 @@ def test_tied_layers_are_not_important_for_being_several() -> None:
     assert last_attention.importance == pytest.approx(15 * share)
 
 
-def test_narrowings_that_the_budget_forbids_are_taken_back_least_important_first() -> None:
+def test_infeasible_narrowings_are_undone_least_important_first() -> None:
     space = paper_space()
     options = RefineSpec(narrow=NarrowSpec(share=0.5, most=0.1), widen=WidenSpec(share=0))
     assert refined(space, options=options).changes[0].reason.endswith("would leave it fewer than two values")
@@ -113,6 +113,6 @@ def test_narrowings_that_the_budget_forbids_are_taken_back_least_important_first
     assert max(narrowed) < min(back)
 
 
-def test_shares_that_overlap_are_refused() -> None:
+def test_overlapping_shares_are_refused() -> None:
     with pytest.raises(ValueError, match="add up to more than 1"):
         RefineSpec(narrow=NarrowSpec(share=0.6), widen=WidenSpec(share=0.5))

@@ -33,7 +33,7 @@ def test_distance_is_the_root_mean_squared_difference_of_kept_shares(shape: Mode
     np.testing.assert_allclose(found, np.sqrt(np.array(expected) / 6), atol=1e-7)
 
 
-def test_a_score_outside_is_worse_than_every_score_inside_and_grows_with_distance(shape: ModelShape) -> None:
+def test_scores_outside_are_worse_than_all_inside_and_grow_with_distance(shape: ModelShape) -> None:
     tempting = {HALF: 0.0, LESS: -1.0, OTHER: -1000.0}
 
     def score(architectures: Sequence[Architecture]) -> Floats:
@@ -53,11 +53,11 @@ def test_members_are_near_a_measured_architecture(shape: ModelShape) -> None:
 
 
 Perplexities = dict[Architecture, float]
-"""Perplexity searched by."""
+"""Perplexity of each architecture, the objective of the search."""
 
 
 def rounds_of(workplace: Workplace, *arguments: str) -> tuple[Perplexities, list[Perplexities]]:
-    """Pairs of a run, and what each of its rounds measured."""
+    """Initial pairs of a run, and the architectures measured in each of its rounds."""
     result = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "export=null", *arguments).json
     of_stage = f"SELECT evaluation_id FROM run_evaluations WHERE run_id = {result['run']} AND stage = 'pairs'"
     pairs = f"SELECT architecture_id FROM evaluations WHERE id IN ({of_stage})"
@@ -83,7 +83,7 @@ def test_proposals_of_a_run_stay_in_the_trust_region(workplace: Workplace) -> No
     assert farthest(workplace, near, pairs) <= reach
 
 
-def test_the_trust_region_shrinks_with_each_round_that_finds_nothing_better(workplace: Workplace) -> None:
+def test_the_trust_region_shrinks_after_rounds_without_improvement(workplace: Workplace) -> None:
     measured, rounds = rounds_of(
         workplace, "--set", "rounds=5", "--set", "choose.within=0.3", "--set", "choose.shrink=0.6"
     )

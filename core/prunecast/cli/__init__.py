@@ -1,4 +1,4 @@
-"""The command line. Modules here import nothing heavy at the top: ``prunecast --help`` answers at once."""
+"""The command line. Its modules import heavy packages inside the commands, so that ``prunecast --help`` is fast."""
 
 import sys
 

@@ -9,13 +9,13 @@ from prunecast.cli.output import json_option, offline_option, print_json, regist
 @click.argument("run")
 @click.argument("folder", type=click.Path())
 @click.option(
-    "--architecture", help="Another architecture than the best of the run, as text, e.g. '3x3+1536*3 3x2+768*27'."
+    "--architecture", help="Architecture to export instead of the best of the run, e.g. '3x3+1536*3 3x2+768*27'."
 )
 @offline_option
 @registry_option
 @json_option
 def export(run: str, folder: str, architecture: str | None, registry_path: str, as_json: bool) -> None:
-    """Write the best model of RUN (number, name or key) to FOLDER, as Hugging Face transformers loads it."""
+    """Write the best model of RUN (number, name or key) to FOLDER, in the format of Hugging Face transformers."""
     from pathlib import Path
 
     from prunecast.plugins.host import PluginHost
@@ -29,7 +29,8 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
     if as_json:
         print_json(report)
     else:
-        off = report["max_logit_difference"]
+        difference = report["max_logit_difference"]
         click.echo(
-            f"{report['folder']}: {report['parameters']:,} parameters, logits within {off:.1e} of the measured model"
+            f"{report['folder']}: {report['parameters']:,} parameters, "
+            f"logits within {difference:.1e} of the measured model"
         )

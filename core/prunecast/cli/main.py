@@ -1,4 +1,4 @@
-"""The top of the command line, and the one place where errors become messages and exit codes."""
+"""The ``prunecast`` command group. It alone turns errors into messages and exit codes."""
 
 import os
 import sys
@@ -20,13 +20,17 @@ from prunecast.cli.spec import spec
 from prunecast.errors import PrunecastError, SpecError, resource_error
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes: an error the user can correct, a wrong command line, and an interruption."""
 
 
 class Commands(click.Group):
-    """A group whose commands end in one clear line when something is wrong: exit 1 if handled, 2 for usage."""
+    """A group that reports errors of its commands in one line and returns an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; returns its exit code. Anything that is not the user's to mend keeps its traceback."""
+        """Run a command and return its exit code.
+
+        Errors that the user cannot correct propagate with their traceback.
+        """
         try:
             result = super().main(*args, **kwargs)
         except click.ClickException as error:
@@ -37,7 +41,9 @@ class Commands(click.Group):
         except PrunecastError as error:
             return _fail(f"error: {error}", HANDLED)
         except (KeyboardInterrupt, click.Abort):
-            return _fail("interrupted: what was measured is kept, run the same command to continue", INTERRUPTED)
+            return _fail(
+                "interrupted: all measurements so far are kept; run the same command again to continue", INTERRUPTED
+            )
         except (OSError, RuntimeError, MemoryError) as error:
             exhausted = resource_error(error)
             if exhausted is None:
@@ -55,7 +61,7 @@ def _fail(message: str, code: int) -> int:
 @click.version_option(package_name="prunecast")
 @offline_option
 def cli() -> None:
-    """Prune a causal language model to a budget, with an accuracy predictor choosing what each layer keeps.
+    """Prune a causal language model to a budget, using an accuracy predictor to choose the size of every layer.
 
     Start with:  prunecast run quickstart
     """

@@ -1,4 +1,4 @@
-"""What commands print: data on stdout, as a table for people or JSON for programs."""
+"""Output of commands: data on stdout, as a table or as JSON, CSV or JSON lines; shared options."""
 
 import csv
 import io
@@ -21,13 +21,13 @@ registry_option = click.option(
     show_default=True,
     show_envvar=True,
     type=click.Path(dir_okay=True),
-    help="The registry file.",
+    help="Registry file.",
 )
 
 
 def rows_option(command: Callable[..., None]) -> Callable[..., None]:
-    """``--json``, ``--csv`` and ``--nl``, as the argument ``form``: ``table`` without any of them."""
-    helps = {"nl": "Print one JSON object a line.", "csv": "Print CSV.", "json": "Print a JSON list."}
+    """Add the options ``--json``, ``--csv`` and ``--nl``, as the argument ``form``; None without any of them."""
+    helps = {"nl": "Print one JSON object per line.", "csv": "Print CSV.", "json": "Print a JSON list."}
     for form, meaning in helps.items():
         command = click.option(f"--{form}", "form", flag_value=form, default=None, help=meaning)(command)
     return command
@@ -39,13 +39,13 @@ def show_rows(
     empty: str,
     short: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> None:
-    """Rows with the same keys on stdout; ``empty`` is said on stderr if there are none.
+    """Print rows with the same keys on stdout, or the message ``empty`` on stderr if there are none.
 
     Args:
-        rows: what to show.
-        form: ``json``, ``csv`` or ``nl``, which have every column as it is; a table of what fits a terminal otherwise.
-        empty: what to say instead of an empty table.
-        short: makes a row of the table of a row.
+        rows: the rows.
+        form: ``json``, ``csv`` or ``nl`` for all columns, unformatted; None for a table that fits a terminal.
+        empty: message instead of an empty table.
+        short: converts a row to the columns of the table.
     """
     if form == "json":
         print_json(list(rows))
@@ -65,12 +65,12 @@ def show_rows(
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
+    """Print one JSON value on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
-    """Rows with the same keys, as a JSON list or a table; ``empty`` is said on stderr if there are none."""
+    """Print rows with the same keys as a JSON list or a table; ``empty`` on stderr instead of an empty table."""
     if as_json:
         print_json(list(rows))
     elif rows:
@@ -80,7 +80,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> 
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with two spaces between its columns; columns of numbers are aligned to the right, others to the left."""
+    """A table with two spaces between its columns; columns of numbers are right-aligned, others left-aligned."""
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     aligns: list[Callable[[str, int], str]] = [
         str.rjust if rows and all(_is_number(row[i]) for row in rows) else str.ljust for i in range(len(columns))
@@ -109,5 +109,5 @@ offline_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_stay_offline,
-    help="Use no network: models and data come from this machine.",
+    help="Do not use the network; read models and data from this machine.",
 )

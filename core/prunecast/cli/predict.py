@@ -8,11 +8,11 @@ from prunecast.text import text
 
 @click.command()
 @click.argument("target", metavar="ARCHITECTURE|SPEC")
-@click.option("--model", help="Model of the architecture; not needed if one model of the registry has its depth.")
+@click.option("--model", help="Model of the architecture; optional if only one model in the registry has its depth.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to predict; repeatable; default: all.")
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="What to predict; repeatable; all there is by default."
+    "--predictor", default="gbdt", show_default=True, help="Predictor plugin, if the target is an architecture."
 )
-@click.option("--predictor", default="gbdt", show_default=True, help="Predictor plugin for an architecture.")
 @click.option("--pruner", help="Only pairs of this pruner: name or content key.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the predictor.")
 @registry_option
@@ -27,11 +27,11 @@ def predict(
     registry_path: str,
     form: str | None,
 ) -> None:
-    """Predict what ARCHITECTURE would measure, or what SPEC would come to, from the registry alone.
+    """Predict the metrics of ARCHITECTURE, or the result of SPEC, from the registry.
 
-    An architecture is given by its text, e.g. '3x3+1536*3 3x2+768*27', or the first digits of its key; a spec by its
-    file or packaged name. No model is loaded; the answer comes with a standard deviation and says what it was learnt
-    from.
+    ARCHITECTURE is its text, e.g. '3x3+1536*3 3x2+768*27', or the first digits of its key; SPEC is a file or the name
+    of a packaged spec. No model is loaded. Predictions have standard deviations; the pairs that the predictor was
+    fitted on are reported.
     """
     from pathlib import Path
 

@@ -7,15 +7,19 @@ from prunecast.cli.output import json_option, print_json, registry_option
 
 @click.group()
 def predictors() -> None:
-    """How good predictors are."""
+    """Evaluate predictors."""
 
 
 @predictors.command()
 @click.option("--predictor", "names", multiple=True, required=True, help="Name of a predictor plugin; repeatable.")
-@click.option("--model", default="smollm2-135m", show_default=True, help="Source or fingerprint of the pairs' model.")
-@click.option("--metric", "metrics", multiple=True, required=True, metavar="NAME", help="What to predict; repeatable.")
+@click.option(
+    "--model", default="smollm2-135m", show_default=True, help="Source or fingerprint of the model of the pairs."
+)
+@click.option(
+    "--metric", "metrics", multiple=True, required=True, metavar="NAME", help="Metric to predict; repeatable."
+)
 @click.option("--pruner", help="Only pairs of this pruner: name or content key.")
-@click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="An option of the predictors.")
+@click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="Option of the predictors; repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the splits and of the predictor.")
 @registry_option
 @json_option
@@ -29,7 +33,7 @@ def card(
     registry_path: str,
     as_json: bool,
 ) -> None:
-    """Judge predictors on pairs of the registry, all on the same ten splits."""
+    """Evaluate predictors on pairs of the registry, all on the same ten random splits."""
     import yaml
 
     from prunecast.cli.render import render_card
@@ -38,7 +42,7 @@ def card(
     from prunecast.registry import Registry
 
     if malformed := [option for option in options if "=" not in option]:
-        raise click.BadParameter(f"{malformed[0]!r} is no OPTION=VALUE", param_hint="--set")
+        raise click.BadParameter(f"{malformed[0]!r} is not of the form OPTION=VALUE", param_hint="--set")
     chosen = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in options)}
     host = PluginHost.discover()
     with Registry.open(registry_path, readonly=True) as registry:

@@ -1,11 +1,18 @@
-"""Results, plans, estimates and quality cards as people read them on a terminal."""
+"""Text forms of results, plans, estimates and quality cards for terminals."""
 
 from typing import Any
 
 from prunecast.cli.output import table
 from prunecast.text import percent, text
 
-SCORES = {
+_ESTIMATE_NOTES = (
+    "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
+    "estimated  part of them: of questions by mean length, of instructions on this machine as if all had full length",
+    "uncounted  evaluations and trainings without data on this machine and without a length in their options",
+)
+"""Meaning of the columns of an estimate."""
+
+_SCORES = {
     "r2": "R2",
     "mse": "MSE",
     "rmse": "RMSE",
@@ -13,42 +20,43 @@ SCORES = {
     "kendall_tau": "tau",
     "spearman_rho": "rho",
     "regret": "regret",
-    "coverage_68": "in 68 %",
-    "coverage_95": "in 95 %",
-    "calibration_error": "calibration",
+    "coverage_68": "68 % coverage",
+    "coverage_95": "95 % coverage",
+    "calibration_error": "calibration error",
 }
+"""Headings of the scores of a quality card."""
 
 
-def render_card(card: dict[str, Any]) -> str:
-    """Scores by metric, overall and of the objective, then the learning curve; ``card`` as ``QualityCard.to_json``."""
-    scored = {**card["metrics"], "overall": card["overall"], "objective": card["objective"]}
-    rows = [[name, *(f"{scores[score]:.3f}" for score in SCORES)] for name, scores in scored.items()]
-    lines = [
-        f"{card['predictor']} on {card['held_out']} held-out of {card['pairs']} pairs, mean of {card['splits']} random "
-        f"splits; standardised targets; regret of the top {card['top']}",
-        table(["", *SCORES.values()], rows),
-    ]
-    if card["learning_curve"]:
-        points = [[text(p["pairs"]), f"{p['r2']:.3f}", f"{p['kendall_tau']:.3f}"] for p in card["learning_curve"]]
-        lines += ["", table(["pairs fitted on", "R2", "tau"], points)]
-    return "\n".join(lines)
-
-
-COUNTED = (
-    "tokens     go forward through the model; one trained on counts 3 times, as its backward pass takes 2 forward ones",
-    "estimated  of them: questions, by their mean length, and instructions found here, as if all had full length",
-    "uncounted  evaluations or trainings whose data are not here, and whose options do not tell their length",
-    "",
-)
+# ------------------------------------------------------------------------------------------------------ results
 
 
 def render_result(result: dict[str, Any]) -> str:
-    """The result of a run as people read it."""
-    model, dense, best = result["model"], result["dense"], result["best"]
+    """The table of a run's dense model, baselines and best architecture, then a summary; ``result`` as JSON."""
+    model, best = result["model"], result["best"]
+    predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
+    limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
+    lines = [
+        f"{result['name']}: run {result['run']} of {model['source']} in {model['dtype']}, budget {limits}",
+        "",
+        _candidates(result),
+        "",
+        f"predictor     {predictor['use']}, {predictor['pairs']} pairs: {_quality(predictor)}",
+        f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
+        f"architecture  {best['architecture']}",
+    ]
+    if recovery:
+        lines.append(f"recovery      {_training(recovery)}")
+    if export := result["export"]:
+        difference = export["max_logit_difference"]
+        lines.append(f"written to    {export['folder']} (logits within {difference:.1e} of the measured model's)")
+    return "\n".join(lines)
+
+
+def _candidates(result: dict[str, Any]) -> str:
+    dense, best, recovery = result["dense"], result["best"], result.get("recovery")
     metrics = list(dense["metrics"])
     predicted = {**best, "name": "best, predicted", "metrics": best["predicted"]}
     measured = {**best, "name": "best, measured"}
-    recovery = result.get("recovery")
     recovered = [{**recovery["after"], "name": f"best, recovered by {recovery['method']}"}] if recovery else []
     rows = [
         [
@@ -59,38 +67,29 @@ def render_result(result: dict[str, Any]) -> str:
         ]
         for row in (dense, *result["baselines"], predicted, measured, *recovered)
     ]
-    evaluations, predictor, export = result["evaluations"], result["predictor"], result["export"]
-    quality = "too few pairs to judge"
-    if predictor["r2"] is not None:
-        quality = f"R2 {predictor['r2']:.3f}, Kendall tau {predictor['kendall_tau']:.3f} on held-out pairs"
-    limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
-    lines = [
-        f"{result['name']}: run {result['run']} of {model['source']} in {model['dtype']}, budget {limits}",
-        "",
-        table(["", "parameters", "kept", *metrics], rows),
-        "",
-        f"predictor     {predictor['use']}, {predictor['pairs']} pairs: {quality}",
-        f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
-        f"architecture  {best['architecture']}",
-    ]
-    if recovery:
-        lines.append(f"recovery      {_recovery_text(recovery)}")
-    if export:
-        off = export["max_logit_difference"]
-        lines.append(f"written to    {export['folder']} (logits within {off:.1e} of the measured model's)")
-    return "\n".join(lines)
+    return table(["", "parameters", "kept", *metrics], rows)
 
 
-def _recovery_text(recovery: dict[str, Any]) -> str:
+def _quality(predictor: dict[str, Any]) -> str:
+    if predictor["r2"] is None:
+        return "too few to hold any out"
+    return f"R2 {predictor['r2']:.3f}, Kendall tau {predictor['kendall_tau']:.3f} on held-out pairs"
+
+
+def _training(recovery: dict[str, Any]) -> str:
     losses, options = recovery["losses"], recovery["options"]
-    trained = f"{recovery['method']} on {options['dataset']}, {recovery['steps']} steps of {options['batch']}"
+    training = f"{recovery['method']} on {options['dataset']}, {recovery['steps']} steps of {options['batch']}"
     if losses is None:
-        return f"{trained}, trained elsewhere"
-    return f"{trained} in {recovery['seconds']:,.0f} s: loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last"
+        return f"{training}; its losses are not on this machine"
+    duration = f"{recovery['seconds']:,.0f} s"
+    return f"{training} in {duration}: loss {losses[0]:.3f} at the first step, {losses[-1]:.3f} at the last"
+
+
+# ---------------------------------------------------------------------------------------------- plans, estimates
 
 
 def render_plan(plan: dict[str, Any]) -> str:
-    """A plan as people read it."""
+    """The table of a plan's stages, then the total time; ``plan`` as ``Plan.to_json``."""
     rows = [
         [
             step["stage"],
@@ -106,11 +105,31 @@ def render_plan(plan: dict[str, Any]) -> str:
 
 
 def render_estimate(estimate: dict[str, Any]) -> str:
-    """An estimate as people read it."""
+    """The table of an estimate's stages, its notes, then the total work; ``estimate`` as ``Estimate.to_json``."""
     columns = ("stage", "architectures", "evaluations", "tokens", "estimated", "uncounted", "petaflop")
-    rows = [[text(stage[column]) for column in columns] for stage in estimate["stages"]]
-    total = sum(stage["petaflop"] for stage in estimate["stages"])
+    stages = estimate["stages"]
+    rows = [[text(stage[column]) for column in columns] for stage in stages]
+    petaflop = sum(stage["petaflop"] for stage in stages)
     head = f"{estimate['parameters']:,} parameters, {estimate['choices']} choices"
-    beside = " and what is uncounted" if any(stage["uncounted"] for stage in estimate["stages"]) else ""
-    last = f"{total:,.0f} petaflop{beside}; a device of 100 teraflops takes {total / 6:,.0f} minutes"
-    return "\n".join([head, "", table(columns, rows), "", *COUNTED, last])
+    more = ", without the uncounted" if any(stage["uncounted"] for stage in stages) else ""
+    # 1 petaflop takes 10 seconds at 100 teraflop/s, so 6 petaflop take a minute.
+    last = f"{petaflop:,.0f} petaflop{more}: {petaflop / 6:,.0f} minutes at 100 teraflop/s"
+    return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last])
+
+
+# ------------------------------------------------------------------------------------------------- quality cards
+
+
+def render_card(card: dict[str, Any]) -> str:
+    """Scores by metric, overall and of the objective, then the learning curve; ``card`` as ``QualityCard.to_json``."""
+    scored = {**card["metrics"], "overall": card["overall"], "objective": card["objective"]}
+    rows = [[name, *(f"{scores[score]:.3f}" for score in _SCORES)] for name, scores in scored.items()]
+    lines = [
+        f"{card['predictor']} on {card['held_out']} held-out of {card['pairs']} pairs, mean of {card['splits']} random "
+        f"splits; standardised targets; regret of the top {card['top']}",
+        table(["", *_SCORES.values()], rows),
+    ]
+    if card["learning_curve"]:
+        points = [[text(p["pairs"]), f"{p['r2']:.3f}", f"{p['kendall_tau']:.3f}"] for p in card["learning_curve"]]
+        lines += ["", table(["pairs fitted on", "R2", "tau"], points)]
+    return "\n".join(lines)

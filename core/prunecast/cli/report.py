@@ -13,7 +13,7 @@ from prunecast.cli.output import json_option, print_json, registry_option
 @registry_option
 @json_option
 def report(run: str, folder: str, registry_path: str, as_json: bool) -> None:
-    """Write RUN (number, name or key) as one HTML page and PNG pictures; nothing is loaded or measured."""
+    """Write RUN (number, name or key) as one HTML page and PNG pictures; no model is loaded."""
     from pathlib import Path
 
     from prunecast.registry import Registry

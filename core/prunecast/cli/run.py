@@ -18,12 +18,12 @@ PROMPT = "The most important thing about writing a program is"
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the spec, e.g. budget.parameters=0.7."
 )
-@click.option("--dry-run", is_flag=True, help="Tell what would be measured, what is cached and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Show what would be measured, what is cached and the estimated time.")
 @click.option(
     "--events",
     type=click.File("a", encoding="utf-8", lazy=False),
     metavar="FILE",
-    help="Append what happens to FILE, one line of JSON an event.",
+    help="Append the events of the run to FILE, one line of JSON each.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @plugin_dir_option

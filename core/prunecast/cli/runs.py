@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def runs() -> None:
-    """What has been run."""
+    """List, show and compare runs."""
 
 
 @runs.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of runs.")
 @registry_option
 @json_option
 def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
@@ -37,7 +37,7 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
         }
         for record in records
     ]
-    print_rows(rows, as_json, empty=f"{registry_path} holds no run yet: prunecast run quickstart makes one")
+    print_rows(rows, as_json, empty=f"{registry_path} holds no runs yet; prunecast run quickstart adds one")
 
 
 @runs.command("show")
@@ -45,7 +45,7 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
 @registry_option
 @json_option
 def show_run(run: str, registry_path: str, as_json: bool) -> None:
-    """Show RUN, given by its number, its name or the first digits of its key."""
+    """Show RUN (number, name or first digits of its key)."""
     import json
 
     from prunecast.registry import Registry
@@ -68,15 +68,15 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
 
 
 def _outcome(record: "RunRecord") -> list[str]:
-    """How a run stands, and what it came to when it last finished."""
+    """Status of a run, and the result of the last time it finished."""
     from prunecast.cli.render import render_card, render_result
 
-    stands = f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip()
+    status = f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip()
     if record.result is None:
-        return [stands]
+        return [status]
     card = record.result.get("quality_card")
     result = [render_result(record.result), *([render_card(card)] if card else [])]
-    return result if record.status == "finished" else [stands, "It finished before that, and came to:", *result]
+    return result if record.status == "finished" else [status, "Result of the last time it finished:", *result]
 
 
 runs.add_command(compare)

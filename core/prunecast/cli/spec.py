@@ -10,16 +10,16 @@ from prunecast.cli.plugins import plugin_dir_option
 
 @click.group()
 def spec() -> None:
-    """Check specs, and describe them to editors."""
+    """Validate specs, and print their JSON schema."""
 
 
 @spec.command()
 @click.argument("spec_name", metavar="SPEC")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the spec first.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")
 @plugin_dir_option
 @json_option
 def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
-    """Check SPEC down into every plugin's options; all problems are told at once."""
+    """Validate SPEC, including the options of its plugins; all problems are reported at once."""
     import json
 
     from prunecast.plugins.host import PluginHost

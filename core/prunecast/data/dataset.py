@@ -50,7 +50,7 @@ def column_texts(rows: list[Row], column: str | None, name: str) -> list[str]:
     """Text column of all rows: the named one, else the first of ``TEXT_COLUMNS``, else the only column of strings.
 
     Raises:
-        DataError: there is no such column, it holds values other than strings, or no column is named and none is unique.
+        DataError: there is no such column or no unique text column, or the column holds values other than strings.
     """
     if not rows:
         return []

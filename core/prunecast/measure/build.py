@@ -33,8 +33,8 @@ _PARTS = ("kv_groups", "query_heads", "mlp_channels")
 def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     """The elastic model of a set-up, on its device and in its dtype.
 
-    Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over the
-    text if pruner and compensation use the same.
+    Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
+    the text if pruner and compensation use the same.
     """
     import torch
 

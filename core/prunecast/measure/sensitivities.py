@@ -18,7 +18,7 @@ from prunecast.spec.stages import SENSITIVITIES
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from prunecast.models.sensitivity import Changes
+    from prunecast.models.sensitivity import Sensitivities
 
 
 class LocalSensitivities:
@@ -43,7 +43,7 @@ class LocalSensitivities:
         self._engine, self._evaluators, self._registry = engine, evaluators, registry
         self._run_id, self._progress = run_id, progress
 
-    def estimate(self, point: Architecture, changes: Collection[tuple[int, Layer]]) -> "list[Changes]":
+    def estimate(self, point: Architecture, changes: Collection[tuple[int, Layer]]) -> "list[Sensitivities]":
         """Changes of the metric of each evaluator, on the scale predictors learn.
 
         Args:
@@ -59,7 +59,7 @@ class LocalSensitivities:
 
     def _known_or_estimated(
         self, named: NamedEvaluator, point: Architecture, changes: Collection[tuple[int, Layer]]
-    ) -> "Changes":
+    ) -> "Sensitivities":
         from prunecast.models.sensitivity import VERSION
 
         known = self._registry.steps(named.setting, point, VERSION)
@@ -71,8 +71,10 @@ class LocalSensitivities:
             self._registry.record_steps(self._run_id, named.setting, point, VERSION, known, seconds)
         return known
 
-    def _estimated(self, named: NamedEvaluator, point: Architecture, changes: Sequence[tuple[int, Layer]]) -> "Changes":
-        from prunecast.models.sensitivity import changes_of
+    def _estimated(
+        self, named: NamedEvaluator, point: Architecture, changes: Sequence[tuple[int, Layer]]
+    ) -> "Sensitivities":
+        from prunecast.models.sensitivity import local_sensitivities
 
         engine = self._engine
         engine.observe(named)
@@ -84,4 +86,4 @@ class LocalSensitivities:
             return named.evaluator.losses(model, np.random.default_rng(content))
 
         with isolated(named.owner, "losses"):
-            return engine.within_memory(named, lambda: changes_of(engine.elastic, losses, changes))
+            return engine.within_memory(named, lambda: local_sensitivities(engine.elastic, losses, changes))

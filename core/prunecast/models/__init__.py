@@ -1,1 +1,1 @@
-"""Models: where they come from, how their families are laid out, and the elastic form that is measured."""
+"""Models: their sources and families, the elastic model, and the sensitivities of its loss."""

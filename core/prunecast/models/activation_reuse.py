@@ -1,9 +1,9 @@
-"""Reuse of activations: layers that two architectures share at the bottom are computed once.
+"""Reuse of activations: the first layers that two architectures have in common are computed once.
 
-While it is active, the output of every layer is kept for each batch of tokens that comes by. When the same batch comes
-again under another architecture, layers that are the same as before, from the first one up to the first difference,
-give what they gave then. Protected first layers are shared by all architectures of a space; proposals of a search,
-which move a few layers at a time, share more, the more so when measured in the order of their layers.
+While reuse is active, the output of every layer is stored for each batch of tokens. When the same batch is evaluated
+under another architecture, the layers before the first difference return their stored outputs. All architectures of a
+space share its protected first layers. Proposals of a search, which change a few layers at a time, share more, most of
+all if they are measured in the order of their layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,30 +18,34 @@ from prunecast.architecture.architecture import Layer
 from prunecast.models.elastic import ElasticModel
 
 MEMORY = 2**30
-"""Bytes of activations kept: all layers of 15,000 tokens in float32 of a model of 30 layers with D = 576. What does not
-fit is computed each time; nothing is dropped to make room, because batches come in turn and the one needed next would
-always be the one just dropped."""
+"""Default limit in bytes: float32 outputs of all 30 layers of a model of hidden size 576, for 15,000 tokens.
+
+Outputs beyond it are computed every time. None is dropped to make room: batches are evaluated in turn, so that the least
+recently used output would always be the one needed next.
+"""
 
 
-class _Kept(NamedTuple):
-    below: tuple[Layer, ...]
+class _Stored(NamedTuple):
+    """Output of a layer, and the sizes of all layers up to it, including its own."""
+
+    layers: tuple[Layer, ...]
     output: Any
 
 
 class ActivationReuse:
-    """Activations of one elastic model, kept from one architecture to the next.
+    """Stored activations of one elastic model, reused from one architecture to the next.
 
     Args:
-        elastic: the elastic model. Its weights and its compensation must not change while activations are kept.
-        memory: bytes that may be kept.
+        elastic: the elastic model. Its weights and its compensation must not change while activations are stored.
+        memory: limit of the stored activations in bytes.
 
     Attributes:
-        computed, reused: layers run, and layers whose activations were there, since construction.
+        computed, reused: number of layers computed, and of layers whose output was reused, since construction.
     """
 
     def __init__(self, elastic: ElasticModel, memory: int = MEMORY) -> None:
         self._elastic, self._memory = elastic, memory
-        self._kept: dict[tuple[bytes, int], _Kept] = {}
+        self._stored: dict[tuple[bytes, int], _Stored] = {}
         self._bytes = 0
         self._batch: bytes | None = None
         self._resume = 0
@@ -49,7 +53,11 @@ class ActivationReuse:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Reuse activations inside. Only calls with plain token ids and no KV cache take part; others run as ever."""
+        """Reuse activations inside the context.
+
+        Applies to calls of the model with token ids as the only input, no KV cache and no gradients; others run as
+        usual.
+        """
         base = self._elastic.model.base_model
         hook = base.register_forward_pre_hook(self._begin, with_kwargs=True)
         layers = [layer.module for layer in self._elastic.layers]
@@ -60,18 +68,18 @@ class ActivationReuse:
         finally:
             hook.remove()
             for layer in layers:
-                del layer.forward  # the method of the class is back
+                del layer.forward  # uncovers the method of the class
 
     def forget(self) -> None:
-        """Drop all that is kept, and so give its memory back."""
-        self._kept.clear()
+        """Drop all stored activations and free their memory."""
+        self._stored.clear()
         self._bytes = 0
 
     def shrink(self) -> bool:
-        """Drop all that is kept, and keep at most half of that from now on; whether there was anything."""
-        kept, self._memory = self._bytes, self._bytes // 2
+        """Drop all stored activations and lower the limit to half their size; True if there were any."""
+        stored, self._memory = self._bytes, self._bytes // 2
         self.forget()
-        return kept > 0
+        return stored > 0
 
     def _begin(self, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         plain = len(arguments) == 1 and isinstance(arguments[0], Tensor) and options == {"use_cache": False}
@@ -84,11 +92,11 @@ class ActivationReuse:
         self._resume = self._shared_layers(self._batch)
 
     def _shared_layers(self, batch: bytes) -> int:
-        """Number of layers, from the first, whose output for the batch is kept and still right."""
+        """Number of layers, from the first, whose sizes are those of the last stored output that is still valid."""
         layers = self._elastic.architecture.layers
         for index in reversed(range(len(layers))):
-            kept = self._kept.get((batch, index))
-            if kept is not None and kept.below == layers[: index + 1]:
+            stored = self._stored.get((batch, index))
+            if stored is not None and stored.layers == layers[: index + 1]:
                 return index + 1
         return 0
 
@@ -100,19 +108,19 @@ class ActivationReuse:
                 return run(hidden_states, *arguments, **options)
             if index < self._resume:
                 self.reused += 1
-                kept = self._kept.get((self._batch, index))
-                # An output that is not kept is not needed either: the layer above does not look at it.
-                return hidden_states if kept is None else kept.output
+                stored = self._stored.get((self._batch, index))
+                # Only the output of the last reused layer is needed, and that one is stored.
+                return hidden_states if stored is None else stored.output
             self.computed += 1
             output = run(hidden_states, *arguments, **options)
-            self._keep(self._batch, index, output)
+            self._store(self._batch, index, output)
             return output
 
         return forward
 
-    def _keep(self, batch: bytes, index: int, output: Any) -> None:
+    def _store(self, batch: bytes, index: int, output: Any) -> None:
         size = sum(t.nbytes for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor))
-        known = (batch, index) in self._kept
+        known = (batch, index) in self._stored
         if known or self._bytes + size <= self._memory:
             self._bytes += 0 if known else size
-            self._kept[batch, index] = _Kept(self._elastic.architecture.layers[: index + 1], output)
+            self._stored[batch, index] = _Stored(self._elastic.architecture.layers[: index + 1], output)

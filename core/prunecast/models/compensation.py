@@ -1,20 +1,34 @@
-"""Compensation: the weights that stay make up for those that go.
+"""Compensation: adjustment of the kept weights of an output projection for its removed inputs.
 
-Both ways need moments of what the output projections (attention output, MLP down) read in the dense model: the mean
-for a bias, the second moment for least squares (:mod:`prunecast.models.moments`). Brought into the elastic model's
-order, what an architecture keeps of an MLP is a leading block of them.
+Output projections are the attention output and the MLP down projection. Both methods use moments of their inputs in the
+dense model (:mod:`prunecast.models.moments`): the mean for a bias, the second moment for least squares.
 
-Least squares keeps the outputs of a projection near what they were before its inputs S were all that is left,
+Notation:
+    K, D_out  inputs and outputs of a projection
+    N         calibration tokens
+    X         inputs of the projection in the dense model, shape (N, K)
+    W, b      weight, shape (K, D_out), and bias, shape (D_out,), zero if there is none
+    S, R      kept and removed inputs; of k kept ones, S comes before R in the order of the factorisation
+    M         second moment X'X / N, shape (K, K)
+    m         mean of the inputs, shape (K,)
+    d         damping, in units of the mean of M's diagonal
+    W', b'    compensated weight, shape (k, D_out), and bias, shape (D_out,)
 
-    minimise over W':  || X W - X_S W' ||^2 + d || W' - W_S ||^2,
+The bias adds the mean contribution of the removed inputs (FLAP, arXiv 2312.11983, equation 7):
 
-with X the inputs (tokens, K), W the weight (K, D_out) and d the damping. With L L' = X'X + d I (Cholesky, K x K) and S
-a leading block of size k, the solution is
+    b' = b + m_R W_R.
 
-    W' = W_S + L_kk^-T (L_rk' W_r),      r: the rows behind k,
+Least squares keeps the outputs of the projection close to those with all inputs, with t the mean of M's diagonal:
 
-because the Cholesky factor of a leading block is the leading block of the factor: one factorisation a layer serves
-every width. The formula is that of optimal brain surgery (Hassibi and Stork, 1993) for a whole set of inputs at once.
+    minimise over W':  || X W - X_S W' ||^2 / N + d t || W' - W_S ||^2.
+
+With the Cholesky factorisation L L' = M + d t I, where L_SS and L_RS are blocks of L, the solution is
+
+    W' = W_S + L_SS^-T (L_RS' W_R).
+
+In the elastic model's order of channels the kept inputs of an MLP are a leading block, and the Cholesky factor of a
+leading block is the leading block of the factor: one factorisation of a layer serves every MLP width. The formula is
+that of optimal brain surgeon (Hassibi and Stork, 1993) for a set of inputs removed at once.
 """
 
 from collections import OrderedDict
@@ -32,20 +46,21 @@ from prunecast.models.projections import Compensated, ShrinkingInput
 from prunecast.models.units import where_float64_is
 
 CACHE_BYTES = 2**30
-"""Memory for Cholesky factors and solutions together; what was used longest ago is dropped and solved again."""
+"""Memory for Cholesky factors and solutions together; the least recently used are dropped and computed again."""
 
-_MOST_DAMPING = 1.0
+_MAX_DAMPING = 1.0
+"""Damping above which a failed factorisation is not tried again."""
 
 
 class FromMoments:
-    """A :class:`prunecast.models.elastic.Compensation` by bias or least squares, solved when asked for.
+    """A :class:`prunecast.models.elastic.Compensation` by bias or least squares, solved on first use and cached.
 
     Args:
         elastic: the elastic model whose projections are compensated.
-        moments: of the same model.
+        moments: moments of the same model.
         method: ``bias`` or ``least-squares``.
-        damping: at least 0, in units of the mean of the second moment's diagonal. Where the moment is singular and the
-            damping too small to factorise, it is raised tenfold until it is not.
+        damping: damping of least squares, at least 0, in units of the mean of the second moment's diagonal. If the
+            factorisation fails, it is repeated with ten times the damping until it succeeds or the damping exceeds 1.
     """
 
     def __init__(
@@ -55,57 +70,61 @@ class FromMoments:
         self._inputs = [layer.inputs for layer in elastic.layers]
         self._orders = [layer.input_orders for layer in elastic.layers]
         self._dense = elastic.shape.dense
-        ways = {"bias": ("bias", self._bias), "least-squares": ("weight", self._least_squares)}
-        self._replaced, self._solve = ways[method]
+        methods = {"bias": ("bias", self._bias), "least-squares": ("weight", self._least_squares)}
+        self._replaced, self._solve = methods[method]
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
     def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
-        """Compensated numbers of one output projection, None if all of its inputs stay."""
+        """Compensated parameters of the output projection of ``component``, None if all of its inputs are kept."""
         size = kept[:2] if component == "attention" else kept[2:]
         dense = self._dense.layers[layer]
         if size == (dense[:2] if component == "attention" else dense[2:]):
             return None
         module = self._inputs[layer][component]
-        solved = self._remember((layer, component, size), lambda: self._solve(layer, component, module, size))
+        solved = self._cached((layer, component, size), lambda: self._solve(layer, component, module, size))
         return Compensated(**{self._replaced: solved})
 
     def _bias(self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]) -> Tensor:
-        """FLAP's baseline bias (arXiv 2312.11983, equation 7): what the removed inputs contributed on average."""
+        """Compensated bias b', shape (D_out,): FLAP's baseline bias (arXiv 2312.11983, equation 7)."""
         weight = module.weight.flatten(0, 1)
-        _, gone = self._split(layer, module, size)
+        _, removed = self._split(layer, module, size)
         mean = self._moments.mean(layer, component)[self._orders[layer][component]].to(weight.device)
-        bias = mean[gone] @ weight[gone].float()
+        bias = mean[removed] @ weight[removed].float()
         if module.bias is not None:
             bias = bias + module.bias.float()
         return bias.to(weight.dtype)
 
     def _least_squares(self, layer: int, component: Component, module: ShrinkingInput, size: Sequence[int]) -> Tensor:
+        """Compensated weight W' by least squares, shape (k, D_out)."""
         weight = module.weight.flatten(0, 1)
-        stay, gone = self._split(layer, module, size)
+        kept, removed = self._split(layer, module, size)
         if component == "mlp":
-            factor = self._remember((layer,), lambda: self._factor(layer, component, torch.cat([stay, gone])))
+            factor = self._cached((layer,), lambda: self._factor(layer, component, torch.cat([kept, removed])))
         else:
-            # Pairs of group and head counts are not nested in one order, so each has a factorisation of its own.
-            factor = self._factor(layer, component, torch.cat([stay, gone]))
-        kept = len(stay)
-        pushed = factor[kept:, :kept].T @ weight[gone].to(factor)
-        correction = torch.linalg.solve_triangular(factor[:kept, :kept].T, pushed, upper=True)
-        solved: Tensor = (weight[stay].to(factor) + correction).to(weight.dtype)
+            # No single order makes every pair of group and head counts a prefix, so each pair is factorised by itself.
+            factor = self._factor(layer, component, torch.cat([kept, removed]))
+        k = len(kept)
+        projected = factor[k:, :k].T @ weight[removed].to(factor)
+        correction = torch.linalg.solve_triangular(factor[:k, :k].T, projected, upper=True)
+        solved: Tensor = (weight[kept].to(factor) + correction).to(weight.dtype)
         return solved
 
     def _split(self, layer: int, module: ShrinkingInput, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Positions of the inputs that stay and of those that go, each in ascending order."""
+        """Positions of the kept and of the removed inputs, each in ascending order."""
         blocks, columns = module.weight.shape[:2]
-        stay = torch.zeros(blocks, columns, dtype=torch.bool, device=module.weight.device)
+        kept = torch.zeros(blocks, columns, dtype=torch.bool, device=module.weight.device)
         if len(size) == 1:
-            stay[:, : size[0]] = True
+            kept[:, : size[0]] = True
         else:
             groups, heads = size
-            stay[:groups, : columns // self._dense.layers[layer].heads_per_group * heads] = True
-        return stay.flatten().nonzero().flatten(), (~stay).flatten().nonzero().flatten()
+            kept[:groups, : columns // self._dense.layers[layer].heads_per_group * heads] = True
+        return kept.flatten().nonzero().flatten(), (~kept).flatten().nonzero().flatten()
 
     def _factor(self, layer: int, component: Component, order: Tensor) -> Tensor:
-        """Cholesky factor of the damped second moment with its inputs in ``order``; factorised in float64."""
+        """Cholesky factor L of the damped second moment, float32 of shape (K, K), its inputs in ``order``.
+
+        Factorised in float64.
+        """
         device = self._inputs[layer][component].weight.device
         second = where_float64_is(self._moments.second(layer, component).to(device))
         stock = self._orders[layer][component].to(second.device)[order.to(second.device)]
@@ -115,16 +134,16 @@ class FromMoments:
         while True:
             damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
             factor, failed = torch.linalg.cholesky_ex(damped)
-            if not failed or damping > _MOST_DAMPING:
+            if not failed or damping > _MAX_DAMPING:
                 lower: Tensor = factor.float().to(device)
                 return lower
             damping = max(damping * 10, 1e-8)
 
-    def _remember(self, key: tuple[object, ...], solve: Callable[[], Tensor]) -> Tensor:
+    def _cached(self, key: tuple[object, ...], solve: Callable[[], Tensor]) -> Tensor:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        # Solved while measuring, a solution would be a tensor of inference mode, which no later gradient may pass.
+        # A solution computed in inference mode could not take part in a later backward pass.
         with torch.inference_mode(mode=False), torch.no_grad():
             solved = solve()
         self._cache[key] = solved

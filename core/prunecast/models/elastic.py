@@ -1,8 +1,16 @@
-"""The elastic model: every architecture of a model as prefix views of one copy of its weights.
+"""The elastic model: all architectures of a model as prefix views of one copy of its weights.
 
-Heads and channels of each layer are reordered once, most important first. What an architecture keeps is then a
-prefix, and switching to it replaces views, not numbers. The stock transformers modules do the forward pass; only
-their linear projections are replaced by ones whose kept part can change.
+Notation:
+    KV        KV groups of a layer in the dense model
+    H         query heads per KV group in the dense model
+    head_dim  width of a head
+    W         MLP width of a layer in the dense model, its number of channels
+    K         inputs of an output projection in the dense model: KV x H x head_dim for the attention, W for the MLP
+
+The KV groups, the query heads of each group and the MLP channels of each layer are reordered once, most important
+first. Every architecture then keeps prefixes of them, and switching to it changes views instead of copying weights. The
+forward pass is that of the stock transformers modules; only their linear projections are replaced, by ones whose kept
+part can change (:mod:`prunecast.models.projections`).
 """
 
 from collections import defaultdict
@@ -34,18 +42,33 @@ if TYPE_CHECKING:
 
 
 class Compensation(Protocol):
-    """Makes up for removed units; asked whenever a layer's sizes change."""
+    """Adjusts output projections for their removed inputs; called whenever the sizes of a layer change."""
 
     def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
-        """Numbers for the output projection of ``component`` of a layer, or None if nothing of it was removed."""
+        """Compensated parameters of the output projection of ``component``, None if all of its inputs are kept.
+
+        Args:
+            layer: index of the layer.
+            component: the component whose output projection is compensated.
+            kept: sizes that the layer keeps.
+        """
 
 
 class ElasticLayer:
     """One decoder layer with changeable sizes.
 
+    Args:
+        parts: the stock layer, changed in place.
+        family: description of its family.
+        dense: its sizes.
+        importance: scores of its units.
+
     Attributes:
-        kept: what it is switched to; dense at first.
+        kept: current sizes; dense at first.
         input_orders: for each of ``inputs`` the position in the stock model of every input, int64 of shape (K,).
+
+    Raises:
+        ModelError: ``importance`` has other shapes, or scores that are not finite.
     """
 
     def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
@@ -69,28 +92,32 @@ class ElasticLayer:
 
     @property
     def module(self) -> nn.Module:
-        """The stock decoder layer."""
+        """The stock decoder layer, with shrinking projections."""
         return self._layer
 
     @property
     def attention(self) -> nn.Module:
-        """Its stock attention; not called while the layer has none."""
+        """The stock attention module, also while it is removed from the layer and not called."""
         return self._attention
 
     @property
     def widening(self) -> Sequence[ShrinkingOutput]:
-        """The projections from the residual stream into the MLP, whose outputs shrink."""
+        """Projections from the residual stream into the MLP (gate and up), whose outputs shrink."""
         return self._widening
 
     @property
     def inputs(self) -> dict[Component, ShrinkingInput]:
-        """The projections back into the residual stream, whose inputs shrink."""
+        """Output projections, back into the residual stream, whose inputs shrink."""
         return {"attention": self._output, "mlp": self._down}
 
     def apply(self, kept: Layer, compensated: Callable[[Component], Compensated | None]) -> None:
-        """Switch to the given sizes, with compensated numbers where there are any; what keeps its size is left.
+        """Switch to the sizes ``kept``; a component whose size stays the same is not changed.
 
-        Each component changes at once or, where its compensation raises, not at all.
+        A component for which ``compensated`` raises is not changed either, not even in part.
+
+        Args:
+            kept: new sizes.
+            compensated: returns the compensated parameters of a component's output projection, None for its own.
         """
         if kept[:2] != self.kept[:2]:
             self._keep_heads(kept, compensated("attention") if kept.kv_groups else None)
@@ -108,7 +135,7 @@ class ElasticLayer:
             self._key.keep(kept.kv_groups, self._head_dim)
             self._value.keep(kept.kv_groups, self._head_dim)
             self._output.keep(kept.kv_groups, rows, compensated)
-            self._follow(kept)
+            self._set_attributes(kept)
 
     def _keep_channels(self, width: int, compensated: Compensated | None) -> None:
         if bool(width) != bool(self.kept.mlp_width):
@@ -119,62 +146,63 @@ class ElasticLayer:
             self._down.keep(1, width, compensated)
 
     def _install(self, parts: LayerParts) -> None:
-        """Put the shrinking projections where the stock ones were; those of one fused module together."""
+        """Replace the stock projections by shrinking ones; those of one fused module by one :class:`FusedOutput`."""
         outputs: dict[str, list[ShrinkingOutput]] = defaultdict(list)
-        located = zip(
+        replacements = zip(
             (parts.query, parts.key, parts.value, *parts.widening),
             (self._query, self._key, self._value, *self._widening),
             strict=True,
         )
-        for projection, module in located:
+        for projection, module in replacements:
             outputs[projection.name].append(module)
         for name, modules in outputs.items():
             self._layer.set_submodule(name, modules[0] if len(modules) == 1 else FusedOutput(modules))
         self._layer.set_submodule(parts.output.name, self._output)
         self._layer.set_submodule(parts.down.name, self._down)
 
-    def _members(self, gone: dict[str, nn.Module], norms: tuple[str, ...]) -> list[tuple[str, nn.Module, nn.Module]]:
-        """Modules that go when a component goes: name, the module itself, and what stands in for it."""
-        stand_ins = gone | dict.fromkeys(norms, _IDENTITY)
-        return [(name, self._layer.get_submodule(name), stand_in) for name, stand_in in stand_ins.items()]
+    def _members(self, removed: dict[str, nn.Module], norms: tuple[str, ...]) -> list[tuple[str, nn.Module, nn.Module]]:
+        """Modules that are removed with a component: the name, the module itself and its replacement."""
+        replacements = removed | dict.fromkeys(norms, _IDENTITY)
+        return [(name, self._layer.get_submodule(name), replacement) for name, replacement in replacements.items()]
 
     def _switch(self, members: list[tuple[str, nn.Module, nn.Module]], *, present: bool) -> None:
-        for name, module, stand_in in members:
-            self._layer.set_submodule(name, module if present else stand_in)
+        for name, module, replacement in members:
+            self._layer.set_submodule(name, module if present else replacement)
 
-    def _follow(self, kept: Layer) -> None:
-        """Tell the attention module what it keeps, where its forward pass has to know."""
-        amounts: dict[Kept, int] = {
+    def _set_attributes(self, kept: Layer) -> None:
+        """Set the attributes of the attention module, and of its config, that its forward pass depends on."""
+        sizes: dict[Kept, int] = {
             "kv_groups": kept.kv_groups,
             "query_heads": kept.query_heads,
             "heads_per_group": kept.heads_per_group,
             "query_width": kept.query_heads * self._head_dim,
         }
-        for attribute, amount in self._follows.items():
+        for attribute, size in self._follows.items():
             owner = self._attention.config if attribute.startswith("config.") else self._attention
-            setattr(owner, attribute.removeprefix("config."), amounts[amount])
+            setattr(owner, attribute.removeprefix("config."), sizes[size])
 
 
 class ElasticModel:
-    """A model whose architecture can be switched at no cost.
+    """A model whose architecture can be switched without copying its weights.
 
-    Takes the model over: its projections are reordered and replaced in place, one layer after the other, so at no time
-    are there two copies of the weights. The embeddings, norms and everything else stay as they are.
+    Changes the stock model: its projections are reordered and replaced in place, one layer after the other, so that
+    there are never two copies of all weights. Embeddings, norms and all other modules stay as they are.
 
     Args:
         model: the dense stock model, in evaluation mode.
-        family: its description.
+        family: description of its family.
         shape: its sizes.
-        importance: one entry a layer; only the order of the scores matters, ties keep the original order.
+        importance: scores of its units, one entry per layer; only their order matters, ties keep the original order.
 
     Attributes:
         model: the stock model with shrinking projections, to be called as usual.
-        architecture: what it is switched to; dense at first.
+        shape: sizes of the dense model.
+        architecture: the current architecture; dense at first.
         layers: its elastic layers, first layer first.
-        compensation: what makes up for removed units; set it while the model is dense. None at first.
+        compensation: compensation of removed units, None at first; set it while the model is dense.
 
     Raises:
-        ModelError: ``importance`` is not of this model, or has scores that are not finite.
+        ModelError: ``importance`` does not fit the model, or has scores that are not finite.
     """
 
     def __init__(
@@ -192,10 +220,11 @@ class ElasticModel:
         self.architecture = shape.dense
 
     def apply(self, architecture: Architecture) -> None:
-        """Switch to an architecture; layers that keep their sizes are not touched.
+        """Switch to an architecture; layers whose sizes stay the same are not changed.
 
         Raises:
-            ModelError: the architecture is of another model: another number of layers, or more than is there.
+            ModelError: the architecture is of another model: it has another number of layers, or keeps more than there
+                is.
         """
         check_fits(architecture, self.shape)
         for index, (layer, kept) in enumerate(zip(self.layers, architecture.layers, strict=True)):
@@ -207,15 +236,15 @@ class ElasticModel:
         return None if self.compensation is None else self.compensation.of(layer, component, kept)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights of the current architecture under the stock parameter names, sliced and in the stock orientation.
+        """Weights of the current architecture under the stock parameter names, sliced, in the stock orientation.
 
-        A layer without attention or MLP has no entries for it nor for its norms.
+        Removed components and their norms have no entries.
         """
         return dict(_stock_entries(self.model, ""))
 
 
 def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Parameters of a module as the stock module in its place would have them."""
+    """Names and values of the parameters that stock modules of the current sizes would have in place of ``module``."""
     if isinstance(module, ShrinkingOutput | FusedOutput | ShrinkingInput):
         weight, bias = module.kept()
         yield f"{prefix}weight", weight.t().contiguous() if module.transposed else weight
@@ -244,10 +273,10 @@ def check_fits(architecture: Architecture, shape: ModelShape) -> None:
 
 
 def convert_parameters(model: "PreTrainedModel", dtype: torch.dtype) -> None:
-    """Convert parameters in place, one at a time.
+    """Convert parameters to ``dtype`` in place, one at a time.
 
-    Buffers stay as they are: rounding the rotary frequencies would move every position. Gemma's factor of the
-    embeddings, which a model loaded in bfloat16 holds in bfloat16, becomes what it is in float32.
+    Buffers are not converted, because rounding the rotary frequencies would shift every position. An exception is the
+    scale of Gemma's embeddings, which is rounded in a model loaded in bfloat16: it is set to its exact float32 value.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -269,19 +298,23 @@ def _check(importance: LayerImportance, dense: Layer) -> None:
 
 
 def _descending(scores: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Tensor:
+    """Positions of the scores along the last axis, highest score first; ties keep the original order."""
     return torch.from_numpy(np.argsort(-scores, axis=-1, kind="stable"))
 
 
 def _head_order(importance: LayerImportance) -> tuple[Tensor, Tensor]:
-    """Order of all query heads, group by group, and of the KV groups."""
+    """Stock positions of all query heads, shape (KV x H,), and of the KV groups, shape (KV,), most important first.
+
+    The query heads are ordered group by group.
+    """
     groups = _descending(importance.kv_groups)
-    inside = _descending(importance.query_heads)[groups]
-    heads = groups[:, None] * importance.query_heads.shape[1] + inside
+    within_group = _descending(importance.query_heads)[groups]
+    heads = groups[:, None] * importance.query_heads.shape[1] + within_group
     return heads.flatten(), groups
 
 
 def _expand(order: Tensor, width: int) -> Tensor:
-    """Order of single rows from an order of blocks of ``width`` rows."""
+    """Order of single rows, from an order of heads of ``width`` rows each."""
     return (order[:, None] * width + torch.arange(width)).flatten()
 
 

@@ -1,4 +1,4 @@
-"""The loss of a batch, from which local sensitivities are estimated. Free of torch: plugins import it cheaply."""
+"""Loss of a batch, from which local sensitivities are estimated. Imports no torch, so plugins import it cheaply."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,15 +8,17 @@ if TYPE_CHECKING:
 
 
 class Loss(NamedTuple):
-    """The share of a batch in a metric, to take gradients of.
+    """Differentiable contribution of one batch to a metric.
+
+    The rows of the batch must not depend on one another.
 
     Attributes:
-        value: a scalar.
-        scores: scalars with random gradients g at hidden states, independent of one another and zero in the mean, such
-            that E[g g'] is the Gauss-Newton matrix of ``value``; at least one, and the more the surer. Of a mean
-            cross-entropy over N tokens, or a divergence: the loss of labels drawn from the model's own predictions,
-            summed, over sqrt(N) (Martens and Grosse, arXiv 1503.05671, section 2). Rows of a batch must not depend on
-            one another.
+        value: the contribution, a scalar.
+        scores: at least one random scalar; more of them estimate the curvature more precisely. Their gradients s with
+            respect to hidden states are independent of one another and have mean zero, and E[s s'] is the Gauss-Newton
+            matrix of ``value``. For a mean cross-entropy over N tokens, or a divergence, a score is the summed loss of
+            labels drawn from the model's own predictions, divided by sqrt(N) (Martens and Grosse, arXiv 1503.05671,
+            section 2).
     """
 
     value: "torch.Tensor"

@@ -1,6 +1,14 @@
-"""Moments of what the output projections (attention output, MLP down) of the dense model read in calibration text.
+"""Moments of the inputs of the output projections (attention output, MLP down) in the dense model, on calibration text.
 
-They are those of the stock model, in the stock order of heads and channels, so that one file serves every ranking.
+Notation:
+    B, T  rows and tokens of a batch
+    K     inputs of an output projection
+    x     input of an output projection at one token, shape (K,)
+
+    second  mean of x x' over tokens, shape (K, K)
+    mean    mean of x over tokens, shape (K,)
+
+Heads and channels are in the order of the stock model, so one file serves every pruner.
 """
 
 import os
@@ -26,7 +34,10 @@ class Moments:
     """Moments of the inputs of every output projection, in a safetensors file.
 
     Entries ``LAYER.COMPONENT.second`` (K, K) and ``LAYER.COMPONENT.mean`` (K,), float32, both means over tokens.
-    Reading one raises ModelError if the file is gone or damaged.
+    Reading an entry raises ModelError if the file is missing or damaged.
+
+    Attributes:
+        path: the safetensors file.
     """
 
     path: Path
@@ -47,21 +58,21 @@ class Moments:
                 tensor: Tensor = file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise ModelError(
-                f"{self.path}: moments for compensation cannot be read ({one_line(error)}); delete the file, "
-                "and they are taken from the calibration text again"
+                f"{self.path}: moments for compensation cannot be read ({one_line(error)}); delete the file "
+                "to have them computed from the calibration text again"
             ) from error
         return tensor
 
 
 class MomentSums:
-    """Sums of x and x x' over the inputs x of every output projection, taken while others run the model.
+    """Sums of x and x x' over the inputs x of every output projection, collected by hooks during forward passes.
 
     Args:
         model: the dense stock model.
-        family: its description.
+        family: description of its family.
 
     Attributes:
-        tokens: number of tokens heard.
+        tokens: number of tokens summed over so far.
     """
 
     def __init__(self, model: "PreTrainedModel", family: Family) -> None:
@@ -74,8 +85,8 @@ class MomentSums:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take in whatever the model reads inside."""
-        hooks = [module.register_forward_pre_hook(self._hearing(name)) for name, module in self._projections.items()]
+        """Add the tokens of every forward pass inside the context to the sums."""
+        hooks = [module.register_forward_pre_hook(self._adding(name)) for name, module in self._projections.items()]
         try:
             yield
         finally:
@@ -92,14 +103,16 @@ class MomentSums:
         unfinished.replace(path)
         return Moments(path)
 
-    def _hearing(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hear(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _adding(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        """Forward pre-hook of a projection."""
+
+        def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].detach().flatten(0, -2).float()
             self.tokens += len(x) if module is self._counted else 0
             for part, value in ((f"{name}.second", x.T @ x), (f"{name}.mean", x.sum(0))):
                 self._sums[part] = self._sums[part].add_(value) if part in self._sums else value
 
-        return hear
+        return add
 
 
 def gather_moments(
@@ -109,10 +122,10 @@ def gather_moments(
 
     Args:
         model: the dense stock model.
-        family: its description.
+        family: description of its family.
         batches: int64 token ids of shape (B, T), on the model's device.
-        path: where to write.
-        advance: told the number of tokens after each batch.
+        path: the safetensors file to write.
+        advance: called with the number of tokens after each batch.
     """
     sums = MomentSums(model, family)
     with torch.inference_mode(), sums.listening():

@@ -1,4 +1,16 @@
-"""Projections whose kept part can change, and modules that stand in for components that are gone."""
+"""Projections whose kept part can change, and replacements for removed components.
+
+Notation:
+    B, T, D      rows of a batch, tokens of a row, hidden size
+    D_in, D_out  inputs and outputs of a projection in the dense model
+    blocks       equal parts that the outputs or inputs of a projection are divided into, and their number: the KV
+                 groups of an attention, a single block for an MLP
+    rows         outputs of one block
+    columns      inputs of one block
+
+A projection keeps the first rows or columns of its first blocks. Weights are stored block by block, so that the kept
+part of a block, or of several whole blocks, is a contiguous view.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +22,13 @@ from torch.nn import functional
 
 
 class Compensated(NamedTuple):
-    """Numbers for the kept part of a :class:`ShrinkingInput` that make up for what is gone.
+    """Parameters that replace those of the kept part of a :class:`ShrinkingInput`, adjusted for its removed inputs.
 
-    ``weight`` has shape (kept columns, D_out), block after block, in the model's dtype; ``bias`` (D_out,) replaces the
-    projection's own. None leaves what is there.
+    Both are converted to the dtype of the projection on use.
+
+    Attributes:
+        weight: shape (kept blocks x kept columns, D_out), block after block; None keeps the projection's own.
+        bias: shape (D_out,); None keeps the projection's own.
     """
 
     weight: Tensor | None = None
@@ -21,10 +36,10 @@ class Compensated(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Kept:
-    """What a projection keeps: the first ``size`` rows or columns of the first ``blocks``.
+class _KeptPart:
+    """Kept part of a projection: the first ``size`` rows or columns of the first ``blocks``.
 
-    Changed in place, because assigning to an attribute of an ``nn.Module`` takes as long as thirty of these do.
+    An object of its own, changed in place: assigning to an attribute of an ``nn.Module`` takes 30 times as long.
     """
 
     blocks: int
@@ -38,8 +53,13 @@ class ShrinkingOutput(nn.Module):
     Args:
         weight: shape (blocks x rows, D_in).
         bias: shape (blocks x rows,) or None.
-        blocks: number of blocks the outputs fall into: KV groups for queries, keys and values, 1 for the MLP.
-        transposed: whether the stock module stores its weight as (D_in, D_out).
+        blocks: number of blocks: KV groups for queries, keys and values, 1 for the MLP.
+        transposed: True if the stock module stores its weight as (D_in, D_out).
+
+    Attributes:
+        weight: shape (blocks, rows, D_in), including outputs that are not kept; requires no gradient.
+        bias: shape (blocks, rows) or None.
+        transposed: as given.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int, *, transposed: bool = False) -> None:
@@ -47,20 +67,20 @@ class ShrinkingOutput(nn.Module):
         self.transposed = transposed
         self.weight = _frozen(weight.view(blocks, -1, weight.shape[1]))
         self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
-        self._kept = _Kept(blocks, self.weight.shape[1])
+        self._kept = _KeptPart(blocks, self.weight.shape[1])
 
     @property
     def rows(self) -> int:
-        """How many outputs of each block are kept."""
+        """Number of outputs kept of each block."""
         return self._kept.size
 
     def keep(self, blocks: int, rows: int) -> None:
-        """Keep the first ``rows`` of the first ``blocks``."""
+        """Keep the first ``rows`` outputs of each of the first ``blocks``."""
         kept = self._kept
         kept.blocks, kept.size = blocks, rows
 
     def views(self) -> list[tuple[Tensor, Tensor | None]]:
-        """What is kept as contiguous views: one (weight, bias) if the kept blocks are whole, else one a block."""
+        """The kept part as contiguous views (weight, bias): one if the kept blocks are whole, else one per block."""
         blocks, rows = self._kept.blocks, self._kept.size
         if rows == self.weight.shape[1]:
             bias = None if self.bias is None else self.bias[:blocks].flatten()
@@ -68,22 +88,26 @@ class ShrinkingOutput(nn.Module):
         return [(self.weight[b, :rows], None if self.bias is None else self.bias[b, :rows]) for b in range(blocks)]
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
-        """Copies of the kept weight (rows, D_in) and bias (rows,)."""
+        """Copies of the kept weight (kept blocks x kept rows, D_in) and bias (kept blocks x kept rows,)."""
         views = self.views()
         bias = None if self.bias is None else torch.cat([bias for _, bias in views if bias is not None])
         return torch.cat([weight for weight, _ in views]), bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., D_in) to (..., blocks x rows)."""
+        """Map (..., D_in) to (..., kept blocks x kept rows)."""
         outputs = [functional.linear(x, weight, bias) for weight, bias in self.views()]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
 
 class FusedOutput(nn.Module):
-    """A linear projection that does the work of several: the kept outputs of each, one after the other.
+    """A linear projection fused from several, with the kept outputs of each in order.
 
     Args:
         parts: the projections, in order.
+
+    Attributes:
+        parts: as given.
+        transposed: True if the stock module stores its weight as (D_in, D_out).
     """
 
     def __init__(self, parts: Sequence[ShrinkingOutput]) -> None:
@@ -92,25 +116,29 @@ class FusedOutput(nn.Module):
         self.transposed = parts[0].transposed
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
-        """Copies of the kept weight (rows, D_in) and bias (rows,)."""
+        """Copies of the kept weight (kept outputs, D_in) and bias (kept outputs,)."""
         weights, biases = zip(*(part.kept() for part in self.parts), strict=True)  # type: ignore[operator]
         return torch.cat(weights), None if biases[0] is None else torch.cat(biases)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., D_in) to (..., rows)."""
+        """Map (..., D_in) to (..., kept outputs)."""
         return torch.cat([part(x) for part in self.parts], dim=-1)
 
 
 class ShrinkingInput(nn.Module):
     """A linear projection of which the first ``columns`` inputs of the first ``blocks`` blocks are kept.
 
-    The weight is stored transposed, (blocks, columns, D_out), so that what is kept is contiguous.
-
     Args:
         weight: shape (D_out, blocks x columns).
         bias: shape (D_out,) or None.
-        blocks: number of blocks the inputs fall into.
-        transposed: whether the stock module stores its weight as (D_in, D_out).
+        blocks: number of blocks: KV groups for the attention output, 1 for the MLP.
+        transposed: True if the stock module stores its weight as (D_in, D_out).
+
+    Attributes:
+        weight: shape (blocks, columns, D_out), transposed so that the kept part is contiguous; includes inputs that
+            are not kept, is never compensated, requires no gradient.
+        bias: shape (D_out,) or None, never compensated.
+        transposed: as given.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, blocks: int, *, transposed: bool = False) -> None:
@@ -118,15 +146,18 @@ class ShrinkingInput(nn.Module):
         self.transposed = transposed
         self.weight = _frozen(weight.t().contiguous().view(blocks, -1, weight.shape[0]))
         self.bias = None if bias is None else _frozen(bias)
-        self._kept = _Kept(blocks, self.weight.shape[1])
+        self._kept = _KeptPart(blocks, self.weight.shape[1])
 
-    def keep(self, blocks: int, columns: int, compensated: "Compensated | None" = None) -> None:
-        """Keep the first ``columns`` of the first ``blocks``, with other numbers in their place if compensated."""
+    def keep(self, blocks: int, columns: int, compensated: Compensated | None = None) -> None:
+        """Keep the first ``columns`` inputs of each of the first ``blocks``, with compensated parameters if given."""
         kept = self._kept
         kept.blocks, kept.size, kept.compensated = blocks, columns, compensated
 
     def views(self) -> list[Tensor]:
-        """What is kept as contiguous views (columns, D_out): all kept blocks at once if they are whole, else each."""
+        """The kept weight as contiguous views, each of shape (inputs, D_out).
+
+        A single one if the weight is compensated or the kept blocks are whole, else one per block.
+        """
         kept = self._kept
         if kept.compensated is not None and kept.compensated.weight is not None:
             return [kept.compensated.weight.to(self.weight.dtype)]
@@ -135,19 +166,19 @@ class ShrinkingInput(nn.Module):
         return [self.weight[block, : kept.size] for block in range(kept.blocks)]
 
     def kept(self) -> tuple[Tensor, Tensor | None]:
-        """Copies of the kept weight (D_out, columns) and the bias (D_out,)."""
+        """Copy of the kept weight (D_out, kept blocks x kept columns), and the bias (D_out,) or None."""
         return torch.cat(self.views()).t().contiguous(), self.kept_bias
 
     @property
     def kept_bias(self) -> Tensor | None:
-        """The bias (D_out,), compensated or not, or None."""
+        """The bias (D_out,): the compensated one if there is one, else the projection's own, which may be None."""
         compensated = self._kept.compensated
         if compensated is not None and compensated.bias is not None:
             return compensated.bias.to(self.weight.dtype)
         return self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., blocks x columns) to (..., D_out)."""
+        """Map (..., kept blocks x kept columns) to (..., D_out)."""
         views = self.views()
         parts = torch.split(x.flatten(0, -2), [view.shape[0] for view in views], dim=-1)
         total = torch.mm(parts[0], views[0])
@@ -159,23 +190,27 @@ class ShrinkingInput(nn.Module):
 
 
 class Nothing(nn.Module):
-    """A component that is gone, or a part of it: adds zero to the residual stream."""
+    """Replacement for a removed component, or for a part of it; adds zero to the residual stream."""
 
     def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
-        """A single zero that broadcasts over (B, T, D)."""
+        """A scalar zero, which broadcasts over (B, T, D)."""
         return hidden_states.new_zeros(())
 
 
 class NoAttention(Nothing):
-    """An attention that is gone, with the return value of a stock attention module."""
+    """Replacement for a removed attention, with the return values of a stock attention module."""
 
     def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:  # type: ignore[override]
-        """The zero, and no attention weights."""
+        """A scalar zero, and None for the attention weights."""
         return hidden_states.new_zeros(()), None
 
 
 class OwnConfig:
-    """The model's config as one attention module reads it: attributes set on this object come first."""
+    """Config of one attention module: attributes set on this object override those of the model's config.
+
+    Args:
+        config: config of the model, shared with all other modules.
+    """
 
     def __init__(self, config: object) -> None:
         self.shared = config

@@ -1,4 +1,13 @@
-"""From a score for every weight to a score for every unit that pruning can remove."""
+"""Importance of the units that pruning can remove, from a score for every weight.
+
+Notation:
+    KV           KV groups of a layer
+    H            query heads per KV group
+    W            MLP channels of a layer
+    D_in, D_out  inputs and outputs of a projection
+
+Scores are summed in float64, on the CPU if the device of the model does not support float64.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,19 +21,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WeightScore = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Maps a parameter to scores, a tensor of its shape."""
+
+_FLOAT64_DEVICES = ("cpu", "cuda")
+"""Types of devices known to support float64."""
+
+
+def where_float64_is(tensor: "Tensor") -> "Tensor":
+    """The tensor, in its own dtype, on a device that supports float64: its own if possible, else the CPU."""
+    return tensor if tensor.device.type in _FLOAT64_DEVICES else tensor.cpu()
 
 
 def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore) -> list[LayerImportance]:
-    """Importance of every unit as the sum of a score over the weights that go with it.
+    """Importance of every unit as the sum of a score over the weights removed with it.
 
     A query head owns its rows of the query and its columns of the output projection; a KV group its rows of the key
     and value projections and all of its query heads; an MLP channel its rows of gate and up and its column of down.
-    Biases go with their rows.
+    Rows include their biases.
 
     Args:
         model: the dense model.
-        family: its description.
+        family: description of its family.
         score: maps a parameter to a tensor of its shape.
+
+    Returns:
+        One entry per layer, float64: ``kv_groups`` (KV,), ``query_heads`` (KV, H), ``mlp_channels`` (W,).
     """
     groups, _ = family.heads_of(model.config)
     return [_layer_importance(parts, score, groups) for parts in layers_of(model, family)]
@@ -43,6 +64,7 @@ def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> Lay
 
 
 def _rows(projection: Projection, score: WeightScore) -> "torch.Tensor":
+    """Sum of the scores of each output's weights and bias, float64 of shape (D_out,)."""
     import torch
 
     rows = where_float64_is(projection.weight(score)).sum(1, dtype=torch.float64)
@@ -51,15 +73,7 @@ def _rows(projection: Projection, score: WeightScore) -> "torch.Tensor":
 
 
 def _columns(projection: Projection, score: WeightScore) -> "torch.Tensor":
+    """Sum of the scores of each input's weights, float64 of shape (D_in,)."""
     import torch
 
     return where_float64_is(projection.weight(score)).sum(0, dtype=torch.float64)
-
-
-_HAVE_IT = ("cpu", "cuda")
-"""Types of devices that are known to compute in float64."""
-
-
-def where_float64_is(tensor: "Tensor") -> "Tensor":
-    """The tensor, in its own number format, where float64 can be made of it: on its device, else on the CPU."""
-    return tensor if tensor.device.type in _HAVE_IT else tensor.cpu()

@@ -1,4 +1,12 @@
-"""The objective: several metrics as one number to minimise, and the scale predictors learn them on."""
+"""The objective: several metrics as one number to minimise, and the scale on which predictors learn them.
+
+Notation:
+    y_nm   metric m of architecture n; the target t_nm is log y_nm if the scale of m is ``log``, else y_nm
+    s_m    1 if smaller is better, -1 otherwise
+    w_m    weight of metric m, at least 0
+
+    score_n = sum_m w_m s_m t_nm, smaller is better
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +18,7 @@ from prunecast.errors import EvaluationError, did_you_mean
 from prunecast.plugins.interfaces import Metric
 
 Metrics = dict[str, float]
+"""Metrics of one architecture by name."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class Objective:
     """Weighted sum of metrics, each on its target scale and turned so that smaller is better.
 
     Attributes:
-        metrics: what is measured, in the order of the targets' columns.
+        metrics: the M metrics, in the order of the targets' columns.
         weights: weight of each metric, at least 0.
     """
 
@@ -58,6 +67,6 @@ class Objective:
     def uncertainty(self, std: Floats) -> Floats:
         """Standard deviation of :meth:`score`, shape (N,), from those of the targets, shape (N, M).
 
-        Metrics of one architecture err together, so their deviations add up.
+        Errors are assumed perfectly correlated, so standard deviations add.
         """
         return np.asarray(std @ np.array(self.weights), dtype=np.float64)

@@ -79,7 +79,7 @@ def merge(adapted: Any, weights: "Mapping[str, Tensor]") -> "PreTrainedModel":
 
 
 def four_bits(dtype: "torch.dtype") -> Any:
-    """Configuration by which transformers quantises frozen weights for QLoRA: 4-bit NormalFloat, doubly quantised (arXiv 2305.14314).
+    """Quantisation of frozen weights for QLoRA: 4-bit NormalFloat, doubly quantised (arXiv 2305.14314).
 
     ``dtype`` is what the products are computed in.
     """

@@ -1,6 +1,7 @@
-"""The registry: one SQLite file that holds every evaluation ever paid for, found again by its content.
+"""The registry: one SQLite file that holds every evaluation ever made, found again by its content.
 
-What is kept is described in :mod:`prunecast.registry.schema.migrations`, questions are asked in :mod:`prunecast.registry.queries.stats`.
+Tables and migrations are in :mod:`prunecast.registry.schema`, questions in :mod:`prunecast.registry.queries`, exchange
+with other registries in :mod:`prunecast.registry.sharing`.
 """
 
 from prunecast.keys import content_key

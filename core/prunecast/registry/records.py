@@ -1,4 +1,4 @@
-"""What goes into the registry and what comes out of it."""
+"""Records that go into the registry and come out of it."""
 
 import json
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ class PluginRecord:
     """A pruner or an evaluator as it was used.
 
     Attributes:
-        name: what the spec writes after ``use:``.
+        name: name after ``use:`` in the spec.
         version: the plugin's ``version``.
         options: its validated options, JSON-able.
-        data_hash: hexadecimal hash of the tokens it looks at (calibration or test); None if it looks at none.
-        distribution: the distribution that brought it. Not part of its identity.
-        code_hash: hexadecimal hash of its code, if that is a local file without a version of its own; None if not.
+        data_hash: hexadecimal hash of the tokens it reads (calibration or test); None if it reads none.
+        distribution: the distribution that provides it. Not part of its identity.
+        code_hash: hexadecimal hash of its code if it is a local file; None if it is installed.
     """
 
     name: str
@@ -51,19 +51,19 @@ class PluginRecord:
 
     @property
     def key(self) -> str:
-        """Content key of everything that can change a number: name, version, options, data, and code if it is local."""
+        """Content key of all that can change a number: name, version, options, data hash and, if local, code hash."""
         content = {"name": self.name, "version": self.version, "options": self.options, "data_hash": self.data_hash}
         return content_key(content if self.code_hash is None else {**content, "code_hash": self.code_hash})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an evaluation is made under: together with an architecture it determines the measured numbers.
+    """Conditions of an evaluation: together with an architecture they determine the measured numbers.
 
     Attributes:
         model: the dense model.
-        pruner: what ranks its units.
-        evaluator: what measures.
+        pruner: plugin that ranks its units.
+        evaluator: plugin that measures.
         dtype: number format of the weights while measuring, e.g. ``bfloat16``.
     """
 
@@ -80,14 +80,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An architecture that has been measured.
+    """A measured architecture.
 
     Attributes:
-        setting: what it was measured under.
-        architecture: what was measured.
+        setting: model, pruner, evaluator and dtype it was measured under.
+        architecture: the architecture.
         measurements: at least one, each of another metric. Numbers may be numpy or torch scalars.
-        seconds: how long that took.
-        device: where it was measured, e.g. ``cpu`` or ``cuda``.
+        seconds: duration of the evaluation.
+        device: device it was measured on, e.g. ``cpu`` or ``cuda``.
     """
 
     setting: Setting
@@ -99,8 +99,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A measured number as the registry holds it: finite ``value``, its standard error in the same unit (None if
-    unknown) and the number of tokens or questions behind it."""
+    """A measured number of the registry.
+
+    Attributes:
+        value: the number, finite.
+        standard_error: its standard error in the same unit; None if unknown.
+        count: number of tokens or questions it was measured on.
+    """
 
     value: float
     standard_error: float | None
@@ -109,7 +114,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Failure:
-    """An architecture that could not be measured: why the last attempt failed, and how many there were."""
+    """An architecture that could not be measured: the reason of the last failed attempt and the number of attempts."""
 
     reason: str
     attempts: int
@@ -117,7 +122,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunStart:
-    """A run that has just been started: its id, and whether a run of the same spec was there before."""
+    """A started run: its id, and ``resumed``, True if the registry already had a run of the same spec."""
 
     id: int
     resumed: bool
@@ -125,17 +130,17 @@ class RunStart:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as the registry holds it.
+    """A run of the registry.
 
     Attributes:
         id: number inside this registry.
         key: content key of the spec.
         name: name from the spec.
-        status: how it stands; a killed process leaves ``running`` behind.
-        started_utc, finished_utc: ``2025-01-31T12:00:00Z``; not finished: None.
-        spec_json, spec_text: the resolved spec, and the file as it was written.
-        result: what the run came to when it last finished, whatever its status is now; None if it never has.
-        message: why it failed, else empty.
+        status: its status; a killed process leaves ``running`` behind.
+        started_utc, finished_utc: e.g. ``2025-01-31T12:00:00Z``; ``finished_utc`` is None until it ends.
+        spec_json, spec_text: the resolved spec, and the text of the spec file.
+        result: result of the last time the run finished, kept if it is started again; None if it never has.
+        message: reason it failed or stopped, else empty.
     """
 
     id: int
@@ -163,5 +168,5 @@ def shape_from_json(text: str) -> ModelShape:
 
 
 def utc_text(seconds_from_now: float = 0.0) -> str:
-    """``2025-01-31T12:00:00Z``."""
+    """The current time, shifted by some seconds, in the format ``2025-01-31T12:00:00Z``."""
     return (datetime.now(UTC) + timedelta(seconds=seconds_from_now)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,8 @@
-"""The open registry: finds evaluations by content, records new ones, keeps track of runs.
+"""The open registry: finds evaluations by content, records new ones, and records runs.
 
 Any number of processes may use one file at a time. Every write is one ``BEGIN IMMEDIATE`` transaction, so a killed
-process loses at most the architecture it was measuring, and of two processes that measure the same, the first one to
-finish is kept.
+process loses at most the architecture it was measuring. If two processes measure the same architecture, the evaluation
+recorded first is kept.
 """
 
 import json
@@ -20,21 +20,24 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement
 from prunecast.registry.recording import (
+    Link,
     Rows,
+    StepsRow,
     end_leases,
     ensure_architectures,
     ensure_setting,
     key_bytes,
-    link,
     record,
     select_in,
+    write_links,
+    write_steps,
 )
 from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting, utc_text
 from prunecast.registry.sqlite.database import immediate, open_database, told_in_one_line
 
 SYNC_SECONDS = 1.0
-"""A commit waits for the disk unless one did so this short a time ago: a power cut costs no more than that, a killed
-process nothing. Evaluations that take longer than this are all safe at once, and many short ones are not held up."""
+"""Least time between two commits that wait for the disk. A power cut loses the commits of at most this time, a killed
+process none. Evaluations longer than this are on disk at once, and many short ones do not each wait for it."""
 
 _FIND_SETTING = """
     SELECT s.id FROM settings s
@@ -58,7 +61,7 @@ _FIND_FAILURES = """
     SELECT a.key, f.reason, f.attempts FROM failures f JOIN architectures a ON a.id = f.architecture_id
     WHERE f.setting_id = ?"""
 
-_NOTE_FAILURE = """
+_WRITE_FAILURE = """
     INSERT INTO failures (architecture_id, setting_id, run_id, reason, attempts, last_utc) VALUES (?, ?, ?, ?, 1, ?)
     ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason, attempts = attempts + 1,
         last_utc = excluded.last_utc"""
@@ -66,8 +69,6 @@ _NOTE_FAILURE = """
 _FIND_STEPS = """
     SELECT s.changes_json FROM steps s JOIN architectures a ON a.id = s.architecture_id
     WHERE s.setting_id = ? AND a.key = ? AND s.version = ?"""
-
-_NOTE_STEPS = "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 _START_RUN = """
     INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
@@ -80,7 +81,7 @@ _FINISH_RUN = """
 
 
 LEAST_DIGITS = 4
-"""First digits of a key that stand for it: the number of a run that is not there would name another run by fewer."""
+"""Least number of first digits that identify a key; with fewer, the id of a missing run could match a key."""
 
 
 class Registry:
@@ -88,7 +89,7 @@ class Registry:
 
     Attributes:
         path: the file.
-        database: the sqlite-utils database, for reading; write through the methods only.
+        database: the sqlite-utils database, for reading; all writing goes through the methods.
     """
 
     def __init__(self, path: Path, database: Database) -> None:
@@ -100,12 +101,12 @@ class Registry:
     def open(cls, path: str | Path, readonly: bool = False) -> Self:
         """Open the registry at ``path``.
 
-        A missing file is made, with its folders, unless ``readonly``. A file with an older schema is copied to
+        A missing file is created, with its folders, unless ``readonly``. A file with an older schema is copied to
         ``NAME.bak-vN`` beside it and upgraded, unless ``readonly``.
 
         Raises:
-            RegistryError: the file is a folder, missing (``readonly``), no registry, damaged, of a newer schema, of an
-                older schema (``readonly``) or not writable (else). The file is left as it is.
+            RegistryError: the file is a folder, not a registry, damaged, or of a newer schema; if ``readonly``, it is
+                missing or of an older schema; otherwise, it is not writable. The file is not changed.
         """
         path = Path(path)
         return cls(path, open_database(path, readonly))
@@ -124,7 +125,7 @@ class Registry:
     def rows(
         self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()
     ) -> Iterator[dict[str, Any]]:
-        """Rows of a SELECT, one after the other, as dicts by column.
+        """Rows of a SELECT as dicts by column, fetched one at a time.
 
         Raises:
             RegistryError: the file is damaged or cannot be read.
@@ -136,7 +137,7 @@ class Registry:
                 yield dict(zip(names, row, strict=True))
 
     def setting_id(self, setting: Setting) -> int | None:
-        """Id of the setting in this file; None if nothing has been measured under it."""
+        """Id of the setting in this file; None if it is not stored."""
         keys = (setting.model.fingerprint, setting.pruner.key, setting.evaluator.key, setting.dtype)
         row = next(self.rows(_FIND_SETTING, keys), None)
         return None if row is None else int(row["id"])
@@ -144,10 +145,10 @@ class Registry:
     def lookup(
         self, setting: Setting, architectures: Sequence[Architecture]
     ) -> dict[Architecture, dict[str, Recorded]]:
-        """What is known of ``architectures`` under ``setting``.
+        """Measured numbers of ``architectures`` under ``setting``.
 
         Returns:
-            Measured numbers by metric name for each architecture that has been measured, in the order given.
+            Numbers by metric name for each architecture that has been measured, in the order given.
         """
         with told_in_one_line(self.path):
             setting_id = self.setting_id(setting)
@@ -169,26 +170,23 @@ class Registry:
         seconds: float,
         device: str,
     ) -> None:
-        """Keep an evaluation, for good, and link it to the run.
-
-        :meth:`record_many` of one.
-        """
+        """Store one evaluation and link it to the run, as :meth:`record_many` does."""
         self.record_many(run_id, stage, [Evaluation(setting, architecture, measurements, seconds, device)])
 
     def record_many(self, run_id: int, stage: str, evaluations: Sequence[Evaluation]) -> None:
-        """Keep evaluations, for good, in one transaction, and link them to the run.
+        """Store evaluations in one transaction and link them to the run.
 
         If another process has recorded the same architecture under the same setting meanwhile, that evaluation stays
-        and is the one linked. Leases on what was recorded end.
+        and is linked instead. Leases on the recorded architectures end.
 
         Args:
             run_id: the run that measured them.
             stage: the stage of the run they were measured for.
-            evaluations: what was measured.
+            evaluations: the measured architectures.
 
         Raises:
             RegistryError: there is no measurement, two of one metric, a number that is not finite, a standard error,
-                count or time below zero, or a count of more than 64 bits: nothing of the batch is kept; or the file
+                count or time below zero, or a count of more than 64 bits: nothing of the batch is stored; or the file
                 cannot be written, e.g. the disk is full.
         """
         rows = Rows(evaluations)
@@ -196,25 +194,25 @@ class Registry:
             record(connection, run_id, stage, rows)
 
     def note_reuse(self, run_id: int, stage: str, setting: Setting, architectures: Sequence[Architecture]) -> None:
-        """Link evaluations that are already there to the run; what is not there or linked already is passed over."""
+        """Link stored evaluations to the run; architectures without one, or linked already, are skipped."""
         with self.transaction() as connection:
             setting_id = self.setting_id(setting)
             if setting_id is not None:
                 keys = [key_bytes(architecture) for architecture in architectures]
                 found = select_in(connection, _FIND_EVALUATION_IDS, keys, setting_id)
                 ids: dict[bytes, int] = dict(found)
-                link(connection, run_id, stage, {ids[key]: True for key in keys if key in ids})
+                write_links(connection, (Link(run_id, ids[key], stage, True) for key in keys if key in ids))
 
     def record_failure(self, run_id: int, setting: Setting, architecture: Architecture, reason: str) -> None:
-        """Note that an architecture could not be measured under ``setting``, so that it is not tried for ever."""
+        """Record that an architecture could not be measured under ``setting``, which limits further attempts."""
         with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
-            connection.execute(_NOTE_FAILURE, (architecture_id, setting_id, run_id, reason, utc_text()))
+            connection.execute(_WRITE_FAILURE, (architecture_id, setting_id, run_id, reason, utc_text()))
             end_leases(connection, setting_id, [architecture_id])
 
     def failures(self, setting: Setting, architectures: Sequence[Architecture]) -> dict[Architecture, Failure]:
-        """Those of ``architectures`` that could once not be measured under ``setting``, in the order given."""
+        """Recorded failures of those of ``architectures`` that have one under ``setting``, in the order given."""
         with told_in_one_line(self.path):
             rows = self.database.conn.execute(_FIND_FAILURES, (self.setting_id(setting),)).fetchall()
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
@@ -223,16 +221,16 @@ class Registry:
     def steps(
         self, setting: Setting, architecture: Architecture, version: int
     ) -> dict[tuple[int, Layer], tuple[float, float]]:
-        """What is known of the steps around ``architecture`` under ``setting``.
+        """Local sensitivities around ``architecture`` under ``setting``; empty if none are stored.
 
         Args:
-            setting: what they were estimated under.
-            architecture: where they start.
-            version: of what estimates them; what another version found is of no use.
+            setting: the setting they were estimated under.
+            architecture: the expansion point.
+            version: version of the estimator; results of another version are not returned.
 
         Returns:
-            By layer and by what it would keep instead: the estimated change of the one metric, on the scale predictors
-            learn, to first order and what the second order adds.
+            For each layer and each other size of it, two terms of the estimated change of the setting's one metric, on
+            the scale that predictors learn: first order and second order.
         """
         row = next(self.rows(_FIND_STEPS, (self.setting_id(setting), key_bytes(architecture), version)), None)
         changes = [] if row is None else json.loads(row["changes_json"])
@@ -247,9 +245,15 @@ class Registry:
         changes: Mapping[tuple[int, Layer], tuple[float, float]],
         seconds: float,
     ) -> None:
-        """Keep what the steps around an architecture change, by a version of what estimates them.
+        """Store the local sensitivities around an architecture in place of those already stored.
 
-        It takes the place of what is known of them.
+        Args:
+            run_id: the run that estimated them.
+            setting: the setting they were estimated under.
+            architecture: the expansion point.
+            version: version of the estimator.
+            changes: first-order and second-order term of each change, as :meth:`steps` returns them.
+            seconds: duration of the estimate.
 
         Raises:
             RegistryError: a change is not finite, or the file cannot be written.
@@ -262,19 +266,19 @@ class Registry:
         with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
-            found = (run_id, changes_json, seconds, utc_text(), version)
-            connection.execute(_NOTE_STEPS, (architecture_id, setting_id, *found))
+            row = StepsRow(architecture_id, setting_id, run_id, changes_json, seconds, utc_text(), version)
+            write_steps(connection, row)
 
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
-        """Start the run of a spec, or start it again, however it ended before.
+        """Start the run of a spec, or start it again, whatever its status.
 
-        Its evaluations stay linked to it, and what it came to stays until it comes to something again.
+        A run that is started again keeps its linked evaluations, and its result until it finishes with a new one.
 
         Args:
             key: content key of the resolved spec; the run's identity.
             name: name from the spec.
             spec_json: the resolved spec as JSON.
-            spec_text: the spec file as it was written.
+            spec_text: text of the spec file.
         """
         with self.transaction() as connection:
             before = connection.execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone()
@@ -288,13 +292,13 @@ class Registry:
         result: Mapping[str, Any] | None,
         message: str = "",
     ) -> None:
-        """Note how a run ended.
+        """Record the end of a run.
 
         Args:
             run_id: the run.
-            status: how it ended.
-            result: what it came to, JSON-able; None if nothing, so that what it came to before stays.
-            message: one line about why it failed or stopped.
+            status: its final status.
+            result: its result, JSON-able; None keeps an earlier result.
+            message: the reason it failed or stopped, one line.
 
         Raises:
             RegistryError: there is no such run, or ``result`` is not JSON-able or holds a NaN or an infinity.
@@ -302,22 +306,24 @@ class Registry:
         try:
             result_json = None if result is None else json.dumps(result, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise RegistryError(f"{self.path}: result of run {run_id} cannot be kept as JSON: {error}") from error
+            raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
         with self.transaction() as connection:
             row = (status, utc_text(), result_json, message, run_id)
             if not connection.execute(_FINISH_RUN, row).rowcount:
                 raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
 
     def runs(self, limit: int | None = None) -> list[RunRecord]:
-        """Runs, latest start first, at most ``limit`` of them."""
+        """Runs, latest start first, at most ``limit`` of them (None: all)."""
         statement = "SELECT * FROM runs ORDER BY started_utc DESC, id DESC LIMIT ?"
         return [_run_record(row) for row in self.rows(statement, (-1 if limit is None else limit,))]
 
     def run(self, wanted: int | str) -> RunRecord:
-        """The run with this id, else the latest with this name, else the one whose key has 4 or more such first digits.
+        """The run with this id, else the latest with this name, else the one whose key starts with these digits.
+
+        A key needs at least its first 4 digits.
 
         Raises:
-            RegistryError: there is none, or several keys start like this.
+            RegistryError: there is none, or several keys start with these digits.
         """
         runs = self.runs()
         text = str(wanted)

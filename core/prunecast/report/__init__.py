@@ -1,1 +1,1 @@
-"""A finished run as one HTML page and pictures, from the registry alone: no model is loaded, nothing measured."""
+"""Report of a finished run: one HTML page and its pictures, made from the registry without loading a model."""

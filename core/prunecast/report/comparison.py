@@ -1,4 +1,4 @@
-"""The result: dense, baselines, and what was found, side by side."""
+"""Section "Result": metrics of the dense model, the baselines and the best architecture."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from prunecast.report.section import Section, Table
 from prunecast.text import better, number, percent
 
 MATCHED = 0.002
-"""A baseline is compared with the best if its parameter count is as near as this, as a fraction."""
+"""Largest relative difference in parameter count between the best architecture and a baseline compared with it."""
 
 
 def section(facts: Facts) -> Section:
@@ -18,8 +18,8 @@ def section(facts: Facts) -> Section:
     matched = _matched(facts)
     if matched:
         gains = [_against_best(facts.best, matched, metric) for metric in facts.metrics]
-        rows.append(["best against the best baseline", "", "", *(better(gain) for gain in gains)])
-    caption = f"What was measured, in {facts.result['model']['dtype']}; parameters include embeddings"
+        rows.append(["best compared with best baseline", "", "", *(better(gain) for gain in gains)])
+    caption = f"Measured metrics in {facts.result['model']['dtype']}; parameter counts include embeddings"
     columns = ("", "parameters", "kept", *(metric.name for metric in facts.metrics))
     return Section("Result", [headline(facts)], tables=[Table(caption, columns, rows)])
 
@@ -27,15 +27,15 @@ def section(facts: Facts) -> Section:
 def headline(facts: Facts) -> str:
     """The result in two sentences."""
     best, kept = facts.best, facts.kept(facts.best.parameters)
-    size = f"{number(best.parameters)} of {number(facts.dense.parameters)} parameters stay ({percent(kept)})."
+    size = f"{number(best.parameters)} of {number(facts.dense.parameters)} parameters are kept ({percent(kept)})."
     matched = _matched(facts)
     if not matched:
-        return f"{size} The run has no baseline at this parameter count to compare with."
-    # What was searched on flatters the winner, so it is judged by the other metrics if there are any.
+        return f"{size} The run has no baseline with this parameter count."
+    # Metrics that the search optimised are biased in favour of its winner, so the others are reported if there are any.
     searched = {metric.name for metric in facts.searched}
-    judged = [metric for metric in facts.metrics if metric.name not in searched] or facts.metrics
-    gains = [f"{better(_against_best(best, matched, metric))} on {metric.name}" for metric in judged]
-    return f"{size} Against the best baseline of the same size, the architecture that was found is {_listed(gains)}."
+    reported = [metric for metric in facts.metrics if metric.name not in searched] or facts.metrics
+    gains = [f"{better(_against_best(best, matched, metric))} on {metric.name}" for metric in reported]
+    return f"{size} Compared with the best baseline of the same size, the best architecture found is {_listed(gains)}."
 
 
 def _matched(facts: Facts) -> list[Row]:

@@ -1,4 +1,8 @@
-"""Pictures as SVG that takes its colours from the page, or as PNG."""
+"""Rendering of pictures: SVG that takes its colours from the page, and PNG.
+
+Pictures are drawn in the colours of the light page. In the SVG each of them becomes a variable of the page's style
+sheet, so that one drawing serves light and dark pages.
+"""
 
 import html
 import io
@@ -14,18 +18,20 @@ _PNG_DPI = 150
 
 
 def svg(picture: Picture, layout: Layout) -> str:
-    """A picture as an ``<svg>`` element that needs nothing but the page's style sheet."""
+    """A picture as an ``<svg>`` element; it depends on the page's style sheet and on no other file."""
     with _styled(picture):
         buffer = io.StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # None leaves an entry out
         picture.draw(layout).savefig(buffer, format="svg", transparent=True, metadata=metadata)
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     for name, colour in LIGHT.items():
         drawn = re.sub(colour, f"var(--{name})", drawn, flags=re.IGNORECASE)
+    # A page holds several drawings, and ids are global in it.
     prefix = f"{picture.name}-{layout.name}-"
     drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", drawn)
     drawn = re.sub(r"(font: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1system-ui, sans-serif", drawn)
+    # Without a fixed size the style sheet can fit the drawing to the page.
     drawn = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, count=1, flags=re.DOTALL)
     label = html.escape(picture.alt, quote=True)
@@ -33,7 +39,7 @@ def svg(picture: Picture, layout: Layout) -> str:
 
 
 def png(picture: Picture, path: Path) -> None:
-    """Write a picture as a PNG file on white."""
+    """Write a picture as a PNG file with a white background."""
     with _styled(picture):
         picture.draw(WIDE).savefig(path, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
 
@@ -42,5 +48,6 @@ def png(picture: Picture, path: Path) -> None:
 def _styled(picture: Picture) -> Iterator[None]:
     import matplotlib
 
+    # The salt makes the ids in an SVG the same in every process: the same run gives the same page.
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": picture.name}):
         yield

@@ -1,4 +1,4 @@
-"""What a report is made of: a finished run, and what else the registry knows of the same model and protocol."""
+"""Data of a report: a finished run, and the other runs of the same model and protocol in the registry."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import RegistryError
 from prunecast.registry import Registry, RunRecord
 from prunecast.registry.records import shape_from_json
+from prunecast.spec.stages import PAIRS, ROUND
 
 _METRICS = "SELECT DISTINCT name, direction, scale, unit FROM metrics"
 
@@ -23,7 +24,7 @@ _COLLECTED = """
     JOIN evaluations e ON e.id = u.evaluation_id
     JOIN metric_values x ON x.evaluation_id = e.id
     JOIN metrics n ON n.id = x.metric_id
-    WHERE u.run_id = ? AND (u.stage = 'pairs' OR u.stage LIKE 'round %')
+    WHERE u.run_id = :run AND (u.stage = :pairs OR u.stage LIKE :rounds)
     ORDER BY e.architecture_id, n.name"""
 
 _STAGES = """
@@ -57,19 +58,25 @@ _FAILURES = """
 
 @dataclass(frozen=True)
 class MetricFacts:
-    """A metric: its name ``DATASET.SPLIT.METRIC``, whether smaller is better, and whether its scale is logarithmic."""
+    """A metric.
+
+    Attributes:
+        name: ``DATASET.SPLIT.METRIC``.
+        smaller_is_better: True if smaller values are better.
+        logarithmic: True if predictors learn its logarithm.
+    """
 
     name: str
     smaller_is_better: bool
     logarithmic: bool
 
     def gain(self, value: float, reference: float) -> float:
-        """By how much a value is better than another, as a fraction of that one; negative if it is worse."""
+        """Improvement of ``value`` over ``reference``, as a fraction of ``reference``; negative if it is worse."""
         change = value / reference - 1 if reference else 0.0
         return -change if self.smaller_is_better else change
 
     def from_scale(self, value: float) -> float:
-        """A number on the scale predictors learn, as the metric itself."""
+        """Convert a value from the scale predictors learn to the unit of the metric."""
         from math import exp
 
         return exp(value) if self.logarithmic else value
@@ -77,7 +84,14 @@ class MetricFacts:
 
 @dataclass(frozen=True)
 class Row:
-    """A measured architecture: its name in the run, what it keeps, all its parameters, and its metrics."""
+    """A measured architecture.
+
+    Attributes:
+        name: its name in the run, e.g. ``dense`` or ``uniform``.
+        architecture: the architecture.
+        parameters: all parameters, embeddings included.
+        metrics: measured values by name.
+    """
 
     name: str
     architecture: Architecture
@@ -86,14 +100,14 @@ class Row:
 
     @classmethod
     def of(cls, candidate: Mapping[str, Any]) -> "Row":
-        """A candidate of a run's result."""
+        """Row of a candidate in a run's result."""
         architecture = Architecture.parse(candidate["architecture"])
         return cls(candidate["name"], architecture, candidate["parameters"], candidate["metrics"])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run came to.
+    """A finished run and its result.
 
     Attributes:
         record: the run.
@@ -115,7 +129,7 @@ class Outcome:
 
     @property
     def baselines(self) -> list[Row]:
-        """What it is compared with, perhaps at several totals."""
+        """Baselines of the run, which may have several parameter counts."""
         return [Row.of(candidate) for candidate in self.result["baselines"]]
 
     @property
@@ -125,8 +139,12 @@ class Outcome:
 
     @property
     def found(self) -> list[Row]:
-        """The best and, of a run that spread its choices over the totals, what it chose at each of the others."""
-        *_, last = self.result.get("rounds") or [{}]  # runs of earlier versions tell of no rounds, or of no rule
+        """The best architecture at each parameter count.
+
+        That is the best of the run alone, unless the acquisition strategy is ``spread``: then the last round's choices
+        at the other parameter counts follow.
+        """
+        *_, last = self.result.get("rounds") or [{}]  # results of earlier versions have no rounds, or no strategy
         if last.get("rule") != "spread":
             return [self.best]
         spread = {Architecture.parse(each["architecture"]) for each in last["chosen"]}
@@ -136,7 +154,7 @@ class Outcome:
 
     @property
     def recovery(self) -> Mapping[str, Any] | None:
-        """How the best was trained, and the numbers after that; None if it was not."""
+        """Training of the best architecture and its metrics afterwards; None if it was not trained."""
         recovery: Mapping[str, Any] | None = self.result.get("recovery")
         return recovery
 
@@ -151,7 +169,7 @@ class Facts(Outcome):
     """A finished run with everything its report shows.
 
     Args:
-        registry: where it is; read only.
+        registry: the registry of the run; it is only read.
         record: the run.
 
     Raises:
@@ -162,35 +180,35 @@ class Facts(Outcome):
         if record.result is None:
             raise RegistryError(
                 f"{registry.path}: run {record.id} ({record.name}) is {record.status} and has no result to report: "
-                "run its spec to the end first"
+                "finish it by running its spec again"
             )
         super().__init__(record, record.result)
         own = {metric.name: metric for metric in _metrics(registry)}
         self.metrics: list[MetricFacts] = [own[name] for name in self.dense.metrics]
         """All metrics of the run, in the order of its evaluators."""
         self.searched: list[MetricFacts] = [own[name] for name in self.result["best"]["predicted"]]
-        """Those that were searched on and that the predictor learned."""
+        """Metrics that the predictor learned and the search optimised."""
         row = next(registry.rows(_SHAPE, (self.result["model"]["fingerprint"],)))
         self.shape: ModelShape = shape_from_json(row["shape_json"])
         """Sizes of the dense model."""
         self.family = str(row["family"])
         """The model's family."""
-        self.alike: list[Outcome] = [self, *_alike(registry, self)]
-        """This run, then all finished runs of the same model under the same protocol, the latest first; budget, space
-        and search may be others."""
-        self.collected: list[tuple[int, dict[str, float]]] = _collected(registry, self.alike)
-        """Parameters and metrics of every architecture that these runs collected."""
+        self.comparable: list[Outcome] = [self, *_comparable(registry, self)]
+        """This run, then all other finished runs of the same model and protocol, the latest first. Budget, search space
+        and search may differ."""
+        self.collected: list[tuple[int, dict[str, float]]] = _collected(registry, self.comparable)
+        """Parameter count and metrics of every architecture in the training data or rounds of these runs."""
         self.stages = list(registry.rows(_STAGES, (record.id,)))
-        """Evaluations of each stage: ``stage``, ``evaluations``, how many were ``cached``, and their ``seconds``."""
+        """One row per stage: ``stage``, numbers of ``evaluations`` and of ``cached`` ones, and ``seconds`` of all."""
         self.settings = list(registry.rows(_SETTINGS, (record.id,)))
-        """What the run measured under, with the hashes of the data."""
+        """Evaluators and pruners of the run's evaluations, with the hashes of their data, and the dtype."""
         self.versions = list(registry.rows(_VERSIONS, (record.id,)))
-        """Versions and devices behind the run's numbers."""
+        """Software versions and devices of the run's evaluations."""
         self.failures = list(registry.rows(_FAILURES, (record.id,)))
-        """What could not be measured, and why."""
+        """Failed evaluations with their reasons."""
 
     def kept(self, parameters: int) -> float:
-        """Parameters as a fraction of the dense model's."""
+        """Parameter count as a fraction of the dense model's."""
         return parameters / self.dense.parameters
 
 
@@ -201,13 +219,13 @@ def _metrics(registry: Registry) -> list[MetricFacts]:
     ]
 
 
-def _alike(registry: Registry, run: Outcome) -> list[Outcome]:
+def _comparable(registry: Registry, run: Outcome) -> list[Outcome]:
     others = [Outcome(r, r.result) for r in registry.runs() if r.result is not None and r.id != run.record.id]
     return [other for other in others if other.record.status == "finished" and _protocol(other) == _protocol(run)]
 
 
 def _protocol(run: Outcome) -> object:
-    """Everything that decides whether numbers of two runs may stand in one picture."""
+    """Model, pruner and evaluators. Only numbers of runs that agree in all of them are comparable."""
     spec = run.spec
     return run.result["model"], spec["pruner"], spec["evaluators"], spec["verify"]["evaluators"]
 
@@ -215,6 +233,6 @@ def _protocol(run: Outcome) -> object:
 def _collected(registry: Registry, runs: Sequence[Outcome]) -> list[tuple[int, dict[str, float]]]:
     found: dict[int, tuple[int, dict[str, float]]] = {}
     for run in runs:
-        for row in registry.rows(_COLLECTED, (run.record.id,)):
+        for row in registry.rows(_COLLECTED, {"run": run.record.id, "pairs": PAIRS, "rounds": f"{ROUND} %"}):
             found.setdefault(row["architecture_id"], (row["parameters"], {}))[1][row["name"]] = row["value"]
     return [found[key] for key in sorted(found)]

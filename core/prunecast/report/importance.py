@@ -1,4 +1,4 @@
-"""Which layers and components the predictor finds important (figure 2 of arXiv 2309.09507), and what was made of it."""
+"""Section "Importance": importance of layers and components (figure 2 of arXiv 2309.09507), and the refined space."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,20 +18,24 @@ def section(facts: Facts) -> Section:
     """Section on the importances, and on the refinement of the space if there was one."""
     found = facts.result.get("importances")
     if not found:
-        return Section("Importance", ["This run ran before importances were kept, so there are none to show."])
-    text = ["The share of what is explained that falls to each choice, according to the predictor after its last fit."]
+        return Section("Importance", ["The result of this run has no importances: an earlier version wrote it."])
+    text = [
+        "Importance of each choice according to the predictor after its last fit, as a share of the total importance."
+    ]
     tables = [_table(facts.searched, found)]
     refinement = facts.result.get("refinement")
     if refinement:
-        text.append("After the first fit the space was refined: important choices lose their hardest cuts, unimportant "
-                    "ones gain harder ones.")  # fmt: skip
+        text.append(
+            "After the first fit the space was refined: narrowed to lower pruning rates for the most important choices "
+            "and widened to higher ones for the least important."
+        )
         tables.append(_refined(refinement))
     return Section("Importance", text, _picture(facts.searched, found), tables)
 
 
 def _table(metrics: Sequence[MetricFacts], found: Sequence[Mapping[str, Any]]) -> Table:
     rows = [[each["choice"], *(percent(each["shares"][metric.name]) for metric in metrics)] for each in found]
-    caption = "Importance of each choice, as a share of all"
+    caption = "Importance of each choice, as a share of the total"
     return Table(caption, ("choice", *(metric.name for metric in metrics)), rows, folded=True)
 
 
@@ -40,7 +44,7 @@ def _refined(refinement: Sequence[Mapping[str, Any]]) -> Table:
         [str(change["rank"]), change["choice"], change["action"], *map(_values, _sides(change)), change["reason"]]
         for change in sorted(refinement, key=lambda change: int(change["rank"]))
     ]
-    columns = ("rank", "choice", "", "values before", "values after", "why")
+    columns = ("rank", "choice", "", "values before", "values after", "reason")
     return Table("Refinement of the space, most important choice first", columns, rows, folded=True, prose=True)
 
 
@@ -73,8 +77,8 @@ def _picture(metrics: Sequence[MetricFacts], found: Sequence[Mapping[str, Any]])
     return Picture(
         "importance",
         f"Importance of the attention and of the MLP of each layer for {names}.",
-        "Importance of each layer's attention and MLP in percent of all; neighbouring layers that are one choice share "
-        "its importance evenly. Layers without a point are not pruned.",
+        "Importance of the attention and the MLP of each layer in percent of the total; neighbouring layers that are "
+        "one choice share its importance evenly. Layers without a point are not pruned.",
         draw,
     )
 

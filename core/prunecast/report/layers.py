@@ -1,4 +1,4 @@
-"""What each layer keeps."""
+"""Section "Layers": shares of query heads and MLP channels that each layer keeps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = "Blues"
 _EVERY = 5
-"""Layers from one labelled layer to the next."""
+"""Every fifth layer is labelled."""
 
 
 def section(facts: Facts) -> Section:
@@ -27,14 +27,14 @@ def section(facts: Facts) -> Section:
     kept = kept_fractions([row.architecture for row in rows], facts.shape)
     shares = {"query heads": kept[:, 0::2], "MLP channels": kept[:, 1::2]}
     text = (
-        "KV groups x query heads per group + MLP width of each layer of the best architecture, * for equal neighbours: "
+        "Best architecture, as KV groups x query heads per group + MLP width of each layer (* repeats equal layers): "
         f"{facts.best.architecture}"
     )
     return Section("Layers", [text], _picture(rows, shares), [_table(rows, *part) for part in shares.items()])
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Rows of different architectures; those of one name are told apart by their parameters."""
+    """Rows of different architectures; rows with the same name get their parameter count as a suffix."""
     different = list({row.architecture: row for row in reversed(rows)}.values())[::-1]
     names = [row.name for row in different]
     return [
@@ -46,7 +46,7 @@ def _distinct(rows: Sequence[Row]) -> list[Row]:
 def _table(rows: Sequence[Row], part: str, shares: Floats) -> Table:
     cells = [[str(layer), *map(percent, column)] for layer, column in enumerate(shares.T.tolist())]
     columns = ("layer", *(row.name for row in rows))
-    return Table(f"Share of its {part} that each layer keeps", columns, cells, folded=True)
+    return Table(f"Share of {part} that each layer keeps", columns, cells, folded=True)
 
 
 def _picture(rows: Sequence[Row], shares: dict[str, Floats]) -> Picture:
@@ -57,13 +57,13 @@ def _picture(rows: Sequence[Row], shares: dict[str, Floats]) -> Picture:
     return Picture(
         "layers",
         f"Heat map of the share of query heads and of MLP channels that each layer keeps, for {names}.",
-        "The share of its query heads and of its MLP channels that each layer keeps.",
+        "Share of query heads and of MLP channels that each layer keeps.",
         draw,
     )
 
 
 def _heat_map(layout: Layout, names: Sequence[str], shares: dict[str, Floats]) -> "Figure":
-    """Layers from left to right, or from top to bottom on a narrow page."""
+    """Draw shares of shape (N, L), by part; layers run from left to right, on a narrow page from top to bottom."""
     from matplotlib.figure import Figure
 
     depth = next(iter(shares.values())).shape[1]

@@ -1,4 +1,4 @@
-"""How the predictor gets better with more pairs."""
+"""Section "Learning curve": quality of the predictor over the number of pairs it is fitted on."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,16 @@ def section(facts: Facts) -> Section:
     """Section with the learning curve."""
     points = (facts.result.get("quality_card") or {}).get("learning_curve", ())
     if len(points) < 2:
-        return Section("Learning curve", ["There are too few pairs for a learning curve."])
+        return Section("Learning curve", ["This run has too few pairs for a learning curve."])
     rows = [[str(point["pairs"]), f"{point['r2']:.3f}", f"{point['kendall_tau']:.3f}"] for point in points]
-    table = Table("Quality on the same held-out pairs from fewer pairs", ("pairs fitted on", "R²", "Kendall tau"), rows)
+    table = Table(
+        "Quality on the same held-out pairs by number of pairs fitted on",
+        ("pairs fitted on", "R²", "Kendall tau"),
+        rows,
+    )
     text = (
-        "R² is the mean over the metrics, Kendall's tau that of the objective; both mean over the same random splits."
+        "R² is the mean over the metrics, Kendall's tau that of the objective; both are means over the same random "
+        "splits."
     )
     return Section("Learning curve", [text], _picture(points), [table])
 
@@ -40,4 +45,6 @@ def _picture(points: Sequence[Mapping[str, Any]]) -> Picture:
         return figure
 
     alt = "R squared and Kendall's tau on held-out pairs over the number of pairs fitted on."
-    return Picture("learning", alt, "Quality on held-out pairs over the number of pairs fitted on.", draw)
+    return Picture(
+        "learning", alt, "Quality on held-out pairs over the number of pairs the predictor is fitted on.", draw
+    )

@@ -1,6 +1,7 @@
-"""The page: sections as one HTML file that asks nothing of a network, and its pictures as files beside it."""
+"""The page: all sections in one self-contained HTML file, and the pictures as PNG files beside it."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from prunecast.errors import PrunecastError
@@ -9,7 +10,7 @@ from prunecast.report import comparison, importance, layers, learning, predictio
 from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
-from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE, check_installed
+from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -27,25 +28,25 @@ SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     protocol.failures,
     protocol.spec,
 )
-"""What a page is made of, in order."""
+"""Sections of the page in order."""
 
 
 def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]:
     """Write the report of a finished run.
 
     Args:
-        registry: where the run is.
-        run: see :meth:`Registry.run`.
-        folder: where to; made if it is not there. Files of an earlier report are replaced.
+        registry: the registry of the run.
+        run: id, name or key of the run; see :meth:`Registry.run`.
+        folder: destination, created if it does not exist. Files of an earlier report are replaced.
 
     Returns:
-        The page, then a PNG file for each picture.
+        Paths of the page and of a PNG file for each picture.
 
     Raises:
         RegistryError: no such run, or it has no result.
         PrunecastError: matplotlib or jinja2 is missing, or the folder cannot be written.
     """
-    check_installed()
+    _check_installed()
     facts = Facts(registry, registry.run(run))
     sections = [make(facts) for make in SECTIONS]
     try:
@@ -59,6 +60,12 @@ def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]
     except OSError as error:
         raise PrunecastError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
     return files
+
+
+def _check_installed() -> None:
+    for name in ("matplotlib", "jinja2"):
+        if find_spec(name) is None:
+            raise PrunecastError(f"a report needs {name}: install it with pip install 'prunecast[report]'")
 
 
 def render(facts: Facts, sections: list[Section]) -> str:

@@ -1,4 +1,17 @@
-"""Predicted against measured (figure 3 of arXiv 2309.09507), and how good the predictor is."""
+"""Section "Predictor": predicted against measured values (figure 3 of arXiv 2309.09507), and scores of the predictor.
+
+Notation, for one metric on the scale predictors learn (the logarithm of a perplexity):
+
+    x, y  (N,)  predicted and measured values of N held-out pairs
+    a, b        intercept and slope of the least-squares line y = a + b x
+    m, S        mean of x, and the square root of sum (x - m)^2
+    s           residual standard deviation, the square root of sum (y - a - b x)^2 / (N - 2)
+    t           quantile of Student's distribution with N - 2 degrees of freedom, at (1 + 0.95) / 2
+
+The band around the line is the pointwise 95 % confidence interval of the mean of y at x:
+
+    a + b x  +-  t s sqrt(1 / N + ((x - m) / S)^2)
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFIDENCE = 0.95
+"""Confidence level of the band."""
 
 FEWEST_FITTED = 5
-"""Pairs from which on a line is fitted."""
+"""Smallest N for which a line is fitted."""
 
 _SCORES = {
     "r2": "R²",
@@ -29,62 +43,63 @@ _SCORES = {
     "kendall_tau": "Kendall tau",
     "spearman_rho": "Spearman rho",
     "regret": "regret",
-    "coverage_95": "within 95 %",
+    "coverage_95": "95 % coverage",
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """Least squares of measured on predicted, both on the scale predictors learn, with its confidence band.
+    """Least-squares line of measured on predicted values, with its confidence band.
 
     Attributes:
-        intercept, slope: of the line.
-        centre, spread: mean of the predictions, and the square root of the sum of their squared deviations.
-        noise: residual standard deviation.
-        count: number of pairs.
+        intercept, slope: a and b.
+        mean, deviation: m and S.
+        residual_std: s.
+        count: N.
     """
 
     intercept: float
     slope: float
-    centre: float
-    spread: float
-    noise: float
+    mean: float
+    deviation: float
+    residual_std: float
     count: int
 
     @classmethod
     def through(cls, predicted: Floats, measured: Floats) -> "Line | None":
-        """The line; None if there are too few pairs or all predictions are alike."""
+        """The line through the points; None if there are fewer than ``FEWEST_FITTED`` or all predictions are equal."""
         if len(predicted) < FEWEST_FITTED or np.ptp(predicted) == 0:
             return None
         slope, intercept = np.polyfit(predicted, measured, 1)
         residual = measured - intercept - slope * predicted
-        noise = np.sqrt((residual**2).sum() / (len(predicted) - 2))
-        centre, spread = predicted.mean(), np.sqrt(((predicted - predicted.mean()) ** 2).sum())
-        return cls(float(intercept), float(slope), float(centre), float(spread), float(noise), len(predicted))
+        residual_std = np.sqrt((residual**2).sum() / (len(predicted) - 2))
+        mean, deviation = predicted.mean(), np.sqrt(((predicted - predicted.mean()) ** 2).sum())
+        return cls(float(intercept), float(slope), float(mean), float(deviation), float(residual_std), len(predicted))
 
     def at(self, x: Floats) -> Floats:
-        """The line."""
+        """Height of the line at ``x``, both of shape (K,)."""
         return self.intercept + self.slope * x
 
     def half_width(self, x: Floats) -> Floats:
-        """Half the width of the band that holds the mean of what is measured at ``x`` with 95 % confidence."""
+        """Half the width of the confidence band at ``x``, both of shape (K,)."""
         from scipy.stats import t
 
         quantile = t.ppf((1 + CONFIDENCE) / 2, self.count - 2)
-        return np.asarray(quantile * self.noise * np.sqrt(1 / self.count + ((x - self.centre) / self.spread) ** 2))
+        relative = (x - self.mean) / self.deviation
+        return np.asarray(quantile * self.residual_std * np.sqrt(1 / self.count + relative**2))
 
 
 def section(facts: Facts) -> Section:
-    """Section on the predictor."""
+    """Section with the scores of the predictor and its predictions against measurements."""
     card = facts.result.get("quality_card")
     if not card:
-        return Section("Predictor", ["This run has no pairs held out to judge its predictor by: it has too few, or ran "
-                                     "before predictors were judged so."])  # fmt: skip
+        return Section("Predictor", ["The result of this run has no quality card of its predictor: there were too few "
+                                     "pairs to hold any out, or an earlier version wrote it."])  # fmt: skip
     points = {metric.name: Points.of(metric, card, facts.result.get("rounds", [])) for metric in facts.searched}
     text = (
-        f"{card['predictor']}, fitted on {card['pairs'] - card['held_out']} of {card['pairs']} pairs and judged on the "
-        f"other {card['held_out']}, mean of {card['splits']} random splits, on standardised targets (logarithms of "
-        "perplexities) as the paper reports them."
+        f"{card['predictor']}, fitted on {card['pairs'] - card['held_out']} of {card['pairs']} pairs and evaluated on "
+        f"the other {card['held_out']}; means over {card['splits']} random splits. As in the paper, the targets are "
+        "standardised; those of perplexities are their logarithms."
     )
     tables = [_scores(card), *(points[metric.name].table(metric) for metric in facts.searched)]
     return Section("Predictor", [text], _picture(facts.searched, points), tables)
@@ -96,8 +111,8 @@ class Points:
 
     Attributes:
         held_out: (predicted, measured) of the first split's held-out pairs.
-        searched: likewise of what rounds chose: predicted before it was measured.
-        line: through the held-out pairs, on the scale predictors learn; None if there is none.
+        searched: (predicted, measured) of the architectures chosen in rounds, predicted before they were measured.
+        line: line through the held-out pairs, on the scale predictors learn; None if there are too few.
     """
 
     held_out: tuple[Floats, Floats]
@@ -115,7 +130,7 @@ class Points:
         return cls((next(units), next(units)), (searched[0], searched[1]), Line.through(predicted, measured))
 
     def table(self, metric: MetricFacts) -> Table:
-        """All points."""
+        """Table of all points."""
         rows = [
             [kind, number(float(predicted)), number(float(measured))]
             for kind, pairs in (("held out", self.held_out), ("chosen by search", self.searched))
@@ -128,7 +143,7 @@ class Points:
 def _scores(card: Mapping[str, Any]) -> Table:
     scored = {**card["metrics"], "mean of the metrics": card["overall"], "objective": card["objective"]}
     rows = [[name, *(f"{scores[key]:.3f}" for key in _SCORES)] for name, scores in scored.items()]
-    caption = f"Quality on held-out pairs; regret of the {card['top']} best predicted"
+    caption = f"Quality on held-out pairs; regret of the top {card['top']} by prediction"
     return Table(caption, ("", *_SCORES.values()), rows)
 
 
@@ -144,9 +159,9 @@ def _picture(metrics: Sequence[MetricFacts], points: Mapping[str, Points]) -> Pi
     return Picture(
         "predicted",
         f"Scatter of measured over predicted values of {names}, with the line of perfect prediction.",
-        "Dots are pairs the predictor had not seen: the held-out ones of the first random split. Triangles are what "
-        "the search chose, predicted before it was measured. The line is the least-squares fit through the dots with "
-        "its 95 % confidence band; on the dashed line prediction and measurement agree.",
+        "Dots are the held-out pairs of the first random split. Triangles are architectures chosen by the search, "
+        "predicted before they were measured. The solid line is the least-squares fit through the dots with its 95 % "
+        "confidence band; on the dashed line prediction and measurement agree.",
         draw,
     )
 

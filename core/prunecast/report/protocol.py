@@ -1,4 +1,4 @@
-"""Under what conditions the numbers came about, what was reused, and what failed."""
+"""Sections "Protocol", "Evaluations", "Failures" and "Spec": conditions, reuse and failures of the measurements."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from prunecast.text import number, percent
 
 
 def section(facts: Facts) -> Section:
-    """Section with everything needed to judge and to repeat the numbers."""
+    """Section with the conditions needed to interpret and reproduce the numbers."""
     tables = [_conditions(facts), _settings(facts), _versions(facts)]
     text = (
-        "Architectures were searched on the evaluators of the spec and reported on those of its verify section as well."
+        "The search optimises the metrics of the spec's evaluators; the result has those of its verify section as well."
     )
     return Section("Protocol", [text], tables=tables)
 
 
 def stages(facts: Facts) -> Section:
-    """Section on what was measured and what was found in the registry."""
+    """Section with the numbers of evaluations that were measured and that were found in the registry."""
     rows = [
         [
             row["stage"],
@@ -32,25 +32,25 @@ def stages(facts: Facts) -> Section:
         for row in facts.stages
     ]
     columns = ("stage", "evaluations", "measured", "from the registry", "seconds")
-    caption = "Evaluations of each stage; seconds are those the evaluations took, whenever they were made"
+    caption = "Evaluations of each stage; seconds include those of evaluations found in the registry"
     reused = sum(row["cached"] for row in facts.stages)
     total = sum(row["evaluations"] for row in facts.stages)
-    text = f"{number(reused)} of {number(total)} evaluations were in the registry already and cost nothing."
+    text = f"{number(reused)} of {number(total)} evaluations were found in the registry and not measured again."
     return Section("Evaluations", [text], tables=[Table(caption, columns, rows)])
 
 
 def failures(facts: Facts) -> Section:
-    """Section on what could not be measured."""
+    """Section with the failed evaluations."""
     if not facts.failures:
-        return Section("Failures", ["Every architecture could be measured."])
+        return Section("Failures", ["No evaluation failed."])
     rows = [[row["evaluator"], row["reason"], number(row["attempts"]), row["last_utc"]] for row in facts.failures]
     return Section(
-        "Failures", tables=[Table("Not measured", ("evaluator", "reason", "attempts", "last"), rows, prose=True)]
+        "Failures", tables=[Table("Failed evaluations", ("evaluator", "reason", "attempts", "last"), rows, prose=True)]
     )
 
 
 def spec(facts: Facts) -> Section:
-    """Section with the spec, as it was written."""
+    """Section with the text of the spec."""
     return Section("Spec", [f"{facts.record.name}, key {facts.record.key}."], verbatim=facts.record.spec_text.rstrip())
 
 
@@ -73,7 +73,7 @@ def _conditions(facts: Facts) -> Table:
         ["pruner", _plugin(spec["pruner"])],
         ["predictor", _plugin(spec["predictor"])],
         ["searcher", _plugin(spec["searcher"])],
-        ["collected", _collected(spec)],
+        ["training data", _collected(spec)],
         ["seed", str(spec["seed"])],
         ["run", f"{facts.record.id}, {_when(facts.record)}"],
     ]
@@ -83,14 +83,14 @@ def _conditions(facts: Facts) -> Table:
 def _when(record: RunRecord) -> str:
     if record.status == "finished":
         return f"{record.started_utc} to {record.finished_utc}"
-    return f"finished before it was started again at {record.started_utc}, since when it is {record.status}"
+    return f"result of an earlier start; started again at {record.started_utc} and now {record.status}"
 
 
 def _collected(spec: Mapping[str, Any]) -> str:
-    """What was measured to learn from; specs of earlier versions knew no neighbours."""
+    """Measured architectures that the predictor is fitted on. Specs of earlier versions have no ``neighbours``."""
     rounds = f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"
     around = spec.get("neighbours", 0)
-    return rounds + (f", each with what steps around {around} of the best change" if around else "")
+    return rounds + (f", each after estimating local sensitivities at {around} of the best" if around else "")
 
 
 def _settings(facts: Facts) -> Table:
@@ -102,13 +102,13 @@ def _settings(facts: Facts) -> Table:
             [f"data of {name}", _options(json.loads(options)), data_hash or "none"]
             for (name, options), data_hash in hashes.items()
         ]
-    return Table("Data, splits, tokens and context", ("", "options", "hash of the tokens"), rows, prose=True)
+    return Table("Data, splits, tokens and context", ("", "options", "token hash"), rows, prose=True)
 
 
 def _versions(facts: Facts) -> Table:
     columns = ("prunecast", "python", "torch", "transformers", "device")
     rows = [[str(row[column]) for column in columns] for row in facts.versions]
-    return Table("Versions and devices behind the numbers", columns, rows, prose=True)
+    return Table("Versions and devices of the measurements", columns, rows, prose=True)
 
 
 def _plugin(use: Mapping[str, Any]) -> str:

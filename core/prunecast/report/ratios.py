@@ -1,4 +1,4 @@
-"""Ours against the baselines over the total ratio (figure 4 of arXiv 2309.09507)."""
+"""Section "Ratios": best architectures and baselines over the total pruning ratio (figure 4 of arXiv 2309.09507)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,31 +29,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Series = dict[str, list[Row]]
+"""Rows by name, each list sorted by falling parameter count."""
 
 FOUND = "found"
+"""Name of the series of the best architectures."""
 
 LEAST_MARGIN = 0.5
-"""Percent of the parameters to the left and right of what is shown, at least."""
+"""Smallest horizontal margin, in percent of the parameters."""
 
 MARGIN = 1.15
-"""Room above and below, as a factor."""
+"""Vertical margin, as a factor."""
 
 
 def section(facts: Facts) -> Section:
-    """Section with all totals that the model was run at under the same protocol."""
-    drawn = _one_a_total(facts.alike)
+    """Section with all parameter counts at which comparable runs found architectures."""
+    drawn = _one_per_total(facts.comparable)
     series = _series(drawn)
     if len(series) == 1:
-        return Section("Ratios", ["This run was compared with no baseline."])
+        return Section("Ratios", ["This run has no baselines."])
     runs = "this run"
     if len(drawn) > 1:
-        runs = f"{len(drawn)} runs of the model under the same protocol, at each total this run or else the latest"
-    text = f"What was found against the baselines, over the share of all parameters that is removed: {runs}."
-    return Section("Ratios", [text], _picture(facts, series), [_table(facts, series), _cloud(facts)])
+        runs = (
+            f"{len(drawn)} runs of the model under the same protocol; at each parameter count this run, else the latest"
+        )
+    text = f"Best architectures found and baselines, over the share of all parameters removed. Source: {runs}."
+    return Section("Ratios", [text], _picture(facts, series), [_table(facts, series), _collected(facts)])
 
 
-def _one_a_total(runs: Sequence[Outcome]) -> list[tuple[list[Row], list[Row]]]:
-    """Of each run what it found at totals that none before it came to, and the baselines there; no run without any."""
+def _one_per_total(runs: Sequence[Outcome]) -> list[tuple[list[Row], list[Row]]]:
+    """Each run's best architectures at parameter counts that no earlier run of the list has, and the baselines there.
+
+    Runs without any are left out.
+    """
     drawn, totals = [], list[int]()
     for run in runs:
         reached = distinct_totals([*totals, *(row.parameters for row in run.found)])[len(totals) :]
@@ -65,12 +72,12 @@ def _one_a_total(runs: Sequence[Outcome]) -> list[tuple[list[Row], list[Row]]]:
 
 
 def _nearest(found: Sequence[Row], baseline: Row) -> int:
-    """The total that a baseline is compared at."""
+    """The parameter count, among those of ``found``, that a baseline is compared at."""
     return min((row.parameters for row in found), key=lambda total: abs(total - baseline.parameters))
 
 
 def _series(drawn: Sequence[tuple[list[Row], list[Row]]]) -> Series:
-    """Rows by name, each sorted by what is removed."""
+    """All series: the best architectures, and each baseline."""
     found: Series = {FOUND: []}
     for rows, baselines in drawn:
         found[FOUND] += rows
@@ -86,10 +93,10 @@ def _table(facts: Facts, series: Series) -> Table:
         for row in each
     ]
     columns = ("", "removed", "parameters", *(metric.name for metric in facts.metrics))
-    return Table("Found and baselines, at every budget", columns, rows)
+    return Table("Best architectures found and baselines, by parameters removed", columns, rows)
 
 
-def _cloud(facts: Facts) -> Table:
+def _collected(facts: Facts) -> Table:
     rows = [
         [percent(1 - facts.kept(parameters)), *(number(metrics.get(metric.name)) for metric in facts.searched)]
         for parameters, metrics in facts.collected
@@ -115,15 +122,16 @@ def _picture(facts: Facts, series: Series) -> Picture:
     others = ", ".join(name for name in series if name != FOUND)
     return Picture(
         "ratios",
-        f"Metrics over the share of parameters removed: what was found, and the baselines {others}.",
-        "Metrics over the share of all parameters that is removed, embeddings counted. Grey dots are the architectures "
-        "measured on the way, without the worst of them; the dashed line is the dense model.",
+        f"Metrics over the share of parameters removed, for the best architectures found and the baselines {others}.",
+        "Metrics over the share of all parameters removed, embeddings included. Grey dots are the architectures "
+        "measured for the predictor and in rounds, the worst of them outside the picture; the dashed line is the dense "
+        "model.",
         draw,
     )
 
 
 def _removed_range(facts: Facts, series: Series) -> tuple[float, float]:
-    """Percentages removed from the least to the most, the same in all panels."""
+    """Horizontal range in percent removed, the same in all panels."""
     counts = [row.parameters for rows in series.values() for row in rows]
     counts += [parameters for parameters, _ in facts.collected]
     removed = [100 * (1 - facts.kept(count)) for count in counts]
@@ -132,10 +140,13 @@ def _removed_range(facts: Facts, series: Series) -> tuple[float, float]:
 
 
 def _value_range(facts: Facts, series: Series, metric: MetricFacts) -> tuple[float, float]:
-    """Room for what is compared and for half of the cloud, whose worst members would flatten everything else."""
+    """Vertical range of a panel: all series, the dense model and the better half of the measured pairs.
+
+    The worst pairs are so far off that the differences between the series would be invisible.
+    """
     compared = [row.metrics[metric.name] for rows in [*series.values(), [facts.dense]] for row in rows]
-    cloud = [values[metric.name] for _, values in facts.collected if metric.name in values]
-    ends = compared + ([float(np.median(cloud))] if cloud else [])
+    measured = [values[metric.name] for _, values in facts.collected if metric.name in values]
+    ends = compared + ([float(np.median(measured))] if measured else [])
     low, high = min(ends), max(ends)
     if metric.logarithmic:
         return low / MARGIN, high * MARGIN

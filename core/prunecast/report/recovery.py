@@ -1,4 +1,4 @@
-"""Before and after recovery (table 3 of arXiv 2309.09507)."""
+"""Section "Recovery": metrics before and after training (table 3 of arXiv 2309.09507), and the loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMOOTHED = 20
-"""Pieces the loss is averaged in."""
+"""Number of segments that the loss is averaged over."""
 
 
 def section(facts: Facts) -> Section:
-    """Section on what training the best architecture brought."""
+    """Section with the effect of training the best architecture."""
     recovery = facts.recovery
     if recovery is None:
-        return Section("Recovery", ["The run did not train the model after pruning it."])
+        return Section("Recovery", ["The run did not train the pruned model."])
     after = Row.of(recovery["after"])
     options = recovery["options"]
     text = (
-        f"The best architecture, trained by {recovery['method']} on {number(recovery['examples'])} examples of "
-        f"{options['dataset']} for {number(recovery['steps'])} steps of {options['batch']}, in {recovery['dtype']}, "
-        f"seed {options['seed']}; the baselines were not trained."
+        f"The best architecture was trained by {recovery['method']} on {number(recovery['examples'])} examples of "
+        f"{options['dataset']} for {number(recovery['steps'])} steps with batch size {options['batch']}, in "
+        f"{recovery['dtype']}, seed {options['seed']}; the baselines were not trained."
     )
     tables = [_table(facts, after), _options(options)]
     if recovery["losses"]:
@@ -43,23 +43,23 @@ def _table(facts: Facts, after: Row) -> Table:
         [label, *(number(row.metrics[name]) for name in names)]
         for label, row in (("dense", dense), ("pruned", before), ("recovered", after))
     ]
-    return Table("Before and after recovery", ("", *names), [*rows, ["recovered against pruned", *gains]])
+    return Table("Before and after recovery", ("", *names), [*rows, ["recovered compared with pruned", *gains]])
 
 
 def _options(options: Mapping[str, Any]) -> Table:
     rows = [
         [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)] for name, value in options.items()
     ]
-    return Table("Options of the recovery", ("option", "value"), rows, folded=True, prose=True)
+    return Table("Training options", ("option", "value"), rows, folded=True, prose=True)
 
 
 def _losses(losses: Sequence[float]) -> Table:
     rows = [[str(step), f"{loss:.4f}"] for step, loss in enumerate(losses, 1)]
-    return Table("Loss of each step, nats a position", ("step", "loss"), rows, folded=True)
+    return Table("Training loss of each step, nats per position", ("step", "loss"), rows, folded=True)
 
 
 def _picture(facts: Facts, after: Row, losses: Sequence[float] | None) -> Picture | None:
-    # The dense model's divergence from itself is 0, and nothing is a multiple of that.
+    # The dense model's divergence from itself is 0, so values relative to it are undefined.
     comparable = [metric for metric in facts.metrics if facts.dense.metrics[metric.name] != 0]
     if not comparable:
         return None
@@ -74,9 +74,9 @@ def _picture(facts: Facts, after: Row, losses: Sequence[float] | None) -> Pictur
     names = ", ".join(metric.name for metric in comparable)
     return Picture(
         "recovery",
-        f"For {names}: the pruned and the recovered model relative to the dense one, and the loss while training.",
+        f"For {names}: the pruned and the recovered model relative to the dense one, and the training loss.",
         "Each metric of the pruned (circle) and of the recovered model (square), relative to the dense model, which is "
-        "at 1. Beside it the loss of each step, and its mean over pieces of the training.",
+        "at 1. The other panel has the training loss of each step, and its mean over segments of the training.",
         draw,
     )
 
@@ -93,7 +93,7 @@ def _changes(axes: "Axes", metrics: Sequence[MetricFacts], dense: Row, before: R
     axes.set_ylim(len(metrics) - 0.5, -0.5)
     axes.set_xscale("log")
     plain_log_axis(axes.xaxis)
-    axes.set(title="pruned and recovered", xlabel="times the dense model's")
+    axes.set(title="pruned and recovered", xlabel="relative to the dense model")
 
 
 def _curve(axes: "Axes", losses: Sequence[float]) -> None:
@@ -102,4 +102,4 @@ def _curve(axes: "Axes", losses: Sequence[float]) -> None:
     pieces = np.array_split(np.arange(len(losses)), min(SMOOTHED, len(losses)))
     values = np.array(losses)
     axes.plot([steps[p].mean() for p in pieces], [values[p].mean() for p in pieces], color=BLUE, linewidth=1.8)
-    axes.set(title="loss while training", xlabel="step", ylabel="nats a position")
+    axes.set(title="training loss", xlabel="step", ylabel="nats per position")

@@ -1,4 +1,4 @@
-"""The parts of a page: text, tables and pictures, before they are HTML."""
+"""Sections of a page, with their tables and pictures, before they are rendered as HTML."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ class Table:
     """A table; the first column names the row.
 
     Attributes:
-        caption: what it shows.
+        caption: caption above the table.
         columns: headings.
-        rows: cells as they are to be read, as many as there are headings.
-        folded: whether it is closed until the reader opens it.
-        prose: whether its cells are text rather than numbers.
+        rows: formatted cells, as many per row as there are headings.
+        folded: True if the table is collapsed until the reader opens it.
+        prose: True if the cells are text rather than numbers.
     """
 
     caption: str
@@ -31,13 +31,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of numbers that also stand in a table.
+    """A picture of numbers that a table of the same section holds, too.
 
     Attributes:
-        name: of its file, without suffix.
-        alt: what it shows, for those who do not see it.
-        caption: how to read it.
-        draw: draws it in a layout.
+        name: name of its file, without suffix.
+        alt: alternative text for screen readers.
+        caption: explanation of the picture.
+        draw: draws the picture in a layout.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Section:
     """A section of a page.
 
     Attributes:
-        title: its heading.
+        title: heading.
         text: paragraphs.
-        picture: at most one.
-        tables: in order.
-        verbatim: text shown as it is, or None.
+        picture: the picture, or None.
+        tables: tables in the order of the page.
+        verbatim: preformatted text, or None.
     """
 
     title: str
@@ -66,5 +66,5 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Name to link to."""
+        """Link target within the page."""
         return self.title.lower().replace(" ", "-")

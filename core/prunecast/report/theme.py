@@ -1,15 +1,11 @@
-"""How pictures look: sizes, colours, and matplotlib figures as SVG that takes its colours from the page, or as PNG.
+"""Theme of the pictures: colours, matplotlib style, layouts, and elements that several pictures share.
 
-A picture is drawn with the colours of the light page. In its SVG each becomes a variable of the page's style sheet, so
-that one drawing serves light and dark pages. Series differ in marker as well as in colour; the colours are those of
-Okabe and Ito (2008), which people of any colour vision tell apart.
+The colours follow Okabe and Ito (2008), who chose them to be distinguishable with any colour vision. Series also differ
+in their markers.
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
-
-from prunecast.errors import PrunecastError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +27,8 @@ LIGHT = {
     "red": RED,
     "sky": SKY,
 }
+"""Colours of the light page by the name of their CSS variable. Pictures are drawn in these."""
+
 DARK = {
     "ink": "#e8eaee",
     "muted": "#a4adba",
@@ -43,7 +41,7 @@ DARK = {
     "red": "#ff8a4c",
     "sky": "#8fd0f5",
 }
-"""Values of the same variables on a dark page."""
+"""Colours of the dark page, by the same names as ``LIGHT``."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -78,21 +76,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def check_installed() -> None:
-    """Raise PrunecastError unless what reports are made with can be imported."""
-    for name in ("matplotlib", "jinja2"):
-        if find_spec(name) is None:
-            raise PrunecastError(f"a report needs {name}: install it with pip install 'prunecast[report]'")
-
-
 @dataclass(frozen=True)
 class Layout:
-    """How much room a picture has.
+    """Size of a picture.
 
     Attributes:
         name: ``wide`` or ``narrow``.
-        width: in inches of 96 pixels on the page.
-        columns: panels side by side.
+        width: width in inches of 96 pixels on the page.
+        columns: largest number of panels side by side.
     """
 
     name: str
@@ -101,11 +92,11 @@ class Layout:
 
     @property
     def narrow(self) -> bool:
-        """Whether the picture is for a narrow page."""
+        """True for the layout of narrow pages."""
         return self.columns == 1
 
     def panels(self, count: int, height: float) -> "tuple[Figure, list[Axes]]":
-        """A figure with ``count`` panels of the given height in inches, filled row by row."""
+        """A figure and its ``count`` panels, row by row; ``height`` is that of one panel in inches."""
         from matplotlib.figure import Figure
 
         columns = min(count, self.columns)
@@ -121,13 +112,13 @@ WIDE, NARROW = Layout("wide", 7.6, 2), Layout("narrow", 3.55, 1)
 
 
 def legend_above(figure: "Figure", axes: "Axes", layout: Layout) -> None:
-    """One legend for all panels, above them."""
+    """Add one legend for all panels, above them; ``axes`` is a panel that has all series."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2 if layout.narrow else 4, borderaxespad=0)
 
 
 def plain_log_axis(axis: Any) -> None:
-    """A logarithmic axis with few labels, written out."""
+    """Label a logarithmic axis with a few plain numbers instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 7), numticks=12))

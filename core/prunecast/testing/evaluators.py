@@ -191,7 +191,7 @@ def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSu
     """
     import torch
 
-    from prunecast.models.sensitivity import changes_of
+    from prunecast.models.sensitivity import local_sensitivities
 
     if not subject.plugin.differentiable:
         raise DoesNotApply("differentiable is False")
@@ -206,7 +206,7 @@ def losses_add_up_to_the_metric_and_lead_back_to_the_layers(subject: EvaluatorSu
     expected = math.log(found.value) if found.metric.scale == "log" else found.value
     require(math.isclose(total, expected, rel_tol=1e-3), f"losses add up to {total}, but the metric is {expected}")
     step = (1, elastic.architecture.layers[1]._replace(mlp_width=0))
-    change, again = (changes_of(elastic, losses, [step])[step] for _ in range(2))
+    change, again = (local_sensitivities(elastic, losses, [step])[step] for _ in range(2))
     require(same(change, again), f"the change of a layer without its MLP is {change}, then {again}")
     require(all(map(math.isfinite, change)) and change[0] != 0.0 and change[1] > 0.0, f"without its MLP: {change}")
 

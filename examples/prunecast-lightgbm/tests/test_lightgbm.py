@@ -6,12 +6,12 @@ from prunecast_lightgbm import LightGBM, LightGBMOptions
 from prunecast.testing import PredictorConformance, recorded_pairs
 
 
-class TestLaws(PredictorConformance):
+class TestConformance(PredictorConformance):
     plugin = LightGBM
     options = {"trees": 10}
 
 
-def test_two_thirds_of_unseen_pairs_lie_within_a_standard_deviation_or_so() -> None:
+def test_about_two_thirds_of_unseen_pairs_are_within_one_standard_deviation() -> None:
     recorded = recorded_pairs()
     order = np.random.default_rng(0).permutation(len(recorded.architectures))
     seen, unseen = np.split(order, [len(order) * 7 // 10])

@@ -9,12 +9,12 @@ from prunecast.testing import KnownOptimum, SearcherConformance
 SMALL = {"trials": 40, "startup": 80, "seeds": 5, "batch": 10}
 
 
-class TestLaws(SearcherConformance):
+class TestConformance(SearcherConformance):
     plugin = Nevergrad
     options = SMALL
 
 
-def test_an_optimiser_that_there_is_not_is_told_with_the_nearest() -> None:
+def test_an_unknown_optimiser_is_an_error_that_names_the_nearest() -> None:
     searcher = Nevergrad(NevergradOptions(optimizer="NGOp", **SMALL))
     with pytest.raises(PluginError, match=r"no optimiser 'NGOp' \(did you mean 'NGOpt"):
         searcher.search(KnownOptimum().problem(), 1)

@@ -1,4 +1,4 @@
-"""Texts that begin alike, read together: what they share is computed once."""
+"""Packing of token sequences with a common prefix into one row, so that the prefix is computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def common_stem(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """What all sequences begin with, short of the last token of the shortest."""
+    """Longest common prefix of the sequences, without the last token of the shortest."""
     columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
     return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
 @dataclass(frozen=True)
 class Branches:
-    """Token sequences laid out as one row: the stem they share, then the rest of each, one after the other.
+    """Token sequences packed into one row: their common prefix (stem), then the remainder of each in order.
 
     Attributes:
-        stem: what all begin with, short of the last token of the shortest.
-        rests: what follows the stem, none of them empty.
+        stem: common prefix, without the last token of the shortest sequence.
+        rests: remainder of each sequence after the stem, at least one token each.
     """
 
     stem: list[int]
@@ -30,13 +30,13 @@ class Branches:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> "Branches":
-        """The layout of sequences, each of at least one token."""
+        """Pack sequences of at least one token each."""
         stem = common_stem(sequences)
         return cls(stem, [list(sequence[len(stem) :]) for sequence in sequences])
 
     @property
     def row(self) -> list[int]:
-        """All tokens, in the order they are laid out."""
+        """All tokens, in the order of the row."""
         return [*self.stem, *(token for rest in self.rests for token in rest)]
 
     @property
@@ -47,20 +47,21 @@ class Branches:
 
     @property
     def owners(self) -> list[int]:
-        """Number of the sequence that each token of the row belongs to, -1 for the stem."""
+        """Index of the sequence that each token of the row belongs to, -1 for the stem."""
         return [-1] * len(self.stem) + [number for number, rest in enumerate(self.rests) for _ in rest]
 
     def columns(self, number: int) -> list[int]:
-        """Where in the row the tokens of a sequence are."""
+        """Columns of the row that hold the tokens of sequence ``number``."""
         begin = len(self.stem) + sum(map(len, self.rests[:number]))
         return [*range(len(self.stem)), *range(begin, begin + len(self.rests[number]))]
 
 
 def read(model: "PreTrainedModel", rows: Sequence[Branches]) -> "torch.Tensor":
-    """Final hidden states of all rows, (B, T, D) in the model's dtype, T the longest row.
+    """Final hidden states of all rows, (B, T, D) in the model's dtype, where T is the length of the longest row.
 
-    Each token sees the stem and what is before it in its own sequence, at the positions it has there and as far as the
-    layer's attention reaches, so its state is the one it would have had alone.
+    The attention mask lets each token attend to the stem and to the earlier tokens of its own sequence, within the
+    layer's sliding window if it has one, and the position ids are those in its own sequence. Each hidden state is
+    therefore that of the sequence read alone.
     """
     import torch
 
@@ -70,10 +71,10 @@ def read(model: "PreTrainedModel", rows: Sequence[Branches]) -> "torch.Tensor":
         return torch.tensor([[*one, *[padding] * (longest - len(one))] for one in lists], device=model.device)
 
     owners, positions = filled([row.owners for row in rows], -2), filled([row.positions for row in rows], 0)
-    sees = ((owners[:, None, :] == -1) | (owners[:, None, :] == owners[:, :, None])).tril()
+    visible = ((owners[:, None, :] == -1) | (owners[:, None, :] == owners[:, :, None])).tril()
     hidden: torch.Tensor = model.base_model(
         filled([row.row for row in rows], 0),
-        attention_mask=_masks(model, sees, positions),
+        attention_mask=_masks(model, visible, positions),
         position_ids=positions,
         use_cache=False,
     ).last_hidden_state
@@ -81,22 +82,22 @@ def read(model: "PreTrainedModel", rows: Sequence[Branches]) -> "torch.Tensor":
 
 
 def _masks(
-    model: "PreTrainedModel", sees: "torch.Tensor", positions: "torch.Tensor"
+    model: "PreTrainedModel", visible: "torch.Tensor", positions: "torch.Tensor"
 ) -> "torch.Tensor | dict[str, torch.Tensor]":
-    """What a base model takes as its mask: one, or one a kind of layer where some see a sliding window only."""
+    """Attention mask for the base model; one per layer type if some layers use a sliding window."""
     config = model.config.get_text_config()
-    full, window = _additive(sees, model.dtype), getattr(config, "sliding_window", None)
+    full, window = _additive(visible, model.dtype), getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or []
     if window is None or (kinds and "sliding_attention" not in kinds):
         return full
     near = positions[:, :, None] - positions[:, None, :] < window
-    sliding = _additive(sees & near, model.dtype)
+    sliding = _additive(visible & near, model.dtype)
     return {"full_attention": full, "sliding_attention": sliding} if kinds else sliding
 
 
-def _additive(sees: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-    """Booleans (B, T, T) as (B, 1, T, T) to add to attention scores, which every implementation of attention takes."""
+def _additive(visible: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """Additive mask (B, 1, T, T) from booleans (B, T, T); every attention implementation accepts this form."""
     import torch
 
-    blind = torch.finfo(dtype).min
-    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, blind)[:, None]
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, lowest)[:, None]

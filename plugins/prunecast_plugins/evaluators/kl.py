@@ -1,4 +1,4 @@
-"""Divergence of a pruned model from the dense one."""
+"""Kullback-Leibler divergence of a pruned model from the dense one."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ KLOptions = WindowOptions
 
 
 class KL(TextEvaluator):
-    """Mean over tokens of KL(dense || pruned), the divergence of the next-token distributions, in nats.
+    """Mean over tokens of KL(dense || pruned), the divergence between the next-token distributions, in nats.
 
-    The windows are those of ``perplexity``. Of the dense model no logits are kept: because the output embedding, which
-    pruning leaves alone, is linear, ``tokens`` x D float32 numbers say of its distributions all that the divergence
-    needs (its final hidden states where logits are capped). The divergence of the dense model is 0. The standard error
-    is that of the mean over windows.
+    The windows are those of ``perplexity``. Logits of the dense model are not stored: its output embedding is linear
+    and not pruned, so ``tokens`` x D float32 numbers are enough to compute the divergence. If logits are soft-capped,
+    its final hidden states are stored instead. The divergence of the dense model is 0. The standard error is that of
+    the mean over windows.
 
-    The scale is linear: like the logarithm of a perplexity, and unlike the perplexity, the divergence is in nats
-    already; and its own logarithm does not exist for the dense model.
+    The scale of the metric is linear: like the logarithm of a perplexity, the divergence is in nats already, and its
+    own logarithm is undefined for the dense model.
     """
 
     title = "kl"
@@ -37,14 +37,14 @@ class KL(TextEvaluator):
         return (Metric(metric_name(self.options.dataset, self.options.split, "kl"), "minimize", "nats"),)
 
     def observe_dense(self, model: "PreTrainedModel") -> None:
-        """Keep what the divergence needs of all windows, on the model's device."""
+        """Compute the dense model's part of the divergence for all windows, and keep it on the model's device."""
         windows = self.windows(model.device)
         self._divergence = divergence_from(model, (hidden_states(model, ids).flatten(0, 1) for ids in windows))
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Mean over all predicted tokens. Raises EvaluationError unless the dense model was observed before."""
+        """Mean over all predicted tokens. Raises EvaluationError if ``observe_dense`` was not called before."""
         if not hasattr(self, "_divergence"):
-            raise EvaluationError(f"kl on {self.options.dataset}: no dense model to compare with; call observe_dense")
+            raise EvaluationError(f"kl on {self.options.dataset}: the dense model is unknown; call observe_dense first")
         parts = [
             divergence(hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1)
             for divergence, ids in self._batches(model)
@@ -52,7 +52,7 @@ class KL(TextEvaluator):
         return [Measurement(self.metrics[0], *self.mean(parts))]
 
     def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
-        """The share of each batch in the mean over all predicted tokens."""
+        """Contribution of each batch to the mean over all predicted tokens."""
         tokens = self.predicted(self.windows(model.device))
         for divergence, ids in self._batches(model):
             hidden = hidden_states(model, ids).flatten(0, 1)
@@ -61,7 +61,7 @@ class KL(TextEvaluator):
     def _batches(
         self, model: "PreTrainedModel"
     ) -> "Iterator[tuple[LinearDivergence | CappedDivergence, torch.Tensor]]":
-        """Each batch of windows with the divergence there; batches may have become smaller since the dense model."""
+        """Each batch of windows with the divergence there; they may be smaller than in ``observe_dense``."""
         start = 0
         for ids in self.windows(model.device):
             stop = start + ids[:, 1:].numel()

@@ -1,4 +1,4 @@
-"""Speed and size of a model on the machine at hand."""
+"""Speed and memory of a model on the current machine."""
 
 import math
 import platform
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 class LatencyOptions(PluginOptions):
     """Options of the latency evaluator."""
 
-    device: str = Field(default="auto", description="type of the model's device; auto: the accelerator if there is one")
-    batch: int = Field(default=1, ge=1, description="sequences at a time")
-    prompt: int = Field(default=128, ge=1, description="tokens of the prompt")
-    generate: int = Field(default=32, ge=1, description="tokens generated after it")
-    repeats: int = Field(default=5, ge=1, description="measurements, after one that does not count")
+    device: str = Field(
+        default="auto", description="device type, such as cuda; auto: the accelerator if there is one, else cpu"
+    )
+    batch: int = Field(default=1, ge=1, description="number of sequences in a batch")
+    prompt: int = Field(default=128, ge=1, description="prompt length in tokens")
+    generate: int = Field(default=32, ge=1, description="number of tokens generated after the prompt")
+    repeats: int = Field(default=5, ge=1, description="number of repetitions, after one warm-up that is not counted")
 
 
 class Speeds(NamedTuple):
-    """One measurement, in tokens a second, and the bytes of the prompt's keys and values."""
+    """Result of one repetition: speeds in tokens per second, and bytes of the prompt's keys and values."""
 
     prefill: float
     decode: float
@@ -42,33 +44,33 @@ class Speeds(NamedTuple):
 class Latency(Evaluator[LatencyOptions]):
     """Measured speed of prompt and generation, and the memory of weights and key-value cache.
 
-    A prompt of ``prompt`` tokens is read by ``batch`` sequences at once (prefill), then ``generate`` tokens follow
-    greedily, one forward pass each, with a key-value cache (decode). Logits are made for the last position only. Each
-    speed is all tokens of the phase over its seconds; the values are means over ``repeats``, after one round that does
-    not count, and the standard errors are those of the means. Bytes are exact: of the weights that are kept, shared
-    ones once, in the model's dtype, and of what the prompt left in the cache.
+    A batch of ``batch`` prompts of ``prompt`` tokens is read in one forward pass (prefill), then ``generate`` tokens
+    follow greedily, one forward pass each, with a key-value cache (decode). Logits are computed for the last position
+    only. A speed is the number of tokens of the phase over its seconds; values are means over ``repeats`` repetitions,
+    after one warm-up that is not counted, and standard errors are those of the means. Bytes are exact: those of the
+    kept weights in the model's dtype, shared weights once, and those of the prompt's keys and values in the cache.
 
-    What is timed is the elastic model as runs measure it, not the exported one, and either may be the faster. Where an
-    architecture keeps some of the heads of a group the elastic model multiplies group by group, while exported weights
-    are in one piece. On a processor it has faster norms than transformers', and in bfloat16 it reads the prompt with
-    attention by blocks (:mod:`prunecast.models.cpu.norms`, :mod:`prunecast.models.cpu.attention`), which a model loaded from an
-    export has not. Compare architectures by these numbers; time an export for its own speed.
+    The elastic model of the run is timed, not the exported model, and either may be faster. If an architecture keeps
+    only some heads of a group, the elastic model multiplies group by group, while exported weights are contiguous. On
+    a CPU the elastic model has faster norms than transformers, and in bfloat16 it reads the prompt with blockwise
+    attention (:mod:`prunecast.models.cpu.norms`, :mod:`prunecast.models.cpu.attention`); a model loaded from an export
+    has neither. Use these numbers to compare architectures; time an export for its own speed.
 
-    Speeds differ from run to run: numbers of one registry compare if nothing else ran on the machine. Device and
-    number of threads are in the data hash, so another machine measures anew.
+    Speeds vary from run to run: values of one registry are comparable if nothing else ran on the machine. The device's
+    name and the number of threads are part of the data hash, so measurements of another machine are not reused.
     """
 
     options_model = LatencyOptions
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
-        """Choose the prompt, any tokens. Raises DataError if prompt and generation exceed the model's context."""
+        """Make a prompt of arbitrary tokens. Raises DataError if prompt and generation exceed the model's context."""
         import torch
 
         options = self.options
         length = options.prompt + options.generate
         if length > shape.context:
             raise DataError(
-                f"latency: prompt {options.prompt} + generate {options.generate} tokens are more than the model's "
+                f"latency: prompt {options.prompt} + generate {options.generate} tokens exceed the model's "
                 f"context, set them to {shape.context} together or less"
             )
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -78,7 +80,7 @@ class Latency(Evaluator[LatencyOptions]):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """``latency.DEVICE.`` and what it is; DEVICE is ``cpu``, ``cuda``, ..."""
+        """``latency.DEVICE.QUANTITY``; DEVICE is ``cpu``, ``cuda``, ..."""
         return (
             Metric(f"latency.{self._device}.prefill_tokens_per_second", "maximize", "tokens/s", "log"),
             Metric(f"latency.{self._device}.decode_tokens_per_second", "maximize", "tokens/s", "log"),
@@ -88,7 +90,7 @@ class Latency(Evaluator[LatencyOptions]):
 
     @property
     def data_hash(self) -> str:
-        """Hash of what the speed depends on: name of the device, number of threads."""
+        """Hash of the name of the device and the number of threads."""
         import torch
 
         content = f"{_device_name(self._device)}\n{torch.get_num_threads()}"
@@ -96,29 +98,29 @@ class Latency(Evaluator[LatencyOptions]):
 
     @property
     def tokens(self) -> int:
-        """Tokens of all rounds, the one that does not count included."""
+        """Number of tokens of all repetitions, including the warm-up."""
         options = self.options
         return (options.repeats + 1) * options.batch * (options.prompt + options.generate)
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Time the rounds. Raises EvaluationError if the model is on another device than the metrics say."""
+        """Time all repetitions. Raises EvaluationError if the model is on another device than that of the metrics."""
         if model.device.type != self._device:
             raise EvaluationError(
                 f"latency: the model is on {model.device.type}, metrics are for {self._device}; "
                 f"write device: {model.device.type} beside use: latency"
             )
         prompt = self._prompt.to(model.device)
-        rounds = [self._round(model, prompt) for _ in range(self.options.repeats + 1)][1:]
+        timed = [self._repetition(model, prompt) for _ in range(self.options.repeats + 1)][1:]
         prefill, decode, weights, cache = self.metrics
-        cached = rounds[0].cache_bytes / prompt.numel()
+        cached = timed[0].cache_bytes / prompt.numel()
         return [
-            _mean(prefill, [speeds.prefill for speeds in rounds], prompt.numel()),
-            _mean(decode, [speeds.decode for speeds in rounds], self.options.batch * self.options.generate),
+            _mean(prefill, [speeds.prefill for speeds in timed], prompt.numel()),
+            _mean(decode, [speeds.decode for speeds in timed], self.options.batch * self.options.generate),
             Measurement(weights, float(weight_bytes(model)), None, prompt.numel()),
             Measurement(cache, cached, None, prompt.numel()),
         ]
 
-    def _round(self, model: "PreTrainedModel", prompt: "torch.Tensor") -> Speeds:
+    def _repetition(self, model: "PreTrainedModel", prompt: "torch.Tensor") -> Speeds:
         reading = Reading(model)
         following = prompt
 
@@ -138,7 +140,7 @@ class Latency(Evaluator[LatencyOptions]):
 
 
 def weight_bytes(model: "PreTrainedModel") -> int:
-    """Bytes of all weights the model uses, shared ones once; of an elastic model, those its architecture keeps."""
+    """Bytes of all weights in use, shared weights once; of an elastic model, those of its current architecture."""
     from prunecast.plugins import ShrinkingInput, ShrinkingOutput
 
     tensors: dict[int, torch.Tensor] = {}

@@ -1,4 +1,4 @@
-"""Tasks of the EleutherAI evaluation harness, as it runs them."""
+"""Tasks of the EleutherAI evaluation harness, run by the harness itself."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHOTS_SEED = 1234
-"""Seed of the harness for the choice of solved examples; its own default."""
+"""Seed for the choice of few-shot examples: the default of the harness."""
 
 SCORING = (
     "output_type",
@@ -44,32 +44,36 @@ SCORING = (
     "filter_list",
     "repeats",
 )
-"""What a task's config says of how its requests are scored. The rest of it says how they are made, and names files."""
+"""Entries of a task's config that affect scoring. The others affect how requests are built, or name files."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class LMEvalOptions(PluginOptions):
-    """Options of the harness."""
+    """Options of the lm_eval evaluator."""
 
     immaterial = frozenset({"batch", "definitions"})
 
-    tasks: tuple[str, ...] = Field(min_length=1, description="tasks or groups of tasks, by their names in lm-eval")
-    metric: str = Field(default="acc", description="which of a task's metrics, e.g. acc_norm")
-    shots: int | None = Field(default=None, ge=0, description="solved examples; what the task says if left out")
-    limit: int | None = Field(default=None, ge=1, description="documents a task, the first ones; all if left out")
-    definitions: Path | None = Field(default=None, description="folder of further task definitions, in YAML")
-    batch: int = Field(default=8, ge=1, description="sequences a forward pass; does not change the result")
+    tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks or groups of tasks in lm-eval")
+    metric: str = Field(default="acc", description="metric of the tasks, e.g. acc_norm")
+    shots: int | None = Field(
+        default=None, ge=0, description="number of few-shot examples; the task's own number if left out"
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="number of documents per task, from the first; all if left out"
+    )
+    definitions: Path | None = Field(default=None, description="folder with additional task definitions in YAML")
+    batch: int = Field(default=8, ge=1, description="sequences per forward pass; does not change the result")
 
 
 class LMEval(Evaluator[LMEvalOptions]):
     """Any log-likelihood task of https://github.com/EleutherAI/lm-evaluation-harness, run by the harness itself.
 
-    Prompts, splits, scoring and standard errors are the harness's own, its version enters the data hash. Data come
-    from the Hub. Tasks that generate text are refused: a pruned model's first layer may have no attention, and
-    generation counts its tokens there.
+    Prompts, splits, scoring and standard errors are those of the harness, whose version is part of the data hash. Data
+    come from the Hub. Tasks that generate text are rejected: generation counts the cached tokens in the first layer,
+    and the first layer of a pruned model may have no attention.
 
-    Needs the harness: ``pip install "prunecast[lm-eval]"``.
+    Requires the harness: ``pip install "prunecast[lm-eval]"``.
     """
 
     options_model = LMEvalOptions
@@ -79,12 +83,12 @@ class LMEval(Evaluator[LMEvalOptions]):
 
         Raises:
             PluginError: the harness is not installed.
-            DataError: a task is unknown, its data cannot be had, it generates text, or it has no such metric.
+            DataError: a task is unknown, its data are not available, it generates text, or it lacks the metric.
         """
         options = self.options
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         manager = _harness("tasks").TaskManager(include_path=options.definitions)
-        # A copy: the harness gives the tokenizer a padding token.
+        # A copy, because the harness adds a padding token to the tokenizer.
         self._tokenizer = copy.deepcopy(tokenizer)
         try:
             loaded = manager.load(list(options.tasks))
@@ -98,17 +102,17 @@ class LMEval(Evaluator[LMEvalOptions]):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """``TASK.SPLIT.METRIC``, one a task or group; SPLIT is that of the (first) task."""
+        """``TASK.SPLIT.METRIC``, one per task or group; SPLIT is that of the first task of a group."""
         return self._metrics
 
     @property
     def data_hash(self) -> str:
-        """Hash of the token ids of all requests, of all that scores them, and of the harness's version."""
+        """Hash of the token ids of all requests, of everything that affects scores, and of the harness's version."""
         return hash_of(_harness().__version__, self._asked, self._ids)
 
     @property
     def tokens(self) -> int:
-        """Tokens of all requests; fewer are fed to the model where requests share one."""
+        """Number of tokens of all requests; an upper bound, as requests may share a forward pass."""
         return sum(len(ids) for task in self._tasks() for instance in task.instances for ids in self._ids(instance))
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
@@ -133,21 +137,21 @@ class LMEval(Evaluator[LMEvalOptions]):
         return [_measurement(metric, results[name]) for name, metric in zip(options.tasks, self._metrics, strict=True)]
 
     def _tasks(self) -> list[Any]:
-        """The tasks asked for, those of groups included."""
+        """The tasks of the options, including those of groups."""
         return [task for asked in self._asked for task in _tasks_of(asked)]
 
     def _build(self, task: Any) -> None:
-        """Make a task's requests, as the harness will make them again."""
+        """Build a task's requests in the same way as the harness does when it runs."""
         if task.OUTPUT_TYPE == "generate_until":
             raise DataError(f"lm_eval: task {task.task_name} generates text; choose tasks scored by log-likelihood")
         usual, wanted = task.get_config("num_fewshot"), self.options.shots
-        # As in the harness: a task that says 0 has no examples to show.
+        # As in the harness: a task whose config has 0 has no few-shot examples.
         task.set_config("num_fewshot", (usual or 0) if wanted is None or usual == 0 else wanted)
         task.set_fewshot_seed(SHOTS_SEED)
         task.build_all_requests(limit=self.options.limit)
 
     def _check(self, model: "PreTrainedModel") -> None:
-        """Raise EvaluationError if the logits of the first request are not finite: the harness would not notice."""
+        """Raise EvaluationError if the logits of the first request are not finite, which the harness does not check."""
         import torch
 
         ids = [number for part in self._ids(self._tasks()[0].instances[0]) for number in part]
@@ -169,12 +173,12 @@ class LMEval(Evaluator[LMEvalOptions]):
 
 
 def hash_of(version: str, asked: Sequence[Any], ids: Callable[[Any], list[list[int]]]) -> str:
-    """32 hexadecimal digits that change with whatever could change a score, and are the same in every process.
+    """Hash of everything that can change a score: 32 hexadecimal digits, the same in every process.
 
     Args:
-        version: of the harness.
-        asked: tasks and groups, their requests built.
-        ids: token ids of the texts of a request.
+        version: version of the harness.
+        asked: tasks and groups whose requests are built.
+        ids: function from a request to the token ids of its texts.
     """
     content = [
         version,
@@ -185,17 +189,17 @@ def hash_of(version: str, asked: Sequence[Any], ids: Callable[[Any], list[list[i
 
 
 def _content(task: Any, ids: Callable[[Any], list[list[int]]]) -> list[Any]:
-    """What a task's scores follow from, the model aside: code, config, and all that its documents say.
+    """Everything that a task's scores depend on apart from the model: code, config and complete documents.
 
-    Which part of a document is the right answer differs: its target, the number its text is, or whatever
-    ``process_results`` looks at.
+    The right answer may be in any part of a document: tasks define it by a target, by the index of a text, or in
+    ``process_results``.
     """
     requests = [[ids(r), r.doc, task.doc_to_text(r.doc), task.doc_to_target(r.doc)] for r in task.instances]
     return [task.VERSION, type(task), [getattr(task.config, name, None) for name in SCORING], requests]
 
 
 def _source(value: Any) -> str:
-    """Code, where there is some; of anything else what it prints as, but for its place in memory."""
+    """Source code of a value if it has any, else its text without memory addresses."""
     try:
         return getsource(value)
     except (TypeError, OSError):
@@ -203,7 +207,7 @@ def _source(value: Any) -> str:
 
 
 def _harness(module: str = "") -> Any:
-    """A module of the harness. Raises PluginError, saying what to install, if it is not there."""
+    """A module of the harness. Raises a PluginError with installation instructions if it is missing."""
     try:
         return import_module(f"lm_eval.{module}".rstrip("."))
     except ImportError as error:
@@ -211,7 +215,7 @@ def _harness(module: str = "") -> Any:
 
 
 def _tasks_of(asked: Any) -> list[Any]:
-    """A task itself, or all tasks of a group."""
+    """The tasks of a group, or a single task as a list."""
     return list(asked.get_all_tasks()) if hasattr(asked, "get_all_tasks") else [asked]
 
 
@@ -222,7 +226,10 @@ def _named(name: str, loaded: dict[str, Any]) -> Any:
 
 
 def _measurement(metric: Metric, result: dict[str, Any]) -> Measurement:
-    """Keys of a result are ``METRIC,FILTER`` and ``METRIC_stderr,FILTER``; the error may be a word for none."""
+    """Measurement from a result with the keys ``METRIC,FILTER`` and ``METRIC_stderr,FILTER``.
+
+    The harness writes a text in place of an unknown standard error.
+    """
     values = {key.partition(",")[0]: value for key, value in reversed(result.items())}
     value, error = float(values[metric.unit]), values.get(f"{metric.unit}_stderr")
     if not math.isfinite(value):

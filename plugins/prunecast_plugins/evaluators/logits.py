@@ -1,4 +1,21 @@
-"""From final hidden states to logits and losses, a few rows and a part of the vocabulary at a time."""
+"""Logits, next-token losses and divergences from final hidden states, in blocks of rows and of the vocabulary.
+
+Notation:
+    N       number of rows, each a position in a text
+    D, V    hidden size of the model, size of its vocabulary
+    h       final hidden states of the model that is evaluated, shape (N, D)
+    w_v     row of the weight of the output embedding (head) for token v, shape (D,)
+    c       bound of the soft cap c tanh(x / c) of logits, in models that have one (Gemma 2)
+    b       logits of the evaluated model, h . w_v plus the head's bias, soft-capped; shape (N, V)
+    q       its predictions, softmax(b), shape (N, V)
+    a, p    logits of the dense model, and its predictions softmax(a), both (N, V)
+    y       labels: the next tokens of the text, or tokens drawn from q; int64 of shape (N,)
+
+The log-partition of logits b is log sum_v exp b_v. The loss of a label is the log-partition minus b_y, and the
+divergence from the dense model is
+
+    KL(p || q) = sum_v p_v (a_v - b_v) - log sum_v exp a_v + log sum_v exp b_v.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,21 +29,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGIT_ROWS = 1024
-"""Rows whose logits are computed together."""
+"""Number of rows whose logits are computed together."""
 
 GRADIENT_ROWS = 256
-"""Rows whose logits are held at once, with their gradients, where a gradient is taken."""
+"""Number of rows whose logits are in memory at once when gradients are computed."""
 
 DRAWS = 3
-"""Times that labels are drawn for a curvature, in each row of a batch."""
+"""Number of labels drawn in each row for an estimate of the curvature."""
 
 LOGIT_COLUMNS = 3072
-"""Tokens of the vocabulary whose logits are held at once: with ``LOGIT_ROWS`` 12 MB in float32, which stay in the cache
-of the processor where all logits of a row would go out to memory and back."""
+"""Number of tokens of the vocabulary whose logits are in memory at once. With ``LOGIT_ROWS`` rows they take 12 MB in
+float32, which fit in the cache of a CPU; the logits of the whole vocabulary would not."""
 
 
 def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
-    """Logits of hidden states as the model's own head gives them, soft-capped where the config says so (Gemma 2).
+    """Logits of hidden states by the model's own head, soft-capped if its config says so (Gemma 2).
 
     Args:
         model: a causal language model.
@@ -51,14 +68,14 @@ def _cap(model: "PreTrainedModel") -> float | None:
 
 
 def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[tuple[int, torch.Tensor]]":
-    """The logits of :func:`logits_of` part by part, the whole vocabulary in order.
+    """The logits of :func:`logits_of` in consecutive parts of the vocabulary.
 
     Args:
         model: a causal language model whose head is a linear layer.
         hidden: final hidden states of shape (N, D), N at most ``LOGIT_ROWS``, in the model's dtype.
 
     Yields:
-        first token of the part, and float32 of shape (N, at most ``LOGIT_COLUMNS``).
+        The first token of the part, and its logits, float32 of shape (N, at most ``LOGIT_COLUMNS``).
     """
     from torch.nn import functional
 
@@ -70,12 +87,12 @@ def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[t
 
 
 def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-    """Negative log-likelihood of the token that follows each hidden state, in nats.
+    """Negative log-likelihood of the next token at each hidden state, in nats.
 
     Args:
         model: a causal language model.
         hidden: final hidden states of shape (N, D), in the model's dtype.
-        targets: the ids that follow, int64 of shape (N,).
+        targets: ids of the next tokens, int64 of shape (N,).
 
     Returns:
         float32 of shape (N,).
@@ -84,23 +101,23 @@ def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets:
 
 
 def differentiable_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-    """:func:`next_token_losses` to take gradients of; logits are computed again on the way back, none are kept."""
+    """Differentiable :func:`next_token_losses`; the backward pass recomputes the logits instead of storing them."""
     return _computed_again(partial(_plain_losses, model), hidden, targets)
 
 
 def scores(model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator) -> "list[torch.Tensor]":
-    """Scalars with the gradients of the summed losses of labels drawn from the model's own predictions.
+    """Scalars whose gradients are those of the summed losses of labels drawn from the model's own predictions q.
 
-    Gradients are zero in the mean, and their second moment is the Gauss-Newton matrix of a sum of cross-entropies, or
-    of divergences, over the same rows: both have the Hessian diag(q) - q q' in the logits.
+    The gradients have mean zero, and their second moment is the Gauss-Newton matrix of the sum of cross-entropies, or
+    of divergences, over the same rows: both have the Hessian diag(q) - q q' with respect to the logits.
 
     Args:
         model: a causal language model.
         hidden: final hidden states of shape (N, D), in the model's dtype.
-        rng: draws the labels.
+        rng: generator for the labels.
 
     Returns:
-        One scalar for each of ``DRAWS``; only the gradient is of use.
+        One scalar for each of ``DRAWS`` draws; only its gradient is meaningful.
     """
     import torch
 
@@ -112,16 +129,16 @@ def scores(model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Gene
 def _score_gradients(
     model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator
 ) -> "list[torch.Tensor]":
-    """Gradients (N, D) of the losses of drawn labels y: sum_v q_v w_v - w_y, each w_v times how steep its cap is."""
+    """Gradients (N, D) of the losses of drawn labels: sum_v q_v w_v - w_y, each w_v times the slope of the soft cap."""
     head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     logits = logits_of(model, hidden)
     predicted = logits.softmax(-1)
     labels = _drawn(predicted, rng)
     gradients = [head.weight[label] for label in labels]
     if (cap := _cap(model)) is not None:
-        steepness = 1 - (logits / cap).square_()
-        predicted *= steepness
-        gradients = [w * steepness.gather(1, y[:, None]).to(w.dtype) for w, y in zip(gradients, labels, strict=True)]
+        slope = 1 - (logits / cap).square_()
+        predicted *= slope
+        gradients = [w * slope.gather(1, y[:, None]).to(w.dtype) for w, y in zip(gradients, labels, strict=True)]
     expected = predicted.to(hidden.dtype) @ head.weight
     return [expected - gradient for gradient in gradients]
 
@@ -130,7 +147,7 @@ def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -
     """KL(dense || pruned) of the next-token distributions at each position, as a function of the pruned hidden states.
 
     Args:
-        model: a model with the head both share.
+        model: a model with the head that dense and pruned model share.
         dense: final hidden states of the dense model, in the model's dtype, in pieces of shape (N, D).
     """
     import torch
@@ -142,7 +159,7 @@ def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -
 
 
 def _dense_parts(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """What :class:`LinearDivergence` keeps of hidden states (N, D)."""
+    """``expected`` and ``entropies`` of :class:`LinearDivergence` for dense hidden states (N, D)."""
     import torch
 
     partitions = _by_rows(partial(_log_partitions, model), dense)
@@ -152,16 +169,17 @@ def _dense_parts(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torc
 
 @dataclass(frozen=True)
 class LinearDivergence:
-    """Divergence where logits are linear in the hidden states.
+    """Divergence for logits that are linear in the hidden states.
 
-    For logits b_v = h . w_v of pruned states h, and p the dense distribution, it is the cross-entropy
-    log sum_v exp b_v - h . (sum_v p_v w_v), less the same for the dense states in place of h; a bias of the head falls
-    out. So the vocabulary is gone through once, as for a loss, and the dense model's own divergence is exactly 0.
+    With the logits b_v = h . w_v of the pruned hidden states h, and the predictions p of the dense model, the
+    cross-entropy is log sum_v exp b_v - h . (sum_v p_v w_v). The divergence is this cross-entropy minus the same
+    expression for the dense hidden states; a bias of the head cancels. An evaluation therefore reads the vocabulary
+    only once, as for a loss, and the divergence of the dense model itself is exactly 0.
 
     Attributes:
-        model: a model with the head both share.
+        model: a model with the head that dense and pruned model share.
         expected: sum_v p_v w_v at each position, float32 of shape (N, D).
-        entropies: what the cross-entropy of the dense model is at each position, float32 of shape (N,).
+        entropies: the cross-entropy expression for the dense model at each position, float32 of shape (N,).
     """
 
     model: "PreTrainedModel"
@@ -180,18 +198,18 @@ class LinearDivergence:
         return _by_rows(partial(_log_partitions, self.model), pruned) - expected_logits - self.entropies
 
     def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
-        """The same, to take gradients of."""
+        """The same divergences, differentiable."""
         partitions = _computed_again(partial(_plain_log_partitions, self.model), pruned)
-        # Copies, because what was made in inference mode can take no part in a gradient.
+        # Copies, because autograd rejects tensors that were made in inference mode.
         return partitions - (pruned.float() * self.expected.clone()).sum(-1) - self.entropies.clone()
 
 
 @dataclass(frozen=True)
 class CappedDivergence:
-    """Divergence where logits are capped, which is not linear: both distributions are made each time.
+    """Divergence for soft-capped logits, which are not linear: both distributions are computed at every call.
 
     Attributes:
-        model: a model with the head both share.
+        model: a model with the head that dense and pruned model share.
         dense: final hidden states of the dense model, (N, D), in the model's dtype.
     """
 
@@ -207,12 +225,12 @@ class CappedDivergence:
         return _by_rows(partial(_divergences, self.model), self.dense, pruned)
 
     def differentiable(self, pruned: "torch.Tensor") -> "torch.Tensor":
-        """The same, to take gradients of."""
+        """The same divergences, differentiable."""
         return _computed_again(partial(_plain_divergences, self.model), self.dense.clone(), pruned)
 
 
 def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
-    """What a function of ``GRADIENT_ROWS`` rows makes of more; on the way back it is called once more for each."""
+    """A function applied to blocks of ``GRADIENT_ROWS`` rows; the backward pass calls it again for each block."""
     import torch
     from torch.utils.checkpoint import checkpoint
 
@@ -221,10 +239,10 @@ def _computed_again(function: "Callable[..., torch.Tensor]", *tensors: "torch.Te
 
 
 def _drawn(probabilities: "torch.Tensor", rng: np.random.Generator) -> "torch.Tensor":
-    """Tokens drawn by probabilities (N, V), int64 of shape (``DRAWS``, N)."""
+    """Tokens drawn with probabilities (N, V), int64 of shape (``DRAWS``, N)."""
     import torch
 
-    # torch.multinomial draws a number for each token of the vocabulary, and takes longer than all the rest.
+    # Inverse transform: torch.multinomial draws a number per token of the vocabulary, which would dominate the time.
     cumulative = probabilities.cumsum(-1)
     drawn = torch.from_numpy(rng.random((len(probabilities), DRAWS), dtype=np.float32)).to(probabilities.device)
     found = torch.searchsorted(cumulative, drawn * cumulative[:, -1:])
@@ -247,21 +265,21 @@ def _plain_divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: 
 
 
 def _by_rows(function: "Callable[..., torch.Tensor]", *tensors: "torch.Tensor") -> "torch.Tensor":
-    """What a function of ``LOGIT_ROWS`` rows makes of more, row for row."""
+    """A function applied to blocks of ``LOGIT_ROWS`` rows, its results concatenated."""
     import torch
 
     return torch.cat([function(*rows) for rows in zip(*(torch.split(t, LOGIT_ROWS) for t in tensors), strict=True)])
 
 
 def _log_partitions(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
-    """log sum_v exp of the logits, float32 of shape (N,)."""
+    """Log-partition log sum_v exp b_v, float32 of shape (N,)."""
     import torch
 
     return torch.stack([_exponentiate(logits)[1] for _, logits in logit_parts(model, hidden)]).logsumexp(0)
 
 
 def _expected_weights(model: "PreTrainedModel", hidden: "torch.Tensor", partitions: "torch.Tensor") -> "torch.Tensor":
-    """sum_v p_v w_v of the rows w_v of the head, float32 of shape (N, D), given log sum_v exp of the logits (N,)."""
+    """sum_v p_v w_v, float32 of shape (N, D), from the log-partitions (N,)."""
     import torch
 
     head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -284,7 +302,7 @@ def _losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Te
 
 
 def _divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch.Tensor") -> "torch.Tensor":
-    """sum_v p_v (a_v - b_v) - log sum exp a + log sum exp b, for logits a and b and p = softmax(a)."""
+    """KL(p || q) by the formula of the module, float32 of shape (N,)."""
     import torch
 
     dense_sums, pruned_sums, gaps = [], [], []
@@ -301,9 +319,9 @@ def _divergences(model: "PreTrainedModel", dense: "torch.Tensor", pruned: "torch
 
 
 def _exponentiate(logits: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """exp(logits - largest of the row), written over the logits (N, V), and log sum exp of each row (N,).
+    """exp(b - max b), which overwrites the logits b (N, V), and the log-partition of each row (N,).
 
-    In place because memory is what takes the time: ``torch.logsumexp`` writes two more tensors of that size.
+    In place because memory bandwidth is the bottleneck: ``torch.logsumexp`` writes two more tensors of that size.
     """
     largest = logits.amax(-1, keepdim=True)
     weights = logits.sub_(largest).exp_()

@@ -1,4 +1,4 @@
-"""MMLU: questions of 57 subjects after a few solved ones."""
+"""MMLU: few-shot multiple-choice questions of 57 subjects."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -25,10 +25,10 @@ LETTERS = "ABCD"
 SUBJECTS = 57
 
 QUESTIONS = {"test": 14_042, "validation": 1_531, "dev": 285}
-"""How many questions each split has."""
+"""Number of questions in each split."""
 
 TOKENS_A_QUESTION = 108
-"""Mean length of a question, solved or not, padding included: the test split with 5 shots, SmolLM2's tokenizer."""
+"""Mean tokens of a question or solved example, including padding: test split, 5 shots, SmolLM2's tokenizer."""
 
 
 class MMLUOptions(PluginOptions):
@@ -36,21 +36,21 @@ class MMLUOptions(PluginOptions):
 
     immaterial = frozenset({"batch", "reuse_prefix"})
 
-    split: str = Field(default="test", description="part the questions come from")
-    shots: int = Field(default=5, ge=0, description="solved questions of the dev part before each question")
+    split: str = Field(default="test", description="part of the data set with the questions")
+    shots: int = Field(default=5, ge=0, description="number of solved examples from the dev part in the prompt")
     subjects: tuple[str, ...] | None = Field(default=None, min_length=1, description="subjects; all if left out")
     questions_per_subject: int | None = Field(
-        default=None, ge=1, description="number of questions a subject, the first ones; all if left out"
+        default=None, ge=1, description="number of questions per subject, from the first; all if left out"
     )
-    batch: int = Field(default=8, ge=1, description="questions a forward pass; does not change the result")
+    batch: int = Field(default=8, ge=1, description="questions per forward pass; does not change the result")
     reuse_prefix: bool = Field(
-        default=True, description="read the solved questions of a subject once; does not change the result"
+        default=True, description="true: compute the shared prompt prefix of a subject once; does not change the result"
     )
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What follows a group's prefix: the tokens of a question, and the index of its right choice."""
+    """Remainder of a prompt after its group's prefix, and the index of the right choice."""
 
     tokens: list[int]
     answer: int
@@ -58,14 +58,14 @@ class Ending:
 
 @dataclass(frozen=True)
 class Group:
-    """Questions of one subject whose prompts begin with the same tokens, ``prefix``, read only once."""
+    """Questions of one subject whose prompts share the tokens ``prefix``, which are read only once."""
 
     subject: str
     prefix: list[int]
     endings: list[Ending]
 
     def batches(self, size: int) -> Iterator[list[Ending]]:
-        """The endings, at most ``size`` at a time."""
+        """Batches of at most ``size`` endings of similar length."""
         return chunks(self.endings, [len(ending.tokens) for ending in self.endings], size)
 
 
@@ -85,16 +85,16 @@ class MMLU(Evaluator[MMLUOptions]):
 
         ... four more, then the question, up to "Answer:"
 
-    The answer is the letter with the highest logit; a letter's token is the last of ``Answer: A``. No special tokens.
-    As in that code, a prompt longer than the model's context loses solved questions, the last first.
+    The answer is the letter with the highest logit; the token of a letter is the last one of ``Answer: A``. No special
+    tokens are added. As in that code, a prompt longer than the model's context loses solved examples, the last first.
 
-    The tokens with which all prompts of a subject begin are read once, and their keys and values serve all its
-    questions. Prompts are tokenised whole, so reuse changes no token.
+    The common prefix of all prompts of a subject is read once, and its keys and values are reused for all questions.
+    Prompts are tokenised as a whole, so reuse does not change the tokens.
 
-    The standard error is that of a mean over strata; None if a subject has only one question.
+    The standard error is that of a stratified mean over subjects; None if a subject has only one question.
 
     Attributes:
-        tokens_computed: number of tokens the last ``evaluate`` fed to the model, padding included.
+        tokens_computed: number of tokens that the last ``evaluate`` fed to the model, including padding.
     """
 
     options_model = MMLUOptions
@@ -107,14 +107,16 @@ class MMLU(Evaluator[MMLUOptions]):
         """Tokenise the prompts.
 
         Raises:
-            DataError: no such subject, too few questions, one that is longer than the model's context, or a tokenizer
-                that does not tell the letters apart.
+            DataError: a subject is unknown or has too few questions, a question is longer than the model's context, or
+                the tokenizer encodes two of the letters as the same token.
         """
         solved = _by_subject(read_questions("mmlu", "dev", data_dir))
         asked = _by_subject(read_questions("mmlu", self.options.split, data_dir))
         self._letters = [ids[-1] for ids in encode(tokenizer, [f"Answer: {letter}" for letter in LETTERS])]
         if len(set(self._letters)) < len(LETTERS):
-            raise DataError("mmlu: the tokenizer gives two of the answers A, B, C and D one token; use multiple_choice")
+            raise DataError(
+                "mmlu: the tokenizer encodes two of the letters A, B, C and D as one token; use multiple_choice"
+            )
         prompts = _Prompts(tokenizer, shape.context)
         self._groups = [
             group
@@ -129,7 +131,7 @@ class MMLU(Evaluator[MMLUOptions]):
 
     @property
     def data_hash(self) -> str:
-        """Hash of the prompts' token ids, question by question, of the answers, and of the letters."""
+        """Hash of the token ids of all prompts, of the answers, and of the token ids of the letters."""
         return hash_of(
             [
                 self._letters,
@@ -139,7 +141,7 @@ class MMLU(Evaluator[MMLUOptions]):
 
     @property
     def tokens(self) -> int:
-        """Tokens fed to the model, padding included: every prefix once."""
+        """Number of tokens fed to the model, including padding; every prefix counts once."""
         return sum(
             len(group.prefix)
             + sum(len(batch) * max(len(e.tokens) for e in batch) for batch in group.batches(self.options.batch))
@@ -148,7 +150,7 @@ class MMLU(Evaluator[MMLUOptions]):
 
     @property
     def expected_tokens(self) -> int | None:
-        """The questions asked and the solved ones read before them, each of mean length; None for an unknown split."""
+        """Estimate from the mean length of questions and solved examples; None for an unknown split."""
         options = self.options
         subjects = len(options.subjects or range(SUBJECTS))
         asked = QUESTIONS.get(options.split, 0) * subjects // SUBJECTS
@@ -158,7 +160,7 @@ class MMLU(Evaluator[MMLUOptions]):
         return TOKENS_A_QUESTION * (asked + options.shots * readings) if asked else None
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Mean over subjects of the fraction of right answers."""
+        """Mean over subjects of the fraction of correct answers."""
         self.tokens_computed = 0
         right: dict[str, list[bool]] = {}
         for group in self._groups:
@@ -191,7 +193,7 @@ class MMLU(Evaluator[MMLUOptions]):
             yield _shared(subject, endings) if self.options.reuse_prefix else Group(subject, [], endings)
 
     def _answer(self, model: "PreTrainedModel", group: Group) -> list[bool]:
-        """Whether each answer is right. Raises EvaluationError if a logit of a letter is not finite."""
+        """True for each correct answer. Raises EvaluationError if a logit of a letter is not finite."""
         import torch
 
         start = Reading(model)
@@ -215,13 +217,13 @@ class MMLU(Evaluator[MMLUOptions]):
 
 
 class _Prompts:
-    """Writes prompts and tokenises them, with as many solved questions as the context has room for."""
+    """Builds and tokenises prompts with as many solved examples as fit in the context."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", context: int) -> None:
         self._tokenizer, self._context = tokenizer, context
 
     def of(self, subject: str, solved: list[Question], asked: list[Question]) -> list[tuple[int, list[int]]]:
-        """For each question the number of solved ones before it, and the ids of its prompt."""
+        """Number of solved examples in the prompt of each question, and the token ids of the prompt."""
         texts = [_prompt(subject, solved, question) for question in asked]
         return [
             (len(solved), ids) if len(ids) <= self._context else self._shorter(subject, solved, question)
@@ -256,13 +258,13 @@ def _asked(question: Question) -> str:
 
 
 def _shared(subject: str, endings: list[Ending]) -> Group:
-    """A group whose prefix is all that the endings begin with, short of the last token of the shortest."""
+    """A group with the longest common prefix of the endings, without the last token of the shortest."""
     prefix = common_stem([ending.tokens for ending in endings])
     return Group(subject, prefix, [Ending(ending.tokens[len(prefix) :], ending.answer) for ending in endings])
 
 
 def _error(answers: Collection[list[bool]]) -> float | None:
-    """Standard error of the mean over subjects, from the binomial variance inside each; None for a single question."""
+    """Standard error of the mean over subjects, from the binomial variance in each; None if one has one question."""
     if any(len(of_subject) < 2 for of_subject in answers):
         return None
     variances = [fmean(right) * (1 - fmean(right)) / (len(right) - 1) for right in answers]

@@ -1,4 +1,4 @@
-"""Multiple-choice questions, answered by the likeliest choice."""
+"""Accuracy on multiple-choice questions, answered by the choice of highest likelihood."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Pair = tuple[str, str]
-"""A context, and the text after it whose likelihood counts."""
+"""A context, and the text after it that is scored."""
 
 
 class MultipleChoiceOptions(PluginOptions):
@@ -31,17 +31,25 @@ class MultipleChoiceOptions(PluginOptions):
 
     dataset: str = Field(description="name of a data set of questions, or path of a .jsonl file")
     split: str = Field(default="validation", description="part of the data set")
-    questions: int | None = Field(default=None, ge=1, description="how many questions, the first ones; all if left out")
+    questions: int | None = Field(
+        default=None, ge=1, description="number of questions, from the first; all if left out"
+    )
     normalise: Literal["bytes", "tokens", "none"] = Field(
         default="bytes",
-        description="what a choice's log-likelihood is divided by: its bytes, its tokens, nothing",
+        description="divisor of a choice's log-likelihood: its number of bytes, its number of tokens, or none",
     )
-    batch: int = Field(default=8, ge=1, description="questions a forward pass; does not change the result")
+    batch: int = Field(default=8, ge=1, description="questions per forward pass; does not change the result")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """``tokens`` of a context and a choice, the choice's from ``start`` on; the score is divided by ``size``."""
+    """Tokens of a context followed by a choice.
+
+    Attributes:
+        tokens: token ids of both.
+        start: index of the first token of the choice.
+        size: divisor of the log-likelihood.
+    """
 
     tokens: list[int]
     start: int
@@ -50,27 +58,28 @@ class Choice:
 
 @dataclass(frozen=True)
 class Problem:
-    """A question ready to be asked: its choices and the index of the right one."""
+    """A tokenised question: its choices and the index of the right one."""
 
     choices: list[Choice]
     answer: int
 
     @cached_property
     def layout(self) -> Branches:
-        """All choices in one row, what they have in common once."""
+        """All choices packed into one row, their common prefix once."""
         return Branches.of([choice.tokens for choice in self.choices])
 
     @property
     def longest(self) -> int:
-        """Length of the longest choice with its context, in tokens."""
+        """Number of tokens of the longest choice with its context."""
         return max(len(choice.tokens) for choice in self.choices)
 
 
 class MultipleChoice(Evaluator[MultipleChoiceOptions]):
-    """Fraction of questions whose right choice has the highest log-likelihood after the question.
+    """Fraction of questions for which the right choice has the highest log-likelihood after the question.
 
-    The log-likelihood of a choice is divided by the bytes of its text (``normalise``; ``acc_bytes`` of lm-eval, and
-    ``acc_norm`` where the text is ASCII; ``none`` is ``acc``). Zero-shot, no special tokens, prompts as in lm-eval 0.4:
+    By default the log-likelihood of a choice is divided by the bytes of its text (``normalise: bytes``), as in
+    ``acc_bytes`` of lm-eval, which equals ``acc_norm`` for ASCII text; ``none`` corresponds to ``acc``. Zero-shot, no
+    special tokens, prompts as in lm-eval 0.4:
 
     ================================= =========================== =========================
     data set                          context                     scored text
@@ -81,8 +90,8 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
     winogrande                        Q up to ``_``, the choice   `` `` and Q after ``_``
     ================================= =========================== =========================
 
-    What the choices of a question begin with, as a rule the question, is computed once for all of them. A tie goes to
-    the first choice. The standard error is binomial.
+    The common prefix of the choices of a question, usually the question itself, is computed once. The first choice wins
+    a tie. The standard error is binomial.
     """
 
     options_model = MultipleChoiceOptions
@@ -91,7 +100,7 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         """Tokenise the questions.
 
         Raises:
-            DataError: there are too few, a row is no question, or one is longer than the model's context.
+            DataError: there are too few questions, a row is not a question, or one exceeds the model's context.
         """
         options = self.options
         questions = read_questions(options.dataset, options.split, data_dir)
@@ -117,7 +126,7 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
 
     @property
     def data_hash(self) -> str:
-        """Hash of all token ids, of what is scored, of the sizes that are divided by, and of the answers."""
+        """Hash of all token ids, of the start and divisor of every choice, and of the answers."""
         return hash_of(
             numbers
             for problem in self._problems
@@ -126,11 +135,11 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
 
     @property
     def tokens(self) -> int:
-        """Tokens fed to the model, padding included: what the choices of a question begin with once."""
+        """Number of tokens fed to the model, including padding; common prefixes of choices count once."""
         return sum(len(batch) * max(len(problem.layout.row) for problem in batch) for batch in self._batches())
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Fraction of right answers."""
+        """Fraction of correct answers."""
         right = [
             max(range(len(scores)), key=scores.__getitem__) == problem.answer
             for batch in self._batches()
@@ -163,7 +172,7 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         return list(chunks(self._problems, lengths, self.options.batch))
 
     def _scores(self, model: "PreTrainedModel", batch: Sequence[Problem]) -> list[list[float]]:
-        """Log-likelihood over size of each choice of each problem. Raises EvaluationError if one is not finite."""
+        """Normalised log-likelihood of each choice of each problem. Raises EvaluationError if one is not finite."""
         scores = (-_losses(model, batch)).tolist()
         if not all(map(math.isfinite, scores)):
             raise EvaluationError(f"multiple_choice on {self.options.dataset}: the model's logits are not finite")
@@ -220,7 +229,7 @@ _PROMPTS: Mapping[str, Callable[[Question], list[Pair]]] = {
 
 
 def _with_leading_space(pair: Pair) -> Pair:
-    """White space at the end of the context goes to the scored text: tokenizers join it with the word after it."""
+    """The pair with trailing white space moved from the context to the scored text, as tokenizers join it to a word."""
     context, scored = pair
     kept = context.rstrip()
     return kept, context[len(kept) :] + scored

@@ -1,4 +1,4 @@
-"""What metrics are called."""
+"""Names of metrics."""
 
 import re
 
@@ -6,6 +6,6 @@ _LOCAL_FILE = re.compile(r"(?:.*[/\\])?(?P<stem>[^/\\]+?)\.(?:txt|md|jsonl|jsonl
 
 
 def metric_name(dataset: str, split: str, metric: str) -> str:
-    """``DATASET.SPLIT.METRIC``. A local file goes by its stem: ``texts/notes.txt`` is ``notes``."""
+    """``DATASET.SPLIT.METRIC``. A local file is named by its stem: ``texts/notes.txt`` is ``notes``."""
     file = _LOCAL_FILE.fullmatch(dataset)
     return f"{file['stem'] if file else dataset}.{split}.{metric}"

@@ -1,4 +1,4 @@
-"""Prompts of different lengths in one batch."""
+"""Batches of token sequences of different lengths."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def padded(rows: Sequence[Sequence[int]], device: "torch.device") -> "torch.Tensor":
-    """Token ids as int64 of shape (B, T), padded with 0 at the end, where causal attention never looks."""
+    """Token ids, int64 of shape (B, T), padded with 0 at the end, where causal attention ignores the padding."""
     import torch
 
     longest = max(map(len, rows))
@@ -18,6 +18,6 @@ def padded(rows: Sequence[Sequence[int]], device: "torch.device") -> "torch.Tens
 
 
 def chunks(items: Iterable[Item], lengths: Sequence[int], size: int) -> Iterator[list[Item]]:
-    """Items in lists of ``size``, those of similar length together, to pad as little as possible."""
+    """Batches of at most ``size`` items in ascending order of length, which keeps padding short."""
     ordered = [item for _, item in sorted(zip(lengths, items, strict=True), key=lambda pair: pair[0])]
     return (ordered[start : start + size] for start in range(0, len(ordered), size))

@@ -19,11 +19,11 @@ PerplexityOptions = WindowOptions
 
 
 class Perplexity(TextEvaluator):
-    """exp of the mean next-token cross-entropy over windows of ``context`` tokens that do not overlap.
+    """Exponential of the mean next-token cross-entropy over non-overlapping windows of ``context`` tokens.
 
     No special tokens are added. The first token of each window is context only, so a window of T tokens gives T - 1
-    losses. A last window shorter than ``context`` is used too, unless it is a single token. The standard error is
-    that of the mean over windows, carried to the perplexity.
+    losses. A shorter last window is used too, unless it is a single token. The standard error is that of the mean over
+    windows, multiplied by the perplexity (delta method).
     """
 
     title = "perplexity"
@@ -35,14 +35,14 @@ class Perplexity(TextEvaluator):
         return (Metric(name, "minimize", "perplexity", "log"),)
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
-        """Mean over all predicted tokens."""
+        """Perplexity over all predicted tokens."""
         loss = self.mean([_losses(model, ids) for ids in self.windows(model.device)])
         perplexity = _exp(loss.value)
         error = None if loss.error is None else perplexity * loss.error
         return [Measurement(self.metrics[0], perplexity, error, loss.tokens)]
 
     def losses(self, model: "PreTrainedModel", rng: np.random.Generator) -> "Iterator[Loss]":
-        """The share of each batch in the mean cross-entropy, the logarithm of the perplexity."""
+        """Contribution of each batch to the mean cross-entropy, the logarithm of the perplexity."""
         windows = self.windows(model.device)
         tokens = self.predicted(windows)
         for ids in windows:

@@ -1,4 +1,4 @@
-"""What evaluators of multiple-choice questions share."""
+"""Reading, tokenising and hashing of multiple-choice questions."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ class Question(BaseModel):
     @model_validator(mode="after")
     def _answer_is_a_choice(self) -> "Question":
         if self.answer >= len(self.choices):
-            raise ValueError(f"answer {self.answer} is no index into {len(self.choices)} choices")
+            raise ValueError(f"answer {self.answer} is not an index into {len(self.choices)} choices")
         return self
 
 
@@ -32,7 +32,7 @@ def read_questions(dataset: str, split: str, data_dir: "Path | None") -> list[Qu
     """All questions of a split, in order.
 
     Raises:
-        DataError: the data cannot be had, or a row is no question; says which.
+        DataError: the data are not available, or a row is not a question; the message names the row.
     """
     rows = read_rows(dataset, split, data_dir)
     try:
@@ -43,12 +43,12 @@ def read_questions(dataset: str, split: str, data_dir: "Path | None") -> list[Qu
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without special tokens."""
-    # verbose=False: that a text is longer than the model's context is for the caller to say.
+    # verbose=False, because callers report a text that is longer than the model's context themselves.
     return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
 
 
 def hash_of(lists: Iterable[Sequence[int]]) -> str:
-    """Hash of lists of whole numbers: their lengths and their content."""
+    """Hash of lists of integers, including their lengths."""
     import torch
 
     return content_hash(torch.tensor([number for part in lists for number in (len(part), *part)], dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Reading a text piece by piece with a key-value cache, also where layers have no attention."""
+"""Incremental reading of a text with a key-value cache that supports layers without attention."""
 
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,13 @@ if TYPE_CHECKING:
 
 
 class Reading:
-    """What a model has read so far, as keys and values of the stock cache.
+    """Keys and values of all tokens read so far, in the ``DynamicCache`` of transformers.
 
-    The stock cache asks its first layer how many tokens it holds, and positions and masks follow from the answer. If
-    that layer has no attention, it gets a placeholder of one number a token, which nothing reads.
+    That cache takes the number of its tokens, from which positions and masks follow, from its first layer. If that
+    layer has no attention, a placeholder of one number per token is stored there, which no layer reads.
 
-    Keys and values of all tokens are kept, also where attention slides: the stock mask sees to that.
+    Keys and values of all tokens are kept, also in layers with sliding-window attention, where the mask of transformers
+    hides those outside of the window.
 
     Args:
         model: a causal language model, stock or elastic; the architecture must stay the same while reading.
@@ -29,7 +30,7 @@ class Reading:
         self.seen = 0
 
     def read(self, ids: "torch.Tensor") -> "torch.Tensor":
-        """Read on with ids, int64 of shape (B, T); returns their final hidden states (B, T, D) in the model's dtype."""
+        """Read further ids, int64 of shape (B, T); returns their final hidden states (B, T, D) in the model's dtype."""
         hidden: torch.Tensor
         hidden = self._model.base_model(ids, past_key_values=self._cache, use_cache=True).last_hidden_state
         self.seen += ids.shape[1]
@@ -40,7 +41,7 @@ class Reading:
         return hidden
 
     def repeated(self, batch: int) -> "Reading":
-        """A copy of ``batch`` rows that have all read what the one row here has."""
+        """A copy with the single row of this one repeated ``batch`` times."""
         twin = Reading(self._model)
         twin.seen, twin._first_is_placeholder = self.seen, self._first_is_placeholder
         for layer, (keys, values, _) in enumerate(self._cache):

@@ -1,4 +1,16 @@
-"""What evaluators of a running text share: the windows it is cut into, and means over them."""
+"""Evaluation of a text in windows: tokens, windows, means and their standard errors.
+
+Notation:
+    B       number of windows in a batch
+    T       length of a window in tokens
+    D       hidden size of the model
+    C       number of windows
+    N       number of predicted tokens, T - 1 in each window
+    v       a number for each predicted token, such as its loss, shape (B, T - 1) in a batch
+    m       mean of v over all N tokens
+    d       sum of v - m over the tokens of each window, shape (C,)
+    s       standard error of m, sqrt(C / (C - 1) sum_c d_c^2) / N; windows are independent, tokens in one are not
+"""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class WindowOptions(PluginOptions):
-    """Which text, and how it is cut."""
+    """Options of evaluators on a text: the text and its windows."""
 
     immaterial = frozenset({"batch"})
 
@@ -37,11 +49,11 @@ class WindowOptions(PluginOptions):
     tokens: int = Field(default=16384, ge=2, description="number of tokens")
     place: Literal["start", "spread"] = Field(
         default="start",
-        description="start: the first tokens of the text; spread: windows at equal distances over all of it, which "
-        "tell more of other texts",
+        description="position of the windows; start: the first tokens of the text; spread: at equal distances over the "
+        "whole text, which is more representative",
     )
     context: int = Field(default=512, ge=2, description="window length in tokens; windows do not overlap")
-    batch: int = Field(default=4, ge=1, description="windows a forward pass; does not change the result")
+    batch: int = Field(default=4, ge=1, description="windows per forward pass; does not change the result")
 
     @model_validator(mode="after")
     def _whole_windows(self) -> Self:
@@ -51,7 +63,7 @@ class WindowOptions(PluginOptions):
 
 
 class Mean(NamedTuple):
-    """A mean over all ``tokens``, and its standard error over windows, None for one window."""
+    """Mean over ``tokens`` tokens, and its standard error over windows; None if there is only one window."""
 
     value: float
     error: float | None
@@ -59,13 +71,13 @@ class Mean(NamedTuple):
 
 
 class TextEvaluator(Evaluator[WindowOptions]):
-    """Base of evaluators that take a number a token from windows of ``context`` tokens that do not overlap.
+    """Base of evaluators that average a number per token over non-overlapping windows of ``context`` tokens.
 
     No special tokens are added. The first token of each window is context only, so a window of T tokens gives T - 1
-    numbers. A last window shorter than ``context`` is used too, unless it is a single token.
+    numbers. A shorter last window is used too, unless it is a single token.
 
     Attributes:
-        title: what errors call the evaluator.
+        title: name of the evaluator in error messages.
     """
 
     options_model = WindowOptions
@@ -74,7 +86,7 @@ class TextEvaluator(Evaluator[WindowOptions]):
     title: ClassVar[str]
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
-        """Tokenise the text. Raises DataError for a context longer than the model's, or too little text."""
+        """Tokenise the text. Raises DataError if ``context`` exceeds the model's, or the text is too short."""
         options = self.options
         if options.context > shape.context:
             raise DataError(
@@ -110,20 +122,20 @@ class TextEvaluator(Evaluator[WindowOptions]):
         context, batch = self.options.context, self.options.batch
         tokens = self._tokens.to(device)
         whole = len(tokens) // context * context
-        # Of no rows, torch.split makes one empty batch.
+        # torch.split would turn zero rows into one empty batch.
         batches = list(torch.split(tokens[:whole].view(-1, context), batch)) if whole else []
         rest = tokens[whole:]
         return [*batches, rest[None]] if len(rest) > 1 else batches
 
     def predicted(self, windows: "Sequence[torch.Tensor]") -> int:
-        """Number of tokens that batches of windows, each (B, T), predict."""
+        """Number of predicted tokens in batches of windows, each (B, T)."""
         return sum(ids[:, 1:].numel() for ids in windows)
 
     def mean(self, parts: "list[torch.Tensor]") -> Mean:
-        """Mean of the numbers of all tokens, given batch by batch as (B, T - 1).
+        """Mean of v over all tokens, from its batches of shape (B, T - 1).
 
         Raises:
-            EvaluationError: they are not finite.
+            EvaluationError: the mean is not finite.
         """
         import torch
 
@@ -131,7 +143,7 @@ class TextEvaluator(Evaluator[WindowOptions]):
         value = float(numbers.mean())
         if not math.isfinite(value):
             raise EvaluationError(f"{self.title} on {self.options.dataset}: the model's logits are not finite")
-        # Windows count by their tokens, as in the mean: a last one of a token or two says next to nothing.
+        # Sums, so that windows are weighted by their tokens as in the mean: a short last window has little weight.
         off = torch.cat([(part - value).sum(dim=1) for part in parts])
         count = len(off)
         error = float(off.norm()) * math.sqrt(count / (count - 1)) / len(numbers) if count > 1 else None
@@ -141,11 +153,11 @@ class TextEvaluator(Evaluator[WindowOptions]):
 def loss_of(
     model: "PreTrainedModel", hidden: "torch.Tensor", losses: "torch.Tensor", tokens: int, rng: np.random.Generator
 ) -> Loss:
-    """A batch's share in the mean over all ``tokens``, given its final hidden states (N, D) and their losses (N,)."""
+    """Contribution of a batch to the mean over ``tokens`` tokens, from its hidden states (n, D) and losses (n,)."""
     return Loss(losses.sum() / tokens, [each / math.sqrt(tokens) for each in scores(model, hidden, rng)])
 
 
 def hidden_states(model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor":
-    """Final hidden states before each next token of ids (B, T), in the model's dtype, shape (B, T - 1, D)."""
+    """Final hidden states that predict ids (B, T) after the first: shape (B, T - 1, D), in the model's dtype."""
     hidden: torch.Tensor = model.base_model(ids, use_cache=False).last_hidden_state
     return hidden[:, :-1]

@@ -1,4 +1,13 @@
-"""A Gaussian process and boosted trees, side by side."""
+"""Equal mixture of a Gaussian process and boosted trees.
+
+Notation:
+    N, F, M  numbers of architectures, features and targets
+    R        number of regressions
+    mu_r     mean predicted by regression r, shape (N, M)
+    sigma_r  standard deviation predicted by regression r, shape (N, M)
+
+The mixture has the mean sum_r mu_r / R, and the variance sum_r sigma_r^2 / R plus the variance of mu_r over r.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,18 +27,18 @@ from prunecast_plugins.predictors.xgboost import XGBoost, XGBoostOptions
 class BlendOptions(GPOptions):
     """Options of the blend predictor."""
 
-    trees: int = Field(default=200, ge=1, description="boosting rounds of the trees")
-    members: int = Field(default=4, ge=1, description="ensembles of trees in the bag")
+    trees: int = Field(default=200, ge=1, description="number of boosting rounds of each ensemble of trees")
+    members: int = Field(default=4, ge=1, description="number of ensembles of trees in the bag")
 
 
 class Mixture:
-    """Equal parts of several regressions: the mean of their means, and the deviation of their mixture."""
+    """Mixture of several regressions with equal weights: its mean and standard deviation."""
 
     def __init__(self, parts: Sequence[Regression]) -> None:
         self._parts = parts
 
     def fit(self, features: Floats, targets: Floats) -> None:
-        """Fit every part on features (N, F) and targets (N, M)."""
+        """Fit every regression to features (N, F) and targets (N, M)."""
         for part in self._parts:
             part.fit(features, targets)
 
@@ -40,15 +49,16 @@ class Mixture:
 
 
 class Blend(EncodedPredictor[BlendOptions]):
-    """Equal parts of a Gaussian process and of bagged trees that know that keeping more is not worse.
+    """Equal mixture of a Gaussian process and of bagged trees with monotonic constraints.
 
-    The process draws smooth slopes, the trees steps; where one fails on few or odd pairs, the other makes up for it.
+    The process is smooth and the trees are piecewise constant; if one of them fits few or unusual pairs badly, the
+    other compensates.
     """
 
     options_model = BlendOptions
 
     def regression(self, directions: NDArray[np.int64]) -> ExcessRegression:
-        """The mixture, on logarithms of the excess."""
+        """The mixture, on the logarithms of :class:`ExcessRegression`."""
         trees = XGBoost(XGBoostOptions(trees=self.options.trees), self.shape, self.seed)
         bag = Bag(partial(trees.estimator, directions=directions), self.options.members, self.seed)
         return ExcessRegression(Mixture([GaussianProcess(self.options.steps), bag]))

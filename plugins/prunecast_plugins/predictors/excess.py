@@ -1,4 +1,17 @@
-"""Targets as logarithms of what is missing to the best."""
+"""Regression on logarithms of the distance of targets from an upper bound.
+
+Notation:
+    N, F, M  numbers of architectures, features and targets
+    t        standardised targets, which rise with the kept size, shape (N, M)
+    d        margin, in standard deviations of the targets, above 0
+    c        upper bound of each target, max t + d, shape (M,)
+    z        transformed targets -log(c - t), standardised, shape (N, M)
+    mu, sd   predicted mean and standard deviation of -log(c - t), shape (N, M)
+
+Predictions are the median c - exp(-mu), and half the interval between the transformed values mu - sd and mu + sd, which
+is exp(-mu) sinh(sd). Before that, mu is raised to at least one standard deviation of -log(c - t) below its value at the
+worst pair, and sd is limited to ``WIDEST``.
+"""
 
 import numpy as np
 
@@ -6,29 +19,29 @@ from prunecast.plugins import Floats
 from prunecast_plugins.predictors.regression import Regression
 
 MARGIN = 1.0
-"""How far above the best pair the point lies that is missing, in standard deviations of the targets, by default."""
+"""Default margin d, in standard deviations of the targets."""
 
 WIDEST = 3.0
-"""Standard deviations are bounded by this before they are brought back through the exponential."""
+"""Upper bound of sd before it is transformed back."""
 
 
 class ExcessRegression:
-    """A regression that learns t as -log(c - t), standardised, where c lies above every pair.
+    """A regression on -log(c - t) in place of a target t, where c is above the targets of all pairs.
 
-    Cuts multiply the harm that other cuts do: the loss in excess of the dense model's spans orders of magnitude, its
-    logarithm is nearly a sum over the layers (a warped regression, Snelson et al., NIPS 2003, with a fixed warp).
+    The effects of removals multiply: the loss in excess of that of the dense model spans orders of magnitude, and its
+    logarithm is nearly a sum over layers. This is a warped regression (Snelson et al., NIPS 2003) with a fixed warp.
 
     Args:
-        inner: what learns the logarithms.
-        margin: standard deviations of the targets from the best pair to c, above 0. Nothing is ever predicted to lie
-            beyond c; the further away it is, the nearer to a line the warp.
+        inner: regression on the transformed targets.
+        margin: distance d of c from the best pair, in standard deviations of the targets, above 0. No prediction
+            exceeds c; the larger d is, the closer the transformation is to a linear one.
     """
 
     def __init__(self, inner: Regression, margin: float = MARGIN) -> None:
         self._inner, self._margin = inner, margin
 
     def fit(self, features: Floats, targets: Floats) -> None:
-        """Learn from features (N, F) and standardised targets (N, M) that rise with what is kept."""
+        """Fit to features (N, F) and standardised targets (N, M) that rise with the kept size."""
         self._best = targets.max(axis=0) + self._margin
         logarithms = -np.log(self._best - targets)
         self._center, spread = logarithms.mean(axis=0), logarithms.std(axis=0)
@@ -38,8 +51,8 @@ class ExcessRegression:
         self._inner.fit(features, standard)
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """The median, and half of the interval between one standard deviation of the logarithm below and above it."""
+        """Median, and half the interval of one standard deviation of the logarithm around it, both (N, M)."""
         mean, std = self._inner.predict(features)
-        mean = np.maximum(mean, self._worst)  # what is worse than all pairs is bad enough, its exponential says no more
+        mean = np.maximum(mean, self._worst)  # far below all pairs the exponential would exaggerate
         missing = np.exp(-(mean * self._scale + self._center))
         return self._best - missing, missing * np.sinh(np.minimum(std * self._scale, WIDEST))

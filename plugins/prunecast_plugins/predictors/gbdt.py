@@ -10,23 +10,23 @@ from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions
 class GBDTOptions(BaggingOptions):
     """Options of the gbdt predictor."""
 
-    trees: int = Field(default=200, ge=1, description="boosting rounds")
-    depth: int = Field(default=3, ge=1, description="depth of a tree")
-    leaf: int = Field(default=3, ge=1, description="pairs in a leaf, at least")
+    trees: int = Field(default=200, ge=1, description="number of boosting rounds")
+    depth: int = Field(default=3, ge=1, description="maximum depth of a tree")
+    leaf: int = Field(default=3, ge=1, description="minimum number of pairs in a leaf")
     learning_rate: float = Field(default=0.06, gt=0, le=1, description="shrinkage of each tree")
-    feature_share: float = Field(default=0.2, gt=0, le=1, description="share of the features a split may use")
+    feature_share: float = Field(default=0.2, gt=0, le=1, description="fraction of the features available to a split")
 
 
 class GBDT(BaggedPredictor[GBDTOptions]):
-    """The paper's predictor (arXiv 2309.09507, section 3.2): one boosted ensemble a target, on a bootstrap bag.
+    """The paper's predictor (arXiv 2309.09507, section 3.2): one boosted ensemble per target, bagged.
 
-    scikit-learn's histogram-based trees, because those know monotonic constraints.
+    The trees are scikit-learn's histogram-based ones, because these support monotonic constraints.
     """
 
     options_model = GBDTOptions
 
     def estimator(self, seed: int, directions: NDArray[np.int64]) -> Estimator:
-        """One HistGradientBoostingRegressor a target."""
+        """One HistGradientBoostingRegressor per target."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.multioutput import MultiOutputRegressor
 

@@ -1,4 +1,15 @@
-"""What predictors built on a regression share: an encoding in, standardised targets, and the way back."""
+"""Base of predictors that apply a regression to encoded architectures and standardised targets.
+
+Notation:
+    N, F, M  numbers of architectures, features and targets
+    X        features of the architectures, all in [0, 1], shape (N, F)
+    e        direction of each feature: 1 if targets tend to rise with it, -1 if they tend to fall, shape (F,)
+    k        signed mean of the features, X e / F, which rises with the total kept size, shape (N,)
+    Y        targets, shape (N, M)
+    mu       mean of each target over the architectures, shape (M,)
+    sigma    standard deviation of each target, with the sign of its covariance with k, shape (M,)
+    T        standardised targets (Y - mu) / sigma, which rise with k, shape (N, M)
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -32,10 +43,10 @@ _ENCODINGS = {
 
 
 class Regression(Protocol):
-    """Learns several numbers, and how sure it is of each, from features."""
+    """A regression with several targets that predicts a mean and a standard deviation of each."""
 
     def fit(self, features: Floats, targets: Floats) -> object:
-        """Learn from features (N, F), all in [0, 1], and targets (N, M) of mean 0 and standard deviation 1."""
+        """Fit to features (N, F), all in [0, 1], and targets (N, M) of mean 0 and standard deviation 1."""
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation, both (N, M), of features (N, F)."""
@@ -46,8 +57,8 @@ class EncodedOptions(PluginOptions):
 
     encoding: Literal["structured", "smoothed", "rates"] = Field(
         default="structured",
-        description="features: parts, squares and totals of what is kept; smoothed: also their means over neighbouring "
-        "layers; rates: the paper's two numbers a layer",
+        description="features; structured: kept fractions and squared removed fractions per layer and in total; "
+        "smoothed: also averages over neighbouring layers; rates: the paper's two numbers per layer",
     )
 
 
@@ -57,8 +68,8 @@ EncodedOptionsT = TypeVar("EncodedOptionsT", bound=EncodedOptions)
 class EncodedPredictor(Predictor[EncodedOptionsT]):
     """A regression from encoded architectures to standardised targets.
 
-    Targets are turned so that they rise with the total that is kept; a regression may then insist that they rise with
-    every part of it, which steadies it where pairs are few.
+    The sign of each target is chosen so that it rises with the total kept size. A regression may then be constrained to
+    rise with every part of an architecture, which makes it more stable if there are few pairs.
     """
 
     @abstractmethod
@@ -66,14 +77,14 @@ class EncodedPredictor(Predictor[EncodedOptionsT]):
         """A fresh regression.
 
         Args:
-            directions: for each feature 1 if targets tend to rise as it grows, -1 if they tend to fall.
+            directions: for each feature 1 if targets tend to rise with it, -1 if they tend to fall; shape (F,).
         """
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
         """Fit a fresh regression on the standardised targets."""
         if targets.shape[0] != len(architectures) or targets.ndim != 2 or not np.isfinite(targets).all():
             raise PluginError(
-                f"a predictor learns from finite targets of shape ({len(architectures)}, M), got {targets.shape}"
+                f"a predictor needs finite targets of shape ({len(architectures)}, M), got {targets.shape}"
             )
         features = self._encode(architectures)
         self._center, spread = targets.mean(axis=0), targets.std(axis=0)
@@ -99,7 +110,7 @@ class EncodedPredictor(Predictor[EncodedOptionsT]):
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Pairs are few: threads that wait for one another, on cores that others use too, cost more than they save."""
+    """Limit native libraries to one thread: for few pairs, synchronising threads costs more time than it saves."""
     from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[object] = threadpool_limits(1)

@@ -1,4 +1,4 @@
-"""Any regressor of scikit-learn, or of a library that follows it, by import path."""
+"""Any regressor of scikit-learn, or of a library with its interface, by import path."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ REGRESSORS = Importable(
 class SklearnOptions(EncodedOptions, NamedClassOptions):
     """Options of the sklearn predictor; all others are parameters of the estimator.
 
-    A parameter of the estimator that has the name of one of these options keeps its default.
+    An estimator's parameter with the same name as one of these options keeps its default.
     """
 
     importable: ClassVar[Importable] = REGRESSORS
@@ -32,17 +32,17 @@ class SklearnOptions(EncodedOptions, NamedClassOptions):
     withheld: ClassVar[frozenset[str]] = frozenset({"random_state"})
 
     estimator: str = Field(
-        description="import path of a regressor, such as sklearn.ensemble.ExtraTreesRegressor; its own parameters are "
-        "written beside it, an object among them as {class: PATH, ...}; random_state follows the seed of the spec"
+        description="import path of a regressor, such as sklearn.ensemble.ExtraTreesRegressor; its parameters are "
+        "written beside it, objects among them as {class: PATH, ...}; random_state follows the seed of the spec"
     )
     members: int = Field(
         default=8,
         ge=1,
-        description="estimators in the bootstrap bag, for those that know no standard deviation of their own",
+        description="number of estimators in the bootstrap bag, for estimators without a standard deviation",
     )
 
     def misfit(self, name: str, value: Any) -> str:
-        """What scikit-learn says of the value of one parameter; other libraries check theirs when they fit."""
+        """scikit-learn's error message for the value of one parameter; other libraries check values in ``fit``."""
         from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
         constraints = getattr(self.named_class, "_parameter_constraints", {})
@@ -58,25 +58,25 @@ class SklearnOptions(EncodedOptions, NamedClassOptions):
 class Sklearn(EncodedPredictor[SklearnOptions]):
     """One regressor by import path.
 
-    The standard deviation is the regressor's own where ``predict`` has ``return_std`` (Gaussian processes, Bayesian
-    ridge), the spread of the trees of a forest (arXiv 1211.0906, section 4.3), and that of a bootstrap bag of
-    everything else. A regressor for one target is fitted once a target.
+    The standard deviation is the regressor's own if ``predict`` has ``return_std`` (Gaussian processes, Bayesian
+    ridge), the spread over trees for a forest (arXiv 1211.0906, section 4.3), and that of a bootstrap bag for any other
+    regressor. A regressor that supports one target only is fitted once per target.
     """
 
     options_model = SklearnOptions
 
     def fit(self, architectures: Sequence[Architecture], targets: Floats) -> None:
-        """As always; what the regressor cannot learn from is a PluginError."""
-        with self._told_in_one_line():
+        """Fit a fresh regressor. Errors that it raises become a one-line PluginError."""
+        with self._plugin_errors():
             super().fit(architectures, targets)
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """As always; what the regressor cannot do, such as to find more neighbours than pairs, is a PluginError."""
-        with self._told_in_one_line():
+        """Mean and standard deviation. Errors of the regressor, such as too few neighbours, become a PluginError."""
+        with self._plugin_errors():
             return super().predict(architectures)
 
     def regression(self, directions: NDArray[np.int64]) -> Regression:
-        """What gives a mean and a standard deviation with this regressor."""
+        """A regression with mean and standard deviation made from the named regressor."""
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
         named = self.options.named_class
@@ -90,7 +90,7 @@ class Sklearn(EncodedPredictor[SklearnOptions]):
         return _EveryTarget(self.options.instance(random_state=seed))
 
     @contextmanager
-    def _told_in_one_line(self) -> Iterator[None]:
+    def _plugin_errors(self) -> Iterator[None]:
         try:
             yield
         except (ValueError, TypeError) as error:
@@ -98,17 +98,17 @@ class Sklearn(EncodedPredictor[SklearnOptions]):
 
 
 class _EveryTarget:
-    """A regressor for any number of targets: as it is if it can do that, else a copy a target.
+    """A regressor for any number of targets: the regressor itself if it supports them, else one copy per target.
 
     Attributes:
-        parts: the fitted regressors; together they predict all targets in order.
+        parts: the fitted regressors, which together predict all targets in order.
     """
 
     def __init__(self, regressor: Any) -> None:
         self._regressor = regressor
 
     def fit(self, X: Floats, y: Floats) -> None:
-        """Learn from features (N, F) and targets (N, M)."""
+        """Fit to features (N, F) and targets (N, M)."""
         from sklearn.base import clone
         from sklearn.utils import get_tags
 
@@ -120,23 +120,28 @@ class _EveryTarget:
             self.parts = [clone(self._regressor).fit(X, column) for column in y.T]
 
     def predict(self, X: Floats) -> Floats:
-        """Targets (N, M) of features (N, F)."""
+        """Predictions (N, M) for features (N, F)."""
         return _side_by_side([part.predict(X) for part in self.parts])
 
 
 class _FittedOnce:
-    """A regressor fitted on all pairs, and where its standard deviation comes from."""
+    """A regressor fitted once on all pairs.
 
-    def __init__(self, regressor: _EveryTarget, look: Callable[[Any, Floats], tuple[Floats, Floats]]) -> None:
-        self._regressor, self._look = regressor, look
+    Args:
+        regressor: the regressor.
+        moments: function from a fitted regressor and features to mean and standard deviation.
+    """
+
+    def __init__(self, regressor: _EveryTarget, moments: Callable[[Any, Floats], tuple[Floats, Floats]]) -> None:
+        self._regressor, self._moments = regressor, moments
 
     def fit(self, features: Floats, targets: Floats) -> None:
-        """Learn from features (N, F) and targets (N, M)."""
+        """Fit to features (N, F) and targets (N, M)."""
         self._regressor.fit(features, targets)
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation, both (N, M)."""
-        mean, std = zip(*(self._look(part, features) for part in self._regressor.parts), strict=True)
+        mean, std = zip(*(self._moments(part, features) for part in self._regressor.parts), strict=True)
         return _side_by_side(mean), _side_by_side(std)
 
 
@@ -151,5 +156,5 @@ def _spread_of_trees(forest: Any, features: Floats) -> tuple[Floats, Floats]:
 
 
 def _side_by_side(predicted: Sequence[Floats]) -> Floats:
-    """What regressors predict for N rows, each (N,) or (N, M'), as one array (N, M)."""
+    """Predictions of several regressors for N rows, each (N,) or (N, M'), as one array (N, M)."""
     return np.concatenate([np.asarray(each, dtype=np.float64).reshape(len(each), -1) for each in predicted], axis=1)

@@ -10,20 +10,20 @@ from prunecast_plugins.predictors.bagging import BaggedPredictor, BaggingOptions
 class XGBoostOptions(BaggingOptions):
     """Options of the xgboost predictor."""
 
-    trees: int = Field(default=200, ge=1, description="boosting rounds")
-    depth: int = Field(default=2, ge=1, description="depth of a tree")
+    trees: int = Field(default=200, ge=1, description="number of boosting rounds")
+    depth: int = Field(default=2, ge=1, description="maximum depth of a tree")
     learning_rate: float = Field(default=0.08, gt=0, le=1, description="shrinkage of each tree")
-    row_share: float = Field(default=0.8, gt=0, le=1, description="share of the pairs a tree sees")
-    feature_share: float = Field(default=0.3, gt=0, le=1, description="share of the features a tree sees")
+    row_share: float = Field(default=0.8, gt=0, le=1, description="fraction of the pairs that a tree is fitted to")
+    feature_share: float = Field(default=0.3, gt=0, le=1, description="fraction of the features available to a tree")
 
 
 class XGBoost(BaggedPredictor[XGBoostOptions]):
-    """XGBoost (arXiv 1603.02754) with exact greedy splits, one ensemble a target, on a bootstrap bag."""
+    """XGBoost (arXiv 1603.02754) with exact greedy splits, one ensemble per target, bagged."""
 
     options_model = XGBoostOptions
 
     def estimator(self, seed: int, directions: NDArray[np.int64]) -> Estimator:
-        """One XGBRegressor; a single thread, so that the same seed gives the same trees."""
+        """One XGBRegressor, with a single thread so that the same seed gives the same trees."""
         from xgboost import XGBRegressor
 
         regressor: Estimator = XGBRegressor(

@@ -1,4 +1,4 @@
-"""Importance by weights and activations."""
+"""Importance by absolute weights and norms of activations (Wanda)."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Activation(Calibrated[CalibratedOptions]):
-    """Sum of |W_ij| ||X_j|| over the inputs j that a unit gives to its output projection, and over all outputs i.
+    """Sum of |W_ij| ||X_j|| over the inputs j that a unit feeds to its output projection, and over all outputs i.
 
     ||X_j|| is the Euclidean norm of input j over all calibration tokens (Wanda, arXiv 2306.11695, equation 1, summed
     over structures).

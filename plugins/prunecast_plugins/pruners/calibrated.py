@@ -1,4 +1,4 @@
-"""What pruners have in common that look at text."""
+"""Base of pruners that need calibration text."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class CalibratedOptions(PrunerOptions):
-    """Options of a pruner that looks at text."""
+    """Options of a pruner that needs calibration text."""
 
     calibration: CalibrationOptions = Field(
-        default=CalibrationOptions(), description="text that the importance is measured on"
+        default=CalibrationOptions(), description="calibration text for the importance of units"
     )
 
 
@@ -24,24 +24,24 @@ OptionsT = TypeVar("OptionsT", bound=CalibratedOptions)
 
 
 class Calibrated(Pruner[OptionsT]):
-    """A pruner that looks at the text given in its options."""
+    """A pruner that uses the calibration text of its options."""
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """The text given in the options."""
+        """The calibration text of the options."""
         return (self.options.calibration,)
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """What ``rank_on_text`` finds. Raises DataError without text."""
+        """Importance by ``rank_on_text``. Raises DataError without calibration text."""
         return self.rank_on_text(model, family, text_for(self, tokens))
 
     @abstractmethod
     def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor") -> list[LayerImportance]:
-        """REQUIRED. As :meth:`prunecast.plugins.interfaces.Pruner.rank`, with tokens for certain: int64 (samples, tokens)."""
+        """REQUIRED. As :meth:`prunecast.plugins.Pruner.rank`, but tokens are never None: int64 (samples, tokens)."""
 
 
 def text_for(pruner: Pruner[Any], tokens: "torch.Tensor | None") -> "torch.Tensor":
-    """The tokens, for certain. Raises DataError if there are none."""
+    """The tokens. Raises DataError if they are None."""
     if tokens is None:
         name = type(pruner).__name__.lower()
         raise DataError(f"the {name} pruner needs calibration text: give it `calibration: {{dataset: ...}}`")

@@ -1,4 +1,4 @@
-"""Importance by fluctuation."""
+"""Importance by fluctuation of activations (FLAP)."""
 
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class FLAP(Calibrated[CalibratedOptions]):
-    """Sum over the inputs j that a unit gives to its output projection of Var(X_j) ||W_j||^2.
+    """Sum of Var(X_j) ||W_j||^2 over the inputs j that a unit feeds to its output projection.
 
-    The variance is over all calibration tokens and W_j the column that reads input j, so this is the mean squared error
-    of the output if input j alone is held at its mean, which is what ``compensate: bias`` does (FLAP, arXiv 2312.11983,
-    metric WIFV). The authors' released code also squares the attention's scores before it averages those of a head;
-    here they are summed as they are.
+    The variance is over all calibration tokens, and W_j is the weight column of input j. A term is the mean squared
+    error of the output if input j alone is replaced by its mean, as ``compensate: bias`` does (FLAP, arXiv 2312.11983,
+    metric WIFV). The authors' released code also squares the scores of attention before it averages those of a head;
+    here they are summed without squaring.
     """
 
     options_model = CalibratedOptions

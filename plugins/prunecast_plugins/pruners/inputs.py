@@ -1,4 +1,16 @@
-"""Importance of units by what the output projections of attention and MLP read."""
+"""Importance of units by moments of the inputs of the output projections of attention and MLP.
+
+Notation:
+    N       number of tokens read so far
+    K       number of inputs of the projection
+    D_out   number of outputs of the projection
+    X       inputs at all tokens, shape (N, K)
+    m       mean of each input over tokens, shape (K,)
+    S       sum of squared deviations of each input from its mean, shape (K,)
+    W       weight of the projection, shape (D_out, K)
+
+Var(X_j) = S_j / N and ||X_j||^2 = S_j + N m_j^2.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +24,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BATCH = 4
-"""Samples of calibration text in one forward pass."""
+"""Number of calibration samples per forward pass."""
 
 
 class InputMoments:
-    """First and second moments of each input of a projection, over all tokens it has read, in float64.
+    """First and second moments of each input of a projection over all tokens read, in float64.
 
-    Batches are merged as in Chan, Golub and LeVeque (1979), equation 2.1, so that a large mean costs no precision.
+    Batches are merged as in Chan, Golub and LeVeque (1979), equation 2.1, which stays accurate if means are large.
 
     Attributes:
         count: number of tokens N.
@@ -34,7 +46,7 @@ class InputMoments:
         self.deviations = torch.zeros_like(self.mean)
 
     def add(self, inputs: "Tensor") -> None:
-        """Take in more tokens, shape (..., K)."""
+        """Add inputs at further tokens, shape (..., K)."""
         import torch
 
         tokens = inputs.flatten(0, -2).double()
@@ -62,16 +74,17 @@ InputScore = Callable[["Tensor", InputMoments], "Tensor"]
 def rank_by_inputs(
     model: "PreTrainedModel", family: Family, tokens: "Tensor", score: InputScore
 ) -> list[LayerImportance]:
-    """Importance of every unit as the sum of a score over the inputs it gives to its output projection.
+    """Importance of every unit: the sum of a score over the inputs that it feeds to its output projection.
 
-    A channel gives one input to the MLP's down projection, a query head ``head_dim`` inputs to the attention's output
-    projection; a KV group is the sum of its query heads. Runs the model once over the text, without its head.
+    A channel feeds one input to the MLP's down projection, a query head ``head_dim`` inputs to the attention's output
+    projection; the importance of a KV group is the sum over its query heads. The model runs once over the text, without
+    its head.
 
     Args:
         model: the dense model.
-        family: its description.
+        family: locations of the projections of each layer.
         tokens: int64 of shape (samples, tokens), on the model's device.
-        score: maps the weight (D_out, K) of an output projection and the moments of its K inputs to K scores.
+        score: function from the weight (D_out, K) of a projection and the moments of its inputs to scores (K,).
     """
     import torch
 
@@ -79,24 +92,24 @@ def rank_by_inputs(
     layers = list(layers_of(model, family))
     outputs = [projection.module for parts in layers for projection in (parts.output, parts.down)]
     with torch.no_grad():
-        with _listening(outputs) as moments:
+        with _recorded_moments(outputs) as moments:
             for batch in torch.split(tokens, BATCH):
                 model.base_model(batch, use_cache=False)
         return [_layer_importance(parts, moments, score, groups) for parts in layers]
 
 
 @contextmanager
-def _listening(projections: Iterable["nn.Module"]) -> Iterator[dict["nn.Module", InputMoments]]:
-    """Moments of what each projection reads while the model runs."""
+def _recorded_moments(projections: Iterable["nn.Module"]) -> Iterator[dict["nn.Module", InputMoments]]:
+    """Moments of the inputs of each projection, recorded while the context is open."""
     moments: dict[nn.Module, InputMoments] = {}
 
-    def hear(projection: "nn.Module", inputs: tuple["Tensor", ...]) -> None:
-        read = where_float64_is(inputs[0])
+    def record(projection: "nn.Module", inputs: tuple["Tensor", ...]) -> None:
+        vectors = where_float64_is(inputs[0])
         if projection not in moments:
-            moments[projection] = InputMoments(read.shape[-1], read.device)
-        moments[projection].add(read)
+            moments[projection] = InputMoments(vectors.shape[-1], vectors.device)
+        moments[projection].add(vectors)
 
-    hooks = [projection.register_forward_pre_hook(hear) for projection in projections]
+    hooks = [projection.register_forward_pre_hook(record) for projection in projections]
     try:
         yield moments
     finally:

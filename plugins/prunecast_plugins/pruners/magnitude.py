@@ -1,4 +1,4 @@
-"""Magnitude importance."""
+"""Importance by the magnitude of weights."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -18,11 +18,11 @@ class MagnitudeOptions(PrunerOptions):
 
 
 class Magnitude(Pruner[MagnitudeOptions]):
-    """Sum of absolute or squared weights of a unit (arXiv 1608.08710, section 3.1). Looks at no text."""
+    """Sum of absolute or squared weights of a unit (arXiv 1608.08710, section 3.1). Needs no calibration text."""
 
     options_model = MagnitudeOptions
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """Sum over the weights of each unit."""
+        """Sum of absolute or squared weights over each unit."""
         power = {"l1": 1, "l2": 2}[self.options.norm]
         return sum_over_units(model, family, lambda parameter: parameter.detach().abs() ** power)

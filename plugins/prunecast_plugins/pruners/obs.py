@@ -1,4 +1,16 @@
-"""Importance by optimal brain surgery: the order that suits compensation by least squares."""
+"""Importance by optimal brain surgery, for pruning with least-squares compensation.
+
+Notation:
+    K, D    numbers of inputs and outputs of an output projection
+    x       inputs of the projection at one token, shape (K,)
+    g       gradient of the loss with respect to its output at one token, shape (D,)
+    W       transposed weight of the projection, shape (K, D)
+    H       damped second moment of the inputs, E[x x'] + damping, shape (K, K)
+    L       Cholesky factor of the damped second moment of the gradients, L L' = E[g g'], shape (D, D)
+    S       set of inputs that are removed together, those of one unit
+
+Expectations are over all calibration tokens, and x' is the transpose of x.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,11 +41,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 STEPS = 192
-"""Steps in which the channels of an MLP go: solutions are updated once a step, for a few channels at a time."""
+"""Number of steps in which the channels of an MLP are removed; W and H^-1 are updated once per step."""
 
 
 GRADIENT_DAMPING = 1e-6
-"""Added to the diagonal of the gradients' moment, in units of its mean, which a text of few tokens leaves singular."""
+"""Damping of E[g g'], in units of its mean diagonal: the moment is singular if the text has few tokens."""
 
 
 class OBSOptions(PrunerOptions):
@@ -42,56 +54,57 @@ class OBSOptions(PrunerOptions):
     calibration: tuple[CalibrationOptions, ...] = Field(
         default=(CalibrationOptions(samples=32, tokens=512),),
         min_length=1,
-        description="texts that inputs and gradients of the output projections are taken from, all of equal tokens",
+        description="texts for inputs and gradients of the output projections, all with the same tokens",
     )
     outputs: Literal["loss", "alike"] = Field(
         default="loss",
-        description="what an error of the output projections costs: loss, by the gradient of the loss there; alike, "
-        "the same in every direction, which needs no backward pass",
+        description="weight of errors of the output projections; loss: by the gradient of the loss at the output; "
+        "alike: equal in all directions, which needs no backward pass",
     )
     damping: float = Field(
-        default=0.01, gt=0, description="added to the second moment, in units of the mean squared input"
+        default=0.01, gt=0, description="added to the diagonal of the second moment, in units of the mean squared input"
     )
 
     @model_validator(mode="after")
     def _equal_lengths(self) -> Self:
         if len({text.tokens for text in self.calibration}) > 1:
-            raise ValueError("all calibration texts need the same number of tokens a sample")
+            raise ValueError("all calibration texts need the same number of tokens per sample")
         return self
 
 
 class OBS(Pruner[OBSOptions]):
-    """What is lost when a unit goes and the units that stay make up for it as well as they can, in the order they go.
+    """Order of a greedy removal of units, in which the remaining units compensate each removal optimally.
 
-    Units feed inputs x to an output projection W (K, D_out). Removing the inputs S, with the best linear correction of
-    the others, costs
+    Units feed inputs x to an output projection with weight W (K, D). Removing the inputs S, with the best linear
+    correction of the weights of the others, increases the loss by
 
         1/2 tr( (W_S L)' ([H^-1]_SS)^-1 W_S L ),      H = E[x x'] + damping,      L L' = E[g g'],
 
-    where g is the gradient of the loss at the output: optimal brain surgery (Hassibi and Stork, 1993, equation 5) for
-    a set of inputs, with the Hessian of the loss approximated by a Kronecker product of input and gradient moments
-    (Martens and Grosse, arXiv 1503.05671, section 3). With ``outputs: alike`` L is the identity, as in OSSCAR
-    (arXiv 2403.12983) and ZipLM (arXiv 2302.04089). The cheapest units go first; after each step W and H^-1 are those
-    of what is left. A unit's rank is when it goes, so every prefix of the order is what a greedy removal would keep.
+    where g is the gradient of the loss at the output. This is optimal brain surgery (Hassibi and Stork, 1993,
+    equation 5) for a set of inputs, with the Hessian of the loss approximated by a Kronecker product of the moments of
+    inputs and gradients (Martens and Grosse, arXiv 1503.05671, section 3). With ``outputs: alike`` L is the identity,
+    as in OSSCAR (arXiv 2403.12983) and ZipLM (arXiv 2302.04089). The units of lowest cost are removed first; after each
+    step W and H^-1 are updated to the remaining inputs. The importance of a unit is its position in this order, so that
+    the units kept at any size are those that a greedy removal keeps.
 
-    Needs one pass over the text, forward and, for ``outputs: loss``, backward; memory for K x K numbers an output
-    projection, in float32, and twice that in float64 for one of them at a time.
+    Needs one forward pass over the text and, for ``outputs: loss``, one backward pass. Memory: K x K float32 numbers
+    for every output projection, and twice that, in float64, for one of them at a time.
     """
 
     options_model = OBSOptions
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """The texts given in the options."""
+        """The calibration texts of the options."""
         return self.options.calibration
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "Tensor | None") -> list[LayerImportance]:
-        """Gather moments, then remove everything, layer by layer. Raises DataError without text."""
+        """Gather moments, then order the removal of all units layer by layer. Raises DataError without text."""
         text = text_for(self, tokens)
         layers = list(layers_of(model, family))
         projections = [projection.module for parts in layers for projection in (parts.output, parts.down)]
         gather = _gradient_pass if self.options.outputs == "loss" else _forward_pass
-        with _listening(projections) as moments:
+        with _recorded_moments(projections) as moments:
             gather(model, text)
         groups, _ = family.heads_of(model.config)
         return [self._importance(parts, moments, groups) for parts in layers]
@@ -100,19 +113,19 @@ class OBS(Pruner[OBSOptions]):
         attention = self._problem(parts.output.weight(), moments[parts.output.module])
         group_width = attention.size // groups
         heads = group_width // parts.head_dim
-        inside = [
+        heads_of_groups = [
             attention.only(range(group * group_width, (group + 1) * group_width)).order(parts.head_dim)
             for group in range(groups)
         ]
         mlp = self._problem(parts.down.weight(), moments[parts.down.module])
         return LayerImportance(
             kv_groups=attention.order(group_width),
-            query_heads=np.stack(inside).reshape(groups, heads),
+            query_heads=np.stack(heads_of_groups).reshape(groups, heads),
             mlp_channels=mlp.order(1, math.ceil(mlp.size / STEPS)),
         )
 
     def _problem(self, weight: "Tensor", moments: "_Moments") -> "_Removal":
-        """The removal problem of a projection with weight (D_out, K)."""
+        """The removal problem of a projection with weight (D, K)."""
         import torch
 
         second = _mean(moments.inputs, moments.tokens)
@@ -125,7 +138,7 @@ class OBS(Pruner[OBSOptions]):
 
 @dataclass
 class _Moments:
-    """Sums over tokens of x x' (K, K) of the inputs and, if there was a backward pass, of g g' (D, D), float32."""
+    """Sums over tokens of x x' (K, K) and, after a backward pass, of g g' (D, D), in float32."""
 
     inputs: "Tensor"
     gradients: "Tensor | None" = None
@@ -134,11 +147,11 @@ class _Moments:
 
 @dataclass(frozen=True)
 class _Removal:
-    """Inputs that can be removed from a projection, the others making up for them.
+    """Removal of inputs from a projection, with compensation by the remaining ones.
 
     Attributes:
-        inverse: inverse of the damped second moment, float64 (K, K).
-        weight: what each input contributes, in units in which all outputs cost alike, float64 (K, D).
+        inverse: H^-1, float64 of shape (K, K).
+        weight: W L, float64 of shape (K, D).
     """
 
     inverse: "Tensor"
@@ -150,31 +163,34 @@ class _Removal:
         return len(self.weight)
 
     def only(self, inputs: range) -> "_Removal":
-        """The problem in which just these inputs, neighbours of one another, may go."""
+        """The problem restricted to the removal of a range of consecutive inputs."""
         chosen = slice(inputs.start, inputs.stop)
         return _Removal(self.inverse[chosen, chosen], self.weight[chosen])
 
     def order(self, width: int, together: int = 1) -> Floats:
-        """When each unit of ``width`` neighbouring inputs goes, ``together`` units a step: shape (K / width,)."""
+        """Position in the order of removal of each unit of ``width`` consecutive inputs, shape (K / width,).
+
+        Each step removes ``together`` units and then updates the problem.
+        """
         import torch
 
-        gone_at = np.zeros(self.size // width)
-        left = torch.arange(len(gone_at))
+        position = np.zeros(self.size // width)
+        left = torch.arange(len(position))
         problem = self
         while len(left):
             cheapest = problem._costs(width).argsort()[:together]
-            first = len(gone_at) - len(left)
-            gone_at[left[cheapest].numpy()] = np.arange(first, first + len(cheapest))
+            first = len(position) - len(left)
+            position[left[cheapest].numpy()] = np.arange(first, first + len(cheapest))
             stays = torch.ones(len(left), dtype=torch.bool)
             stays[cheapest] = False
             problem, left = problem._without(stays.repeat_interleave(width)), left[stays]
-        return gone_at
+        return position
 
     def _costs(self, width: int) -> "Tensor":
         """Cost of removing each unit alone, on the CPU, shape (units,)."""
         import torch
 
-        if width == 1:  # the blocks are numbers: solving 1,536 of them takes longer than the rest of a step
+        if width == 1:  # the blocks are scalars; batched solves of them would dominate the time of a step
             return (self.weight.square().sum(1) / self.inverse.diagonal()).cpu()
         rows = self.weight.reshape(-1, width, self.weight.shape[1])
         blocks = self.inverse.reshape(len(rows), width, len(rows), width).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
@@ -182,7 +198,7 @@ class _Removal:
         return costs.cpu()
 
     def _without(self, stays: "Tensor") -> "_Removal":
-        """What is left when the inputs not in ``stays`` (K,) have gone and the others have made up for them."""
+        """The problem after the removal of the inputs not in ``stays`` (K,), with compensated weights."""
         import torch
 
         stays = stays.to(self.weight.device)
@@ -194,23 +210,23 @@ class _Removal:
 
 
 @contextmanager
-def _listening(projections: "Sequence[nn.Module]") -> "Iterator[dict[nn.Module, _Moments]]":
-    """Moments of the inputs of each projection, and of the gradients at its output, while the model runs."""
+def _recorded_moments(projections: "Sequence[nn.Module]") -> "Iterator[dict[nn.Module, _Moments]]":
+    """Moments of each projection's inputs and of the gradients at its output, recorded while the context is open."""
     moments: dict[nn.Module, _Moments] = {}
 
-    def hear(projection: "nn.Module", inputs: "tuple[Tensor, ...]", output: "Tensor") -> None:
+    def record_inputs(projection: "nn.Module", inputs: "tuple[Tensor, ...]", output: "Tensor") -> None:
         second = _second_moment(inputs[0])
         known = moments.setdefault(projection, _Moments(second.new_zeros(second.shape)))
         known.inputs += second
         known.tokens += inputs[0].shape[:-1].numel()
         if output.requires_grad:
-            output.register_hook(partial(feel, known))  # type: ignore[no-untyped-call]
+            output.register_hook(partial(record_gradient, known))  # type: ignore[no-untyped-call]
 
-    def feel(known: _Moments, gradient: "Tensor") -> None:
+    def record_gradient(known: _Moments, gradient: "Tensor") -> None:
         second = _second_moment(gradient)
         known.gradients = second if known.gradients is None else known.gradients.add_(second)
 
-    hooks = [projection.register_forward_hook(hear) for projection in projections]
+    hooks = [projection.register_forward_hook(record_inputs) for projection in projections]
     try:
         yield moments
     finally:
@@ -219,7 +235,7 @@ def _listening(projections: "Sequence[nn.Module]") -> "Iterator[dict[nn.Module, 
 
 
 def _second_moment(vectors: "Tensor") -> "Tensor":
-    """Sum of x x' over all vectors (..., K), float32 of shape (K, K)."""
+    """Sum of x x' over all vectors x (..., K), float32 of shape (K, K)."""
     rows = vectors.detach().flatten(0, -2).float()
     return rows.T @ rows
 
@@ -233,7 +249,7 @@ def _forward_pass(model: "PreTrainedModel", text: "Tensor") -> None:
 
 
 def _gradient_pass(model: "PreTrainedModel", text: "Tensor") -> None:
-    """Forward and backward through activations alone: no parameter gets a gradient."""
+    """Forward and backward passes through activations only: parameters get no gradients."""
     import torch
 
     model.requires_grad_(False)
@@ -245,7 +261,7 @@ def _gradient_pass(model: "PreTrainedModel", text: "Tensor") -> None:
                 loss = model(sample[None], labels=sample[None], use_cache=False).loss
                 if not torch.isfinite(loss):
                     raise DataError("the loss on the calibration text is not finite: use another text or dtype")
-                # The sum over tokens, so that samples of any length count alike.
+                # The sum over tokens, so that every token has the same weight.
                 (loss * (sample.numel() - 1)).backward()
     finally:
         hook.remove()
@@ -256,7 +272,7 @@ def _mean(total: "Tensor", tokens: int) -> "Tensor":
 
 
 def _square_root(moment: "Tensor") -> "Tensor":
-    """L with L L' = the moment (D, D), made definite where the text was too short to be."""
+    """L with L L' equal to the moment (D, D), which is damped to be positive definite even for a short text."""
     import torch
 
     root: Tensor = torch.linalg.cholesky(_damped(moment, GRADIENT_DAMPING))
@@ -264,7 +280,7 @@ def _square_root(moment: "Tensor") -> "Tensor":
 
 
 def _damped(moment: "Tensor", damping: float) -> "Tensor":
-    """The moment (K, K) with ``damping`` times its mean diagonal added there; definite even where it is zero."""
+    """The moment (K, K) plus ``damping`` times its mean diagonal on the diagonal; definite even if it is zero."""
     import torch
 
     scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,4 +1,4 @@
-"""No importance at all: the control."""
+"""Random importance, as a control."""
 
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 class RandomOptions(PrunerOptions):
     """Options of the random pruner."""
 
-    seed: int = Field(default=0, ge=0, description="another seed, another order")
+    seed: int = Field(default=0, ge=0, description="seed of the random order")
 
 
 class Random(Pruner[RandomOptions]):
-    """Units in random order: what any other pruner has to beat. Looks at neither weights nor text."""
+    """Units in random order, as a control for other pruners. Uses neither weights nor calibration text."""
 
     options_model = RandomOptions
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
-        """Scores drawn evenly from [0, 1)."""
+        """Importance drawn uniformly from [0, 1)."""
         rng = np.random.default_rng(self.options.seed)
         groups, heads = family.heads_of(model.config)
         widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]

@@ -1,4 +1,14 @@
-"""Taylor importance."""
+"""Importance by a Taylor expansion of the loss.
+
+Notation:
+    S       number of calibration samples
+    L       mean next-token cross-entropy of all samples, L = 1/S sum_s L_s
+    w       a weight of a projection
+    g       gradient of L with respect to w
+    h       diagonal of the Hessian of L by the empirical Fisher matrix, 1/S sum_s (dL_s / dw)^2
+
+A weight that becomes zero changes L by -(w g - w^2 h / 2), to second order.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,32 +40,32 @@ class TaylorOptions(CalibratedOptions):
     """Options of the Taylor pruner."""
 
     order: Order = Field(
-        default="first", description="terms of the expansion: first (or 1), second (or 2), or mixed, which is both"
+        default="first", description="terms of the expansion: first (or 1), second (or 2), or mixed for both"
     )
     aggregation: Literal["element", "vector"] = Field(
         default="element",
-        description="element: absolute changes of the loss weight by weight, summed over a unit; vector: the absolute "
-        "sum of the signed changes of a unit",
+        description="element: sum over a unit of the absolute change of the loss for each weight; vector: absolute "
+        "value of the sum of the signed changes",
     )
 
 
 class Taylor(Calibrated[TaylorOptions]):
-    """How much the loss would change if a weight became zero, by its Taylor expansion, over the weights of a unit.
+    """Estimated change of the loss if the weights of a unit become zero, by a Taylor expansion in each weight.
 
     L is the mean next-token cross-entropy of all calibration samples, g its gradient, and h the diagonal of its
     Hessian, approximated by that of the empirical Fisher matrix: the mean over samples of their squared gradients. The
-    expansion has the terms w g (``first``), w^2 h / 2 (``second``) and w g - w^2 h / 2 (``mixed``). Absolute values are
-    taken weight by weight (``element``; LLM-Pruner, arXiv 2305.11627, equations 4 and 5), or of the sum over all that
-    goes with a unit (``vector``; equation 3, with the Hessian cut down to its diagonal). The two are the same for
-    ``second``, whose terms are never negative. Equation 5 sums over samples; here it is a mean because the loss is.
+    terms are w g (``first``), w^2 h / 2 (``second``) and w g - w^2 h / 2 (``mixed``). Absolute values are taken of each
+    weight's term (``element``; LLM-Pruner, arXiv 2305.11627, equations 4 and 5), or of the sum over all weights of a
+    unit (``vector``; equation 3, with the Hessian reduced to its diagonal). Both are equal for ``second``, whose terms
+    are never negative. Equation 5 sums over samples; here it is a mean, because the loss is a mean.
 
-    Gradients take one float32 copy of the projections, and ``second`` and ``mixed`` one more for their squares.
+    Gradients need one float32 copy of the projections, and ``second`` and ``mixed`` another one for their squares.
     """
 
     options_model = TaylorOptions
 
     def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "Tensor") -> list[LayerImportance]:
-        """One backward pass a sample, gradients and their squares added up."""
+        """Importance from one backward pass per sample, which adds up gradients and their squares."""
         import torch
 
         parameters = _projection_parameters(model, family)
@@ -63,7 +73,7 @@ class Taylor(Calibrated[TaylorOptions]):
         for parameter in parameters:
             parameter.requires_grad_(True)
         squared = [] if self.options.order == "first" else parameters
-        with torch.enable_grad(), _summing_squares(squared) as squares:
+        with torch.enable_grad(), _summed_squares(squared) as squares:
             for sample in tokens:
                 loss = model(sample[None], labels=sample[None], use_cache=False).loss
                 (loss / len(tokens)).backward()
@@ -73,19 +83,19 @@ class Taylor(Calibrated[TaylorOptions]):
         return [_absolute(sums) for sums in sum_over_units(model, family, change)]
 
     def _change(self, squares: dict["Tensor", "Tensor"], samples: int, parameter: "Tensor") -> "Tensor":
-        """The terms of the chosen order, weight by weight: of the parameter's shape."""
+        """Term of the chosen order for each weight, of the parameter's shape."""
         weight, gradient = parameter.detach(), parameter.grad
         if gradient is None:
             raise DataError("a projection got no gradient from the calibration text: use longer samples")
         if self.options.order == "first":
             return weight * gradient
-        # Each squared gradient was that of a sample's share of the mean loss, 1 / samples of its own.
+        # Squares are of dL_s / dw / samples, as the loss of each sample was divided by the number of samples.
         second = weight.square() * squares[parameter] * (samples / 2)
         return second if self.options.order == "second" else weight * gradient - second
 
 
 def _projection_parameters(model: "PreTrainedModel", family: Family) -> list["nn.Parameter"]:
-    """Parameters of all projections, each once even where projections are fused."""
+    """Parameters of all projections, each once even if projections are fused."""
     projections = (
         projection
         for parts in layers_of(model, family)
@@ -95,10 +105,10 @@ def _projection_parameters(model: "PreTrainedModel", family: Family) -> list["nn
 
 
 @contextmanager
-def _summing_squares(parameters: Iterable["nn.Parameter"]) -> Iterator[dict["Tensor", "Tensor"]]:
-    """Squared gradients by parameter, float32 of its shape: each backward pass inside adds its own.
+def _summed_squares(parameters: Iterable["nn.Parameter"]) -> Iterator[dict["Tensor", "Tensor"]]:
+    """Sum of squared gradients for each parameter, float32 of its shape, over the backward passes in the context.
 
-    A hook sees the gradient of one pass before that is added to those of the passes before it.
+    A hook gets the gradient of a single pass, before it is accumulated.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Searchers that ask an Optuna sampler for architectures and tell it what the predictor says of them."""
+"""Searchers by ask and tell with an Optuna sampler: it proposes architectures and gets their predicted scores."""
 
 import warnings
 from abc import abstractmethod
@@ -20,40 +20,42 @@ if TYPE_CHECKING:
 OVER_BUDGET = "over_budget"
 
 LEARNS_FROM_ANY_TRIAL = ("TPESampler", "GPSampler")
-"""Samplers that fit a model to all finished trials, no matter who proposed them."""
+"""Samplers that fit a model to all finished trials, including those that they did not propose."""
 
 KNOWS_CONSTRAINTS = (*LEARNS_FROM_ANY_TRIAL, "NSGAIISampler", "NSGAIIISampler")
-"""Samplers that read a trial's constraints (:meth:`optuna.trial.Trial.set_constraint`)."""
+"""Samplers that use the constraints of a trial (:meth:`optuna.trial.Trial.set_constraint`)."""
 
 
 class AskTellOptions(PluginOptions):
     """Options of every searcher that asks an Optuna sampler."""
 
-    trials: int = Field(default=1000, ge=1, description="architectures proposed by the sampler")
-    startup: int = Field(default=4000, ge=1, description="random architectures predicted first")
-    seeds: int = Field(default=100, ge=1, description="best predicted of the startup that the sampler starts from")
-    batch: int = Field(default=25, ge=1, description="trials asked for at once, then predicted together")
+    trials: int = Field(default=1000, ge=1, description="number of architectures proposed by the sampler")
+    startup: int = Field(default=4000, ge=1, description="number of random architectures that are predicted first")
+    seeds: int = Field(
+        default=100, ge=1, description="number of best predicted startup architectures given to the sampler"
+    )
+    batch: int = Field(default=25, ge=1, description="number of trials proposed, then predicted, at once")
 
 
 AskTellOptionsT = TypeVar("AskTellOptionsT", bound=AskTellOptions)
 
 
 class AskTell(Searcher[AskTellOptionsT]):
-    """Batched ask and tell, from the best predicted of a large random sample and of what has been measured.
+    """Batched ask and tell that starts from the best predicted of a large random sample and of the known architectures.
 
-    Each choice is an integer parameter, the position in its ascending values, so that neighbours inform each other. A
-    sampler that knows constraints is told what it proposed, with the budget as a constraint, and so learns where the
-    budget is; every other one is told the score of what its proposal becomes when it is brought to the budget. Only
-    architectures that meet the budget are returned.
+    Each choice is an integer parameter, the position in its ascending values, so that the sampler can generalise to
+    neighbouring values. A sampler that supports constraints gets the score of its proposal as it is, with the excess
+    over the budget as a constraint. Any other sampler gets the score of its proposal after that has been fitted to the
+    budget. Only architectures that meet the budget are returned.
     """
 
     @abstractmethod
     def sampler(self, seed: int) -> "BaseSampler":
-        """A fresh sampler. Called once a search."""
+        """A fresh sampler. Called once per search."""
 
     @property
     def evaluations(self) -> int:
-        """Startup and trials."""
+        """Number of startup architectures and trials."""
         return self.options.startup + self.options.trials
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
@@ -76,7 +78,7 @@ class AskTell(Searcher[AskTellOptionsT]):
 
 
 def _start(study: "Study", problem: SearchProblem, indices: Indices, scores: Floats) -> None:
-    """Show a sampler where to start: as finished trials if it learns from those, else as its first proposals."""
+    """Give a sampler its starting points: as finished trials if it learns from them, else as its first proposals."""
     import optuna
 
     distributions = _distributions(problem)
@@ -97,26 +99,26 @@ def _ask_and_tell(study: "Study", problem: SearchProblem, size: int) -> dict[Arc
     trials = [study.ask(distributions) for _ in range(size)]
     asked = np.array([[trial.params[name] for name in distributions] for trial in trials], dtype=np.int64)
     met: dict[Architecture, float] = {}
-    if knows := type(study.sampler).__name__ in KNOWS_CONSTRAINTS:
-        met = _tell_as_asked(study, problem, trials, asked)
+    if constrained := type(study.sampler).__name__ in KNOWS_CONSTRAINTS:
+        met = _tell_with_constraints(study, problem, trials, asked)
     repaired = problem.budget.fit(problem.space.choices, asked, problem.rng)
     architectures, scores = score(problem, repaired)
-    if not knows:
+    if not constrained:
         for trial, value in zip(trials, scores.tolist(), strict=True):
             study.tell(trial, value)
     return met | dict(zip(architectures, scores.tolist(), strict=True))
 
 
-def _tell_as_asked(
+def _tell_with_constraints(
     study: "Study", problem: SearchProblem, trials: "list[Trial]", asked: Indices
 ) -> dict[Architecture, float]:
-    """Tell what was proposed, with how far it is over the budget; returns what of it meets the budget."""
+    """Report proposals with their excess over the budget as a constraint; returns those that meet the budget."""
     usage: NDArray[np.float64] = problem.budget.usage(sizes_at(problem.space.choices, problem.space.shape.dense, asked))
-    told, scores = score(problem, asked)
+    architectures, scores = score(problem, asked)
     for trial, used, value in zip(trials, usage.tolist(), scores.tolist(), strict=True):
         trial.set_constraint(OVER_BUDGET, used - 1)
         study.tell(trial, value)
-    return {a: s for a, s, used in zip(told, scores.tolist(), usage.tolist(), strict=True) if used <= 1}
+    return {a: s for a, s, used in zip(architectures, scores.tolist(), usage.tolist(), strict=True) if used <= 1}
 
 
 def _distributions(problem: SearchProblem) -> "dict[str, BaseDistribution]":

@@ -1,4 +1,4 @@
-"""Evolution over the prediction, by moving what is kept from one choice to another."""
+"""Evolutionary search on the predicted score, by mutations that move capacity between choices."""
 
 import numpy as np
 from pydantic import Field
@@ -10,27 +10,29 @@ from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random
 class EvolutionOptions(PluginOptions):
     """Options of the evolution searcher."""
 
-    startup: int = Field(default=4000, ge=1, description="random architectures predicted first")
-    survivors: int = Field(default=20, ge=1, description="architectures that each generation descends from")
-    offspring: int = Field(default=200, ge=1, description="mutated architectures a generation")
-    generations: int = Field(default=50, ge=1, description="how often to mutate and select")
-    switches: int = Field(default=3, ge=1, description="most moves of a mutation; few are likelier than many")
+    startup: int = Field(default=4000, ge=1, description="number of random architectures that are predicted first")
+    survivors: int = Field(default=20, ge=1, description="number of parents of each generation")
+    offspring: int = Field(default=200, ge=1, description="number of mutated architectures per generation")
+    generations: int = Field(default=50, ge=1, description="number of generations")
+    switches: int = Field(
+        default=3, ge=1, description="maximum number of moves of a mutation; small numbers are more likely"
+    )
 
 
 class Evolution(Searcher[EvolutionOptions]):
-    """EvoPress (arXiv 2410.14649, algorithm 1) with a predictor as the fitness, and more than one survivor.
+    """EvoPress (arXiv 2410.14649, algorithm 1) with the predicted score as fitness and more than one survivor.
 
-    A mutation is a few moves, half of them level switches: one choice keeps a step less, another one of equal size a
-    step more, so what the architecture costs stays as it is. The other half move one choice alone, and the offspring is
-    brought back to the budget, which is how attention and MLPs exchange what they keep. As in EvoPress the number of
-    moves is the smaller of two draws. Parents compete with their offspring.
+    A mutation consists of a few moves. Half of them are level switches: one choice moves a step down and another one of
+    the same size a step up, so that the cost of the architecture is unchanged. The other half move a single choice, and
+    the offspring is fitted to the budget afterwards; such moves exchange capacity between attention and MLPs. As in
+    EvoPress, the number of moves is the smaller of two uniform draws. Parents compete with their offspring.
     """
 
     options_model = EvolutionOptions
 
     @property
     def evaluations(self) -> int:
-        """Startup and all offspring."""
+        """Number of startup architectures and of all offspring."""
         return self.options.startup + self.options.generations * self.options.offspring
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
@@ -48,7 +50,7 @@ class Evolution(Searcher[EvolutionOptions]):
         return best_of(scored.items(), count)
 
     def _mutate(self, problem: SearchProblem, parents: Indices) -> Indices:
-        """Offspring of shape (N, C), one a parent."""
+        """Offspring of shape (N, C), one per parent."""
         choices, rng = problem.space.choices, problem.rng
         children = parents.copy()
         switches = rng.integers(1, self.options.switches + 1, size=(2, len(parents))).min(axis=0)
@@ -60,7 +62,7 @@ class Evolution(Searcher[EvolutionOptions]):
 
 
 def _select(indices: Indices, fitness: np.ndarray, count: int) -> tuple[Indices, np.ndarray]:
-    """The ``count`` best different rows and their fitness."""
+    """The ``count`` best distinct rows and their fitness."""
     order = np.argsort(fitness, kind="stable")
     _, first = np.unique(indices[order], axis=0, return_index=True)
     best = order[np.sort(first)[:count]]

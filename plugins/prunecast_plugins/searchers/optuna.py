@@ -31,21 +31,21 @@ class OptunaOptions(AskTellOptions, NamedClassOptions):
     withheld: ClassVar[frozenset[str]] = frozenset({"seed", "constraints_func"})
 
     sampler: str = Field(
-        description="class of optuna.samplers, such as CmaEsSampler, the import path of another one, or a package of "
-        "OptunaHub, such as samplers/auto_sampler; its own parameters are written beside it, an object among them as "
+        description="class of optuna.samplers, such as CmaEsSampler, import path of another sampler, or package of "
+        "OptunaHub, such as samplers/auto_sampler; its parameters are written beside it, objects among them as "
         "{class: NAME, ...}; its seed follows the seed of the spec"
     )
     revision: str = Field(default="main", description="branch, tag or commit of the OptunaHub registry")
-    trust_remote_code: bool = Field(default=False, description="whether code from OptunaHub may be loaded and run")
+    trust_remote_code: bool = Field(default=False, description="true: allow code from OptunaHub to be loaded and run")
 
     @property
     def named_class(self) -> type[Any]:
-        """The sampler class. Raises ValueError if there is none, or it may not be imported."""
+        """The sampler class. Raises ValueError if it does not exist or may not be imported."""
         return self._from_hub() if "/" in self.sampler else super().named_class
 
     def _from_hub(self) -> type[Any]:
         if not _HUB_PACKAGE.fullmatch(self.sampler):
-            raise ValueError(f"{self.sampler!r} is no sampler package of OptunaHub: write samplers/NAME")
+            raise ValueError(f"{self.sampler!r} is not a sampler package of OptunaHub: write samplers/NAME")
         if not self.trust_remote_code:
             raise ValueError(f"{self.sampler!r} is code from OptunaHub: read it, then set trust_remote_code: true")
         return _hub_sampler(self.sampler, self.revision)
@@ -62,7 +62,7 @@ def _hub_sampler(package: str, revision: str) -> type[Any]:
         raise ValueError(f"{package!r} cannot be loaded: {' '.join(str(error).split())}") from error
     samplers: list[type[Any]] = [s for s in vars(module).values() if SAMPLERS.fits(s, {"optunahub_registry"})]
     if len(samplers) != 1:
-        raise ValueError(f"{package!r} holds {len(samplers)} samplers, not one")
+        raise ValueError(f"{package!r} has {len(samplers)} samplers, not one")
     return samplers[0]
 
 

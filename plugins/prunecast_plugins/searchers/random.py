@@ -1,4 +1,4 @@
-"""Random search over the prediction."""
+"""Random search on the predicted score."""
 
 import numpy as np
 from pydantic import Field
@@ -10,11 +10,11 @@ from prunecast_plugins.searchers.ranking import best_of, known_at_budget, random
 class RandomOptions(PluginOptions):
     """Options of the random searcher."""
 
-    samples: int = Field(default=10000, ge=1, description="random architectures to predict")
+    samples: int = Field(default=10000, ge=1, description="number of random architectures that are predicted")
 
 
 class Random(Searcher[RandomOptions]):
-    """The paper's search (arXiv 2309.09507, section 3.4): predict many random architectures, keep the best."""
+    """The paper's search (arXiv 2309.09507, section 3.4): the best predicted of many random architectures."""
 
     options_model = RandomOptions
 
@@ -24,7 +24,7 @@ class Random(Searcher[RandomOptions]):
         return self.options.samples
 
     def search(self, problem: SearchProblem, count: int) -> list[Architecture]:
-        """Best predicted of the samples and of what is known."""
+        """Best predicted of the samples and of the known architectures."""
         indices = np.concatenate([random_at_budget(problem, self.options.samples), known_at_budget(problem)])
         architectures, scores = score(problem, indices)
         return best_of(zip(architectures, scores.tolist(), strict=True), count)

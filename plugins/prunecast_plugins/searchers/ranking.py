@@ -1,4 +1,4 @@
-"""What the searchers share: many random proposals at the budget, and the best few of what was scored."""
+"""Random and known architectures at the budget, their predicted scores, and the best of them."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,11 @@ import numpy as np
 from prunecast.plugins import Architecture, Floats, Indices, SearchProblem, architectures_at, indices_of
 
 BATCH = 2500
-"""Architectures scored at once: large enough to be fast, small enough for progress to move."""
+"""Number of architectures scored at once: large enough to be fast, small enough for frequent progress reports."""
 
 
 def random_at_budget(problem: SearchProblem, count: int) -> Indices:
-    """Random proposals of the space, brought to the boundary of the budget, shape (count, C)."""
+    """Random architectures of the space, fitted to the boundary of the budget, shape (count, C)."""
     choices = problem.space.choices
     return problem.budget.fit(choices, problem.space.sample(count, problem.rng), problem.rng)
 
@@ -36,6 +36,6 @@ def score(problem: SearchProblem, indices: Indices) -> tuple[list[Architecture],
 
 
 def best_of(scored: Iterable[tuple[Architecture, float]], count: int) -> list[Architecture]:
-    """The ``count`` different architectures with the smallest scores; ties are broken by content."""
+    """The ``count`` distinct architectures with the smallest scores; ties are broken by their keys."""
     ranked = sorted(dict(scored).items(), key=lambda pair: (pair[1], pair[0].key))
     return [architecture for architecture, _ in ranked[:count]]

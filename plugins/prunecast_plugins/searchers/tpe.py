@@ -1,4 +1,4 @@
-"""Optuna's tree-structured Parzen estimator over the prediction."""
+"""Optuna's tree-structured Parzen estimator on the predicted score."""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 
 class TPEOptions(AskTellOptions):
-    """Options of the tpe searcher; its cost grows with the square of the trials."""
+    """Options of the tpe searcher; its time grows with the square of the number of trials."""
 
-    multivariate: bool = Field(default=False, description="model choices jointly: better proposals, slower")
+    multivariate: bool = Field(
+        default=False, description="true: model all choices jointly, which gives better proposals but is slower"
+    )
 
 
 class TPE(AskTell[TPEOptions]):
@@ -22,7 +24,7 @@ class TPE(AskTell[TPEOptions]):
     options_model = TPEOptions
 
     def sampler(self, seed: int) -> "BaseSampler":
-        """TPE from the first trial on: the startup sample has taken the place of its own random one."""
+        """TPE without random trials of its own, which the startup sample replaces."""
         from optuna.samplers import TPESampler
 
         return TPESampler(seed=seed, multivariate=self.options.multivariate, n_startup_trials=0)

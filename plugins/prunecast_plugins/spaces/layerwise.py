@@ -1,4 +1,4 @@
-"""The layerwise space: what each layer keeps of its attention and of its MLP."""
+"""The layerwise space: kept sizes of the attention and of the MLP of each layer."""
 
 import re
 from functools import cached_property
@@ -19,22 +19,25 @@ _RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
 
 
 class Sampling(PluginOptions):
-    """How proposals to learn from are drawn."""
+    """Options of the distribution of sampled architectures."""
 
     draw: Literal["even", "varied", "near"] = Field(
         default="varied",
-        description="even: every value alike, so that all totals come out much the same; varied: each proposal keeps "
-        "its own share of attention and of MLP; near: as varied, with all MLPs cut alike but for a few positions, and "
-        "attention left whole in that share of the layers",
+        description="distribution of the samples; even: all values equally likely, so that totals differ little; "
+        "varied: each sample draws one share for attention and one for MLPs, around which its choices scatter; near: "
+        "uniform MLP pruning except for up to `reach` positions, and whole attention in the drawn share of the layers",
     )
-    reach: int = Field(default=2, ge=1, description="positions that near proposals move each MLP at most")
+    reach: int = Field(default=2, ge=1, description="maximum number of positions by which near samples move each MLP")
     attention: Shares = Field(
         default=(0.0, 1.0),
-        description="range of the share of attention that proposals draw: 0 its smallest values, 1 its largest",
+        description="range from which samples draw their share of attention: 0 for the smallest values, 1 for the "
+        "largest",
     )
-    mlp: Shares = Field(default=(0.0, 1.0), description="the same of the MLP")
-    tie: int = Field(default=1, ge=1, description="neighbouring layers that take the same rate in a tied proposal")
-    tied_share: float = Field(default=0.0, ge=0, le=1, description="share of the proposals that are tied")
+    mlp: Shares = Field(
+        default=(0.0, 1.0), description="range from which samples draw their share of the MLPs, in the same way"
+    )
+    tie: int = Field(default=1, ge=1, description="number of neighbouring layers with the same rate in a tied sample")
+    tied_share: float = Field(default=0.0, ge=0, le=1, description="fraction of the samples that are tied")
 
     @field_validator("attention", "mlp")
     @classmethod
@@ -52,24 +55,24 @@ class LayerwiseOptions(PluginOptions):
     )
     attention: tuple[Rate, ...] = Field(
         default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
-        description="pruning rates of the query heads of a layer; each allows the nearest (KV groups, heads per group)",
+        description="pruning rates of the query heads of a layer; each adds the nearest (KV groups, heads per group)",
     )
     mlp: tuple[Rate, ...] = Field(
         default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5), description="pruning rates of the MLP width of a layer"
     )
-    tie: int = Field(default=1, ge=1, description="neighbouring layers that always take the same value")
+    tie: int = Field(default=1, ge=1, description="number of neighbouring layers that share one choice")
     round_width: int = Field(
         default=1,
         ge=1,
-        description="MLP widths are multiples of this (what the hardware likes), the dense width excepted",
+        description="MLP widths are multiples of this, as suits the hardware, except for the dense width",
     )
-    sampling: Sampling = Field(default=Sampling(), description="how proposals to learn from are drawn")
+    sampling: Sampling = Field(default=Sampling(), description="distribution of sampled architectures")
 
     @field_validator("layers")
     @classmethod
     def _is_range(cls, text: str) -> str:
         if _RANGE.fullmatch(text) is None:
-            raise ValueError(f"{text!r} is no range of layers: write 'start:stop' in quotes, e.g. '3:28' or '3:-2'")
+            raise ValueError(f"{text!r} is not a range of layers: write 'start:stop' in quotes, e.g. '3:28' or '3:-2'")
         return text
 
     @model_validator(mode="after")
@@ -82,15 +85,16 @@ class LayerwiseOptions(PluginOptions):
 class Layerwise(SearchSpace[LayerwiseOptions]):
     """One choice for the attention and one for the MLP of every layer, or of every ``tie`` neighbouring layers.
 
-    A rate r of attention asks for round((1 - r) KV x H) query heads. Several pairs of KV groups and heads per group can
-    give that count, or the count nearest to it; all of them are values of the choice. Rate 1 keeps nothing.
+    A pruning rate r of attention corresponds to round((1 - r) KV x H) query heads. All pairs of KV groups and heads per
+    group with that number of heads, or with the nearest possible number, become values of the choice. Rate 1 removes
+    everything.
     """
 
     options_model = LayerwiseOptions
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Attention choices of all layers, then MLP choices. A component without rates, or with one value, has none."""
+        """Choices of attention, then of MLPs. A component without rates, or with a single value, has no choices."""
         tied = [
             self._layers[start : start + self.options.tie] for start in range(0, len(self._layers), self.options.tie)
         ]
@@ -101,7 +105,7 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         return tuple(choices)
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """Draws as ``sampling`` says; the first ``tied_share`` of them with neighbouring layers tied."""
+        """Samples from the distribution ``sampling``, of which the first fraction ``tied_share`` is tied."""
         options = self.options.sampling
         draw = {"even": super().sample, "varied": self._varied, "near": self._near}[options.draw]
         indices = draw(count, rng)
@@ -114,15 +118,16 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         return indices
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
-        """Positions from binomials whose mean each proposal draws for itself, one for attention and one for the MLP."""
+        """Binomial positions; each sample draws the mean for attention and the mean for MLPs."""
         columns = [rng.binomial(top, share) for top, share in self._shares(count, rng)]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _near(self, count: int, rng: np.random.Generator) -> Indices:
-        """MLPs at the same place among their values, and from there up to ``reach`` positions away.
+        """MLPs within ``reach`` positions of a common relative position, which each sample draws.
 
-        The share of attention is that of the layers whose attention stays whole; others draw any other value alike.
-        Attention has few values, and layers of which it can go beside layers that cannot spare a head.
+        The share of attention is the probability that a layer keeps its largest value; otherwise all other values are
+        equally likely. Attention is not kept near a common position, because it has few values and its importance
+        differs widely between layers.
         """
         reach, columns = self.options.sampling.reach, []
         for choice, (top, share) in zip(self.choices, self._shares(count, rng), strict=True):
@@ -134,7 +139,7 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _shares(self, count: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.float64]]]:
-        """For each choice its last position, and the share of it that each proposal goes by: (count,) in [0, 1]."""
+        """Last position of each choice, and the share that each sample draws for it: (count,), in [0, 1]."""
         ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
         attention, mlp = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
         shares: dict[Component, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
@@ -145,14 +150,14 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         depth = len(self.shape.dense.layers)
         start, stop = (int(end) if end else None for end in self.options.layers.split(":"))
         if any(end is not None and abs(end) > depth for end in (start, stop)):
-            raise ModelError(f"space.layers {self.options.layers!r} reaches beyond the model's {depth} layers")
+            raise ModelError(f"space.layers {self.options.layers!r} exceeds the model's {depth} layers")
         layers = tuple(range(depth)[start:stop])
         if not layers:
             raise ModelError(f"space.layers {self.options.layers!r} selects none of the model's {depth} layers")
         return layers
 
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
-        """What a rate of the options would allow."""
+        """Values that the pruning rate would allow in the options."""
         return self._heads_at(rate) if choice.component == "attention" else ((self._width_at(rate),),)
 
     @property

@@ -1,4 +1,4 @@
-"""Files in the formats of other tools, written for these tests, and the architectures they mean."""
+"""Reading of architecture files in the formats of other tools; the files are written by the tests."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from prunecast.errors import ConfigurationError
 
 KV, HEADS, WIDTH = SMOLLM2.dense.layers[0]
 L = len(SMOLLM2.dense.layers)
-REMOVED_ATTENTION = (0, 192, 384, 576)  # columns of o_proj: three heads of size 64 a level
+REMOVED_ATTENTION = (0, 192, 384, 576)  # columns of o_proj: three heads of size 64 per level
 REMOVED_MLP = (0, 512, 1024, 1536)
 
 
@@ -53,7 +53,7 @@ def test_a_darwinlm_level_is_a_number_of_columns(write: Callable[[object], Path]
     assert found.architectures == [with_first((3, 2, 512), (0, 0, WIDTH), (3, 3, 0))]
 
 
-def test_heads_that_no_whole_number_of_each_group_makes_take_fewer_groups(write: Callable[[object], Path]) -> None:
+def test_indivisible_head_counts_reduce_the_number_of_groups(write: Callable[[object], Path]) -> None:
     line = "model.layers.0.self_attn.o_proj: 1"
     assert from_darwinlm(write(line), SMOLLM2, (0, 5 * 64), (0,)).architectures == [with_first((2, 2, WIDTH))]
     with pytest.raises(
@@ -96,7 +96,7 @@ def test_puzzletron_blocks_of_every_dialect(
         assert (found.architectures, found.notes) == ([with_first(layer)], ())
 
 
-def test_puzzletron_solutions_are_architectures_each_and_merged_heads_are_noted(
+def test_each_puzzletron_solution_is_an_architecture_with_notes_on_merged_heads(
     write: Callable[[object], Path],
 ) -> None:
     merged = block({"num_key_value_heads": 1}, {"intermediate_size": WIDTH})
@@ -136,7 +136,7 @@ def test_puzzletron_solutions_are_architectures_each_and_merged_heads_are_noted(
         (from_puzzletron, [block({}, {"intermediate_size": -1})] * 30, "a size of -1"),
     ],
 )
-def test_a_file_that_is_no_configuration_of_the_model_is_one_line(
+def test_invalid_configurations_are_refused_in_one_line(
     write: Callable[[object], Path], read: Callable[..., Any], content: object, message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message) as refused:
@@ -153,14 +153,14 @@ def test_a_file_that_is_no_configuration_of_the_model_is_one_line(
         ("model.layers.0.self_attn.o_proj: 9", "level 9 is out of range, --cols-removed-attn lists 4 levels"),
     ],
 )
-def test_a_line_that_is_no_level_is_told_with_its_place(
+def test_invalid_darwinlm_lines_are_refused_with_their_line_number(
     write: Callable[[object], Path], line: str, message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f":1: .*{message}"):
         from_darwinlm(write(line), SMOLLM2, REMOVED_ATTENTION, REMOVED_MLP)
 
 
-def test_a_file_that_is_not_there_or_no_text_is_one_line(tmp_path: Path) -> None:
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         from_evopress(tmp_path / "absent", SMOLLM2)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")

@@ -33,7 +33,7 @@ def answer(workplace: Workplace, text: str, *arguments: str) -> Outcome:
 def test_what_a_run_measured_is_measured_again_and_agrees(finished: Workplace) -> None:
     before = finished.registry.read_bytes()
     outcome = finished.prunecast("registry", "verify", "--remeasure", "5", "--seed", "1")
-    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: all is well")
+    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: no problems found")
     lines = outcome.stdout.splitlines()[:-1]
     assert len(lines) == 5
     for line in lines:
@@ -50,7 +50,7 @@ def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> 
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
     assert outcome.code == 1
     assert len(outcome.stdout.splitlines()) == EVALUATIONS
-    (line,) = [line for line in outcome.stdout.splitlines() if line.startswith("too far apart: ")]
+    (line,) = [line for line in outcome.stdout.splitlines() if line.startswith("beyond the tolerance: ")]
     assert "of evaluation 3: " in line
     assert outcome.stderr.splitlines()[-1].startswith("error: registry.db: problems: 1; ")
 
@@ -87,7 +87,7 @@ def test_uncompensated_baselines_are_measured_again_and_recovered_models_are_lef
     ((kinds, count),) = workplace.sql("SELECT count(DISTINCT setting_id), count(*) FROM evaluations")
     assert kinds == 6  # two evaluators, each with compensation, without, and after recovery
     outcome = workplace.prunecast("registry", "verify", "--remeasure", "1000")
-    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: all is well")
+    assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: no problems found")
     lines = outcome.stdout.splitlines()[:-1]
     assert len(lines) == count - 2
     for line in lines:
@@ -124,4 +124,4 @@ def test_a_registry_emptied_of_its_run_gives_the_space_back(finished: Workplace)
     assert finished.prunecast("registry", "gc").stdout == "nothing to remove\n"
     shrunk = finished.prunecast("registry", "vacuum", "--json").json
     assert shrunk["bytes_after"] < shrunk["bytes_before"]
-    assert finished.prunecast("registry", "verify").stdout == "registry.db: all is well\n"
+    assert finished.prunecast("registry", "verify").stdout == "registry.db: no problems found\n"

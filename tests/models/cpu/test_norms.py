@@ -1,4 +1,4 @@
-"""Fast norms: the numbers of the stock ones, under the same names, and nothing where the arithmetic is another."""
+"""Fast norms: the same outputs and parameter names as the stock norms; norms with other arithmetic stay unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from torch import nn
 from prunecast.models.cpu.norms import RootMeanSquareNorm, use_fast_norms
 
 LIKE_LLAMA = {"llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 4, "smollm3": 2, "phi3": 2}
-"""Norms a layer, beside the last one of the model."""
+"""Number of norms per layer, without the final norm of the model."""
 
 
 def fast_norms(model: nn.Module) -> list[RootMeanSquareNorm]:
@@ -18,7 +18,7 @@ def fast_norms(model: nn.Module) -> list[RootMeanSquareNorm]:
 
 
 def spoilt(model: Any) -> Any:
-    """Norm weights that are not one, so that one which is left out shows."""
+    """Set norm weights different from one, so that an ignored weight changes the output."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if "norm" in name:
@@ -28,7 +28,7 @@ def spoilt(model: Any) -> Any:
 
 @pytest.mark.parametrize("family", LIKE_LLAMA)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_norm_is_replaced_and_gives_the_same(
+def test_every_norm_is_replaced_and_computes_the_same(
     family: str, dtype: torch.dtype, tiny_model: Callable[..., Any]
 ) -> None:
     ids = torch.randint(3, 97, (2, 30), generator=torch.Generator().manual_seed(0))
@@ -52,15 +52,15 @@ def test_input_and_small_numbers_are_kept() -> None:
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gpt2", "opt"])
-def test_other_norms_stay(family: str, tiny_model: Callable[..., Any]) -> None:
+def test_other_norms_are_not_replaced(family: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(family)
     use_fast_norms(model)
     assert not fast_norms(model)
 
 
-def test_a_norm_that_only_looks_alike_stays(tiny_model: Callable[..., Any]) -> None:
+def test_a_norm_with_similar_name_but_other_arithmetic_is_not_replaced(tiny_model: Callable[..., Any]) -> None:
     class OddRMSNorm(nn.Module):
-        """Adds one to its weight."""
+        """RMS norm that adds one to its weight."""
 
         def __init__(self) -> None:
             super().__init__()

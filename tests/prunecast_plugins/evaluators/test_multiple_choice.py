@@ -202,7 +202,10 @@ def test_a_question_longer_than_the_context_is_an_error_that_names_it(tokenizer:
     ("row", "problem"),
     [
         ({"question": "Why?", "choices": ["a", "b"]}, "row 2: answer"),
-        ({"question": "Why?", "choices": ["a", "b"], "answer": 2}, "row 2: row: .*answer 2 is no index into 2 choices"),
+        (
+            {"question": "Why?", "choices": ["a", "b"], "answer": 2},
+            "row 2: row: .*answer 2 is not an index into 2 choices",
+        ),
         ({"question": "Why?", "choices": ["a"], "answer": 0}, "row 2: choices"),
         ({"question": "", "choices": ["a", "b"], "answer": 0}, "row 2: question"),
         ({"text": "Why?"}, "row 2: question"),

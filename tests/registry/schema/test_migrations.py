@@ -10,7 +10,6 @@ from registry_samples import PPL, architecture, measurements, process, setting, 
 from sqlite_utils import Database, Migrations
 
 from prunecast.architecture.architecture import Layer
-from prunecast.cli.spec import schema
 from prunecast.errors import RegistryError
 from prunecast.registry.queries.selection import Filter, query
 from prunecast.registry.records import Failure
@@ -33,13 +32,13 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
     """prunecast as it will be with one more migration."""
     later = Migrations("prunecast")
     for released in (
-        schema.v1_initial,
-        schema.v2_failures,
-        schema.v3_provenance_and_leases,
-        schema.v4_quality_cards,
-        schema.v5_slopes,
-        schema.v6_steps,
-        schema.v7_code_and_versions,
+        migrations.v1_initial,
+        migrations.v2_failures,
+        migrations.v3_provenance_and_leases,
+        migrations.v4_quality_cards,
+        migrations.v5_slopes,
+        migrations.v6_steps,
+        migrations.v7_code_and_versions,
     ):
         later()(released)
 
@@ -47,8 +46,8 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
     def v8_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(schema, "migrations", later)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", migrations.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(migrations, "migrations", later)
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", migrations.SCHEMA_VERSION + 1)
     return later
 
 
@@ -59,9 +58,9 @@ def columns(path: Path) -> set[str]:
 
 def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
-        applied = schema.migrations.applied(registry.database)
+        applied = migrations.migrations.applied(registry.database)
         assert len(applied) == migrations.SCHEMA_VERSION
-        assert schema.migrations.pending(registry.database) == []
+        assert migrations.migrations.pending(registry.database) == []
 
 
 def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: Path) -> None:

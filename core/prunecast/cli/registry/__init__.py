@@ -1,1 +1,1 @@
-"""The commands of ``prunecast registry``, one module a topic."""
+"""Commands of ``prunecast registry``, one module per topic."""

@@ -9,7 +9,7 @@ from prunecast.cli.registry.transfer import transfer
 
 @click.group()
 def registry() -> None:
-    """Ask what has been measured, and share it."""
+    """Query, share and maintain the registry."""
 
 
 for command in (

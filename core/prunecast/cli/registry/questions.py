@@ -1,4 +1,4 @@
-"""The questions among the commands of ``prunecast registry``."""
+"""Queries among the commands of ``prunecast registry``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,28 +13,37 @@ if TYPE_CHECKING:
     from prunecast.registry.queries.selection import Filter
 
 BAR = 16
-"""Characters of a complete bar."""
+"""Length of a full bar in characters."""
 
 _HIDDEN = ("seconds", "measured_utc", "key")
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The filters every question takes, as keyword arguments for :func:`_filter`."""
+    """Add the filters that all queries share, as keyword arguments for :func:`_filter`."""
     options = (
-        click.option("--model", help="Source of a model, or the first digits of its fingerprint."),
+        click.option("--model", help="Only this model: its source, or the first digits of its fingerprint."),
         click.option(
-            "--metric", "metrics", multiple=True, metavar="NAME", help="Only where it has been measured; repeatable."
+            "--metric",
+            "metrics",
+            multiple=True,
+            metavar="NAME",
+            help="Only architectures with this metric; repeatable.",
         ),
         click.option(
             "--budget",
             "budgets",
             multiple=True,
             metavar="QUANTITY=RANGE",
-            help="E.g. parameters=0.75..0.85, or an upper limit, parameters=0.8 or macs=3e8; repeatable.",
+            help="Only in this range, e.g. parameters=0.75..0.85, or up to a limit, e.g. parameters=0.8 or macs=3e8; "
+            "repeatable.",
         ),
-        click.option("--where", metavar="SQL", help="A condition over the columns, e.g. 'kept < 0.8'."),
-        click.option("--run", help="Only what this run used: number, name or key."),
-        click.option("--since", metavar="TIME", help="Measured since 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago."),
+        click.option("--where", metavar="SQL", help="SQL condition on the columns, e.g. 'kept < 0.8'."),
+        click.option("--run", help="Only evaluations that this run used: its number, name or key."),
+        click.option(
+            "--since",
+            metavar="TIME",
+            help="Only evaluations since TIME: 2026-11-24, 2026-11-24T10:00, or 3d or 12h ago.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -42,13 +51,15 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def limit_option(rows: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """``--limit`` with a default."""
-    return click.option("--limit", type=click.IntRange(min=1), default=rows, show_default=True, help="How many rows.")
+    """Add ``--limit`` with the default ``rows``."""
+    return click.option(
+        "--limit", type=click.IntRange(min=1), default=rows, show_default=True, help="Maximum number of rows."
+    )
 
 
 @click.command()
 @filter_options
-@click.option("--sort", metavar="COLUMN", help="A column, -COLUMN for descending.")
+@click.option("--sort", metavar="COLUMN", help="Column to sort by; -COLUMN for descending order.")
 @limit_option(20)
 @registry_option
 @rows_option
@@ -86,7 +97,7 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
 @registry_option
 @rows_option
 def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **filters: Any) -> None:
-    """List the architectures that no other beats in two or three CRITERIA: metrics, or quantities like parameters."""
+    """List the Pareto front of two or three CRITERIA: metrics, or quantities such as parameters."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.pareto import pareto
 
@@ -103,9 +114,9 @@ def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **fi
 @registry_option
 @rows_option
 def nearest(architecture: str, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
-    """List the measured architectures most like ARCHITECTURE (text or first digits of a key).
+    """List the measured architectures nearest to ARCHITECTURE (text or first digits of a key).
 
-    The distance is the share of the parameters of all attention and MLPs by which two architectures differ.
+    The distance of two architectures is the share of all attention and MLP parameters in which they differ.
     """
     from prunecast.registry import Registry
     from prunecast.registry.queries.nearest import nearest
@@ -123,7 +134,7 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
 @registry_option
 @rows_option
 def compare(first: str, second: str, registry_path: str, form: str | None) -> None:
-    """Set two runs beside one another: FIRST and SECOND, by number, name or key."""
+    """Compare the runs FIRST and SECOND (number, name or key) side by side."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.compare_runs import compare
 
@@ -136,7 +147,7 @@ def compare(first: str, second: str, registry_path: str, form: str | None) -> No
 @registry_option
 @rows_option
 def stats(registry_path: str, form: str | None) -> None:
-    """Count what the registry holds."""
+    """Print the size of the registry: rows by table, seconds spent and saved, bytes."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.stats import stats
 
@@ -154,7 +165,7 @@ def stats(registry_path: str, form: str | None) -> None:
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(architecture: str, registry_path: str, as_json: bool) -> None:
-    """Show ARCHITECTURE (text or first digits of its key): its layers as bars, all its metrics, their origin."""
+    """Show ARCHITECTURE (text or first digits of its key): layers as bars, and all metrics with their origin."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.show import find_architecture, show
 
@@ -168,7 +179,7 @@ def show(architecture: str, registry_path: str, as_json: bool) -> None:
 @registry_option
 @rows_option
 def sql(statement: str, registry_path: str, form: str | None) -> None:
-    """Answer a SELECT STATEMENT; the registry cannot be changed this way."""
+    """Run a SELECT STATEMENT on the registry, read-only."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.stats import sql
 
@@ -190,17 +201,17 @@ def _filter(
     return Filter(model, metrics, _ranges(budgets), where, run, since)
 
 
-def _ranges(given: tuple[str, ...]) -> "Ranges":
+def _ranges(budgets: tuple[str, ...]) -> "Ranges":
     from prunecast.architecture.shape import QUANTITIES
     from prunecast.errors import RegistryError
     from prunecast.registry.queries.ranges import Range
 
     ranges = {}
-    for each in given:
+    for each in budgets:
         quantity, _, limits = each.partition("=")
         if quantity not in QUANTITIES:
             raise click.BadParameter(
-                f"{quantity!r} is no quantity: use one of {', '.join(QUANTITIES)}", param_hint="--budget"
+                f"{quantity!r} is not a quantity: use one of {', '.join(QUANTITIES)}", param_hint="--budget"
             )
         try:
             ranges[quantity] = Range.parse(limits)
@@ -210,8 +221,8 @@ def _ranges(given: tuple[str, ...]) -> "Ranges":
 
 
 def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> None:
-    """Rows of architectures; the table has the columns that fit a terminal, the other forms have them all."""
-    hidden = {name for name in (rows[0] if rows else ()) if name in _HIDDEN or _goes_without_saying(name, rows)}
+    """Print rows of architectures: in a table the columns that fit a terminal, in the other forms all columns."""
+    hidden = {name for name in (rows[0] if rows else ()) if name in _HIDDEN or _is_redundant(name, rows)}
 
     def short(row: Mapping[str, Any]) -> Mapping[str, Any]:
         kept = {name: value for name, value in row.items() if name not in hidden}
@@ -221,10 +232,11 @@ def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> 
     show_rows(rows, form, "no measured architecture matches", short)
 
 
-def _goes_without_saying(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _is_redundant(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """True for standard errors, and for the evaluator of a metric if it is the same in all rows."""
     if not name.endswith(".evaluator"):
         return name.endswith(".standard_error")
-    # Numbers of different evaluators do not compare, so a table that has such tells whose each is.
+    # Values of different evaluators are not comparable, so a table that mixes them has to name the evaluator.
     return len({row[name] for row in rows} - {None}) < 2
 
 
@@ -267,6 +279,6 @@ def _layer_row(layer: Mapping[str, int]) -> list[str]:
 
 
 def _bar(kept: int, dense: int) -> str:
-    """A bar as long as the share that is kept; the rest as dots."""
+    """A bar whose length is the share kept; the rest are dots."""
     length = -(-BAR * kept // max(dense, 1))
     return "█" * length + "·" * (BAR - length)

@@ -1,4 +1,4 @@
-"""The commands of ``prunecast registry`` by which registries are shared."""
+"""Commands of ``prunecast registry`` that share registries: merge, export, import, publish and pull."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("evopress", "darwinlm", "puzzletron", "text")
 
-theirs_option = click.option("--theirs", is_flag=True, help="In a conflict, take their numbers instead of ours.")
+theirs_option = click.option(
+    "--theirs", is_flag=True, help="In a conflict, take the incoming number (theirs) instead of the present one (ours)."
+)
 
 
 @click.command()
@@ -23,7 +25,7 @@ theirs_option = click.option("--theirs", is_flag=True, help="In a conflict, take
 @registry_option
 @rows_option
 def merge(other: str, theirs: bool, registry_path: str, form: str | None) -> None:
-    """Take everything of the registry OTHER in; numbers that differ beyond their standard error are listed."""
+    """Merge the registry OTHER into this one; list numbers that differ by more than their standard error."""
     from pathlib import Path
 
     from prunecast.registry import Registry
@@ -38,7 +40,7 @@ def merge(other: str, theirs: bool, registry_path: str, form: str | None) -> Non
 @click.argument("file", type=click.Path())
 @registry_option
 def export(file: str, registry_path: str) -> None:
-    """Write everything to FILE, as JSON lines (.jsonl) or Parquet (.parquet)."""
+    """Write the whole registry to FILE, as JSON lines (.jsonl) or Parquet (.parquet)."""
     from pathlib import Path
 
     from prunecast.registry import Registry
@@ -56,9 +58,9 @@ def export(file: str, registry_path: str) -> None:
     "--format",
     "kind",
     type=click.Choice(FORMATS),
-    help="Read another tool's configuration and print its architectures; without it FILE is one that export wrote.",
+    help="Read the configuration of another tool and print its architectures; without it FILE is from export.",
 )
-@click.option("--model", help="Model the configuration is of: one in the registry, or a source as in a spec.")
+@click.option("--model", help="Model of the configuration: one in the registry, or a source as in a spec.")
 @click.option("--cols-removed-attn", metavar="N,N,...", help="DarwinLM: columns removed at each level of attention.")
 @click.option("--cols-removed-mlp", metavar="N,N,...", help="DarwinLM: columns removed at each level of the MLP.")
 @theirs_option
@@ -74,9 +76,9 @@ def import_(
     registry_path: str,
     form: str | None,
 ) -> None:
-    """Take FILE in: evaluations that export wrote, or with --format the architectures of another tool.
+    """Import FILE: evaluations written by export or, with --format, architectures of another tool.
 
-    Those are printed one a line, for collect.architectures of a spec to measure.
+    The latter are printed one per line; a spec measures them if they are listed in its collect.architectures.
     """
     from pathlib import Path
 
@@ -90,7 +92,7 @@ def import_(
         _show_absorbed(absorbed, form)
         return
     if model is None:
-        raise click.UsageError(f"--format {kind} needs --model: the model the configuration is of")
+        raise click.UsageError(f"--format {kind} needs --model: the model of the configuration")
     imported = _imported(kind, file, model, registry_path, _levels(cols_removed_attn), _levels(cols_removed_mlp))
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
@@ -98,12 +100,12 @@ def import_(
         click.echo("\n".join(map(str, imported.architectures)))
     else:
         rows = [{"architecture": str(each), "key": each.key} for each in imported.architectures]
-        show_rows(rows, form, "no architecture")
+        show_rows(rows, form, "no architectures")
 
 
 @click.command()
 @click.argument("destination")
-@click.option("--private", is_flag=True, help="Make the data set private, if it has to be made.")
+@click.option("--private", is_flag=True, help="Create the data set as private, if it does not exist.")
 @registry_option
 def publish(destination: str, private: bool, registry_path: str) -> None:
     """Publish the registry as the Hub data set DESTINATION (owner/name), or to a folder (./name)."""
@@ -121,7 +123,7 @@ def publish(destination: str, private: bool, registry_path: str) -> None:
 @registry_option
 @rows_option
 def pull(source: str, revision: str | None, theirs: bool, registry_path: str, form: str | None) -> None:
-    """Take in the Hub data set SOURCE (owner/name), or a folder (./name), that was published."""
+    """Merge a published registry into this one: the Hub data set SOURCE (owner/name), or a folder (./name)."""
     from prunecast.registry import Registry
     from prunecast.registry.sharing.publish import pull
 
@@ -134,11 +136,11 @@ def _show_absorbed(absorbed: "Absorbed", form: str | None) -> None:
     kept = "theirs taken" if absorbed.replaced else "ours kept"
     click.echo(
         f"{absorbed.evaluations:,} evaluations and {absorbed.runs:,} runs are new, {absorbed.known:,} evaluations were "
-        f"here; {len(absorbed.conflicts):,} numbers in conflict{f', {kept}' if absorbed.conflicts else ''}",
+        f"here already; {len(absorbed.conflicts):,} conflicting numbers{f', {kept}' if absorbed.conflicts else ''}",
         err=True,
     )
     if absorbed.steps:
-        click.echo(f"the steps around {absorbed.steps:,} architectures are new", err=True)
+        click.echo(f"the local sensitivities of {absorbed.steps:,} architectures are new", err=True)
     rows: list[dict[str, Any]] = [asdict(conflict) for conflict in absorbed.conflicts]
     order = ("model", "metric", "ours", "theirs", "standard_error", "architecture")
     show_rows(rows, form, "", lambda row: {name: text(row[name]) for name in order}) if rows or form else None
@@ -152,14 +154,16 @@ def _imported(kind: str, file: str, model: str, registry_path: str, attention: l
     path, shape = Path(file), _shape_of(model, registry_path)
     if kind == "darwinlm":
         if not attention or not mlp:
-            raise click.UsageError("--format darwinlm needs --cols-removed-attn and --cols-removed-mlp of its database")
+            raise click.UsageError(
+                "--format darwinlm needs --cols-removed-attn and --cols-removed-mlp: the levels of its database"
+            )
         return formats.from_darwinlm(path, shape, attention, mlp)
-    plain = {"evopress": formats.from_evopress, "puzzletron": formats.from_puzzletron, "text": formats.from_text}
-    return plain[kind](path, shape)
+    readers = {"evopress": formats.from_evopress, "puzzletron": formats.from_puzzletron, "text": formats.from_text}
+    return readers[kind](path, shape)
 
 
 def _shape_of(model: str, registry_path: str) -> Any:
-    """Sizes of a model of the registry, or else of any source, by its config alone."""
+    """Shape of a model in the registry, else of any source by its config."""
     from pathlib import Path
 
     from prunecast.models.families import shape_of
@@ -175,8 +179,10 @@ def _shape_of(model: str, registry_path: str) -> Any:
     return shape_of(resolve_source(model).config())
 
 
-def _levels(given: str | None) -> list[int]:
+def _levels(levels: str | None) -> list[int]:
     try:
-        return [int(number) for number in (given or "").replace(",", " ").split()]
+        return [int(number) for number in (levels or "").replace(",", " ").split()]
     except ValueError as error:
-        raise click.BadParameter(f"{given!r}: write whole numbers with commas, level 0 first, e.g. 0,64,128") from error
+        raise click.BadParameter(
+            f"{levels!r}: write whole numbers with commas, level 0 first, e.g. 0,64,128"
+        ) from error

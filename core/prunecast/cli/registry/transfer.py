@@ -8,15 +8,17 @@ from prunecast.cli.output import registry_option, rows_option, show_rows
 
 
 def _seed_option(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option("--seed", type=int, default=0, show_default=True, help="Seed of predictors and draws.")(command)
+    return click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of the predictors and of the drawn pairs."
+    )(command)
 
 
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--metric", required=True, help="Metric that both were measured with.")
+@click.option("--metric", required=True, help="Metric measured for both models.")
 @click.option("--predictor", default="gbdt", show_default=True, help="Predictor plugin, with its default options.")
-@click.option("--pruner", help="Name or content key of the pruner of both; else that with most pairs of each.")
+@click.option("--pruner", help="Pruner of both, by name or content key; default: the one with most pairs of each.")
 @_seed_option
 @registry_option
 @rows_option
@@ -30,7 +32,7 @@ def transfer(
     registry_path: str,
     form: str | None,
 ) -> None:
-    """Tell how well pairs of the model SOURCE rank those of the model TARGET, before and after some of its own."""
+    """Evaluate transfer: rank pairs of the model TARGET with pairs of the model SOURCE and some of its own."""
     from prunecast.plugins.host import PluginHost
     from prunecast.predict.from_registry import transfer_between
     from prunecast.registry import Registry
@@ -39,16 +41,16 @@ def transfer(
     host = PluginHost.discover()
     with Registry.open(registry_path, readonly=True) as opened:
         known, own = (find_pairs(opened, model, [metric], pruner) for model in (source, target))
-    judged = transfer_between(host, predictor, known, own, seed)
+    evaluated = transfer_between(host, predictor, known, own, seed)
     click.echo(f"from {known.series}: {len(known)} pairs", err=True)
-    click.echo(f"to   {own.series}: {len(own)} pairs; Kendall tau of {metric} on those not learnt from", err=True)
-    click.echo(f"by the number of parameters alone: {judged.size:.3f}", err=True)
-    rows = [{"own pairs": p.own_pairs, "with source": p.warm, "without": p.cold} for p in judged.kendall_tau]
+    click.echo(f"to   {own.series}: {len(own)} pairs; Kendall tau of {metric} on held-out pairs", err=True)
+    click.echo(f"by the number of parameters alone: {evaluated.size:.3f}", err=True)
+    rows = [{"own pairs": p.own_pairs, "with source": p.warm, "without": p.cold} for p in evaluated.kendall_tau]
     tau = "{:.3f}".format
     show_rows(
         rows,
         form,
-        "too few pairs of the target to rank any",
+        "the target has too few pairs to rank",
         lambda row: {
             **row,
             "with source": tau(row["with source"]),

@@ -1,4 +1,4 @@
-"""``prunecast registry verify``, ``gc``, ``vacuum`` and ``delete``: keeping a registry sound and small."""
+"""Maintenance: ``prunecast registry verify``, ``gc``, ``vacuum`` and ``delete``."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,39 +11,41 @@ from prunecast.errors import RegistryError
 if TYPE_CHECKING:
     from prunecast.registry import Registry
 
-SHOWN = 50
-"""Problems that are listed one by one."""
+MOST_LISTED = 50
+"""Largest number of problems that are listed."""
 
 
 @click.command()
-@click.option("--remeasure", "count", type=click.IntRange(min=1), help="Measure so many evaluations again.")
-@click.option("--seed", default=0, show_default=True, help="Draws the evaluations to measure again.")
+@click.option("--remeasure", "count", type=click.IntRange(min=1), help="Number of evaluations to measure again.")
+@click.option("--seed", default=0, show_default=True, help="Seed that draws the evaluations to measure again.")
 @registry_option
 @json_option
 def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> None:
-    """Work out again whatever follows from something else: keys, counts, references, numbers."""
+    """Verify the registry: recompute its keys and counts, and check its references and numbers."""
     from itertools import islice
 
     from prunecast.registry import Registry
     from prunecast.registry.upkeep.verify import problems
 
-    say = (lambda _: None) if as_json else click.echo
+    write = (lambda _: None) if as_json else click.echo
     again = []
     with Registry.open(registry_path, readonly=True) as opened:
-        found = list(islice(problems(opened), SHOWN + 1))
-        for line in found[:SHOWN]:
-            say(line)
+        found = list(islice(problems(opened), MOST_LISTED + 1))
+        for line in found[:MOST_LISTED]:
+            write(line)
         for agrees, line in () if found or count is None else _measured_again(opened, count, seed, as_json):
-            say(line)
+            write(line)
             again.append(line)
             found += [] if agrees else [line]
     if as_json:
-        print_json({"problems": found[:SHOWN], "measured_again": again})
+        print_json({"problems": found[:MOST_LISTED], "measured_again": again})
     if found:
-        number = f"more than {SHOWN}" if len(found) > SHOWN else str(len(found))
-        raise RegistryError(f"{registry_path}: problems: {number}; restore a copy of it, or move it away to start anew")
+        number = f"more than {MOST_LISTED}" if len(found) > MOST_LISTED else str(len(found))
+        raise RegistryError(
+            f"{registry_path}: problems: {number}; restore a backup, or move the file away to start a new registry"
+        )
     if not as_json:
-        click.echo(f"{registry_path}: all is well")
+        click.echo(f"{registry_path}: no problems found")
 
 
 def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) -> Iterator[tuple[bool, str]]:
@@ -54,7 +56,7 @@ def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) ->
     for one in remeasure(registry, count, seed, PluginHost.discover(), Progress(quiet=quiet)):
         yield (
             one.agrees,
-            f"{'' if one.agrees else 'too far apart: '}{one.metric} of evaluation {one.evaluation_id}: "
+            f"{'' if one.agrees else 'beyond the tolerance: '}{one.metric} of evaluation {one.evaluation_id}: "
             f"{one.again:.6g} now, {one.recorded:.6g} recorded, {one.tolerance:.2g} allowed ({one.architecture})",
         )
 
@@ -63,7 +65,7 @@ def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) ->
 @registry_option
 @json_option
 def gc(registry_path: str, as_json: bool) -> None:
-    """Remove what nothing refers to: architectures, layers, models, plugins, leases that have lapsed."""
+    """Remove unreferenced rows (architectures, layers, models, plugins and others) and expired leases."""
     from prunecast.registry import Registry
     from prunecast.registry.upkeep.clean import remove_unreferenced
 
@@ -79,7 +81,7 @@ def gc(registry_path: str, as_json: bool) -> None:
 @registry_option
 @json_option
 def vacuum(registry_path: str, as_json: bool) -> None:
-    """Give pages that hold nothing back to the disk."""
+    """Return unused pages of the registry file to the file system."""
     from prunecast.registry import Registry
     from prunecast.registry.upkeep.clean import vacuum as shrink
 
@@ -93,22 +95,23 @@ def vacuum(registry_path: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--with-evaluations", is_flag=True, help="Delete what it measured, too, unless another run uses it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--with-evaluations", is_flag=True, help="Delete its evaluations, too, except those that another run uses."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @registry_option
 def delete(run: str, with_evaluations: bool, yes: bool, registry_path: str) -> None:
-    """Delete RUN, given by its number, its name or the first digits of its key. Evaluations stay, as any run may use
-    them."""
+    """Delete RUN (number, name or first digits of its key). Its evaluations stay, because other runs may use them."""
     from prunecast.registry import Registry
     from prunecast.registry.upkeep.clean import delete_evaluations, delete_run
 
     with Registry.open(registry_path) as opened:
         record = opened.run(run)
         what = f"run {record.id} ({record.name}, {record.status}, started {record.started_utc})"
-        also = " and the evaluations only it uses" if with_evaluations else ""
+        also = " and the evaluations that only it uses" if with_evaluations else ""
         if not yes and not click.confirm(f"Delete {what}{also} from {registry_path}?", err=True):
             click.echo("nothing was deleted", err=True)
             return
         deleted = delete_evaluations(opened, record.id) if with_evaluations else 0
         delete_run(opened, record.id)
-    click.echo(f"deleted {what} and {deleted} evaluations; prunecast registry gc removes what nothing refers to now")
+    click.echo(f"deleted {what} and {deleted} evaluations; prunecast registry gc removes what is unreferenced now")

@@ -1,1 +1,1 @@
-"""Faster forward passes on CPUs: attention over KV groups, norms in float32, and memory that is kept."""
+"""Faster forward passes on CPUs: block attention, RMS norms, and settings of the memory allocator."""

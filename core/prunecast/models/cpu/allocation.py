@@ -1,32 +1,33 @@
-"""Memory for torch: how the C library hands it out on a processor, and how torch says that there is none left."""
+"""Settings of glibc's memory allocator for the tensors of torch on a CPU."""
 
 import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-_USUAL_MMAP_THRESHOLD = 128 << 10  # what glibc starts with, and raises by itself unless it is set
-_LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no larger one on 64 bits
-_KEPT = 256 << 20
+_DEFAULT_MMAP_THRESHOLD = 128 << 10  # glibc starts with it, and raises it dynamically unless it is set
+_LARGEST_MMAP_THRESHOLD = 32 << 20  # maximum that glibc accepts on 64 bits
+_KEPT_BYTES = 256 << 20
 
 
 def return_freed_memory() -> None:
-    """Let the allocator of glibc give the memory of every freed tensor back to the system at once.
+    """Make glibc return the memory of every freed tensor to the system at once.
 
-    For weights that are replaced one by one: aligned as torch wants them they do not fit where one of their size was
-    freed, so what is kept is of no use, and in the end there are two copies of them. See mallopt(3).
+    For weights that are replaced one by one. With torch's alignment, a new weight does not fit into the freed block of
+    one of equal size, so retained blocks cannot be reused, and peak memory would double. No effect with another C
+    library. See mallopt(3).
     """
-    _set(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+    _set(_MMAP_THRESHOLD, _DEFAULT_MMAP_THRESHOLD)
 
 
 def keep_freed_memory() -> None:
-    """Let the allocator of glibc keep up to 256 MB of freed memory for what is allocated next.
+    """Make glibc keep up to 256 MiB of freed memory for later allocations.
 
-    By default it gives the memory of a freed tensor back to the system, which clears it, page by page, for the next:
-    every forward pass allocates tensors of the sizes of the last. Where the C library is another, nothing is done. See
-    mallopt(3).
+    By default glibc returns the memory of a freed tensor to the system, which clears it page by page before it is used
+    again. Every forward pass allocates tensors of the same sizes, so this costs time. No effect with another C library.
+    See mallopt(3).
     """
     _set(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    _set(_TRIM_THRESHOLD, _KEPT)
+    _set(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _set(option: int, value: int) -> None:

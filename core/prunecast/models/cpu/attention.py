@@ -1,10 +1,19 @@
-"""Causal attention at the speed of its matrix products, for bfloat16 on a processor.
+"""Causal attention in blocks of queries, for bfloat16 on CPUs.
 
-torch's fused kernel for processors spends most of its time outside the products: in a layer of SmolLM2-135M (9 heads of
-64, 4 windows of 512 tokens, two Zen 5 cores) it takes 15 ms in bfloat16, products and softmax one after the other take
-4 ms. Queries go a block at a time against the keys they may see, so that what lies above the diagonal is not computed,
-and all query heads of a KV group go in one product, so that no key is copied for each of them. Scores are rounded to
-bfloat16 before the softmax, as transformers' ``eager`` attention does.
+Notation:
+    B   rows of a batch
+    T   tokens of a row
+    H   query heads of a layer, those of one KV group next to each other
+    KV  KV groups of a layer
+    K   width of a head
+    q, k, v  queries (B, H, T, K), keys and values (B, KV, T, K)
+
+torch's fused CPU kernel spends most of its time outside matrix products: in a layer of SmolLM2-135M (9 heads of width
+64, 4 windows of 512 tokens, two Zen 5 cores, bfloat16) it takes 15 ms, whereas separate products and softmax take 4 ms.
+
+Each block of ``BLOCK`` queries is multiplied only with the keys up to its end, which skips most of the scores above the
+diagonal. All query heads of a KV group share one matrix product, so keys and values are not copied per query head.
+Scores are rounded to bfloat16 before the softmax, as in transformers' ``eager`` attention.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,11 +29,14 @@ if TYPE_CHECKING:
 
 NAME = "prunecast-blocks"
 BLOCK = 128
-"""Queries a block; between 64 and 256 it matters little."""
+"""Queries per block; between 64 and 256 the speed differs little."""
 
 
 def use_block_attention(model: "PreTrainedModel") -> None:
-    """Let a model on a processor in bfloat16 attend by blocks, where it would use torch's fused attention."""
+    """Switch a bfloat16 model on the CPU from torch's fused attention to :func:`block_attention`.
+
+    Models on other devices, in other dtypes or with other attention implementations are not changed.
+    """
     if model.device.type == "cpu" and model.dtype == torch.bfloat16 and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, block_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -41,19 +53,22 @@ def block_attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of whole texts, nothing but causal; with a mask, a cache or one token it is transformers' ``sdpa``.
+    """Causal attention over whole rows, as an attention function of transformers.
+
+    Calls with an attention mask, a KV cache, a single token, dropout or a position bias, and calls that are not causal,
+    are passed on to transformers' ``sdpa``.
 
     Args:
-        module: the attention module; ``is_causal`` is read from it where not given.
-        query: (B, H, T, K), K values a head.
-        key, value: (B, KV, T, K), the H / KV query heads of a group one after the other.
+        module: the attention module; its ``is_causal`` is the default of the argument, else True.
+        query: shape (B, H, T, K); the H / KV query heads of a KV group are next to each other.
+        key, value: shape (B, KV, T, K).
         attention_mask: None for causal attention.
         scaling: factor of the scores, by default K ** -0.5.
-        is_causal: whether a token sees only those before it.
-        options: what transformers hands on; a position bias goes to ``sdpa``.
+        is_causal: True if a token attends only to itself and to earlier tokens.
+        options: further arguments from transformers.
 
     Returns:
-        (B, T, H, K) in the dtype of the query, and no attention weights.
+        The attention output, shape (B, T, H, K), in the dtype of the query, and None for the attention weights.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     plain = attention_mask is None and options.get("position_bias") is None and not options.get("dropout")
@@ -65,17 +80,17 @@ def block_attention(
 
 
 def _by_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """(B, T, H, K) for scaled queries."""
+    """Attention output, shape (B, T, H, K), of queries that are already scaled."""
     batch, heads, length, size = query.shape
     groups = key.shape[1]
     output = query.new_empty(batch, length, heads, value.shape[-1])
-    hidden = query.new_full((BLOCK, BLOCK), -torch.inf).triu(1)
+    future = query.new_full((BLOCK, BLOCK), -torch.inf).triu(1)
     for start in range(0, length, BLOCK):
         end = min(start + BLOCK, length)
         block = query[:, :, start:end].reshape(batch, groups, -1, size)
         scores = (block @ key[:, :, :end].transpose(-1, -2)).view(batch, heads, end - start, end)
-        scores[..., start:] += hidden[: end - start, : end - start]
+        scores[..., start:] += future[: end - start, : end - start]
         weights = scores.softmax(-1).view(batch, groups, -1, end)
-        seen = (weights @ value[:, :, :end]).view(batch, heads, end - start, -1)
-        output[:, start:end] = seen.transpose(1, 2)
+        attended = (weights @ value[:, :, :end]).view(batch, heads, end - start, -1)
+        output[:, start:end] = attended.transpose(1, 2)
     return output

@@ -1,8 +1,15 @@
-"""Root mean square norms at the speed of memory.
+"""Faster root mean square norms on CPUs.
 
-transformers squares with ``pow``, which on a processor takes longer than all the rest of a norm: for 2,048 tokens of
-SmolLM2-135M in bfloat16, by itself on two cores, 2.5 ms against the 0.4 ms of torch's vector norm with the same
-rounding.
+Notation:
+    D    hidden size
+    x    hidden states, shape (..., D)
+    w    weight, shape (D,)
+    eps  constant added to the mean square
+
+    norm(x) = w * x / sqrt(mean(x^2) + eps)
+
+transformers squares with ``pow``, which takes longer on a CPU than the rest of a norm: 2.5 ms for 2,048 tokens of
+SmolLM2-135M in bfloat16 on two cores, against 0.4 ms for torch's vector norm with the same rounding.
 """
 
 from typing import TYPE_CHECKING
@@ -15,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class RootMeanSquareNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps), rounded, times a weight: the norm of Llama and of most after it.
+    """Root mean square norm of Llama and of most later families: x / sqrt(mean(x^2) + eps), rounded, times the weight.
 
     Args:
         weight: shape (D,).
-        eps: added to the mean square.
+        eps: constant added to the mean square.
     """
 
     def __init__(self, weight: nn.Parameter, eps: float) -> None:
@@ -27,7 +34,7 @@ class RootMeanSquareNorm(nn.Module):
         self.weight, self.eps = weight, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) in the dtype of x; in between float32."""
+        """Normalise x, shape (..., D), in float32; rounded to the dtype of x before it is multiplied by the weight."""
         exact = x.to(torch.float32)
         squares = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square().div_(x.shape[-1])
         normed: Tensor = self.weight * (exact * squares.add_(self.eps).rsqrt_()).to(x.dtype)
@@ -35,7 +42,10 @@ class RootMeanSquareNorm(nn.Module):
 
 
 def use_fast_norms(model: "PreTrainedModel") -> None:
-    """Put :class:`RootMeanSquareNorm` where a model on a processor has a norm that computes the same."""
+    """Replace the norms of a model on the CPU by :class:`RootMeanSquareNorm` where the results are the same.
+
+    Models on other devices, and norms that compute something else, are not changed.
+    """
     if model.device.type != "cpu":
         return
     norms = [(name, module) for name, module in model.named_modules() if type(module).__name__.endswith("RMSNorm")]
@@ -48,7 +58,7 @@ def use_fast_norms(model: "PreTrainedModel") -> None:
 
 
 def _same(norm: nn.Module, fast: RootMeanSquareNorm) -> bool:
-    """Whether both give the same for numbers of every size, to within one rounding."""
+    """True if both return the same for inputs of magnitudes from 1e-3 to 100, up to one rounding."""
     length = len(fast.weight)
     probe = torch.logspace(-3, 2, 4 * length).view(4, length) * torch.tensor([1.0, -1.0]).repeat(2 * length).view(4, -1)
     probe = probe.to(fast.weight.dtype)

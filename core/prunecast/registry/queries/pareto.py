@@ -28,8 +28,8 @@ def pareto(registry: Registry, criteria: Sequence[str], wanted: Filter) -> list[
         wanted: filters; what they leave out does not compete.
 
     Returns:
-        Rows with the columns of :func:`prunecast.registry.queries.selection.query`, model by model, each sorted by the first
-        metric, best first.
+        Rows with the columns of :func:`prunecast.registry.queries.selection.query`, model by model, each sorted by the
+        first metric, best first.
 
     Raises:
         RegistryError: not two or three different criteria, no metric among them, or what ``query`` raises.

@@ -52,8 +52,8 @@ def query(
     Columns, in this order: ``model``, ``pruner``, ``dtype``, each metric, ``parameters``, ``kept`` (fraction of the
     dense model's), other quantities that the budget or ``sort`` names, ``METRIC.standard_error`` of each metric,
     ``METRIC.evaluator``, what measured each with its options, ``seconds``, ``measured_utc``, ``key`` and
-    ``architecture``, the text of :meth:`prunecast.architecture.architecture.Architecture.parse`. An architecture that was measured
-    under two pruners or dtypes, or a metric that is asked for by two evaluators, has a row for each.
+    ``architecture``, the text of :meth:`Architecture.parse`. An architecture that was measured under two pruners or
+    dtypes, or a metric that is asked for by two evaluators, has a row for each.
 
     Args:
         registry: where to look.

@@ -1,9 +1,7 @@
-"""What a registry holds in all, how long an evaluation takes, and any question in SQL.
+"""Contents of a registry in numbers, mean times of evaluations, and any question in SQL.
 
-The other questions have modules of their own: :mod:`~prunecast.registry.queries.selection` (``query`` and ``best``),
-:mod:`~prunecast.registry.queries.pareto`, :mod:`~prunecast.registry.queries.nearest`, :mod:`~prunecast.registry.queries.compare_runs`,
-:mod:`~prunecast.registry.queries.show` and :mod:`~prunecast.registry.queries.pairs`. Every answer is in a fixed order: same file, same
-rows.
+The other questions have modules of their own beside this one: ``selection`` (``query`` and ``best``), ``pareto``,
+``nearest``, ``compare_runs``, ``show`` and ``pairs``. Every answer is in a fixed order: same file, same rows.
 """
 
 import sqlite3

@@ -1,6 +1,6 @@
 """The schema for readers: what every table, view and column means, for ``docs/registry.md`` and for Datasette.
 
-``python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml``, or ``make schema``, writes both again.
+``python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml``, or ``make schema``, writes both.
 """
 
 import sqlite3

@@ -1,10 +1,14 @@
-"""Exchange: a registry as records that leave the file and come in again, whatever carries them.
+"""Records: the content of a registry in a form that another registry can take in, independent of the file format.
 
-A record is a flat dict with a ``type``. ``run``: the columns of the table ``runs`` but for the id. ``evaluation``:
-model, pruner, evaluator, dtype, architecture, measured metrics and where they came from. ``steps``: model, pruner,
-evaluator, dtype, architecture, and what steps around it change. What is nested is JSON in ``*_json``. No id of the
-registry it came from is in a record, and every key is computed anew from content. Before schema version 7, records had
-no ``*_code_hash`` and those of steps no ``version``.
+A record is a flat dict with a ``type``:
+
+- ``run``: the columns of the table ``runs`` except the id.
+- ``evaluation``: model, pruner, evaluator, dtype, architecture, measured metrics and their provenance.
+- ``steps``: model, pruner, evaluator, dtype, architecture, and its local sensitivities.
+
+Nested content is JSON in fields called ``*_json``. Records contain no ids of their registry, and every key except a
+model's fingerprint and a run's key is computed again from content when they are taken in. Before schema version 7,
+records had no ``*_code_hash``, and those of type ``steps`` no ``version``.
 """
 
 import json
@@ -13,26 +17,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry.queries.selection import architectures_of
 from prunecast.registry.recording import (
+    EvaluationRow,
+    Link,
+    Plain,
     Rows,
+    StepsRow,
     ensure,
     ensure_architectures,
     ensure_metrics,
     ensure_setting,
     evaluations_of,
     next_ids,
+    replace_evaluation,
+    select_in,
+    write_evaluations,
+    write_links,
+    write_steps,
 )
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Setting, shape_from_json
 from prunecast.registry.store import Registry
 
 BATCH = 1000
-"""Records that come in by one transaction."""
+"""Number of records taken in by one transaction."""
 
 TYPES = ("run", "evaluation", "steps")
 
@@ -92,39 +105,23 @@ _SETTINGS = """
 
 _OUTCOME = ("status", "started_utc", "finished_utc", "result_json", "message")
 
-_NOTE_RUN = f"""
+_WRITE_RUN = f"""
     INSERT INTO runs ({", ".join(RUN_COLUMNS)}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
     ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _OUTCOME)}
     WHERE excluded.status = 'finished' AND runs.status <> 'finished'"""
-
-_NOTE_STEPS = """
-    INSERT INTO steps SELECT ?, ?, (SELECT id FROM runs WHERE key = ?), ?, ?, ?, ?
-    WHERE true ON CONFLICT DO UPDATE SET run_id = excluded.run_id, changes_json = excluded.changes_json,
-        seconds = excluded.seconds, measured_utc = excluded.measured_utc, version = excluded.version
-    WHERE excluded.version > steps.version"""
-
-_NOTE_EVALUATION = """
-    INSERT INTO evaluations VALUES (
-        :id, :architecture_id, :setting_id, :run_id, :provenance_id, :parameters, :seconds, :measured_utc
-    )"""
-
-_NOTE_ORIGIN = """
-    UPDATE evaluations
-    SET run_id = :run_id, provenance_id = :provenance_id, seconds = :seconds, measured_utc = :measured_utc
-    WHERE id = :id"""
-
-_LINK = """
-    INSERT INTO run_evaluations
-    SELECT r.id, (SELECT coalesce(max(position), 0) + 1 FROM run_evaluations WHERE run_id = r.id), ?, ?, ?
-    FROM runs r WHERE r.key = ?
-    ON CONFLICT DO NOTHING"""
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """A number on which two registries differ by more than the larger of their standard errors."""
+    """A number that differs between two registries by more than the larger of its two standard errors.
+
+    Attributes:
+        model, metric, architecture: source of the model, name of the metric and text of the architecture.
+        ours, theirs: the number in the registry that takes records in, and in the records.
+        standard_error: the larger of the two standard errors; 0 if neither is known.
+    """
 
     model: str
     metric: str
@@ -136,14 +133,15 @@ class Conflict:
 
 @dataclass
 class Absorbed:
-    """What came of records that came in.
+    """Counts of records taken in.
 
     Attributes:
-        runs, evaluations, steps: how many were new; of runs, those that have finished there and not here too; of steps,
-            the architectures around which they are known.
-        known: evaluations that were here already.
-        conflicts: numbers that differ from the ones here.
-        replaced: evaluations whose numbers were taken over.
+        runs: number of new runs, and of known ones that had finished in the records but not in this registry.
+        evaluations: number of new evaluations.
+        known: number of evaluations that this registry already had.
+        replaced: number of evaluations whose numbers were replaced by those of the records.
+        steps: number of architectures with local sensitivities that are new or of a newer version.
+        conflicts: numbers that differ from those of this registry.
     """
 
     runs: int = 0
@@ -155,20 +153,20 @@ class Absorbed:
 
 
 def records_of(registry: Registry) -> Iterator[Record]:
-    """Everything the registry holds: runs, evaluations and steps, in this order."""
+    """Records of all runs, evaluations and steps, in this order."""
     yield from run_records(registry)
     yield from evaluation_records(registry)
     yield from steps_records(registry)
 
 
 def run_records(registry: Registry) -> Iterator[Record]:
-    """All runs, in the order they came in."""
+    """Records of all runs, in the order they were recorded."""
     for row in registry.rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"):
         yield {"type": "run", **row}
 
 
 def evaluation_records(registry: Registry) -> Iterator[Record]:
-    """All evaluations, in the order they came in."""
+    """Records of all evaluations, in the order they were recorded."""
     settings = _settings(registry)
     groups = (list(group) for _, group in groupby(registry.rows(_EVALUATIONS), lambda row: row["id"]))
     while some := list(islice(groups, BATCH)):
@@ -189,30 +187,34 @@ def evaluation_records(registry: Registry) -> Iterator[Record]:
 
 
 def steps_records(registry: Registry) -> Iterator[Record]:
-    """What is known of steps, by setting and architecture."""
-    settings, around = _settings(registry), list(registry.rows(_STEPS))
-    centres = architectures_of(registry, [row.pop("layer_ids_json") for row in around])
-    for row, architecture in zip(around, centres, strict=True):
+    """Records of all local sensitivities, ordered by setting and architecture."""
+    settings, rows = _settings(registry), list(registry.rows(_STEPS))
+    architectures = architectures_of(registry, [row.pop("layer_ids_json") for row in rows])
+    for row, architecture in zip(rows, architectures, strict=True):
         yield {"type": "steps", **settings[row.pop("setting_id")], "architecture": str(architecture), **row}
 
 
 def _settings(registry: Registry) -> dict[int, Record]:
-    """What a record says of its setting, by id."""
+    """The fields of a record that describe its setting, by setting id."""
     return {row.pop("id"): row for row in registry.rows(_SETTINGS)}
 
 
 def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) -> Absorbed:
-    """Take records in; what is here already stays, and coming in again changes nothing.
+    """Take records into a registry. Existing rows stay, so taking the same records in again changes nothing.
 
-    Of a run that has finished there and not here, the outcome is taken over.
+    Two exceptions: a run that has finished in the records but not in the registry gets its outcome from the records,
+    and steps of a newer version replace those of an older one.
 
     Args:
-        registry: where to, open for writing.
-        records: runs before the evaluations they used, as :func:`records_of` has them.
-        theirs: whether their numbers replace ours in a conflict.
+        registry: the registry, open for writing.
+        records: runs before the evaluations they used, as :func:`records_of` orders them.
+        theirs: True to replace the registry's numbers by those of the records in a conflict.
+
+    Returns:
+        Counts of the records, and the conflicts.
 
     Raises:
-        RegistryError: a record that is none, or holds a number that is none. Records before it may have come in.
+        RegistryError: a record is damaged or has a number that is not usable. Records in earlier batches stay.
     """
     result, stream = Absorbed(), iter(records)
     while batch := list(islice(stream, BATCH)):
@@ -234,7 +236,7 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
 
 def _absorb_run(connection: Connection, record: Record) -> int:
     try:
-        return connection.execute(_NOTE_RUN, [record[name] for name in RUN_COLUMNS]).rowcount
+        return connection.execute(_WRITE_RUN, [record[name] for name in RUN_COLUMNS]).rowcount
     except KeyError as error:
         raise RegistryError(f"a record of a run has no {error}") from error
 
@@ -244,13 +246,14 @@ def _absorb_steps(connection: Connection, record: Record) -> int:
         setting, architecture = _setting(record), _architecture(record)
         if not all(len(row) == 6 and all(map(math.isfinite, row)) for row in json.loads(record["changes_json"])):
             raise ValueError("in changes_json")
-        found = record["run_key"], record["changes_json"], float(record["seconds"]), record["measured_utc"]
-        version = int(record.get("version", 1))
+        found = record["changes_json"], float(record["seconds"]), record["measured_utc"], int(record.get("version", 1))
+        run_key = record["run_key"]
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"a record of steps is damaged: {type(error).__name__} {error}") from error
     (architecture_id,) = ensure_architectures(connection, [architecture])
-    row = (architecture_id, ensure_setting(connection, setting), *found, version)
-    return connection.execute(_NOTE_STEPS, row).rowcount
+    setting_id = ensure_setting(connection, setting)
+    row = StepsRow(architecture_id, setting_id, _run_ids(connection, [run_key]).get(run_key), *found)
+    return write_steps(connection, row, newer_only=True)
 
 
 def _setting(record: Record) -> Setting:
@@ -272,12 +275,15 @@ def _setting(record: Record) -> Setting:
 def _architecture(record: Record) -> Architecture:
     architecture, shape = Architecture.parse(record["architecture"]), shape_from_json(record["shape_json"])
     if len(architecture.layers) != len(shape.dense.layers):
-        raise RegistryError(f"a record has an architecture of {len(architecture.layers)} layers of {record['model']}")
+        raise RegistryError(
+            f"a record has an architecture of {len(architecture.layers)} layers of {record['model']}, "
+            f"which has {len(shape.dense.layers)}"
+        )
     return architecture
 
 
 def evaluation_of(record: Record) -> Evaluation:
-    """The evaluation of a record, with its setting. Raises RegistryError if the record is damaged."""
+    """Evaluation of a record, with its setting. Raises RegistryError if the record is damaged."""
     try:
         setting, architecture = _setting(record), _architecture(record)
         measurements = [
@@ -292,7 +298,7 @@ def evaluation_of(record: Record) -> Evaluation:
 def _absorb_group(
     connection: Connection, group: Sequence[tuple[Record, Evaluation]], theirs: bool, result: Absorbed
 ) -> None:
-    """Evaluations under one setting."""
+    """Take in records of evaluations under one setting."""
     evaluations = [evaluation for _, evaluation in group]
     rows = Rows(evaluations)
     setting = evaluations[0].setting
@@ -302,72 +308,93 @@ def _absorb_group(
     here = evaluations_of(connection, setting_id, ids)
     metrics = ensure_metrics(connection, dict.fromkeys(metric for numbers in rows.numbers for metric in numbers))
     parameters = setting.model.shape.count(architectures).tolist()
-    new = next_ids(connection, "evaluations")
+    run_ids = _run_ids(connection, [key for record, _ in group for key in _run_keys(record)])
+    next_id = next_ids(connection, "evaluations")
+    new: list[tuple[EvaluationRow, Mapping[int, Plain]]] = []
+    known: list[_Incoming] = []
+    links: list[Link] = []
     for (record, evaluation), architecture_id, numbers, seconds, size in zip(
         group, ids, rows.numbers, rows.seconds, parameters, strict=True
     ):
+        by_id = {metrics[metric]: plain for metric, plain in numbers.items()}
+        incoming = _Incoming(record, evaluation, architecture_id, by_id, seconds, size)
         if architecture_id in here:
-            result.known += 1
-            found = _conflicts(connection, here[architecture_id], evaluation, numbers, metrics)
-            result.conflicts += found
-            if found and theirs:
-                _replace(connection, here[architecture_id], numbers, metrics, _origin(connection, record, seconds))
-                result.replaced += 1
+            known.append(incoming)
         else:
-            here[architecture_id] = number = next(new)
-            row = {"id": number, "architecture_id": architecture_id, "setting_id": setting_id, "parameters": size}
-            row |= _origin(connection, record, seconds)
-            connection.execute(_NOTE_EVALUATION, row)
-            connection.executemany(
-                "INSERT INTO metric_values VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(number, metrics[metric], *plain, setting_id, size) for metric, plain in numbers.items()],
-            )
-            result.evaluations += 1
-        uses = [(here[architecture_id], stage, cached, key) for key, stage, cached in json.loads(record["uses_json"])]
-        connection.executemany(_LINK, uses)
+            here[architecture_id] = number = next(next_id)
+            new.append((_row(connection, incoming, number, setting_id, run_ids), by_id))
+        links += [
+            Link(run_ids[key], here[architecture_id], stage, cached)
+            for key, stage, cached in json.loads(record["uses_json"])
+            if key in run_ids
+        ]
+    # Before the known ones: of two records of one new architecture, the second is compared with the first.
+    write_evaluations(connection, new)
+    names = {metric_id: metric.name for metric, metric_id in metrics.items()}
+    for incoming in known:
+        number = here[incoming.architecture_id]
+        found = _conflicts(connection, number, incoming, names)
+        result.conflicts += found
+        if found and theirs:
+            replace_evaluation(connection, _row(connection, incoming, number, setting_id, run_ids), incoming.numbers)
+            result.replaced += 1
+    write_links(connection, links)
+    result.evaluations += len(new)
+    result.known += len(known)
 
 
-def _origin(connection: Connection, record: Record, seconds: float) -> dict[str, object]:
-    """Where the numbers of a record come from, as the table ``evaluations`` says it."""
-    run = connection.execute("SELECT id FROM runs WHERE key = ?", (record["run_key"],)).fetchone()
-    return {
-        "run_id": run and run[0],
-        "provenance_id": ensure(connection, "provenances", {name: record[name] for name in PROVENANCE_COLUMNS}, {}),
-        "seconds": seconds,
-        "measured_utc": record["measured_utc"],
-    }
+class _Incoming(NamedTuple):
+    """A record of an evaluation with its architecture's row, its checked numbers by metric id, and its parameters."""
+
+    record: Record
+    evaluation: Evaluation
+    architecture_id: int
+    numbers: Mapping[int, Plain]
+    seconds: float
+    parameters: int
+
+
+def _row(
+    connection: Connection, incoming: _Incoming, evaluation_id: int, setting_id: int, run_ids: Mapping[str, int]
+) -> EvaluationRow:
+    """Row of the table ``evaluations`` for a record, with the run and the provenance that the record names."""
+    record = incoming.record
+    provenance = {name: record[name] for name in PROVENANCE_COLUMNS}
+    return EvaluationRow(
+        id=evaluation_id,
+        architecture_id=incoming.architecture_id,
+        setting_id=setting_id,
+        run_id=run_ids.get(record["run_key"]),
+        provenance_id=ensure(connection, "provenances", provenance, {}),
+        parameters=incoming.parameters,
+        seconds=incoming.seconds,
+        measured_utc=record["measured_utc"],
+    )
+
+
+def _run_keys(record: Record) -> list[str]:
+    """Keys of the run that measured an evaluation and of the runs that used it."""
+    return [record["run_key"], *(key for key, _, _ in json.loads(record["uses_json"]))]
+
+
+def _run_ids(connection: Connection, keys: Iterable[str | None]) -> dict[str, int]:
+    """Ids of runs by their keys; those that the registry does not have are left out."""
+    return dict(select_in(connection, "SELECT key, id FROM runs WHERE key IN ({marks})", list(dict.fromkeys(keys))))
 
 
 def _conflicts(
-    connection: Connection,
-    evaluation_id: int,
-    evaluation: Evaluation,
-    numbers: Mapping[Metric, tuple[float, float | None, int]],
-    metrics: Mapping[Metric, int],
+    connection: Connection, evaluation_id: int, incoming: _Incoming, names: Mapping[int, str]
 ) -> list[Conflict]:
+    """Numbers of a record that differ from those of the stored evaluation; ``names`` are of metrics, by id."""
     statement = "SELECT metric_id, value, standard_error FROM metric_values WHERE evaluation_id = ?"
     ours = {metric_id: (value, error) for metric_id, value, error in connection.execute(statement, (evaluation_id,))}
+    model, architecture = incoming.evaluation.setting.model.source, str(incoming.evaluation.architecture)
     found = []
-    for metric, (value, error, _) in numbers.items():
-        if metrics[metric] not in ours:
+    for metric_id, (value, error, _) in incoming.numbers.items():
+        if metric_id not in ours:
             continue
-        our_value, our_error = ours[metrics[metric]]
+        our_value, our_error = ours[metric_id]
         allowed = max(error or 0.0, our_error or 0.0)
         if abs(value - our_value) > allowed:
-            text = str(evaluation.architecture)
-            found.append(Conflict(evaluation.setting.model.source, metric.name, text, our_value, value, allowed))
+            found.append(Conflict(model, names[metric_id], architecture, our_value, value, allowed))
     return found
-
-
-def _replace(
-    connection: Connection,
-    evaluation_id: int,
-    numbers: Mapping[Metric, tuple[float, float | None, int]],
-    metrics: Mapping[Metric, int],
-    origin: Mapping[str, object],
-) -> None:
-    connection.execute(_NOTE_ORIGIN, {"id": evaluation_id, **origin})
-    statement = (
-        "UPDATE metric_values SET value = ?, standard_error = ?, count = ? WHERE evaluation_id = ? AND metric_id = ?"
-    )
-    connection.executemany(statement, [(*plain, evaluation_id, metrics[metric]) for metric, plain in numbers.items()])
