@@ -1,4 +1,4 @@
-"""Small real models, made once a session, and the data sets at hand."""
+"""Small models with random weights, and workplaces that use them."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test session writes to a cache of its own, never to the user's."""
+    """Every test session writes to its own cache, never to the user's."""
     monkeypatch.setenv("PRUNECAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
@@ -64,7 +64,7 @@ def tiny_model() -> Callable[..., object]:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random Llama in float32, with texts beside it: 4 layers of 4 KV groups x 2 heads, width 24.
 
-    Its tokens are letters. It has written the texts itself, in pieces of 64, so that it knows something to be lost.
+    Its tokens are single characters. It generated the texts itself, in pieces of 64, so that pruning raises its loss.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -99,7 +99,7 @@ def workplace(tmp_path: Path, tiny_checkpoint: Path) -> Workplace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Workplace, Outcome]:
-    """A workplace where ``tiny.yaml`` has been run, and what that printed. Only for reading: else take a copy."""
+    """A workplace where ``tiny.yaml`` has been run, and its output. Read-only: use a copy to change it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRUNECAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         workplace = Workplace.make(tmp_path_factory.mktemp("finished"), tiny_checkpoint)

@@ -1,4 +1,4 @@
-"""The Python API: the same runs, results and errors as the command line, without a command line."""
+"""The Python API: the same runs, results and errors as the command line."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def result(inside: Workplace) -> RunResult:
     return prunecast.run("tiny.yaml", progress=False)
 
 
-def test_importing_loads_no_heavy_library_and_takes_little_time() -> None:
+def test_importing_is_fast_and_loads_no_heavy_library() -> None:
     code = (
         "import time; start = time.perf_counter(); import prunecast; taken = time.perf_counter() - start; import sys; "
         "print(sorted({'torch', 'transformers', 'sklearn', 'optuna', 'numpy'} & set(sys.modules)), taken < 0.5)"
@@ -39,7 +39,7 @@ def test_importing_loads_no_heavy_library_and_takes_little_time() -> None:
     assert done.stdout == "[] True\n"
 
 
-def test_functions_stay_functions_when_packages_of_their_names_are_imported() -> None:
+def test_importing_submodules_does_not_replace_functions_of_the_same_name() -> None:
     import prunecast.predict.fitted
     import prunecast.run.runner
 
@@ -48,7 +48,9 @@ def test_functions_stay_functions_when_packages_of_their_names_are_imported() ->
     assert prunecast.run.__doc__.startswith("Run a spec")
 
 
-def test_a_run_by_python_is_the_run_of_the_command_line(result: RunResult, finished: tuple[Workplace, Outcome]) -> None:
+def test_a_run_from_python_equals_that_of_the_command_line(
+    result: RunResult, finished: tuple[Workplace, Outcome]
+) -> None:
     by_command = finished[1].json
     assert (result.measured, result.cached) == (0, EVALUATIONS)
     assert result.best.to_json() == by_command["best"]
@@ -56,7 +58,7 @@ def test_a_run_by_python_is_the_run_of_the_command_line(result: RunResult, finis
 
 
 @pytest.mark.parametrize("form", ["path", "text", "mapping", "spec"])
-def test_a_spec_may_be_a_path_a_text_a_mapping_or_a_spec(inside: Workplace, form: str) -> None:
+def test_a_spec_can_be_a_path_a_text_a_mapping_or_a_spec(inside: Workplace, form: str) -> None:
     text = Path("tiny.yaml").read_text()
     given: Any = {
         "path": Path("tiny.yaml"),
@@ -69,7 +71,7 @@ def test_a_spec_may_be_a_path_a_text_a_mapping_or_a_spec(inside: Workplace, form
     assert prunecast.load_spec("tiny.yaml").key == prunecast.load_spec(SPEC).key
 
 
-def test_the_table_has_a_row_for_everything_compared(result: RunResult) -> None:
+def test_the_table_has_a_row_for_every_candidate(result: RunResult) -> None:
     table = result.table()
     assert list(table.index) == ["dense", "uniform", "uniform-mlp", "best"]
     assert table.loc["dense", "kept"] == 1.0
@@ -80,7 +82,7 @@ def test_the_table_has_a_row_for_everything_compared(result: RunResult) -> None:
 def test_the_loaded_model_is_the_best_architecture(result: RunResult, tmp_path: Path) -> None:
     model = result.load_model()
     assert sum(parameter.numel() for parameter in model.parameters()) == result.best.parameters
-    # Once from the run's export, and once exported for that.
+    # First loaded from the run's export, then exported again because the export was moved.
     moved = Path("out/tiny").rename(tmp_path / "moved")
     again = result.load_model()
     assert moved.is_dir()
@@ -117,16 +119,14 @@ def test_predictions_come_from_the_registry_alone(inside: Workplace) -> None:
         (lambda: prunecast.run(SPEC, registry="model"), RegistryError, "is a folder"),
     ],
 )
-def test_errors_are_those_of_the_command_line(
+def test_errors_equal_those_of_the_command_line(
     inside: Workplace, call: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         call()
 
 
-def test_a_full_disk_and_a_lack_of_memory_are_prunecasts_own_errors(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lack_of_memory_is_a_prunecast_error(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:
         raise MemoryError("Cannot allocate memory")
 

@@ -1,4 +1,4 @@
-"""The rules of the house: which room imports which, what imports cheaply, and what no file says."""
+"""Rules of the source tree: allowed imports between packages, cheap imports, and no local paths in files."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROOMS = ("low", "high")
 
 
 def planted(folder: Path, **modules: str) -> House:
-    """A house of two rooms with the given modules, named ``room__module``."""
+    """A source tree of two packages with the given modules, named ``room__module``."""
     for name, text in modules.items():
         file = folder / "planted" / Path(*name.split("__")).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -28,33 +28,33 @@ def planted(folder: Path, **modules: str) -> House:
     return House(folder, "planted")
 
 
-def test_every_module_is_in_a_room_that_a_rule_names() -> None:
+def test_every_module_is_in_a_listed_package() -> None:
     assert CORE.unnamed() == []
 
 
-def test_no_room_imports_from_a_room_above() -> None:
+def test_no_package_imports_from_a_package_above() -> None:
     assert CORE.upward() == []
 
 
-def test_no_files_import_one_another_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     assert CORE.circles() == []
     assert BUNDLED.circles() == []
 
 
-def test_a_planted_upward_import_is_found(tmp_path: Path) -> None:
+def test_an_upward_import_is_found(tmp_path: Path) -> None:
     house = planted(tmp_path, low__one="def f():\n    from planted.high import two\n", high__two="")
     assert house.upward(ROOMS) == ["planted.low.one -> planted.high.two"]
     assert planted(tmp_path / "sound", low__one="", high__two="import planted.low.one").upward(ROOMS) == []
 
 
-def test_a_planted_circle_of_files_is_found(tmp_path: Path) -> None:
+def test_an_import_cycle_is_found(tmp_path: Path) -> None:
     links = {"low__one": "from planted.low import two", "low__two": "import planted.low.three", "low__three": ""}
     assert planted(tmp_path / "chain", **links).circles() == []
     closed = planted(tmp_path / "circle", **links | {"low__three": "from planted.low.one import x"})
     assert closed.circles() == [["planted.low.one", "planted.low.three", "planted.low.two"]]
 
 
-def test_a_module_in_an_unnamed_folder_is_found(tmp_path: Path) -> None:
+def test_a_module_in_an_unlisted_folder_is_found(tmp_path: Path) -> None:
     house = planted(tmp_path, low__one="", attic__two="", low__cellar__three="", stray="")
     assert house.unnamed(ROOMS) == ["planted.attic.two", "planted.low.cellar.three", "planted.stray"]
 
@@ -64,7 +64,7 @@ def test_no_core_module_imports_a_bundled_plugin() -> None:
     assert [other for other in found if other.split(".")[0] == "prunecast_plugins"] == []
 
 
-def test_bundled_plugins_import_the_core_by_its_public_names_only() -> None:
+def test_bundled_plugins_import_only_public_modules_of_the_core() -> None:
     offending = [
         f"{module} -> {other}"
         for module, others in BUNDLED.imports.items()
@@ -88,7 +88,7 @@ def test_every_public_name_can_be_imported(package: object) -> None:
     assert set(package.__all__) <= set(dir(package))  # type: ignore[attr-defined]
 
 
-def test_a_former_module_fails_with_its_new_name() -> None:
+def test_importing_a_renamed_module_fails_with_its_new_name() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"prunecast\.interfaces is now prunecast\.plugins"):
         __import__("prunecast.interfaces")
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'prunecast\.never'"):
@@ -111,7 +111,7 @@ def test_commands_plugins_and_the_public_packages_import_nothing_heavy() -> None
     assert done.stdout == ""
 
 
-def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
+def test_no_tracked_file_contains_a_local_path() -> None:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "grep", "--line-number", "--extended-regexp", r"/(work|root|tmp|home|Users)/"]

@@ -15,16 +15,16 @@ from prunecast.registry.records import PluginRecord
         ({"b": [1, 2.5, True], "a": "Größe"}, '{"a":"Größe","b":[1,2.5,true]}', "84251be8a1fa9d06f372946ce69d3e87"),
     ],
 )
-def test_a_changed_canonical_form_would_orphan_every_registry(value: object, text: str, key: str) -> None:
+def test_canonical_json_and_content_keys_are_stable(value: object, text: str, key: str) -> None:
     assert canonical_json(value) == text
     assert content_key(value) == key
 
 
-def test_the_order_of_options_does_not_split_a_key() -> None:
+def test_the_key_does_not_depend_on_the_order_of_options() -> None:
     assert content_key({"a": 1, "b": {"c": 2, "d": 3}}) == content_key({"b": {"d": 3, "c": 2}, "a": 1})
 
 
-def test_the_key_does_not_depend_on_the_hash_seed_of_the_process() -> None:
+def test_the_key_does_not_depend_on_the_hash_seed() -> None:
     code = "from prunecast.keys import content_key; print(content_key({'x': 1, 'y': 'z'}))"
     outputs = {
         subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, text=True) for seed in "12"
@@ -33,12 +33,12 @@ def test_the_key_does_not_depend_on_the_hash_seed_of_the_process() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": float("inf")}, {1, 2}, object()])
-def test_what_json_cannot_hold_has_no_key(value: object) -> None:
+def test_a_value_that_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         content_key(value)
 
 
-def test_whatever_can_change_a_number_changes_a_plugins_key_and_nothing_else_does() -> None:
+def test_a_plugins_key_depends_on_all_its_fields_but_the_distribution() -> None:
     base = setting().pruner
     same = PluginRecord(base.name, base.version, dict(base.options), base.data_hash, "a fork")
     others = [

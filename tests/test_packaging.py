@@ -1,4 +1,4 @@
-"""The wheel: everything it needs is in it, nothing else is, and it works away from the checkout."""
+"""The wheel has all required files and no others, and works outside the checkout."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from places import REPOSITORY
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the wheel, freshly built, was unpacked into."""
+    """A folder with the contents of a newly built wheel."""
     built = tmp_path_factory.mktemp("built")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
@@ -28,18 +28,18 @@ def relative_files(folder: Path, pattern: str) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob(pattern) if file.is_file()}
 
 
-def test_the_wheel_holds_every_module_of_both_packages(unpacked: Path) -> None:
+def test_the_wheel_has_every_module_of_both_packages(unpacked: Path) -> None:
     sources = relative_files(REPOSITORY / "core", "*.py") | relative_files(REPOSITORY / "plugins", "*.py")
     assert relative_files(unpacked, "*.py") == sources
     assert relative_files(unpacked, "py.typed") == {"prunecast/py.typed", "prunecast_plugins/py.typed"}
 
 
-def test_the_wheel_holds_all_specs_and_their_schema(unpacked: Path) -> None:
+def test_the_wheel_has_all_specs_and_their_schema(unpacked: Path) -> None:
     assert relative_files(unpacked / "prunecast" / "specs", "*") == relative_files(REPOSITORY / "specs", "*")
     assert {"quickstart.yaml", "prunecast.schema.json"} <= relative_files(unpacked / "prunecast" / "specs", "*")
 
 
-def test_the_wheel_holds_neither_registry_nor_tests_nor_anything_else_on_top(unpacked: Path) -> None:
+def test_the_wheel_has_no_registry_no_tests_and_no_other_folders(unpacked: Path) -> None:
     [metadata] = unpacked.glob("prunecast-*.dist-info")
     assert {entry.name for entry in unpacked.iterdir()} == {"prunecast", "prunecast_plugins", metadata.name}
     assert {
@@ -50,7 +50,7 @@ def test_the_wheel_holds_neither_registry_nor_tests_nor_anything_else_on_top(unp
     assert (metadata / "licenses" / "LICENSE").is_file()
 
 
-def test_an_unpacked_wheel_finds_its_command_its_plugins_and_its_specs(unpacked: Path, tmp_path: Path) -> None:
+def test_an_unpacked_wheel_has_its_command_plugins_and_specs(unpacked: Path, tmp_path: Path) -> None:
     code = """if True:
         import json, prunecast, prunecast_plugins
         from importlib.metadata import distribution
@@ -65,7 +65,7 @@ def test_an_unpacked_wheel_finds_its_command_its_plugins_and_its_specs(unpacked:
             "spec": load_spec("quickstart", host).name,
         }))
     """
-    # With -P and PYTHONPATH the unpacked files come before an editable install, and nothing comes from the folder.
+    # With -P and PYTHONPATH the unpacked files come before an editable install and the working directory is not used.
     environment = os.environ | {"PYTHONPATH": str(unpacked), "PRUNECAST_DISABLE_PLUGINS": ""}
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)

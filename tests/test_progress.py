@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: a line now and then, and none about what is done or has not begun."""
+"""Progress without a terminal: occasional lines, none at the start or at the end."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def lines(capsys: pytest.CaptureFixture[str], shown: Progress) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_line_says_how_far_it_is_and_what_is_left(
+def test_a_line_has_the_steps_done_and_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
@@ -22,5 +22,5 @@ def test_a_line_says_how_far_it_is_and_what_is_left(
     assert lines(capsys, Progress(quiet=True)) == []
 
 
-def test_what_is_over_within_a_minute_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_tasks_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys, Progress()) == []

@@ -1,4 +1,4 @@
-"""A small registry whose content is written here."""
+"""A small registry; all its content is defined here."""
 
 import json
 from dataclasses import replace
@@ -101,7 +101,7 @@ def measured_twice(filled: Path) -> Path:
 
 @pytest.fixture
 def theirs(filled: Path) -> Path:
-    """A registry beside it: one number that agrees with ours, one that does not, and a new one."""
+    """A second registry with one equal, one conflicting and one new number."""
     path = filled.with_name("theirs.db")
     with Registry.open(path) as registry:
         run = registry.start_run("c" * 32, "theirs", "{}", "").id

@@ -41,7 +41,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("rounds: 2", "rounds: two", r"\d+:9: rounds: "),
     ],
 )
-def test_a_mistake_in_a_spec_is_one_line_with_its_place(workplace: Workplace, old: str, new: str, message: str) -> None:
+def test_an_error_in_a_spec_is_one_line_with_its_place(workplace: Workplace, old: str, new: str, message: str) -> None:
     path = workplace.folder / "tiny.yaml"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
@@ -52,7 +52,7 @@ def test_a_mistake_in_a_spec_is_one_line_with_its_place(workplace: Workplace, ol
     assert not workplace.registry.exists()
 
 
-def test_several_mistakes_are_told_at_once_in_the_order_of_their_places(workplace: Workplace) -> None:
+def test_all_errors_of_a_spec_are_reported_in_order_of_place(workplace: Workplace) -> None:
     path = workplace.folder / "tiny.yaml"
     text = path.read_text()
     for old, new in (
@@ -96,7 +96,7 @@ def test_several_mistakes_are_told_at_once_in_the_order_of_their_places(workplac
         ("objective={ppl: 1}", ["objective: no evaluator measures 'ppl'", "validation.validation.ppl"]),
     ],
 )
-def test_what_does_not_exist_or_fit_is_one_line_before_anything_is_measured(
+def test_unusable_models_data_and_budgets_are_one_line_before_measuring(
     workplace: Workplace, override: str, parts: list[str]
 ) -> None:
     assert_one_line(workplace.prunecast("run", "tiny.yaml", "--set", override), *parts)
@@ -166,7 +166,7 @@ COMMANDS = {
         (folder, "is a folder; name a file in it"),
     ],
 )
-def test_a_registry_that_cannot_be_used_is_one_line(
+def test_an_unusable_registry_is_one_line(
     continued: Workplace, spoil: Callable[[Path], None], part: str, arguments: tuple[str, ...]
 ) -> None:
     spoil(continued.registry)
@@ -174,9 +174,7 @@ def test_a_registry_that_cannot_be_used_is_one_line(
 
 
 @pytest.mark.parametrize("arguments", list(COMMANDS.values())[2:], ids=list(COMMANDS)[2:])
-def test_a_registry_that_is_not_there_is_one_line_and_not_made(
-    workplace: Workplace, arguments: tuple[str, ...]
-) -> None:
+def test_a_missing_registry_is_one_line_and_is_not_created(workplace: Workplace, arguments: tuple[str, ...]) -> None:
     assert_one_line(workplace.prunecast(*arguments), "there is no registry", "run a spec to make one")
     assert not workplace.registry.exists()
 
@@ -196,9 +194,7 @@ def test_a_registry_that_is_not_there_is_one_line_and_not_made(
         (("plugins", "show", "tailor"), "no plugin is called 'tailor' (did you mean 'taylor'?)"),
     ],
 )
-def test_a_question_to_which_there_is_no_answer_is_one_line(
-    continued: Workplace, arguments: tuple[str, ...], part: str
-) -> None:
+def test_a_query_without_answer_is_one_line(continued: Workplace, arguments: tuple[str, ...], part: str) -> None:
     assert_one_line(continued.prunecast(*arguments), part)
 
 
@@ -206,9 +202,7 @@ def test_a_question_to_which_there_is_no_answer_is_one_line(
 
 
 @pytest.mark.parametrize("command", ["run", "export"])
-def test_an_export_folder_that_is_something_else_is_one_line_and_stays_as_it_is(
-    continued: Workplace, command: str
-) -> None:
+def test_a_folder_that_is_no_export_is_one_line_and_is_not_changed(continued: Workplace, command: str) -> None:
     target = continued.folder / "out" / "tiny"
     target.mkdir(parents=True)
     (target / "precious.txt").write_text("mine")
@@ -219,7 +213,7 @@ def test_an_export_folder_that_is_something_else_is_one_line_and_stays_as_it_is(
 
 @contextmanager
 def at_most(limit: int, amount: int) -> Iterator[None]:
-    """A system that gives this process at most ``amount`` of what ``resource`` numbers as ``limit``."""
+    """Lower the soft limit ``limit`` of module ``resource`` to ``amount`` for this process."""
     soft, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (amount, hard))
     try:
@@ -228,7 +222,7 @@ def at_most(limit: int, amount: int) -> Iterator[None]:
         resource.setrlimit(limit, (soft, hard))
 
 
-def test_a_registry_that_may_not_grow_is_one_line_and_keeps_what_it_has(continued: Workplace) -> None:
+def test_a_registry_file_at_its_size_limit_is_one_line_and_keeps_its_data(continued: Workplace) -> None:
     before = continued.sql("SELECT count(*) FROM evaluations")[0][0]
     with at_most(resource.RLIMIT_FSIZE, continued.registry.stat().st_size + 8192):
         outcome = continued.prunecast("run", "tiny.yaml", "--quiet", "--set", "evaluators.0.tokens=192", *UNEXPORTED)
@@ -253,9 +247,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(
-    workplace: Workplace, small_disk: Path
-) -> None:
+def test_a_full_disk_is_one_line_and_the_run_can_be_continued(workplace: Workplace, small_disk: Path) -> None:
     registry = ("--registry", str(small_disk / "registry.db"))
     assert workplace.prunecast("run", "tiny.yaml", "--dry-run", *registry).code == 0
     ballast = small_disk / "ballast"
@@ -271,7 +263,7 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_room(
     assert again.json["evaluations"] == {"measured": EVALUATIONS - count, "cached": count}
 
 
-def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> None:
+def test_weights_too_large_for_memory_are_one_line(workplace: Workplace) -> None:
     stored, large = workplace.folder / "model", workplace.folder / "large"
     shutil.copytree(stored, large)
     header = json.dumps({"weight": {"dtype": "F32", "shape": [1 << 29], "data_offsets": [0, 1 << 31]}}).encode()
@@ -304,7 +296,7 @@ def test_weights_too_large_for_the_memory_are_one_line(workplace: Workplace) -> 
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_exits_2_and_tells_usage(workplace: Workplace, arguments: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_exits_2_and_prints_usage(workplace: Workplace, arguments: tuple[str, ...]) -> None:
     outcome = workplace.prunecast(*arguments)
     assert (outcome.code, outcome.stdout) == (2, "")
     assert "Usage: " in outcome.stderr

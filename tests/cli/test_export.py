@@ -1,4 +1,4 @@
-"""``prunecast export``: models of a finished run, written again without measuring."""
+"""``prunecast export``: models of a finished run, exported again without measuring."""
 
 import json
 
@@ -7,7 +7,7 @@ from workplace import EVALUATIONS, Outcome, Workplace
 from prunecast.architecture.architecture import Architecture
 
 
-def test_export_writes_the_best_of_the_run_again_bit_for_bit_and_then_another_architecture_in_its_place(
+def test_export_repeats_the_best_model_exactly_and_replaces_it_by_another(
     finished: tuple[Workplace, Outcome], continued: Workplace
 ) -> None:
     workplace, outcome = finished
@@ -23,11 +23,11 @@ def test_export_writes_the_best_of_the_run_again_bit_for_bit_and_then_another_ar
     assert (other.code, other.stdout.count("\n")) == (0, 1), other.stderr
     written = json.loads((folder / "architecture.json").read_text())
     assert written == [list(layer) for layer in Architecture.parse(text).layers]
-    assert "| best |" not in (folder / "README.md").read_text()  # its numbers are of another model
+    assert "| best |" not in (folder / "README.md").read_text()  # the measured numbers belong to another model
     assert continued.sql("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM evaluations)") == [(1, EVALUATIONS)]
 
 
-def test_an_architecture_that_is_none_or_of_another_model_is_one_line(continued: Workplace) -> None:
+def test_an_invalid_architecture_is_a_one_line_error(continued: Workplace) -> None:
     for text, part in (
         ("4y2+24*4", "--architecture: "),
         ("", "--architecture: "),

@@ -1,4 +1,4 @@
-"""What commands print, word for word: ``golden/`` holds it. RENEW_GOLDEN=1 writes it anew; read the difference."""
+"""Output of commands, compared with ``golden/``. RENEW_GOLDEN=1 rewrites the files; review the difference."""
 
 import json
 import os
@@ -68,12 +68,12 @@ COMMANDS = {
 
 
 def output_of(*arguments: str) -> str:
-    """What a command prints, with dates and version replaced by fixed ones."""
+    """Output of a command, with dates and version replaced by fixed ones."""
     result = CliRunner().invoke(cli, arguments, standalone_mode=False, prog_name="prunecast", env=TERMINAL)
     assert (result.return_value, result.stderr) == (0, "")
     dated = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "2025-01-31T12:00:00Z", result.stdout)
     for versions in set(re.findall(r"prunecast \d\S*, torch \d\S*, transformers \d\S*$", dated, re.MULTILINE)):
-        # The rule above them is as long as they are: torch from another index has another version.
+        # The rule above the versions is as long as they are: torch from another index has another version.
         dated = re.sub(rf"-{{{len(versions)}}}$", "-" * len(fixed(versions)), dated, flags=re.MULTILINE)
     return fixed(dated)
 
@@ -90,19 +90,19 @@ def assert_golden(name: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_output_is_word_for_word_the_golden_one(filled: Path, name: str) -> None:
+def test_output_equals_the_golden_file(filled: Path, name: str) -> None:
     output = output_of(*COMMANDS[name])
     assert_golden(name, output)
     if name.endswith("-json"):
         json.loads(output)
 
 
-def test_outlining_a_spec_leaves_no_registry(tmp_path: Path) -> None:
+def test_estimating_a_spec_creates_no_registry(tmp_path: Path) -> None:
     assert "petaflop" in output_of(*COMMANDS["run-outline"], "--registry", str(tmp_path / "registry.db"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is_last(filled: Path) -> None:
+def test_tables_fit_120_columns_except_for_the_architecture(filled: Path) -> None:
     for arguments in (QUERY, BEST):
         head, _, *rows = output_of(*arguments).splitlines()
         assert head.split()[-1] == "architecture"
@@ -111,7 +111,7 @@ def test_registry_and_runs_tables_fit_a_terminal_up_to_the_architecture_which_is
     assert max(map(len, output_of("runs", "list").splitlines())) <= 120
 
 
-def test_a_table_tells_whose_numbers_it_has_where_several_evaluators_measured_a_metric(measured_twice: Path) -> None:
+def test_tables_name_the_evaluator_if_several_measured_a_metric(measured_twice: Path) -> None:
     head, _, first, second, *_ = output_of(*BEST).splitlines()
     assert head.split()[-2:] == ["wikitext2.test.ppl.evaluator", "architecture"]
     assert "  perplexity tokens=64  " in first
@@ -119,7 +119,7 @@ def test_a_table_tells_whose_numbers_it_has_where_several_evaluators_measured_a_
     assert "evaluator" not in output_of(*BEST, "--where", "\"wikitext2.test.ppl.evaluator\" LIKE '%16384'")
 
 
-def test_merging_tells_what_is_new_and_lists_conflicts(filled: Path, theirs: Path) -> None:
+def test_merge_counts_new_records_and_lists_conflicts(filled: Path, theirs: Path) -> None:
     result = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
     assert_golden("registry-merge", result.stdout + result.stderr)
     again = CliRunner().invoke(cli, ("registry", "merge", "theirs.db", "--theirs"), standalone_mode=False)
@@ -130,7 +130,7 @@ def test_merging_tells_what_is_new_and_lists_conflicts(filled: Path, theirs: Pat
     assert (calm.stdout, calm.stderr.count("conflict")) == ("", 1)
 
 
-def test_export_import_and_pull_tell_on_stderr_how_much(filled: Path) -> None:
+def test_export_import_and_pull_print_counts_on_stderr(filled: Path) -> None:
     absorbed = "0 evaluations and 0 runs are new, 5 evaluations were here already; 0 conflicting numbers\n"
     for arguments, told in (
         (("export", "all.jsonl"), "all.jsonl: 7 records\n"),
@@ -143,7 +143,7 @@ def test_export_import_and_pull_tell_on_stderr_how_much(filled: Path) -> None:
 
 
 @pytest.mark.parametrize(("more", "stdout"), [((), ""), (("--json",), "[]\n")])
-def test_no_rows_are_an_empty_list_in_json_and_a_word_on_stderr_in_a_table(
+def test_no_matching_rows_are_an_empty_list_in_json_and_a_note_on_stderr(
     filled: Path, more: tuple[str, ...], stdout: str
 ) -> None:
     result = CliRunner().invoke(cli, (*BEST, "--budget", "parameters=0.1", *more), standalone_mode=False)
@@ -173,7 +173,7 @@ def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
     assert cells == [list(row.values()) for row in rows]
 
 
-def test_a_finished_run_that_was_started_again_shows_how_it_stands_and_what_it_came_to(filled: Path) -> None:
+def test_a_restarted_run_shows_its_status_and_earlier_result(filled: Path) -> None:
     finished = output_of("runs", "show", "1")
     with Registry.open(filled) as registry:
         record = registry.run(1)
@@ -209,7 +209,7 @@ def test_packaged_specs_are_valid(name: str) -> None:
     assert (spec["name"], spec["rounds"], spec["space"]["use"]) == (name, 9, "layerwise")
 
 
-def test_spec_schema_is_json_that_knows_the_plugins() -> None:
+def test_spec_schema_includes_the_plugins() -> None:
     schema = json.loads(output_of("spec", "schema"))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert "layerwise" in json.dumps(schema["$defs"])
@@ -223,12 +223,12 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[t
     return [(path, command), *(found for name in sorted(below) for found in commands(below[name], (*path, name)))]
 
 
-def test_help_of_every_command_is_word_for_word_the_golden_one() -> None:
+def test_help_of_every_command_equals_the_golden_file() -> None:
     helps = [output_of(*path, "--help") for path, _ in commands(cli)]
     assert_golden("help", "\n".join(helps))
 
 
-def test_every_option_says_what_it_does() -> None:
+def test_every_option_has_help() -> None:
     silent = [
         (*path, option.name)
         for path, command in commands(cli)

@@ -1,4 +1,4 @@
-"""A package that ``plugins new`` writes is complete: its own tests pass before anything in it is changed."""
+"""Packages written by ``plugins new`` are complete: their tests pass unchanged."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def written(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_entry_point_hands_over_a_plugin_of_the_kind_under_its_name(kind: str, tmp_path: Path) -> None:
+def test_the_entry_point_registers_a_plugin_of_the_kind_and_name(kind: str, tmp_path: Path) -> None:
     package = new(kind, f"my-{kind}", tmp_path)
     project = tomllib.loads((package / "pyproject.toml").read_text())
     [module] = project["project"]["entry-points"]["prunecast"].values()
@@ -42,7 +42,7 @@ def test_the_entry_point_hands_over_a_plugin_of_the_kind_under_its_name(kind: st
 
 
 @pytest.mark.parametrize("kind", ["space", pytest.param("predictor", marks=pytest.mark.slow)])
-def test_its_own_tests_pass_at_once(kind: str, tmp_path: Path) -> None:
+def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
     package = new(kind, "fresh", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=package, env=os.environ, capture_output=True, text=True, timeout=240)
@@ -53,7 +53,7 @@ def test_its_own_tests_pass_at_once(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"), [("My Plugin", "is not a valid plugin name"), ("twice", "exists: choose")]
 )
-def test_a_name_that_cannot_be_used_is_one_clear_line(name: str, message: str, tmp_path: Path) -> None:
+def test_an_unusable_name_is_a_one_line_error(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "prunecast-twice").mkdir()
     arguments = ("plugins", "new", "--kind", "space", name, "--into", str(tmp_path))
     result = CliRunner().invoke(cli, arguments, standalone_mode=False)
@@ -77,7 +77,7 @@ def prunecast_search_spaces():
 """
 
 
-def test_a_plugin_in_a_file_of_its_own_passes_all_checks_too(tmp_path: Path) -> None:
+def test_a_single_file_plugin_passes_all_checks(tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(LOCAL)
     arguments = ("plugins", "check", str(file), "--plugin-dir", str(tmp_path))

@@ -18,7 +18,7 @@ def card(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_predictors_are_judged_side_by_side_on_the_same_pairs_and_the_process_is_as_good_as_it_says() -> None:
+def test_the_card_of_the_gaussian_process_has_good_scores() -> None:
     done = card("--predictor", "gp", "--json")
     assert (done.return_value, done.stderr) == (0, "")
     (found,) = json.loads(done.stdout)
@@ -28,14 +28,14 @@ def test_predictors_are_judged_side_by_side_on_the_same_pairs_and_the_process_is
     assert found["learning_curve"][-1]["pairs"] == found["pairs"] - found["held_out"]
 
 
-def test_an_option_that_the_predictor_does_not_have_is_one_line() -> None:
+def test_an_unknown_predictor_option_is_a_one_line_error() -> None:
     done = card("--predictor", "gp", "--set", "tress=3")
     assert done.return_value == 1
     assert done.stderr.startswith("--set: gp: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_predictor_that_fails_is_told_with_its_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_predictor_names_its_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GP, "fit", lambda *arguments: 1 / 0)
     done = card("--predictor", "gp")
     assert done.return_value == 1

@@ -1,4 +1,4 @@
-"""The command line in processes of its own: exit codes, clean streams, and a start that imports nothing heavy."""
+"""The command line in subprocesses: exit codes, clean streams, and start-up without heavy imports."""
 
 import json
 import os
@@ -23,7 +23,7 @@ finally:
 
 
 def loaded_by(workplace: Workplace, heavy: tuple[str, ...], *arguments: str) -> list[str]:
-    """Which of the ``heavy`` packages a command has imported when it is done."""
+    """Those of the ``heavy`` packages that a command imports."""
     process = subprocess.run(
         [sys.executable, "-c", LIGHT.format(heavy=heavy), *arguments],
         cwd=workplace.folder,
@@ -50,11 +50,11 @@ def test_help_imports_nothing_heavy(workplace: Workplace, arguments: tuple[str, 
     [("plugins", "list"), ("registry", "stats"), ("runs", "show", "1"), ("spec", "validate", "tiny.yaml")],
     ids=" ".join,
 )
-def test_looking_things_up_imports_no_machine_learning(continued: Workplace, arguments: tuple[str, ...]) -> None:
+def test_lookup_commands_import_no_machine_learning(continued: Workplace, arguments: tuple[str, ...]) -> None:
     assert loaded_by(continued, LEARNING, *arguments) == []
 
 
-def test_a_process_prints_one_json_object_and_quiet_nothing_else(continued: Workplace) -> None:
+def test_a_run_prints_one_json_object_and_quiet_nothing_else(continued: Workplace) -> None:
     process = continued.start("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null")
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (0, "")
@@ -65,7 +65,7 @@ def test_a_process_prints_one_json_object_and_quiet_nothing_else(continued: Work
     ("arguments", "code"),
     [(("runs", "list", "--registry", "nothing.db"), 1), (("runs", "list", "--limit", "0"), 2), (("--version",), 0)],
 )
-def test_the_exit_code_of_a_process(workplace: Workplace, arguments: tuple[str, ...], code: int) -> None:
+def test_exit_codes_of_a_process(workplace: Workplace, arguments: tuple[str, ...], code: int) -> None:
     process = workplace.start(*arguments)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code

@@ -1,6 +1,6 @@
-"""The packages under ``examples/``, each installed into a fresh virtual environment beside nothing but itself.
+"""The packages under ``examples/``, each installed into its own virtual environment.
 
-Needs a package index. What prunecast needs is seen through a ``.pth`` file, so that torch is not installed again.
+Needs a package index. A ``.pth`` file gives access to prunecast's dependencies, so that torch is not installed again.
 """
 
 import json
@@ -25,13 +25,13 @@ OUTSIDE = {
     "prunecast-nevergrad": ["nevergrad"],
     "prunecast-tensorboard": ["tensorboardX", "protobuf"],
 }
-"""What each package wraps: installed with it, and nowhere else."""
+"""Libraries that each package wraps; installed in its environment only."""
 
 pytestmark = pytest.mark.slow
 
 
 class Environment:
-    """A virtual environment with one example in it, and the folder that commands run in."""
+    """A virtual environment with one example, and the working directory of its commands."""
 
     def __init__(self, folder: Path, example: str, workplace: Workplace) -> None:
         self.example, self._workplace = EXAMPLES / example, workplace
@@ -82,7 +82,7 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path, continued: Workpla
     indirect=["installed"],
     ids=["predictor", "searcher"],
 )
-def test_one_line_of_a_spec_swaps_an_example_in_and_out(
+def test_an_example_replaces_a_bundled_plugin_by_one_line_of_a_spec(
     installed: Environment, continued: Workplace, kind: str, name: str, options: dict[str, Any]
 ) -> None:
     listed = installed.prunecast("plugins", "list", "--kind", kind)
@@ -94,7 +94,7 @@ def test_one_line_of_a_spec_swaps_an_example_in_and_out(
     swapped = installed.prunecast("run", "tiny.yaml", "--set", "export=null", *line)
     assert swapped["run"] == 2
     assert swapped["best"]["parameters"] <= swapped["budget"]["parameters"]
-    # The pairs are the same whatever learns from them, so only what the other plugin chose is measured.
+    # The pairs do not depend on the plugin, so only the architectures that it chose are measured.
     assert swapped["evaluations"]["cached"] >= 12
     assert swapped["evaluations"]["measured"] <= 2 * 3 + 2 + 2 * 2
 
@@ -118,9 +118,7 @@ def test_an_example_passes_its_own_tests(installed: Environment) -> None:
 
 
 @pytest.mark.parametrize("installed", ["prunecast-tensorboard"], indirect=True)
-def test_the_tracker_writes_what_happens_where_tensorboard_finds_it(
-    installed: Environment, continued: Workplace
-) -> None:
+def test_the_tracker_writes_events_that_tensorboard_reads(installed: Environment, continued: Workplace) -> None:
     result = installed.prunecast("run", "tiny.yaml", "--set", "export=null", PRUNECAST_TENSORBOARD="boards")
     [written] = (continued.folder / "boards" / "tiny-1").glob("events.out.tfevents.*")
     code = """if True:

@@ -1,4 +1,4 @@
-"""What docs/plugins.md shows works as it stands there."""
+"""The code and output shown in docs/plugins.md are correct."""
 
 import re
 import subprocess
@@ -51,7 +51,7 @@ def test_every_part_of_a_spec_is_valid(block: str) -> None:
     parse_spec(yaml.safe_dump(SPEC | yaml.safe_load(block), width=1000), PluginHost.discover())
 
 
-def test_every_mistake_is_told_as_shown() -> None:
+def test_spec_errors_are_as_shown() -> None:
     lines = [line for block in blocks("console") for line in block.splitlines() if ".yaml:" in line]
     assert len(lines) == 2
     for line in lines:
@@ -62,7 +62,7 @@ def test_every_mistake_is_told_as_shown() -> None:
         with pytest.raises(SpecError) as error:
             parse_spec(others + predictor, PluginHost.discover())
         [problem] = error.value.problems
-        # The pages's spec has other lines before this one.
+        # The spec on the page has other lines before this one.
         assert re.sub(r"^\S+?:\d+:", "", line) == re.sub(r"^\S+?:\d+:", "", problem)
 
 

@@ -142,7 +142,7 @@ def test_activations_of_larger_batches_are_dropped_after_out_of_memory(measuring
     assert len(measured.measure("pairs", ARCHITECTURES, setup.evaluators)) == 3
     assert Moody.batches == [4, 4, 2, 1, 1]
     windows = 256 // 64
-    assert len({batch for batch, _ in measured._engine._reuse._kept}) == windows
+    assert len({batch for batch, _ in measured._engine._reuse._stored}) == windows
 
 
 class Greedy:

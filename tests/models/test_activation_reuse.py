@@ -76,8 +76,8 @@ def test_memory_stays_within_its_limit(tiny_model: Callable[..., Any]) -> None:
         elastic.apply(architecture)
         with reuse.active():
             hidden(elastic)
-    assert len(reuse._kept) == 4
-    assert reuse._bytes == sum(kept.output.nbytes for kept in reuse._kept.values()) == 4 * one
+    assert len(reuse._stored) == 4
+    assert reuse._bytes == sum(kept.output.nbytes for kept in reuse._stored.values()) == 4 * one
 
 
 def test_forgotten_activations_are_recomputed_and_cached_again(tiny_model: Callable[..., Any]) -> None:
@@ -86,7 +86,7 @@ def test_forgotten_activations_are_recomputed_and_cached_again(tiny_model: Calla
     with reuse.active():
         hidden(elastic)
         reuse.forget()
-        assert (reuse._kept, reuse._bytes) == ({}, 0)
+        assert (reuse._stored, reuse._bytes) == ({}, 0)
         hidden(elastic)
         hidden(elastic)
     assert (reuse.computed, reuse.reused) == (2 * 3 * len(BATCHES), 3 * len(BATCHES))
@@ -98,7 +98,7 @@ def test_shrink_halves_the_cache_until_it_is_empty(tiny_model: Callable[..., Any
     with reuse.active():
         while True:
             hidden(elastic)
-            kept.append(len(reuse._kept))
+            kept.append(len(reuse._stored))
             if not reuse.shrink():
                 break
     assert kept[:2] == [kept[0], kept[0] // 2]

@@ -381,7 +381,7 @@ def test_model_larger_than_memory_is_refused_before_it_is_loaded(saved: Path, mo
         ("./nowhere", "no such folder"),
         ("/nowhere/at/all", "no such folder"),
         ("nowhere.gguf", "no file"),
-        ("nobody/nothing", "not to be had from the Hub"),
+        ("nobody/nothing", "not available from the Hub"),
         ("smollm2-135n", "did you mean smollm2-135m"),
     ],
 )

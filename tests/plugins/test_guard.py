@@ -1,4 +1,4 @@
-"""Plugins that misbehave: told with their distribution, stopped cleanly, and nothing wrong is kept."""
+"""Plugins that misbehave: the error names their distribution, the run stops, and nothing invalid is stored."""
 
 import json
 import sys
@@ -78,7 +78,9 @@ UNDETACHED = "Can't call numpy() on Tensor that requires grad. Use tensor.detach
         (exits, "failed in predict: SystemExit: 3"),
     ],
 )
-def test_wrong_predictions_are_told_with_the_distribution(answer: Callable[[int], Any], complaint: str) -> None:
+def test_invalid_predictions_are_errors_that_name_the_distribution(
+    answer: Callable[[int], Any], complaint: str
+) -> None:
     with pytest.raises(PluginError) as error:
         predicting(answer).predict(SEEN)
     assert str(error.value) == OWNER + complaint
@@ -92,7 +94,7 @@ def test_wrong_predictions_are_told_with_the_distribution(answer: Callable[[int]
         (np.full((LAYERS, 2, 3), -1.0), "gave an importance that is negative or not finite"),
     ],
 )
-def test_wrong_importances_are_told_with_the_distribution(answer: Any, complaint: str) -> None:
+def test_invalid_importances_are_errors_that_name_the_distribution(answer: Any, complaint: str) -> None:
     found = predictor(importances=lambda self: answer)
     found.fit(SEEN, TARGETS)
     with pytest.raises(PluginError) as error:
@@ -100,12 +102,12 @@ def test_wrong_importances_are_told_with_the_distribution(answer: Any, complaint
     assert str(error.value) == OWNER + complaint
 
 
-def test_a_predictor_that_needs_options_is_not_made_without_them() -> None:
+def test_a_predictor_with_required_options_is_not_created_without_them() -> None:
     with pytest.raises(PluginError, match=r"^predictor 'sklearn' of prunecast \S+ has an option without a default: "):
         predictor_by_default(PluginHost.discover(), "sklearn")
 
 
-def test_a_good_plugin_behind_the_guard_is_the_same_plugin() -> None:
+def test_the_guard_does_not_change_a_valid_plugin() -> None:
     found, plain = predictor(), Ridge(RidgeOptions(), SHAPE, 0)
     for each in (found, plain):
         each.fit(SEEN, TARGETS)
@@ -114,7 +116,7 @@ def test_a_good_plugin_behind_the_guard_is_the_same_plugin() -> None:
     assert not hasattr(found, "no_such_thing")
 
 
-def test_a_plugin_that_hangs_is_ended_also_inside_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_hangs_is_stopped_even_inside_another_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNECAST_PLUGIN_SECONDS", "0.3")
     slow = predicting(spins)
     problem = KnownOptimum().problem()
@@ -127,7 +129,7 @@ def test_a_plugin_that_hangs_is_ended_also_inside_another_one(monkeypatch: pytes
     assert time.monotonic() - start < 30
 
 
-def test_an_outer_alarm_is_set_again_and_swallowing_every_exception_does_not_help(
+def test_the_time_limit_holds_for_plugins_that_catch_every_exception(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import signal
@@ -139,7 +141,7 @@ def test_an_outer_alarm_is_set_again_and_swallowing_every_exception_does_not_hel
         while True:
             try:
                 spins()
-            except Exception:  # noqa: BLE001  what this test is about
+            except Exception:  # noqa: BLE001  the behaviour under test
                 continue
 
     with pytest.raises(PluginError, match="did not return from predict"):
@@ -147,7 +149,7 @@ def test_an_outer_alarm_is_set_again_and_swallowing_every_exception_does_not_hel
     assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (before > 0)
 
 
-def test_what_is_printed_goes_to_stderr_once_introduced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_output_goes_to_stderr_after_one_warning(capsys: pytest.CaptureFixture[str]) -> None:
     found = predictor(fit=lambda self, architectures, targets: print("epoch 1\nepoch 2"))
     found.fit(SEEN, TARGETS)
     printed = capsys.readouterr()
@@ -156,7 +158,7 @@ def test_what_is_printed_goes_to_stderr_once_introduced(capsys: pytest.CaptureFi
     assert printed.err == f"{note}\nepoch 1\nepoch 2\n"
 
 
-def test_an_error_meant_for_the_user_is_left_as_it_is() -> None:
+def test_errors_of_prunecast_pass_unchanged() -> None:
     def refuses(*arguments: Any) -> None:
         raise BudgetError("raise the budget")
 
@@ -176,7 +178,7 @@ def test_an_error_meant_for_the_user_is_left_as_it_is() -> None:
         ((), "proposed a tuple, not a list"),
     ],
 )
-def test_wrong_proposals_are_told_with_the_distribution(proposals: Any, complaint: str) -> None:
+def test_invalid_proposals_are_errors_that_name_the_distribution(proposals: Any, complaint: str) -> None:
     searcher = guarded("searcher", Climb, ClimbOptions(), search=lambda self, problem, count: proposals)
     with pytest.raises(PluginError, match=r"^searcher 'bad' of acme-bad 0\.3 proposed ") as error:
         searcher.search(KnownOptimum().problem(), 3)
@@ -192,7 +194,7 @@ def test_wrong_proposals_are_told_with_the_distribution(proposals: Any, complain
         (lambda self, count, rng: [[0] * 8] * count, "sampled a list, not an array"),
     ],
 )
-def test_wrong_samples_are_told_with_the_distribution(sample: Any, complaint: str) -> None:
+def test_invalid_samples_are_errors_that_name_the_distribution(sample: Any, complaint: str) -> None:
     space = guarded("space", Steps, StepsOptions(), SHAPE, sample=sample)
     with pytest.raises(PluginError, match=r"^space 'bad' of acme-bad 0\.3 ") as error:
         space.sample(5, np.random.default_rng(0))
@@ -216,7 +218,7 @@ def test_wrong_samples_are_told_with_the_distribution(sample: Any, complaint: st
         ((Choice("mlp", 0, ((8,),)),), "failed in choices: TypeError: 'int' object is not iterable"),
     ],
 )
-def test_wrong_choices_are_told_before_anything_is_measured(choices: Any, complaint: str) -> None:
+def test_invalid_choices_are_refused_before_measuring(choices: Any, complaint: str) -> None:
     with pytest.raises(PluginError) as error:
         guarded("space", Steps, StepsOptions(), SHAPE, choices=choices)
     assert str(error.value) == f"space 'bad' of acme-bad 0.3 {complaint}"
@@ -230,7 +232,7 @@ def test_wrong_choices_are_told_before_anything_is_measured(choices: Any, compla
         (None, "failed in values_at: TypeError: 'NoneType' object is not iterable"),
     ],
 )
-def test_wrong_further_values_are_told_before_a_space_is_refined_by_them(values: Any, complaint: str) -> None:
+def test_invalid_refinement_values_are_refused(values: Any, complaint: str) -> None:
     space = guarded("space", Steps, StepsOptions(), SHAPE, values_at=lambda self, choice, rate: values)
     mlp = next(choice for choice in space.choices if choice.component == "mlp")
     with pytest.raises(PluginError) as error:
@@ -257,7 +259,7 @@ def zeroes_a_weight(self: Any, model: Any, family: Any, tokens: Any) -> Any:
         (lambda *arguments: None, "failed in rank: TypeError: object of type 'NoneType' has no len()"),
     ],
 )
-def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str) -> None:
+def test_invalid_rankings_are_refused(rank: Any, complaint: str) -> None:
     model = tiny_model()
     pruner = guarded("pruner", Norms, NormsOptions(), rank=rank)
     with pytest.raises(PluginError) as error:
@@ -275,20 +277,20 @@ def test_wrong_rankings_are_told_before_they_are_kept(rank: Any, complaint: str)
         ),
     ],
 )
-def test_a_wrong_calibration_is_told_before_any_text_is_read(calibration: Any, complaint: str) -> None:
+def test_an_invalid_calibration_is_refused(calibration: Any, complaint: str) -> None:
     with pytest.raises(PluginError) as error:
         _ = guarded("pruner", Norms, NormsOptions(), calibration=calibration).calibration
     assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
 
 
-def test_options_that_leave_nothing_to_say_about_compensation_are_told_at_once() -> None:
+def test_pruner_options_must_derive_from_pruner_options() -> None:
     with pytest.raises(PluginError) as error:
         guarded("pruner", Norms, PluginOptions())
     complaint = "has options that do not derive from prunecast.plugins.PrunerOptions: use it as their base class"
     assert str(error.value) == f"pruner 'bad' of acme-bad 0.3 {complaint}"
 
 
-def test_weights_on_a_device_without_float64_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_checked_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     with pretended_device(monkeypatch) as device:
         model = tiny_model().to(device)
         ranked = guarded("pruner", Norms, NormsOptions()).rank(model, family_of(model.config), None)
@@ -303,20 +305,20 @@ def test_weights_on_a_device_without_float64_are_looked_at_too(monkeypatch: pyte
         (1.0, None, -2, "the count of x.y.z is -2, not at least 0"),
     ],
 )
-def test_wrong_measurements_never_reach_the_registry(value: float, error: Any, count: int, complaint: str) -> None:
+def test_invalid_measurements_are_refused(value: float, error: Any, count: int, complaint: str) -> None:
     metric = Metric("x.y.z", "minimize", "things")
     with pytest.raises(EvaluationError, match=f"^owner: {complaint}"):
         checked_measurements("owner", [Measurement(metric, value, error, count)], [metric])
 
 
-def test_what_is_learnt_as_a_logarithm_is_above_zero() -> None:
+def test_a_metric_of_scale_log_must_be_above_zero() -> None:
     metric = Metric("x.y.z", "minimize", "things", "log")
     with pytest.raises(EvaluationError, match=r"^owner: x\.y\.z is 0\.0, not above 0, which its scale log requires$"):
         checked_measurements("owner", [Measurement(metric, 0.0, None, 1)], [metric])
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), torch.tensor(0.5)])
-def test_measurements_become_numbers_that_json_can_hold(value: Any) -> None:
+def test_measured_values_become_json_serialisable(value: Any) -> None:
     metric = Metric("x.y.z", "minimize", "things")
     [found] = checked_measurements("owner", [Measurement(metric, value, None, 1)], [metric])
     assert json.dumps(found.value) == "0.5"
@@ -334,7 +336,7 @@ def test_measurements_become_numbers_that_json_can_hold(value: Any) -> None:
         ),
     ],
 )
-def test_wrong_metrics_are_told_before_anything_is_measured(metrics: Any, complaint: str) -> None:
+def test_invalid_metrics_are_refused_before_measuring(metrics: Any, complaint: str) -> None:
     with pytest.raises(PluginError) as error:
         check_metrics("owner", metrics)
     assert str(error.value) == f"owner{complaint}"
@@ -362,7 +364,7 @@ def prunecast_evaluators():
 
 
 @pytest.mark.parametrize("attribute", ["metrics", "data_hash", "tokens"])
-def test_an_evaluator_without_an_attribute_is_told_in_one_line(attribute: str, workplace: Workplace) -> None:
+def test_a_missing_evaluator_attribute_is_a_one_line_error(attribute: str, workplace: Workplace) -> None:
     (workplace.folder / "unready.py").write_text(UNREADY.replace("ATTRIBUTE", attribute))
     evaluator = {"use": "unready", "dataset": "validation.txt", "windows": 2, "context": 64}
     workplace.write_spec("tiny", {"plugins": ["unready.py"], "evaluators": [evaluator], "export": None})
@@ -394,7 +396,7 @@ def prunecast_searchers():
 '''
 
 
-def test_a_run_with_a_searcher_over_budget_stops_with_one_line_and_keeps_what_was_measured(
+def test_a_searcher_over_budget_fails_the_run_and_keeps_its_evaluations(
     workplace: Workplace,
 ) -> None:
     (workplace.folder / "greedy.py").write_text(GREEDY)
@@ -437,7 +439,7 @@ def pruner_key(workplace: Workplace, folder: str) -> tuple[str, str]:
     return record.key, record.distribution
 
 
-def test_the_code_of_a_local_plugin_is_part_of_the_registry_s_key(workplace: Workplace) -> None:
+def test_the_code_of_a_local_plugin_is_part_of_its_registry_key(workplace: Workplace) -> None:
     local = workplace.folder / "local"
     local.mkdir()
     (local / "own.py").write_text(RANKS)

@@ -1,4 +1,4 @@
-"""The plugin host, with third-party plugins as installed distributions and every host in a fresh process."""
+"""The plugin host, with third-party plugins as installed distributions and each host in a new process."""
 
 import json
 import os
@@ -40,7 +40,7 @@ AVERAGE = """
 
 
 def predictors(*entries: str) -> str:
-    """Source of a plugin module that hands over predictors, each written ``NAME=TARGET``."""
+    """Source of a plugin module that registers predictors, each written ``NAME=TARGET``."""
     listed = ", ".join(f"Entry({name!r}, {target!r}, 'made up')" for name, target in (e.split("=") for e in entries))
     return (
         "from prunecast.plugins.hookspecs import Entry, hookimpl\n\n"
@@ -56,7 +56,7 @@ def install(
     version: str = "1.0",
     point: str = "",
 ) -> None:
-    """Write what an installer writes: the package with its module ``plugin``, and its metadata."""
+    """Write a package as an installer does: its module ``plugin`` and its metadata."""
     package = distribution.replace("-", "_")
     for module, source in {"__init__": "", "plugin": plugin, **(more or {})}.items():
         file = site / package / f"{module}.py"
@@ -69,7 +69,7 @@ def install(
 
 
 def fresh(*arguments: object, sites: tuple[Path, ...], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process that finds the distributions of ``sites`` before all others."""
+    """Run Python in a subprocess that finds the distributions of ``sites`` before all others."""
     path = {"PYTHONPATH": os.pathsep.join(map(str, sites))}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=os.environ | path | environment, capture_output=True, text=True, timeout=120)
@@ -88,7 +88,7 @@ def listed(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------- bundled plugins
 
 
-def test_without_its_plugins_the_core_has_none_of_any_kind_and_says_so_in_one_line() -> None:
+def test_the_core_without_bundled_plugins_has_none_and_reports_it_in_one_line() -> None:
     host = PluginHost.discover()
     for name, _ in host.manager.list_name_plugin():
         host.manager.unregister(name=name)
@@ -107,7 +107,7 @@ def test_the_bundled_plugins_come_through_the_entry_point_and_load(kind: str) ->
     assert all(issubclass(entry.load(), KINDS[kind][1]) for entry in bundled)
 
 
-def test_with_no_plugin_installed_the_list_says_so(tmp_path: Path) -> None:
+def test_the_list_reports_that_no_plugin_is_installed(tmp_path: Path) -> None:
     # Metadata without entry points that comes first on the path hides that of the real distribution.
     metadata = tmp_path / "prunecast-9.dist-info"
     metadata.mkdir()
@@ -122,7 +122,7 @@ def test_with_no_plugin_installed_the_list_says_so(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the distribution ``acme-average`` 1.0, which is ready for a hook yet to come."""
+    """A folder with the distribution ``acme-average`` 1.0, which also implements a hook that does not exist yet."""
     site = tmp_path_factory.mktemp("acme")
     optional = "\n@hookimpl(optionalhook=True)\ndef prunecast_exporters():\n    return []\n"
     plugin = predictors("average=acme_average.average:Average") + optional
@@ -130,7 +130,7 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def test_a_third_party_plugin_is_listed_with_its_distribution_beside_the_bundled_ones(acme: Path) -> None:
+def test_a_third_party_plugin_is_listed_with_its_distribution(acme: Path) -> None:
     plugins = listed(prunecast("plugins", "list", "--kind", "predictor", "--json", sites=(acme,)))
     assert plugins["average"] == "acme-average 1.0"
     assert plugins["gbdt"].startswith("prunecast ")
@@ -179,7 +179,7 @@ def test_entry_points_of_two_distributions_may_share_a_name(tmp_path: Path) -> N
     assert {"average", "gbdt"} <= set(listed(prunecast("plugins", "list", "--json", sites=(tmp_path,))))
 
 
-def test_of_two_versions_of_a_distribution_only_the_importable_one_counts(acme: Path, tmp_path: Path) -> None:
+def test_only_the_importable_version_of_a_distribution_is_used(acme: Path, tmp_path: Path) -> None:
     newer = predictors("average=acme_average.average:Average")
     install(tmp_path, "acme-average", newer, {"average": AVERAGE}, version="2.0")
     plugins = listed(prunecast("plugins", "list", "--json", sites=(tmp_path, acme)))
@@ -206,7 +206,7 @@ def test_two_distributions_with_one_plugin_name_are_an_error_naming_both(
     assert prunecast("spec", "validate", "quickstart", *other, sites=sites).returncode == 0
 
 
-def test_a_disabled_plugin_is_not_even_imported(acme: Path, tmp_path: Path) -> None:
+def test_a_disabled_plugin_is_not_imported(acme: Path, tmp_path: Path) -> None:
     install(tmp_path, "loud", "print('imported')")
     disabled = {"PRUNECAST_DISABLE_PLUGINS": "loud, acme-average"}
     done = prunecast("plugins", "list", "--json", sites=(acme, tmp_path), **disabled)
@@ -252,7 +252,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one distribution for each way of being broken."""
+    """A folder with one broken distribution of each kind."""
     site = tmp_path_factory.mktemp("broken")
     for distribution, (plugin, _) in BROKEN.items():
         install(site, distribution, plugin, version="0.3")
@@ -271,7 +271,7 @@ def test_broken_plugins_leave_all_others_usable(list_with_broken: subprocess.Com
 
 
 @pytest.mark.parametrize("distribution", BROKEN)
-def test_a_broken_plugin_is_one_line_with_its_distribution_and_the_reason(
+def test_a_broken_plugin_is_reported_in_one_line_with_distribution_and_reason(
     distribution: str, list_with_broken: subprocess.CompletedProcess[str]
 ) -> None:
     reason = BROKEN[distribution][1]
@@ -281,14 +281,14 @@ def test_a_broken_plugin_is_one_line_with_its_distribution_and_the_reason(
     assert all(reason in line for line in lines)
 
 
-def test_warnings_about_broken_plugins_carry_no_source_lines(
+def test_warnings_about_broken_plugins_have_no_source_lines(
     list_with_broken: subprocess.CompletedProcess[str],
 ) -> None:
     lines = list_with_broken.stderr.splitlines()
     assert [line for line in lines if not line.startswith(("warning: plugin", "broken: plugin"))] == []
 
 
-def test_a_plugin_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
+def test_a_plugin_that_hangs_on_import_is_stopped_and_reported(tmp_path: Path) -> None:
     install(tmp_path, "sleeps", "import time\n\nwhile True:\n    time.sleep(9)\n")
     install(tmp_path, "spins", f"{GOOD_HOOK}@hookimpl\ndef prunecast_pruners():\n    while True:\n        pass\n")
     done = prunecast("plugins", "list", "--json", sites=(tmp_path,), PRUNECAST_PLUGIN_SECONDS="2")
@@ -297,7 +297,7 @@ def test_a_plugin_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
     assert "spins 1.0 did not return from its hook prunecast_pruners within 2 s" in done.stderr
 
 
-def test_what_a_plugin_prints_goes_to_stderr_with_its_name(tmp_path: Path) -> None:
+def test_output_of_a_plugin_goes_to_stderr_with_its_name(tmp_path: Path) -> None:
     hook = predictors("average=loud.average:Average").replace("    return", "    print('asked')\n    return")
     install(tmp_path, "loud", f"print('imported')\n{hook}", {"average": AVERAGE})
     done = prunecast("plugins", "list", "--json", sites=(tmp_path,))
@@ -314,7 +314,7 @@ def test_tracing_prints_hook_calls_with_their_answers_and_times(acme: Path) -> N
     assert "trace" not in done.stdout
 
 
-def test_deprecated_hook_is_told_with_the_distribution_and_what_to_write_instead(
+def test_a_deprecated_hook_is_reported_with_its_distribution_and_replacement(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Specs:
@@ -335,7 +335,7 @@ def test_deprecated_hook_is_told_with_the_distribution_and_what_to_write_instead
     assert line == "warning: acme 2.0: prunecast_old goes in 0.9: hand entries to prunecast_new"
 
 
-def test_listing_all_has_broken_and_disabled_plugins_with_their_reasons(broken: Path, acme: Path) -> None:
+def test_the_full_list_has_broken_and_disabled_plugins_with_reasons(broken: Path, acme: Path) -> None:
     disabled = {"PRUNECAST_DISABLE_PLUGINS": "acme-average"}
     done = prunecast("plugins", "list", "--all", "--json", sites=(broken, acme), **disabled)
     rows = {row["distribution"]: row for row in json.loads(done.stdout) if row["state"] != "ok"}
@@ -345,7 +345,7 @@ def test_listing_all_has_broken_and_disabled_plugins_with_their_reasons(broken: 
     assert rows["acme-average"]["summary"] == "is named in PRUNECAST_DISABLE_PLUGINS"
 
 
-def test_a_spec_that_asks_for_a_broken_plugin_learns_why_it_is_missing(broken: Path) -> None:
+def test_a_spec_with_a_broken_plugin_is_refused_with_the_reason(broken: Path) -> None:
     done = prunecast("spec", "validate", "quickstart", "--set", "evaluators.0.use=lost", sites=(broken,))
     assert done.returncode == 1
     [problem] = [line for line in done.stderr.splitlines() if "no evaluator is called 'lost'" in line]
@@ -353,7 +353,7 @@ def test_a_spec_that_asks_for_a_broken_plugin_learns_why_it_is_missing(broken: P
     assert prunecast("spec", "validate", "quickstart", sites=(broken,)).returncode == 0
 
 
-# ---------------------------------------------------------------------------------------- entries that lead nowhere
+# ------------------------------------------------------------------------------------ entries with unusable targets
 
 NOWHERE = {
     "no-module": ("nowhere.no_such:Average", "failed in its import from 'nowhere.no_such:Average': No module named"),
@@ -369,7 +369,7 @@ NOWHERE = {
 
 @pytest.fixture(scope="module")
 def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a distribution whose entries lead nowhere."""
+    """A folder with a distribution whose entries have unusable targets."""
     site = tmp_path_factory.mktemp("nowhere")
     entries = predictors(*(f"{name}={target}" for name, (target, _) in NOWHERE.items()))
     install(site, "nowhere", entries, {"average": AVERAGE, "exits": "raise SystemExit(1)"})
@@ -378,7 +378,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def complaints(nowhere: Path) -> dict[str, str]:
-    """What loading each of its entries raises."""
+    """Errors raised by loading each of its entries."""
     code = """if True:
         import json
         from prunecast.errors import PluginError
@@ -398,7 +398,7 @@ def complaints(nowhere: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NOWHERE)
-def test_an_entry_that_leads_nowhere_is_an_error_of_one_line_when_asked_for(
+def test_an_entry_with_an_unusable_target_is_a_one_line_error_when_loaded(
     name: str, complaints: dict[str, str]
 ) -> None:
     complaint = complaints[name]
@@ -407,7 +407,7 @@ def test_an_entry_that_leads_nowhere_is_an_error_of_one_line_when_asked_for(
     assert "\n" not in complaint
 
 
-def test_an_entry_that_leads_nowhere_is_listed_without_a_word_until_asked_for(nowhere: Path) -> None:
+def test_an_entry_with_an_unusable_target_is_listed_without_a_warning(nowhere: Path) -> None:
     done = prunecast("plugins", "list", "--json", sites=(nowhere,))
     assert set(NOWHERE) <= set(listed(done))
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""A middle-sized shape, and a set of pairs whose truth is known."""
+"""A medium-sized model shape, and a known target function of its architectures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a spec may make prunecast import, and what it may not."""
+"""Classes named in a spec: the modules that may be imported, and their parameters."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def test_hostile_names_are_refused_inside_values_too() -> None:
         REGRESSORS.build(nested, {})
 
 
-def test_a_module_that_is_not_allowed_is_never_run(tmp_path: Path) -> None:
+def test_a_module_that_is_not_allowed_is_never_imported(tmp_path: Path) -> None:
     (tmp_path / "trap.py").write_text("print('sprung')\nfrom sklearn.linear_model import Ridge\n")
     code = """if True:
         from prunecast_plugins.predictors.sklearn import REGRESSORS
@@ -82,7 +82,7 @@ class Mean(RegressorMixin, BaseEstimator):
 """
 
 
-def test_a_distribution_may_offer_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_distribution_can_offer_its_package_for_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ownstats.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="may not be imported"):
@@ -97,7 +97,7 @@ def test_a_distribution_may_offer_its_package(tmp_path: Path, monkeypatch: pytes
         REGRESSORS.find("ownstats.Path")
 
 
-def test_parameters_of_a_class_that_takes_any_keyword_are_those_it_tells() -> None:
+def test_parameters_of_a_class_with_kwargs_come_from_get_params() -> None:
     found = REGRESSORS.find("xgboost.XGBRegressor")
     assert {"n_estimators", "max_depth", "objective"} <= set(parameters_of(found))
     assert "kwargs" not in parameters_of(found)
@@ -166,7 +166,7 @@ TREES = "{use: sklearn, estimator: sklearn.ensemble.ExtraTreesRegressor"
         ),
     ],
 )
-def test_a_parameter_is_checked_like_any_option_and_told_at_its_place(predictor: str, problem: str) -> None:
+def test_estimator_parameters_are_checked_with_line_and_column(predictor: str, problem: str) -> None:
     [found] = problems(predictor=predictor)
     assert found.startswith(problem)
 
@@ -208,7 +208,7 @@ def test_a_parameter_is_checked_like_any_option_and_told_at_its_place(predictor:
         ("{use: optuna, sampler: GridSampler}", "5:11: searcher.search_space: required, but missing"),
     ],
 )
-def test_a_sampler_and_its_parameters_are_checked_likewise(searcher: str, problem: str) -> None:
+def test_samplers_and_their_parameters_are_checked_with_line_and_column(searcher: str, problem: str) -> None:
     [found] = problems(searcher=searcher)
     assert found.startswith(problem)
 

@@ -1,4 +1,4 @@
-"""Of several processes that want the same evaluation, one measures it."""
+"""Leases: of several processes that need the same evaluation, one measures it."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def hold(path: Path, seconds: float, taken: Path) -> None:
 
 @pytest.fixture
 def holder(registry: Registry, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """A process that holds the lease on the first architecture, of one second, renewing it."""
+    """A process that holds and renews a lease of one second on the first architecture."""
     taken = tmp_path / "taken"
     child = process(hold, registry.path, 1.0, taken)
     while not taken.exists():
@@ -42,7 +42,7 @@ def holder(registry: Registry, tmp_path: Path):  # type: ignore[no-untyped-def]
     child.join()
 
 
-def test_what_is_leased_is_refused_to_others_and_nothing_else_is(registry: Registry) -> None:
+def test_only_the_leased_evaluation_is_refused_to_others(registry: Registry) -> None:
     assert take_lease(registry, setting(), architecture(1)) is not None
     assert take_lease(registry, setting(), architecture(1)) is None
     assert take_lease(registry, setting(), architecture(2)) is not None
@@ -60,7 +60,7 @@ def test_recording_the_evaluation_or_its_failure_ends_the_lease(registry: Regist
     assert take_lease(registry, setting(), architecture(2)) is not None
 
 
-def test_an_interrupted_holder_gives_its_lease_back(registry: Registry) -> None:
+def test_an_interrupted_holder_releases_its_lease(registry: Registry) -> None:
     lease = take_lease(registry, setting(), architecture(1))
     assert lease is not None
     with pytest.raises(KeyboardInterrupt), lease:
@@ -74,7 +74,7 @@ def test_a_lease_is_renewed_while_its_holder_works(registry: Registry, holder) -
         assert take_lease(registry, setting(), architecture(1)) is None
 
 
-def test_a_killed_holder_on_this_machine_is_not_waited_for(registry: Registry, holder) -> None:  # type: ignore[no-untyped-def]
+def test_the_lease_of_a_killed_local_process_ends_at_once(registry: Registry, holder) -> None:  # type: ignore[no-untyped-def]
     os.kill(holder.pid, signal.SIGKILL)
     deadline = time.monotonic() + 0.9
     while take_lease(registry, setting(), architecture(1)) is None:
@@ -82,7 +82,7 @@ def test_a_killed_holder_on_this_machine_is_not_waited_for(registry: Registry, h
         time.sleep(0.01)
 
 
-def test_a_lease_nobody_renews_lapses_though_its_holder_cannot_be_seen(registry: Registry) -> None:
+def test_an_unrenewed_lease_of_another_machine_expires(registry: Registry) -> None:
     lease = take_lease(registry, setting(), architecture(1), seconds=1.0)
     assert lease is not None
     with registry.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Several processes, killed processes, full disks: what is measured stays measured."""
+"""Concurrent processes, killed processes and full disks lose no recorded evaluation."""
 
 import random
 import sqlite3
@@ -30,7 +30,7 @@ def assert_sound(path: Path) -> None:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def test_two_processes_that_measure_the_same_neither_fail_nor_double(tmp_path: Path) -> None:
+def test_two_processes_recording_the_same_evaluations_make_no_duplicates(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     writers = [process(write, path, range(100), ppl) for ppl in (1000.0, 2000.0)]
     for writer in writers:
@@ -43,7 +43,7 @@ def test_two_processes_that_measure_the_same_neither_fail_nor_double(tmp_path: P
     assert_sound(path)
 
 
-def test_four_processes_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_four_processes_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     writers = [process(write, path, range(first, first + 100), 1.0) for first in range(0, 400, 100)]
     for writer in writers:
@@ -58,7 +58,7 @@ def open_and_close(path: Path) -> None:
     Registry.open(path).close()
 
 
-def test_processes_that_make_one_registry_at_the_same_time_do_not_collide(tmp_path: Path) -> None:
+def test_processes_can_create_one_registry_at_the_same_time(tmp_path: Path) -> None:
     for attempt in range(10):
         path = tmp_path / f"{attempt}.db"
         openers = [process(open_and_close, path) for _ in range(6)]
@@ -68,7 +68,7 @@ def test_processes_that_make_one_registry_at_the_same_time_do_not_collide(tmp_pa
         assert_sound(path)
 
 
-def test_kill_9_at_any_moment_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+def test_kill_9_loses_nothing_committed(tmp_path: Path) -> None:
     path, committed = tmp_path / "registry.db", tmp_path / "committed"
     committed.touch()
     rng = random.Random(0)
@@ -99,7 +99,7 @@ def record_until_refused(registry: Registry, run: int) -> tuple[int, str]:
     raise AssertionError("the disk never filled up")
 
 
-def test_a_full_disk_is_one_clear_line_and_costs_only_the_evaluation_in_flight(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_loses_only_the_pending_evaluation(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     with Registry.open(path) as registry:
         run = start(registry)
@@ -115,14 +115,14 @@ def test_a_full_disk_is_one_clear_line_and_costs_only_the_evaluation_in_flight(t
     assert_sound(path)
 
 
-def test_a_reader_sees_what_a_writer_has_committed_while_it_is_still_open(tmp_path: Path) -> None:
+def test_a_reader_sees_the_commits_of_an_open_writer(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     with Registry.open(path) as writer, Registry.open(path, readonly=True) as reader:
         writer.record(start(writer), "sample", setting(), architecture(1), measurements(31.5), 1.0, "cpu")
         assert reader.lookup(setting(), [architecture(1)])
 
 
-def test_a_lock_that_is_never_released_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_lock_that_is_never_released_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     with Registry.open(path) as registry, closing(sqlite3.connect(path, isolation_level=None)) as other:
         registry.database.conn.execute("PRAGMA busy_timeout = 50")
@@ -133,7 +133,7 @@ def test_a_lock_that_is_never_released_is_one_clear_line(tmp_path: Path) -> None
         start(registry)
 
 
-def test_another_thread_is_refused(tmp_path: Path) -> None:
+def test_use_from_another_thread_is_refused(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with Registry.open(tmp_path / "registry.db") as registry, ThreadPoolExecutor() as pool:

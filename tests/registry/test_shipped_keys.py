@@ -1,4 +1,4 @@
-"""Keys of the shipped registry: every run, setting and evaluation keeps its key and is found again."""
+"""Keys of the shipped registry: runs, settings and evaluations are still found under their keys."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def test_settings_and_evaluations_have_the_keys_of_their_records(registry: Regis
     assert (len(evaluations), digest(evaluations)) == EVALUATIONS
 
 
-def test_plugins_of_every_spec_have_the_keys_of_what_the_run_used(registry: Registry) -> None:
+def test_plugins_of_every_spec_have_the_keys_recorded_by_the_run(registry: Registry) -> None:
     used = """
         SELECT DISTINCT v.key, v.name, v.options_json, v.data_hash FROM run_evaluations u
         JOIN evaluations e ON e.id = u.evaluation_id JOIN settings s ON s.id = e.setting_id

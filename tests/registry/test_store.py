@@ -26,7 +26,7 @@ def registry(tmp_path: Path) -> Registry:
     return Registry.open(tmp_path / "registry.db")
 
 
-def test_what_was_recorded_is_found_again_after_reopening(tmp_path: Path) -> None:
+def test_recorded_evaluations_are_found_after_reopening(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "new" / "registry.db") as registry:
         registry.record(start(registry), "sample", setting(), architecture(7), measurements(31.5), 2.0, "cpu")
     with Registry.open(tmp_path / "new" / "registry.db", readonly=True) as registry:
@@ -35,7 +35,7 @@ def test_what_was_recorded_is_found_again_after_reopening(tmp_path: Path) -> Non
         }
 
 
-def test_a_lookup_of_thousands_misses_none_and_keeps_the_order_asked_for(registry: Registry) -> None:
+def test_a_lookup_of_thousands_is_complete_and_in_order(registry: Registry) -> None:
     run = start(registry)
     for number in (1200, 3, 500, 499, 0):
         registry.record(run, "sample", setting(), architecture(number), measurements(number + 1.0), 1.0, "cpu")
@@ -54,14 +54,14 @@ def changed_settings() -> list[Setting]:
     ]
 
 
-def test_the_key_of_a_setting_differs_exactly_where_the_registry_tells_settings_apart() -> None:
+def test_settings_have_different_keys_exactly_if_the_registry_separates_them() -> None:
     renamed = setting(model=ModelRecord("f" * 32, "/another/source", shape()))
     assert renamed.key == setting().key
     assert len({setting().key, *(other.key for other in changed_settings())}) == 5
 
 
 @pytest.mark.parametrize("other", changed_settings(), ids=["model", "pruner", "evaluator", "dtype"])
-def test_a_number_is_never_served_under_another_setting(registry: Registry, other: Setting) -> None:
+def test_a_value_is_not_found_under_another_setting(registry: Registry, other: Setting) -> None:
     run = start(registry)
     registry.record(run, "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
     assert registry.lookup(other, [architecture(1)]) == {}
@@ -70,7 +70,7 @@ def test_a_number_is_never_served_under_another_setting(registry: Registry, othe
     assert registry.lookup(setting(), [architecture(1)])[architecture(1)][PPL.name].value == 31.5
 
 
-def test_what_cannot_change_a_number_does_not_hide_it(registry: Registry) -> None:
+def test_model_source_and_distribution_do_not_affect_lookup(registry: Registry) -> None:
     registry.record(start(registry), "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
     elsewhere = setting(
         model=ModelRecord("f" * 32, "/another/source", shape()),
@@ -79,7 +79,7 @@ def test_what_cannot_change_a_number_does_not_hide_it(registry: Registry) -> Non
     assert registry.lookup(elsewhere, [architecture(1)])
 
 
-def test_the_first_of_two_measurements_of_one_architecture_stays(registry: Registry) -> None:
+def test_the_first_measurement_of_an_architecture_stays(registry: Registry) -> None:
     first, second = start(registry), start(registry, "b" * 32, "second")
     registry.record(first, "sample", setting(), architecture(1), measurements(31.5), 2.0, "cpu")
     registry.record(second, "sample", setting(), architecture(1), measurements(99.0), 2.0, "cuda")
@@ -88,7 +88,7 @@ def test_the_first_of_two_measurements_of_one_architecture_stays(registry: Regis
     assert [tuple(link.values()) for link in links] == [(first, 1, 0), (second, 1, 1)]
 
 
-def test_numpy_and_torch_scalars_are_kept_as_numbers_not_blobs(registry: Registry) -> None:
+def test_numpy_and_torch_scalars_are_stored_as_numbers(registry: Registry) -> None:
     import torch
 
     values = [np.float32(31.5), np.int64(31), torch.tensor(31.5)]
@@ -120,7 +120,7 @@ def test_numpy_and_torch_scalars_are_kept_as_numbers_not_blobs(registry: Registr
         (measurements(31.5)[:1] * 2, 1.0),
     ],
 )
-def test_numbers_nobody_could_use_are_refused_and_nothing_is_written(
+def test_invalid_values_are_refused_and_nothing_is_written(
     registry: Registry, measured: list[Measurement], seconds: float
 ) -> None:
     run = start(registry)
@@ -130,7 +130,7 @@ def test_numbers_nobody_could_use_are_refused_and_nothing_is_written(
     assert next(registry.rows("SELECT count(*) AS n FROM evaluations"))["n"] == 0
 
 
-def test_a_failing_write_leaves_no_half_of_an_evaluation(registry: Registry) -> None:
+def test_a_failed_write_leaves_no_partial_evaluation(registry: Registry) -> None:
     run = start(registry)
     bad = Metric("x.y.z", "sideways", "fraction")  # type: ignore[arg-type]
     with pytest.raises(Exception, match="CHECK"):
@@ -142,7 +142,7 @@ def test_a_failing_write_leaves_no_half_of_an_evaluation(registry: Registry) -> 
     registry.record(run, "sample", setting(), architecture(1), measurements(31.5), 1.0, "cpu")
 
 
-def test_noting_reuse_twice_links_once_and_passes_over_what_is_not_there(registry: Registry) -> None:
+def test_reuse_is_linked_once_and_skips_missing_evaluations(registry: Registry) -> None:
     first, second = start(registry), start(registry, "b" * 32, "second")
     for number in (1, 2):
         registry.record(first, "sample", setting(), architecture(number), measurements(31.5), 2.0, "cpu")
@@ -198,7 +198,7 @@ def test_a_finished_run_keeps_its_result_until_it_finishes_again(registry: Regis
     assert registry.run(run_id).result == {"kept": 0.7}
 
 
-def test_a_finished_run_reads_back_as_written(registry: Registry) -> None:
+def test_a_finished_run_is_read_back_as_written(registry: Registry) -> None:
     run_id = start(registry)
     registry.finish_run(run_id, "finished", {"best": [1, 0.5], "name": "ä"}, "done")
     run = registry.run(run_id)
@@ -207,7 +207,7 @@ def test_a_finished_run_reads_back_as_written(registry: Registry) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", run.finished_utc or "")
 
 
-def test_finishing_refuses_unknown_runs_and_results_that_are_no_json(registry: Registry) -> None:
+def test_finishing_refuses_unknown_runs_and_non_json_results(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="no run 5"):
         registry.finish_run(5, "finished", None)
     run = start(registry)
@@ -230,11 +230,11 @@ def test_runs_are_found_by_id_name_and_key_prefix(registry: Registry) -> None:
             registry.run(wanted)
 
 
-def test_a_models_sizes_survive_the_registry() -> None:
+def test_a_model_shape_survives_json() -> None:
     assert shape_from_json(shape_to_json(shape())) == shape()
 
 
-def test_views_spell_out_what_the_tables_keep_short(registry: Registry) -> None:
+def test_views_resolve_the_normalised_tables(registry: Registry) -> None:
     pruned = Architecture([(4, 2, 24), (0, 0, 12), (1, 2, 0)])
     registry.record(start(registry), "sample", setting(), pruned, measurements(31.5), 2.0, "cpu")
     row = next(registry.rows("SELECT * FROM metric_measurements ORDER BY metric DESC"))
@@ -269,7 +269,7 @@ def _bytes(registry: Registry) -> int:
     return int(row["bytes"])
 
 
-def test_steps_come_back_as_they_went_in_and_give_way_to_newer_ones(tmp_path: Path) -> None:
+def test_local_sensitivities_are_read_back_and_replaced_by_newer_ones(tmp_path: Path) -> None:
     changes = {(0, Layer(4, 2, 12)): (0.125, 0.5), (2, Layer(0, 0, 24)): (-0.5, 0.0)}
     with Registry.open(tmp_path / "registry.db") as registry:
         run = start(registry)

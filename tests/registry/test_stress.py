@@ -1,4 +1,4 @@
-"""Many processes at once, and hundreds that are killed: slow, because only numbers show it."""
+"""Many concurrent processes and hundreds of killed ones; slow, because rare losses need many repetitions."""
 
 import os
 import random
@@ -35,7 +35,7 @@ def numbers_of(writer: int) -> list[int]:
 
 
 def write_mixed(path: Path, writer: int) -> None:
-    """Record the evaluations of a writer, some one by one, others in batches of up to 200."""
+    """Record the evaluations of a writer, partly one by one, partly in batches of up to 200."""
     rng, numbers = random.Random(writer), numbers_of(writer)
     with Registry.open(path) as registry:
         run = start(registry, f"{writer:032d}", f"writer {writer}")
@@ -46,7 +46,7 @@ def write_mixed(path: Path, writer: int) -> None:
 
 
 @pytest.mark.slow
-def test_eight_processes_write_five_thousand_evaluations_each_and_none_is_lost_or_doubled(tmp_path: Path) -> None:
+def test_eight_processes_of_5000_evaluations_lose_and_duplicate_none(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     writers = [process(write_mixed, path, writer) for writer in range(PROCESSES)]
     for each in writers:
@@ -66,7 +66,7 @@ def test_eight_processes_write_five_thousand_evaluations_each_and_none_is_lost_o
 
 
 def write_what_is_missing(path: Path, first: int, last: int, committed: Path) -> None:
-    """Record what is not there yet of a range, as a resumed run does, and note each as soon as it is kept."""
+    """Record the missing evaluations of a range, as a resumed run does, and log each after it is committed."""
     log = os.open(committed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with Registry.open(path) as registry:
         run = start(registry)
@@ -79,7 +79,7 @@ def write_what_is_missing(path: Path, first: int, last: int, committed: Path) ->
 
 
 @pytest.mark.slow
-def test_two_hundred_writers_killed_at_random_moments_lose_nothing_but_what_was_in_flight(tmp_path: Path) -> None:
+def test_two_hundred_killed_writers_lose_only_the_pending_evaluation(tmp_path: Path) -> None:
     path, committed = tmp_path / "registry.db", tmp_path / "committed"
     committed.touch()
     rng, killed_while_writing = random.Random(0), 0
@@ -87,7 +87,7 @@ def test_two_hundred_writers_killed_at_random_moments_lose_nothing_but_what_was_
         first = attempt * EVERY
         before = committed.stat().st_size
         writer = process(write_what_is_missing, path, first, first + EVERY * 4, committed)
-        if attempt % 4:  # the others are killed before they write, while they open the file at the latest
+        if attempt % 4:  # the others are killed before they write, at the latest while they open the file
             while committed.stat().st_size == before and writer.is_alive():
                 time.sleep(0.001)
         time.sleep(rng.uniform(0.0, 0.03))

@@ -1,4 +1,4 @@
-"""Whatever is handed to the registry comes back as it was, or is refused; nothing becomes a NULL or a BLOB."""
+"""Values are read back from the registry unchanged or are refused; none becomes NULL or a BLOB."""
 
 import math
 from pathlib import Path
@@ -39,7 +39,7 @@ NUMBERS = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 3, True, 2**60]
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("kind", ["python", "float64", "float32", "0d array", "torch", "bfloat16"])
-def test_a_number_of_any_library_comes_back_as_the_float_it_is(registry: Registry, number: Any, kind: str) -> None:
+def test_numbers_of_every_library_are_read_back_as_equal_floats(registry: Registry, number: Any, kind: str) -> None:
     import torch
 
     if kind in ("float32", "bfloat16"):
@@ -60,12 +60,12 @@ def test_a_number_of_any_library_comes_back_as_the_float_it_is(registry: Registr
 
 @pytest.mark.parametrize("count", [0, 1, 2**53 + 1, 2**62 + 1, 2**63 - 1])
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint64])
-def test_a_count_of_64_bits_keeps_every_one_of_them(registry: Registry, count: int, kind: type) -> None:
+def test_a_64_bit_count_is_exact(registry: Registry, count: int, kind: type) -> None:
     keep(registry, Measurement(PPL, 1.0, None, kind(count)))
     assert stored(registry)[2:] == ("integer", 1.0, None, count)
 
 
-def test_a_count_of_torch_is_kept_too(registry: Registry) -> None:
+def test_a_torch_count_is_exact(registry: Registry) -> None:
     import torch
 
     keep(registry, Measurement(PPL, 1.0, None, torch.tensor(2**53 + 1)))  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_a_count_of_torch_is_kept_too(registry: Registry) -> None:
         *((1.0, None, bad) for bad in (-1, 2**63, 1.5, 64.0, "64", None, np.uint64(2**63), np.float32(64), math.nan)),
     ],
 )
-def test_what_is_no_usable_number_is_refused_in_one_line_and_nothing_is_written(
+def test_invalid_numbers_are_refused_in_one_line_and_nothing_is_written(
     registry: Registry, value: Any, error: Any, count: Any
 ) -> None:
     with pytest.raises(RegistryError, match=r"^wikitext2\.validation\.ppl of 4x2\+1 .*; it was not recorded$"):
@@ -94,7 +94,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=TEXTS, option=TEXTS, source=TEXTS, device=TEXTS, stage=TEXTS)
-def test_names_of_any_script_come_back_and_are_found(
+def test_names_of_any_script_are_stored_and_found(
     tmp_path_factory: pytest.TempPathFactory, name: str, option: str, source: str, device: str, stage: str
 ) -> None:
     under = setting(
@@ -117,14 +117,14 @@ def test_names_of_any_script_come_back_and_are_found(
         assert list(problems(registry)) == []
 
 
-def test_a_metric_whose_name_no_column_can_have_is_refused(registry: Registry) -> None:
+def test_a_metric_name_that_cannot_be_a_column_is_refused(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="null character"):
         keep(registry, Measurement(Metric("a\0b", "minimize", "x"), 1.0, None, 1))
     assert list(registry.rows(STORED)) == []
 
 
-def test_text_that_is_no_unicode_is_refused_in_one_line(registry: Registry) -> None:
-    undecodable = "model-\udcff"  # what Python makes of a file name that is no UTF-8
+def test_text_that_is_not_valid_unicode_is_refused_in_one_line(registry: Registry) -> None:
+    undecodable = "model-\udcff"  # a file name that is not UTF-8, as Python decodes it
     under = setting(model=ModelRecord("f" * 32, undecodable, shape()))
     with pytest.raises(RegistryError, match="no Unicode text"):
         registry.record(start(registry), "pairs", under, architecture(1), [Measurement(PPL, 1.0, None, 1)], 1.0, "cpu")

@@ -1,4 +1,4 @@
-"""A registry with two runs of one model at two budgets, every number of it written here."""
+"""A registry with two runs of one model at two budgets; all its numbers are defined here."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +70,7 @@ def result(number: int, budget: int, uniform: str, uniform_mlp: str, best: str, 
 
 
 def extras() -> dict[str, Any]:
-    """What a run has that judged its predictor and recovered its best."""
+    """Additional result parts of a run with a predictor evaluation and a recovered model."""
     scores = {"r2": 0.875, "mse": 0.125, "rmse": 0.354, "mae": 0.25, "kendall_tau": 0.75, "spearman_rho": 0.875}
     scores |= {"regret": 0.0625, "coverage_68": 0.75, "coverage_95": 0.9375, "calibration_error": 0.0625}
     held_out = {"measured": [3.2, 3.4, 3.7, 3.5, 3.9, 3.3], "predicted": [3.25, 3.4, 3.6, 3.55, 3.8, 3.35]}
@@ -100,13 +100,13 @@ def extras() -> dict[str, Any]:
 
 
 def chosen(text: str, predicted: float) -> dict[str, Any]:
-    """What a round chose."""
+    """An architecture chosen in a round."""
     measured = {SEARCHED: MEASURED[text][0]}
     return {"architecture": text, "parameters": 1, "predicted": {SEARCHED: predicted}, "std": {}, "measured": measured}
 
 
 def finish_run(registry: Registry, number: int, budget: int, names: Sequence[str], **more: Any) -> None:
-    """Write down a run at a budget: its even cut, that of the MLPs alone, and its best; ``more`` of its result."""
+    """Record a run at a budget with its uniform, uniform-mlp and best architectures; ``more``: extra result parts."""
     spec = load_spec("quickstart", PluginHost.discover(), (f"budget.parameters={budget}", f"seed={number - 1}"))
     run = registry.start_run(spec.key, spec.name, spec.to_json(), "model: {source: smollm2-135m}\n").id
     for text in (DENSE, *names):
@@ -130,7 +130,7 @@ def written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run_again(written_down: Path) -> Path:
-    """The registry with two more runs at the total of run 1; their best are even cuts: of the MLPs, then of both."""
+    """The registry with two more runs at run 1's budget; their best are its uniform-mlp and uniform architectures."""
     _, even, even_mlp, *_ = MEASURED
     with Registry.open(written_down) as registry:
         finish_run(registry, 3, BUDGETS[0], [even, even_mlp, even_mlp])

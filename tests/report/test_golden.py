@@ -1,4 +1,4 @@
-"""Every sentence and table of a report, word for word: ``golden/`` holds it. RENEW_GOLDEN=1 writes it anew."""
+"""Every sentence and table of a report, compared with ``golden/``. RENEW_GOLDEN=1 rewrites the file."""
 
 import os
 import re
@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).with_name("golden") / "quickstart.txt"
 
 
 def told(section: Section) -> str:
-    """A section as plain text; dates, versions, the spec's key and what plugins can be told are replaced."""
+    """A section as plain text; dates, versions, the spec's key and plugin options are replaced."""
     parts = [f"# {section.title}", *section.text]
     if section.picture:
         parts += [f"[{section.picture.name}: {section.picture.alt}]", section.picture.caption]
@@ -30,7 +30,7 @@ def drawn(table: Table) -> str:
     return "\n".join([f"({table.caption})", *(" | ".join(row) for row in [table.columns, *table.rows])])
 
 
-def test_sections_are_word_for_word_the_golden_ones(written_down: Path) -> None:
+def test_sections_equal_the_golden_file(written_down: Path) -> None:
     with Registry.open(written_down, readonly=True) as registry:
         facts = Facts(registry, registry.run(1))
     found = "\n\n".join(told(make(facts)) for make in SECTIONS) + "\n"
@@ -40,7 +40,7 @@ def test_sections_are_word_for_word_the_golden_ones(written_down: Path) -> None:
     assert found == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_of_several_runs_at_one_total_this_one_is_drawn_else_the_latest(run_again: Path) -> None:
+def test_of_several_runs_at_one_size_the_reported_or_latest_is_drawn(run_again: Path) -> None:
     with Registry.open(run_again, readonly=True) as registry:
         drawn_of = {number: ratios.section(Facts(registry, registry.run(number))) for number in (1, 2, 3)}
     for number, expected in {1: [27.5, 37.25], 2: [27.5, 41.8], 3: [27.5, 38.5]}.items():

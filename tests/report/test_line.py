@@ -1,4 +1,4 @@
-"""The fitted line and its band, against scipy and against what they promise."""
+"""The fitted line and its confidence band, compared with scipy and checked for coverage."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy.stats import linregress, t
 from prunecast.report.prediction import Line
 
 
-def test_line_and_band_are_those_of_ordinary_least_squares() -> None:
+def test_line_and_band_equal_ordinary_least_squares() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, 30)
     y = 0.5 + 0.9 * x + rng.normal(0, 0.3, 30)
@@ -20,7 +20,7 @@ def test_line_and_band_are_those_of_ordinary_least_squares() -> None:
     assert line.half_width(np.array([x.mean()]))[0] < line.half_width(np.array([x.mean() + 3]))[0]
 
 
-def test_band_holds_the_true_line_in_95_of_100_samples() -> None:
+def test_band_covers_the_true_line_in_95_of_100_samples() -> None:
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(2000):

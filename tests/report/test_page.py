@@ -1,4 +1,4 @@
-"""Reports of a tiny run and of the registry that comes with the repository, read as a browser would read them."""
+"""Reports of a tiny run and of the registry shipped with the repository, parsed as HTML."""
 
 import json
 import re
@@ -26,7 +26,7 @@ VOID = {"meta", "wbr", "br", "hr", "img", "input", "link"}
 
 
 class Page(HTMLParser):
-    """A page as its elements: sections by anchor, their tables by caption, and everything that loads something."""
+    """Parsed page: sections by anchor, their tables by caption, and all references to resources."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def pixels(path: Path) -> Any:
 
 
 def change_result(workplace: Workplace, **parts: Any) -> None:
-    """Put parts into the result of run 1, as later or longer runs have them."""
+    """Replace parts of the result of run 1, to imitate longer runs."""
     with closing(sqlite3.connect(workplace.registry)) as connection, connection:
         [(text,)] = connection.execute("SELECT result_json FROM runs WHERE id = 1").fetchall()
         result = json.dumps({**json.loads(text), **parts})
@@ -116,7 +116,7 @@ RECOVERY = {
 }
 
 
-# ----------------------------------------------------------------------------------------------- the page is sound
+# ------------------------------------------------------------------------------------------------------ valid HTML
 
 
 @pytest.fixture(scope="module")
@@ -138,14 +138,14 @@ def test_every_id_is_unique_and_every_reference_has_its_target(page_and_files: t
     assert {place.removeprefix("#") for place in page.loads if place.startswith("#")} <= set(page.ids)
 
 
-def test_sections_come_in_their_order(page_and_files: tuple[Page, list[Path]]) -> None:
+def test_sections_are_in_order(page_and_files: tuple[Page, list[Path]]) -> None:
     assert page_and_files[0].titles == [
         *("Result", "Ratios", "Layers", "Recovery", "Predictor", "Importance", "Learning curve"),
         *("Protocol", "Evaluations", "Failures", "Spec"),
     ]
 
 
-def test_every_drawing_is_described_for_a_wide_and_a_narrow_page(page_and_files: tuple[Page, list[Path]]) -> None:
+def test_every_picture_has_alt_text_in_both_widths(page_and_files: tuple[Page, list[Path]]) -> None:
     page, files = page_and_files
     pictures = [file.stem for file in files[1:]]
     assert pictures == ["ratios", "layers", "predicted", "importance"]
@@ -161,8 +161,8 @@ def test_pictures_are_not_blank(page_and_files: tuple[Page, list[Path]]) -> None
         assert (shown.min(axis=2) < 0.999).mean() > 0.01, file.name
 
 
-def test_colours_of_the_drawings_follow_the_page(page_and_files: tuple[Page, list[Path]]) -> None:
-    """No drawing has the light page's ink, text or lines in it as a fixed colour."""
+def test_colours_of_the_pictures_follow_the_page_theme(page_and_files: tuple[Page, list[Path]]) -> None:
+    """No picture hard-codes the light theme's ink, text or line colours."""
     drawings = re.findall(r"<svg.*?</svg>", page_and_files[1][0].read_text(encoding="utf-8"), re.DOTALL)
     assert drawings
     for drawing in drawings:
@@ -176,12 +176,10 @@ def test_the_same_run_gives_the_same_page(finished: Finished, page_and_files: tu
     assert [file.read_bytes() for file in report(finished[0])[1]] == first
 
 
-# --------------------------------------------------------------------------------------------- what the page says
+# -------------------------------------------------------------------------------------------------------- content
 
 
-def test_table_of_results_has_the_numbers_of_the_run(
-    finished: Finished, page_and_files: tuple[Page, list[Path]]
-) -> None:
+def test_results_table_has_the_numbers_of_the_run(finished: Finished, page_and_files: tuple[Page, list[Path]]) -> None:
     result, page = finished[1].json, page_and_files[0]
     table = page.tables["Measured metrics in float32; parameter counts include embeddings"]
     assert table[0] == ["", "parameters", "kept", *result["dense"]["metrics"]]
@@ -196,7 +194,7 @@ def test_table_of_results_has_the_numbers_of_the_run(
             f"{100 * candidate['parameters'] / result['dense']['parameters']:.1f} %",
             *values,
         ]
-    # The steps of the tiny space are coarse: a baseline may be too far off in size to be compared with.
+    # The tiny space is coarse: a baseline may differ too much in size to be compared.
     size = result["best"]["parameters"]
     matched = [row for row in result["baselines"] if abs(row["parameters"] / size - 1) <= 0.002]
     assert len(against) == bool(matched)
@@ -208,9 +206,7 @@ def test_table_of_results_has_the_numbers_of_the_run(
             assert f"is {cell} on test.test.ppl" in page.text["result"]
 
 
-def test_tables_beside_the_pictures_hold_every_point(
-    finished: Finished, page_and_files: tuple[Page, list[Path]]
-) -> None:
+def test_tables_of_the_pictures_have_every_point(finished: Finished, page_and_files: tuple[Page, list[Path]]) -> None:
     result, page = finished[1].json, page_and_files[0]
     [metric] = result["best"]["predicted"]
     held_out = result["quality_card"]["first_split"][metric]
@@ -230,7 +226,7 @@ def test_tables_beside_the_pictures_hold_every_point(
     assert [row[0] for row in ratios] == ["found", "uniform", "uniform-mlp"]
 
 
-def test_layers_are_told_as_shares_of_the_dense_ones(
+def test_layers_are_listed_as_shares_of_the_dense_layers(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
     heads = page_and_files[0].tables["Share of query heads that each layer keeps"]
@@ -245,7 +241,7 @@ def test_layers_are_told_as_shares_of_the_dense_ones(
     assert [[h[1], c[1]] for h, c in zip(heads[1:], channels[1:], strict=True)] == found
 
 
-def test_protocol_names_model_data_and_versions_and_quotes_the_spec(
+def test_protocol_lists_model_data_versions_and_spec(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
     workplace, outcome = finished
@@ -264,7 +260,7 @@ def test_protocol_names_model_data_and_versions_and_quotes_the_spec(
     assert (workplace.folder / "tiny.yaml").read_text().rstrip() in page.text["spec"]
 
 
-def test_evaluations_count_what_was_measured_and_what_was_found(
+def test_evaluations_table_counts_measured_and_reused_evaluations(
     finished: Finished, page_and_files: tuple[Page, list[Path]]
 ) -> None:
     caption = "Evaluations of each stage; seconds include those of evaluations found in the registry"
@@ -276,17 +272,17 @@ def test_evaluations_count_what_was_measured_and_what_was_found(
     assert counted == {stage: tuple(counts) for stage, *counts in expected}
 
 
-def test_parts_that_a_run_does_not_have_are_one_sentence(page_and_files: tuple[Page, list[Path]]) -> None:
+def test_missing_parts_of_a_run_are_one_sentence(page_and_files: tuple[Page, list[Path]]) -> None:
     page, _ = page_and_files
     assert page.text["recovery"].split("\n")[2:4] == ["The run did not train the pruned model.", ""]
     assert "This run has too few pairs for a learning curve." in page.text["learning-curve"]
     assert "No evaluation failed." in page.text["failures"]
 
 
-# ----------------------------------------------------------------------------------------- what other runs have
+# ------------------------------------------------------------------------------------------ parts of other runs
 
 
-def test_recovery_has_its_table_and_its_picture(finished: Finished, continued: Workplace) -> None:
+def test_recovery_has_tables_and_a_picture(finished: Finished, continued: Workplace) -> None:
     best = finished[1].json["best"]
     after = {**best, "name": "recovered", "metrics": {name: value / 2 for name, value in best["metrics"].items()}}
     change_result(continued, recovery={**RECOVERY, "after": after})
@@ -305,14 +301,14 @@ def test_recovery_has_its_table_and_its_picture(finished: Finished, continued: W
     assert pixels(next(file for file in files if file.stem == "recovery")).std() > 0.02
 
 
-def test_recovery_whose_weights_are_elsewhere_has_no_loss(finished: Finished, continued: Workplace) -> None:
+def test_recovery_without_recorded_losses_has_no_loss_table(finished: Finished, continued: Workplace) -> None:
     change_result(continued, recovery={**RECOVERY, "losses": None, "seconds": None, "after": finished[1].json["best"]})
     page, files = report(continued)
     assert "Training loss of each step, nats per position" not in page.tables
     assert "recovery" in {file.stem for file in files}
 
 
-def test_learning_curve_has_its_table_and_its_picture(finished: Finished, continued: Workplace) -> None:
+def test_learning_curve_has_a_table_and_a_picture(finished: Finished, continued: Workplace) -> None:
     card = finished[1].json["quality_card"]
     curve = [{"pairs": pairs, "r2": 0.5 + pairs / 1000, "kendall_tau": 0.25} for pairs in (25, 50, 100)]
     change_result(continued, quality_card={**card, "learning_curve": curve})
@@ -325,7 +321,7 @@ def test_learning_curve_has_its_table_and_its_picture(finished: Finished, contin
     assert "learning" in {file.stem for file in files}
 
 
-def test_refinement_is_listed_with_its_reasons(continued: Workplace) -> None:
+def test_refinements_are_listed_with_their_reasons(continued: Workplace) -> None:
     change = {"choice": "attention of layer 1", "importance": 0.5, "rank": 1, "action": "narrowed"}
     change |= {"before": [[0, 0], [4, 2]], "after": [[4, 2]], "reason": "among the 30% most important"}
     change_result(continued, refinement=[change])
@@ -335,7 +331,7 @@ def test_refinement_is_listed_with_its_reasons(continued: Workplace) -> None:
     ]
 
 
-def test_a_run_from_before_there_were_cards_says_so(continued: Workplace) -> None:
+def test_a_run_without_quality_card_is_reported_without_it(continued: Workplace) -> None:
     change_result(continued, quality_card=None, importances=[])
     page, files = report(continued)
     assert {file.stem for file in files} == {"index", "ratios", "layers"}
@@ -344,7 +340,7 @@ def test_a_run_from_before_there_were_cards_says_so(continued: Workplace) -> Non
 
 
 @pytest.mark.slow
-def test_runs_at_other_budgets_are_drawn_together_and_other_protocols_left_out(continued: Workplace) -> None:
+def test_runs_of_the_same_protocol_at_other_budgets_share_a_picture(continued: Workplace) -> None:
     overrides = ("--set", "budget.parameters=0.9", "--set", "rounds=1", "--set", "export=null")
     assert continued.prunecast("run", "tiny.yaml", "--quiet", *overrides).code == 0
     assert continued.prunecast("run", "tiny.yaml", "--quiet", *overrides, "--set", "pruner=magnitude").code == 0
@@ -360,7 +356,7 @@ def test_runs_at_other_budgets_are_drawn_together_and_other_protocols_left_out(c
 
 
 @pytest.mark.slow
-def test_choices_spread_over_the_totals_are_drawn_beside_the_even_cuts_there(continued: Workplace) -> None:
+def test_spread_proposals_are_drawn_with_uniform_baselines_of_their_sizes(continued: Workplace) -> None:
     overrides = ("choose.rule=spread", "rounds=1", "per_round=4", "export=null")
     run = continued.prunecast("run", "tiny.yaml", "--json", *(part for each in overrides for part in ("--set", each)))
     assert run.code == 0
@@ -383,7 +379,7 @@ def test_failures_are_listed_with_their_reasons(continued: Workplace) -> None:
     assert page.tables["Failed evaluations"][1] == ["perplexity", "loss is <nan> & more", "2", "2025-01-31T12:00:00Z"]
 
 
-def test_names_and_specs_are_shown_not_interpreted(continued: Workplace) -> None:
+def test_names_and_specs_are_escaped(continued: Workplace) -> None:
     with closing(sqlite3.connect(continued.registry)) as connection, connection:
         connection.execute("UPDATE runs SET spec_text = '</code><script>alert(1)</script>', name = '<b>&amp;'")
     page, files = report(continued, "1")
@@ -391,10 +387,10 @@ def test_names_and_specs_are_shown_not_interpreted(continued: Workplace) -> None
     assert "</code><script>alert(1)</script>" in page.text["spec"]
 
 
-# ------------------------------------------------------------------------------------- the registry alone, errors
+# ----------------------------------------------------------------------------------------- registry alone, errors
 
 
-def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Path) -> None:
+def test_the_shipped_registry_is_reported_without_torch_or_plugins(tmp_path: Path) -> None:
     code = """if True:
         import sys
         class Missing:
@@ -423,12 +419,12 @@ def test_repository_s_registry_is_reported_without_torch_or_plugins(tmp_path: Pa
         assert pixels(file).std() > 0.02
 
 
-def test_every_finished_run_of_the_repository_s_registry_has_found_something_to_draw(tmp_path: Path) -> None:
+def test_every_finished_run_of_the_shipped_registry_has_points_to_draw(tmp_path: Path) -> None:
     copy = shutil.copy(REPOSITORY / "registry.db", tmp_path)
     with Registry.open(Path(copy)) as registry:
         finished = [Facts(registry, run) for run in registry.runs() if run.result is not None]
     drawn = {facts.record.id: len(facts.found) for facts in finished}
-    assert set(drawn.values()) == {1, 18}  # the paper's 18 totals, and the best alone, of whatever version
+    assert set(drawn.values()) == {1, 18}  # 18 budgets of the paper's run; 1, the best, of every other run
 
 
 def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:
@@ -442,7 +438,7 @@ def test_a_run_without_a_result_is_an_error(continued: Workplace) -> None:
     )
 
 
-def test_a_run_that_was_started_again_is_reported_by_the_result_it_has_and_says_so(continued: Workplace) -> None:
+def test_a_restarted_run_is_reported_with_its_earlier_result(continued: Workplace) -> None:
     with closing(sqlite3.connect(continued.registry)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'running', finished_utc = NULL")
     assert continued.prunecast("report", "tiny", "--out", "again").code == 0
@@ -458,7 +454,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(continued: Workplace) -> No
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
-def test_what_is_not_installed_is_told_in_one_line(
+def test_a_missing_package_is_a_one_line_error(
     continued: Workplace, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)

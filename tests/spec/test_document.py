@@ -1,4 +1,4 @@
-"""YAML to data: nothing is silently something else, and everything has a place."""
+"""Parsing of YAML: ambiguous spellings are refused, and every key and value has a line and column."""
 
 import contextlib
 import string
@@ -25,14 +25,14 @@ def messages(text: str) -> list[str]:
 
 
 @given(st.dictionaries(words, values))
-def test_what_pyyaml_writes_is_read_back_unchanged_and_never_refused(data: dict[str, object]) -> None:
+def test_output_of_pyyaml_is_read_back_unchanged(data: dict[str, object]) -> None:
     document = Document.parse(yaml.safe_dump(data, allow_unicode=True), "s.yaml")
     assert document.data == data
     assert document.problems == ()
 
 
 @given(st.text("abeE0123456789.:-+_#&*!<>|%@`{}[],'\"\\ \n\tnyo~=", max_size=40))
-def test_any_text_is_read_or_refused_and_never_crashes(text: str) -> None:
+def test_any_text_is_parsed_or_refused_without_a_crash(text: str) -> None:
     with contextlib.suppress(SpecError):
         assert isinstance(Document.parse(text, "s.yaml").data, dict)
 
@@ -59,19 +59,19 @@ def test_any_text_is_read_or_refused_and_never_crashes(text: str) -> None:
         ("!!set {a}", "the tag !set is not supported: remove it"),
     ],
 )
-def test_a_trap_of_yaml_1_1_is_refused_with_the_right_spelling(written: str, message: str) -> None:
+def test_ambiguous_yaml_1_1_spellings_are_refused_with_a_suggestion(written: str, message: str) -> None:
     assert messages(f"a: {{b: [0, {written}]}}") == [f"s.yaml:1:12: a.b.1: {message}"]
 
 
 @pytest.mark.parametrize(
     "written", ["1.0e-4", "true", "false", "0", "-7", "0.5", "1_000", "0x1F", '"no"', "'010'", "~"]
 )
-def test_plain_spellings_without_surprise_pass(written: str) -> None:
+def test_unambiguous_spellings_are_accepted(written: str) -> None:
     assert messages(f"a: {written}") == []
 
 
 @given(st.from_regex(r"-?(0|[1-9][0-9]{0,3})(\.[0-9]{0,2})?[eE]-?[0-9]{1,2}", fullmatch=True))
-def test_the_spelling_suggested_for_an_exponent_is_the_number_meant(written: str) -> None:
+def test_the_spelling_suggested_for_an_exponent_has_the_intended_value(written: str) -> None:
     refused = messages(f"a: {written}")
     if "." in written and "-" in written.lower().partition("e")[2]:
         assert refused == []
@@ -92,7 +92,7 @@ def test_the_spelling_suggested_for_an_exponent_is_the_number_meant(written: str
         ("a: {<<: 3}\n", "s.yaml:1:5: a: << merges mappings only: write an alias of a mapping after it"),
     ],
 )
-def test_a_wrong_key_is_refused_where_it_stands(text: str, message: str) -> None:
+def test_an_invalid_key_is_refused_with_its_place(text: str, message: str) -> None:
     assert messages(text) == [message]
 
 
@@ -117,12 +117,12 @@ def test_unreadable_text_is_one_error_with_its_place(text: str, message: str) ->
 
 
 @pytest.mark.parametrize("text", ['a: "\\UFFFFFFFF"', "[" * 3000, "a: [1, 2\nb: 3\n", "a: b: c\n", '"'])
-def test_text_that_crashes_the_parser_is_an_error_of_the_spec(text: str) -> None:
+def test_text_that_crashes_the_parser_is_a_spec_error(text: str) -> None:
     with pytest.raises(SpecError, match=r"^s\.yaml:\d+:\d+: "):
         Document.parse(text, "s.yaml")
 
 
-def test_merge_keys_follow_yaml_own_keys_first_and_earlier_sources_before_later() -> None:
+def test_merge_keys_have_the_precedence_of_yaml() -> None:
     text = "p: &p {a: 1, b: 1}\nq: &q {b: 2, c: 2}\nr: {<<: [*p, *q], c: 3}\ns: {<<: *p}\n"
     document = Document.parse(text, "s.yaml")
     assert document.problems == ()
@@ -185,24 +185,24 @@ def test_an_override_sets_its_value_and_nothing_else(
         ("list.0.n=no", 'list.0.n: YAML reads no as false: write false, or "no" for text'),
     ],
 )
-def test_an_impossible_override_names_itself_as_its_place(assignment: str, message: str) -> None:
+def test_an_invalid_override_is_refused_with_its_text_as_the_place(assignment: str, message: str) -> None:
     (problem,) = Document.parse(SPEC, "s.yaml").override(assignment).problems
     assert str(problem) == f"--set {assignment}:1:1: {message}"
 
 
-def test_a_value_that_is_no_yaml_is_placed_inside_the_override() -> None:
+def test_an_invalid_yaml_value_has_a_place_inside_the_override() -> None:
     (problem,) = Document.parse(SPEC, "s.yaml").override("number=[1, }").problems
     assert problem.place == Place("--set number=[1, }", 1, 5)
 
 
-def test_an_override_does_not_hide_what_is_wrong_in_the_file() -> None:
+def test_an_override_does_not_hide_errors_of_the_file() -> None:
     document = Document.parse("a: {b: 1, b: 2}\n", "s.yaml").override("a.b=3")
     assert [problem.place.line for problem in document.problems] == [1]
     assert document.data == {"a": {"b": 3}}
 
 
 @given(st.lists(st.text("ab.", min_size=1, max_size=3), min_size=1, max_size=3), values)
-def test_a_dotted_path_and_a_quoted_value_always_arrive(path: list[str], value: object) -> None:
+def test_any_dotted_path_and_value_can_be_overridden(path: list[str], value: object) -> None:
     written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
     document = Document.parse("z: 1\n", "s.yaml").override(f"{dotted(tuple(path))}={written}")
     found: object = document.data

@@ -1,4 +1,4 @@
-"""Specs from files: valid ones completely filled in, wrong ones with every problem at once."""
+"""Loading of specs: valid ones are filled with defaults, invalid ones report all errors at once."""
 
 import json
 import random
@@ -84,7 +84,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
     }
 
 
-def test_plugin_options_are_instances_of_the_plugins_own_models() -> None:
+def test_plugin_options_are_instances_of_the_plugins_models() -> None:
     spec = parse_spec(MINIMAL, HOST)
     assert spec.space.options == LadderOptions(steps=[0.0, 0.5, 1.0])
     assert spec.pruner.options == SlopeOptions()
@@ -99,7 +99,7 @@ def test_the_canonical_json_is_a_spec_with_the_same_content() -> None:
     assert parse_spec(yaml.safe_dump(json.loads(spec.to_json())), HOST).key == spec.key
 
 
-def test_the_source_is_kept_as_written_but_is_no_content() -> None:
+def test_the_source_text_is_kept_outside_the_content() -> None:
     spec = parse_spec(MINIMAL, HOST, ["seed=0"], Path("a/b.yaml"))
     assert spec.source.text == MINIMAL
     assert spec.source.path == Path("a/b.yaml")
@@ -107,7 +107,7 @@ def test_the_source_is_kept_as_written_but_is_no_content() -> None:
     assert "the only text" not in spec.to_json()
 
 
-def test_data_dir_is_relative_to_the_file_and_the_key_does_not_see_where_that_is() -> None:
+def test_data_dir_is_relative_to_the_file_whose_folder_is_not_in_the_key() -> None:
     first = parse_spec(MINIMAL, HOST, ["data_dir=texts"], Path("/a/s.yaml"))
     second = parse_spec(MINIMAL, HOST, ["data_dir=texts"], Path("/b/s.yaml"))
     assert (first.data_path, second.data_path) == (Path("/a/texts"), Path("/b/texts"))
@@ -126,7 +126,7 @@ def shuffled(data: object, rng: random.Random) -> object:
 
 
 @given(st.integers(), st.booleans())
-def test_the_key_ignores_key_order_style_and_written_defaults(seed: int, flow: bool) -> None:
+def test_the_key_ignores_key_order_style_and_explicit_defaults(seed: int, flow: bool) -> None:
     spec = parse_spec(MINIMAL, HOST)
     data = shuffled(json.loads(spec.to_json()), random.Random(seed))
     text = yaml.safe_dump(data, sort_keys=False, default_flow_style=flow)
@@ -150,7 +150,7 @@ def test_the_key_changes_with_content_down_to_nested_plugin_options(override: st
     assert parse_spec(MINIMAL, HOST, [override]).key != KEY_OF_MINIMAL
 
 
-def test_the_key_does_not_tell_a_fraction_from_the_same_number_as_integer() -> None:
+def test_the_key_is_equal_for_a_float_and_the_same_integer() -> None:
     assert (
         parse_spec(MINIMAL, HOST, ["predictor.ridge=2"]).key == parse_spec(MINIMAL, HOST, ["predictor.ridge=2.0"]).key
     )
@@ -158,7 +158,7 @@ def test_the_key_does_not_tell_a_fraction_from_the_same_number_as_integer() -> N
 
 
 @given(st.integers(0, 2**40), st.integers(1, 2**40), st.floats(1e-9, 1e9))
-def test_overrides_mean_what_the_same_values_in_the_file_mean(seed: int, tokens: int, ridge: float) -> None:
+def test_overrides_are_equivalent_to_values_in_the_file(seed: int, tokens: int, ridge: float) -> None:
     data = yaml.safe_load(MINIMAL) | {"seed": seed, "predictor": {"use": "line", "ridge": ridge}}
     data["evaluators"][0]["tokens"] = tokens
     ridge_text = yaml.safe_dump(ridge).split()[0]
@@ -232,7 +232,7 @@ LONG_PARTS = {
 }
 
 
-def test_a_spec_with_many_mistakes_names_them_all_in_order_of_place() -> None:
+def test_all_errors_of_a_spec_are_reported_in_order_of_place() -> None:
     expected = MANY_MESSAGES
     for short, long in LONG_PARTS.items():
         expected = expected.replace(short, long)
@@ -295,14 +295,14 @@ def test_a_spec_with_many_mistakes_names_them_all_in_order_of_place() -> None:
         ("name: {}", "s.yaml:1:7: name: must be text, got a mapping"),
     ],
 )
-def test_each_kind_of_mistake_says_what_would_be_right(changed: str, message: str) -> None:
+def test_each_kind_of_error_says_what_is_valid(changed: str, message: str) -> None:
     assert problem(changed) == message
 
 
 # --------------------------------------------------------------------------------------------------------- files
 
 
-def test_a_file_is_loaded_under_its_stem(tmp_path: Path) -> None:
+def test_a_spec_is_named_after_the_stem_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "first try.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
     spec = load_spec(file, HOST)
@@ -318,7 +318,7 @@ def test_a_file_that_is_not_utf8_is_an_error_at_the_first_wrong_byte(tmp_path: P
         load_spec(file, HOST)
 
 
-def test_a_folder_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+def test_a_folder_is_a_spec_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be read: Is a directory"):
         load_spec(tmp_path, HOST)
 
@@ -336,7 +336,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def test_a_packaged_spec_is_found_by_name_until_a_file_of_that_name_stands_in_the_way(packaged: Path) -> None:
+def test_a_packaged_spec_is_found_by_name_unless_a_file_has_that_name(packaged: Path) -> None:
     assert load_spec("quickstart", HOST).name == "quickstart"
     Path("quickstart").mkdir()
     assert load_spec("quickstart", HOST).source.path == packaged / "specs" / "quickstart.yaml"

@@ -1,4 +1,4 @@
-"""The JSON schema: every plugin's options, told apart by ``use``, none mixed up with another's."""
+"""The JSON schema: every plugin's options, distinguished by ``use``."""
 
 import json
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def test_every_plugin_is_a_variant_with_its_options_and_no_others() -> None:
     assert variants("space")["ladder"]["required"] == ["use", "steps"]
 
 
-def test_only_a_plugin_without_required_options_may_be_written_as_its_name() -> None:
+def test_only_plugins_without_required_options_can_be_a_plain_name() -> None:
     def bare(key: str) -> list[str]:
         alternatives = resolved(SCHEMA["properties"][key])["anyOf"]
         return [name for variant in alternatives if variant["type"] == "string" for name in variant["enum"]]
@@ -70,7 +70,7 @@ def test_evaluators_and_verification_take_the_same_plugins() -> None:
     assert SCHEMA["properties"]["evaluators"]["items"] == verify["properties"]["evaluators"]["items"]
 
 
-def test_nested_options_of_equal_name_keep_their_own_contents() -> None:
+def test_nested_options_of_equal_name_stay_separate() -> None:
     defaults = {
         name: resolved(variants("predictor")[name]["properties"]["growth"])["properties"]["depth"]["default"]
         for name in ("shallow", "deep")
@@ -78,12 +78,12 @@ def test_nested_options_of_equal_name_keep_their_own_contents() -> None:
     assert defaults == {"shallow": 2, "deep": 9}
 
 
-def test_every_reference_leads_to_a_definition_and_every_definition_is_used() -> None:
+def test_references_and_definitions_match() -> None:
     used = {reference.removeprefix("#/$defs/") for reference in references(SCHEMA)}
     assert used == set(SCHEMA["$defs"])
 
 
-def test_the_schema_is_plain_json_and_the_same_every_time() -> None:
+def test_the_schema_is_json_and_deterministic() -> None:
     assert json.dumps(SCHEMA) == json.dumps(json_schema(toy_host()))
 
 

@@ -18,7 +18,7 @@ NAMES = sorted(file.stem for file in SPECS.glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def host() -> PluginHost:
-    """The bundled plugins, whatever else is installed."""
+    """A host with the bundled plugins only."""
     host = PluginHost.discover()
     for name, _ in host.manager.list_name_plugin():
         if name != "prunecast:bundled":
@@ -31,7 +31,7 @@ def shipped_schema() -> dict[str, Any]:
     return schema
 
 
-def test_the_shipped_schema_is_that_of_the_bundled_plugins(host: PluginHost) -> None:
+def test_the_shipped_schema_equals_that_of_the_bundled_plugins(host: PluginHost) -> None:
     assert shipped_schema() == json_schema(host), f"{SCHEMA_FILE.name} is stale: run `make schema`"
 
 
@@ -41,12 +41,12 @@ def test_all_specs_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_spec_is_valid_down_to_its_plugins(name: str, host: PluginHost) -> None:
+def test_a_shipped_spec_and_its_plugin_options_are_valid(name: str, host: PluginHost) -> None:
     assert load_spec(SPECS / f"{name}.yaml", host).name == name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_editor_finds_the_schema_from_the_first_line_of_a_spec(name: str) -> None:
+def test_the_first_line_of_a_spec_names_the_schema(name: str) -> None:
     first = (SPECS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
     assert first == f"# yaml-language-server: $schema={SCHEMA_FILE.name}"
 
@@ -69,7 +69,7 @@ def test_the_schema_accepts_a_shipped_spec(name: str) -> None:
         ("roundz", 4),
     ],
 )
-def test_the_schema_refuses_what_prunecast_refuses(key: str, wrong: object) -> None:
+def test_the_schema_refuses_specs_that_prunecast_refuses(key: str, wrong: object) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     spec = yaml.safe_load((SPECS / "quickstart.yaml").read_text(encoding="utf-8"))
     assert not jsonschema.Draft202012Validator(shipped_schema()).is_valid(spec | {key: wrong})

@@ -21,7 +21,7 @@ class Counted(Perplexity):
     """Perplexity that writes a line for every evaluation it makes."""
 
     def evaluate(self, model: Any) -> list[Measurement]:
-        time.sleep(0.2)  # long enough for the other process to come by
+        time.sleep(0.2)  # long enough for the other process to request the same evaluation
         found = super().evaluate(model)
         log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(log, f"{os.getpid()} {found[0].metric.name} {found[0].value!r}\n".encode())

@@ -1,4 +1,4 @@
-"""Models with attention gone here and there, a tokenizer of bytes, and data folders made on the spot."""
+"""Models with attention removed in some layers, a byte tokenizer, and generated data files."""
 
 import gzip
 import json
@@ -34,11 +34,11 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
 """Rotary and learned positions, full and sliding attention, plain and capped logits."""
 
 GONE: dict[str, tuple[int, ...]] = {"nowhere": (), "first": (0,), "last": (2,), "everywhere": (0, 1, 2)}
-"""Layers whose attention is gone."""
+"""Layers whose attention is removed."""
 
 
 def byte_tokenizer() -> Any:
-    """A tokenizer that has a token for every byte, and no other."""
+    """A tokenizer with one token for every byte and no others."""
     vocabulary = {token: number for number, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -47,7 +47,7 @@ def byte_tokenizer() -> Any:
 
 
 def words(seed: int, count: int) -> str:
-    """Made-up words, few of them often, as in a language."""
+    """Random words with a skewed frequency distribution, as in natural language."""
     rng = np.random.default_rng(seed)
     known = ["".join(rng.choice(list("aeinorst"), size=2 + length % 5)) for length in range(40)]
     return " ".join(known[min(39, pick)] for pick in rng.geometric(0.1, size=count) - 1)
@@ -73,7 +73,7 @@ def without_attention(dense: Architecture, gone: Iterable[int]) -> Architecture:
 
 
 def shape_with_room(context: int = 100_000) -> Any:
-    """The shape of a tiny model whose context is as long as wanted: nothing else of it matters to data."""
+    """The shape of a tiny model with this context, the only property that data depend on."""
     config = AutoConfig.for_model(
         "llama", vocab_size=BYTES, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
     )
@@ -89,7 +89,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def log_likelihood(model: Any, tokenizer: Any, context: str, scored: str) -> float:
-    """Of ``scored`` after ``context``, one sequence at a time, from the logits of the stock forward pass."""
+    """Log-likelihood of ``scored`` after ``context``, from the logits of one stock forward pass."""
     start = len(tokenizer(context)["input_ids"])
     ids = torch.tensor([tokenizer(context + scored)["input_ids"]])
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def log_likelihood(model: Any, tokenizer: Any, context: str, scored: str) -> flo
 
 
 def spoil(model: Any) -> Any:
-    """The model with logits that are not numbers."""
+    """The model, changed to give NaN logits."""
     model.get_output_embeddings().weight.data[:] = float("nan")
     return model
 

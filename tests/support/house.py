@@ -1,4 +1,4 @@
-"""The rules of the house, as functions of a source tree: rooms, imports between them, and circles of files."""
+"""Rules of a source tree: its packages ("rooms"), imports between them, and import cycles."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class House:
         return {module: set(self._imports(file)) for module, file in self.files.items()}
 
     def unnamed(self, rooms: Sequence[str] = ROOMS) -> list[str]:
-        """Modules in a room that no rule names. The package itself is above all rooms."""
+        """Modules in an unlisted room. The package itself is above all rooms."""
         return [m for m in self.files if m != self.package and self.room_of(m) not in rooms]
 
     def upward(self, rooms: Sequence[str] = ROOMS) -> list[str]:
@@ -69,7 +69,7 @@ class House:
         ]
 
     def circles(self) -> list[list[str]]:
-        """Circles of files: sets of modules that import one another, directly or through others."""
+        """Import cycles: sets of modules that import one another, directly or indirectly."""
         return [sorted(component) for component in _components(self.imports) if len(component) > 1]
 
     def _imports(self, file: Path) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _module_of(file: Path, root: Path) -> str:
 
 
 def _components(graph: Mapping[str, set[str]]) -> list[set[str]]:
-    """Strongly connected components, by the algorithm of Kosaraju."""
+    """Strongly connected components, by Kosaraju's algorithm."""
     order: list[str] = []
     visited: set[str] = set()
     for start in graph:
@@ -107,7 +107,7 @@ def _components(graph: Mapping[str, set[str]]) -> list[set[str]]:
 
 
 def _visit(start: str, graph: Mapping[str, set[str]], visited: set[str], order: list[str]) -> None:
-    """Append what can be reached from ``start`` and has not been visited to ``order``, deepest first."""
+    """Append the unvisited nodes reachable from ``start`` to ``order``, deepest first."""
     if start in visited:
         return
     visited.add(start)

@@ -1,4 +1,4 @@
-"""Everything the export tests do with exported folders, in a process that cannot import prunecast.
+"""Loads and runs exported folders, for the export tests, in a process that cannot import prunecast.
 
 Usage: ``python -I load_as_stranger.py PLAN RESULTS``: PLAN is a JSON object of case name to folder, beside it
 ``prompts.safetensors`` with ``input_ids`` and a left-padded ``padded_ids`` with its ``padding_mask``. Writes
@@ -25,10 +25,10 @@ def load(folder, **options):
 
 
 def complaint(loader, folder):
-    """How loading fails, or None if it does not."""
+    """Error message of loading, or None if it succeeds."""
     try:
         loader.from_pretrained(folder)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+    except Exception as error:  # noqa: BLE001  # any error is a result
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -41,7 +41,7 @@ def generate(model, ids, **options):
 
 
 def step_by_step(model, ids):
-    """Logits of each token fed alone, positions left to the model, which asks the cache for them."""
+    """Logits of each token fed alone; the model derives the positions from the cache."""
     cache = DynamicCache(config=model.config)
     return torch.cat([model(token, past_key_values=cache).logits for token in ids.split(1, dim=1)], dim=1)
 

@@ -1,4 +1,4 @@
-"""An evaluator that fails in a way its options name."""
+"""An evaluator that fails in the way that its option ``mood`` names."""
 
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal
@@ -14,7 +14,7 @@ OWNER = "evaluator 'moody' of moody -"
 
 
 TOO_MUCH = 2**60
-"""Bytes that no process can address, so that whoever is asked for them says at once that there are none."""
+"""Bytes that no process can address, so that allocating them fails at once."""
 
 
 class MoodyOptions(WindowOptions):
@@ -28,7 +28,7 @@ class OwnBatchOptions(MoodyOptions):
 
 
 class Moody(Perplexity):
-    """Perplexity that goes wrong for every third architecture or so, always for the same ones."""
+    """Perplexity that fails for about every third architecture, always for the same ones."""
 
     options_model = MoodyOptions
     batches: list[int] = []
@@ -67,7 +67,7 @@ class Moody(Perplexity):
 
 
 class OwnBatch(Moody):
-    """The same, and its numbers are said to depend on the batch."""
+    """The same evaluator, declaring that its results depend on the batch size."""
 
     options_model = OwnBatchOptions
 

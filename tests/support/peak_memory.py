@@ -1,7 +1,7 @@
 """``python peak_memory.py SPEC`` measures 20 architectures of a spec and prints two numbers of bytes.
 
-The peak of the process' own memory, above what it has before anything of the weights is loaded; and the weights. Pages
-of the weights' file that are still mapped are not its own: the kernel takes them back when memory is short.
+The peak of the process' own memory above its memory before loading weights; and the size of the weights. Mapped pages
+of the weights' file are not counted: the kernel reclaims them when memory is short.
 """
 
 import re
@@ -23,18 +23,18 @@ from prunecast.progress import Progress
 from prunecast.spec.load import load_spec
 
 SECONDS = 0.002
-"""Time between two looks."""
+"""Sampling interval, in seconds."""
 
 
 def own_memory() -> int:
-    """Bytes of resident memory that no file stands behind."""
+    """Bytes of resident memory that is not backed by a file."""
     (kilobytes,) = re.findall(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(kilobytes)
 
 
 @contextmanager
 def watched() -> Iterator[list[int]]:
-    """The most memory seen so far, looked at all the time."""
+    """Peak of the process' own memory, sampled by a thread."""
     most, done = [own_memory()], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""A device that is not there: tensors on it live on the processor, cannot meet tensors that do, and have no float64."""
+"""A simulated device without float64: its tensors are stored on the CPU but cannot be mixed with CPU tensors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("lazy")
-"""A type of device that torch has a name for in every build, and nothing else."""
+"""A device type whose name exists in every build of torch, without an implementation."""
 
 BETWEEN = {"to", "_to_copy", "copy_", "index", "index_put_", "_unsafe_index"}
-"""Operations that take tensors of both devices: indices may be anywhere."""
+"""Operations that accept tensors of both devices; indices may be on either."""
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor that says it is on the device."""
+    """A CPU tensor that reports the simulated device."""
 
     here: torch.Tensor
 
@@ -37,7 +37,7 @@ class Elsewhere(torch.Tensor):
 
 
 class Pretended(TorchDispatchMode):
-    """Inside, what is asked for on the device is made."""
+    """Mode in which tensors can be created on the simulated device."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return computed(function, args, kwargs or {})
@@ -64,7 +64,7 @@ def brought(value: Any) -> Any:
 def placed(made: Any, given: list[torch.Tensor], goes: bool, name: str) -> Any:
     if not isinstance(made, torch.Tensor):
         return made
-    for tensor in given:  # of an operation in place
+    for tensor in given:  # an in-place operation returns one of its arguments
         if brought(tensor) is made and isinstance(tensor, Elsewhere) == goes:
             return tensor
     if goes and made.dtype == torch.float64:
@@ -74,11 +74,11 @@ def placed(made: Any, given: list[torch.Tensor], goes: bool, name: str) -> Any:
 
 @contextmanager
 def pretended_device(patch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """The device, for as long as it is there."""
+    """The simulated device, available inside the context."""
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
-    patch.setattr(torch, DEVICE.type, torch.cpu, raising=False)  # what checkpoints of gradients look for
-    # Tensors of inference mode cannot be wrapped.
+    patch.setattr(torch, DEVICE.type, torch.cpu, raising=False)  # looked up by gradient checkpointing
+    # Inference tensors cannot be wrapped.
     patch.setattr(torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else nullcontext())
     try:
         with Pretended():

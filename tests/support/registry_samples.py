@@ -1,4 +1,4 @@
-"""A small model's records, and processes that write evaluations of it."""
+"""Records of a small model, and processes that write evaluations of it."""
 
 import multiprocessing
 import os
@@ -20,14 +20,14 @@ ACCURACY = Metric("arc.test.accuracy", "maximize", "fraction")
 
 
 def card(pairs: int = 40) -> QualityCard:
-    """What is said of a predictor of both metrics; no two scores are alike."""
+    """Quality card of a predictor of both metrics; all scores are different."""
     scores = [Scores(*(k + (10 * target + place) / 100 for place in range(10))) for target, k in enumerate((0, 1, 2))]
     metrics = dict(zip((PPL.name, ACCURACY.name), scores, strict=False))
     return QualityCard("gp", pairs, 12, 10, 12, metrics, scores[2], (), {})
 
 
 def result(judged: QualityCard | None) -> RunResult:
-    """What a run came to that measured the dense model alone, and what was said of its predictor."""
+    """Result of a run that measured only the dense model, with this quality card."""
     dense = Candidate("dense", shape().dense, int(shape().count([shape().dense])[0]), 0, {PPL.name: 31.5}, None)
     return RunResult(
         run=1,
@@ -80,7 +80,7 @@ def setting(**changes: object) -> Setting:
 
 
 def architecture(number: int) -> Architecture:
-    """The architecture of this number, different from any other up to 62,500."""
+    """The architecture of this number; those of numbers below 62,500 are all different."""
     widths = [number % 25, number // 25 % 25, number // 625 % 25]
     return Architecture([(4 - number // 15_625, 2, width) for width in widths])
 
@@ -94,7 +94,7 @@ def start(registry: Registry, key: str = "a" * 32, name: str = "first") -> int:
 
 
 def write(path: Path, numbers: Iterable[int], ppl: float, committed: Path | None = None) -> None:
-    """Record architectures one by one; append the number of each to ``committed`` as soon as it is kept."""
+    """Record architectures one by one; append the number of each to ``committed`` after it is committed."""
     log = None if committed is None else os.open(committed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with Registry.open(path) as registry:
         run = start(registry)

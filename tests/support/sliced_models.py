@@ -1,4 +1,4 @@
-"""Tiny models of every family, and what pruning them by other means gives: cut by index lists, or filled with zeros."""
+"""Tiny models of every family, and reference implementations of pruning: slicing by index lists, or zeroing."""
 
 import copy
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "opt-norms-last": ("opt", {"ffn_dim": WIDTH, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
     "opt-no-bias": ("opt", {"ffn_dim": WIDTH, "enable_bias": False}),
 }
-"""Model types with the changes to ``tiny_config`` that make each as small, or different, as is wanted."""
+"""Model types with their changes to ``tiny_config``, for equal sizes or for a variant of the architecture."""
 
 
 def random_importance(shape: Any, seed: int) -> list[LayerImportance]:
@@ -46,7 +46,7 @@ def elastic_of(model: Any, importance: list[LayerImportance]) -> ElasticModel:
 
 
 def stock_layers(model: Any) -> Any:
-    """The decoder layers, wherever the family has them."""
+    """The decoder layers of a stock model of any family."""
     for owner, name in (("transformer", "h"), ("model", "layers")):
         if hasattr(model, owner):
             parent = getattr(model, owner)
@@ -55,7 +55,7 @@ def stock_layers(model: Any) -> Any:
 
 
 def picked(layer: Any, scores: LayerImportance, kept: Any) -> tuple[list[int], list[int], list[int]]:
-    """Rows of the queries, of the keys, and channels: units picked one by one from the scores."""
+    """Rows of queries, rows of keys, and channels of the units with the highest scores."""
     attention = layer.attn if hasattr(layer, "attn") else layer.self_attn
     per_group = scores.query_heads.shape[1]
     groups = sorted(range(len(scores.kv_groups)), key=lambda g: -scores.kv_groups[g])[: kept.kv_groups]
@@ -73,7 +73,7 @@ def rows_of(units: list[int], size: int) -> list[int]:
 
 
 class Zero(nn.Module):
-    """Zeros of the shape of what comes in."""
+    """A module that returns zeros of its input's shape."""
 
     def __init__(self, attention: bool) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Zero(nn.Module):
 
 
 def slice_stock(model: Any, architecture: Architecture, importance: list[LayerImportance]) -> Any:
-    """A copy of the stock model whose projections were cut by index lists."""
+    """A copy of the stock model whose projections are sliced by index lists."""
     model = copy.deepcopy(model)
     slicer = {"phi3": slice_phi3, "gpt2": slice_gpt2, "opt": slice_opt}.get(model.config.model_type, slice_llama)
     for layer, kept, scores in zip(stock_layers(model), architecture.layers, importance, strict=True):
@@ -182,7 +182,7 @@ OUTPUTS = {"gpt2": ("attn.c_proj", "mlp.c_proj"), "opt": ("self_attn.out_proj", 
 
 
 def zero_stock(model: Any, architecture: Architecture, importance: list[LayerImportance]) -> Any:
-    """A copy of the stock model, complete, in which nothing reads from the units that go."""
+    """A full-size copy of the stock model in which the output weights of removed units are 0."""
     model = copy.deepcopy(model)
     outputs = OUTPUTS.get(model.config.model_type, ("self_attn.o_proj", "mlp.down_proj"))
     for layer, kept, scores in zip(stock_layers(model), architecture.layers, importance, strict=True):

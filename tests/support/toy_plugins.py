@@ -1,4 +1,4 @@
-"""Plugins of every kind, with options only: specs are validated without making an instance."""
+"""Plugins of every kind with options only; validating a spec creates no instances."""
 
 from types import ModuleType
 from typing import Annotated, Literal
@@ -61,7 +61,7 @@ class Line(Predictor[LineOptions]):
 
 
 def forest(depth: int) -> type[Predictor[PluginOptions]]:
-    """Predictors whose options, and the mapping inside them, have the same names but other contents."""
+    """Predictors whose option classes have equal names but different contents, also in a nested mapping."""
     growth = create_model("Growth", __base__=PluginOptions, __module__=f"forest_{depth}", depth=(int, depth))
     options = create_model("Options", __base__=PluginOptions, __module__=f"forest_{depth}", growth=(growth, growth()))
     return type("Forest", (Predictor,), {"options_model": options})

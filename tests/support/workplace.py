@@ -67,12 +67,12 @@ TINY = ModelShape(
 """The sizes of the model of ``tiny_checkpoint``."""
 
 EVALUATIONS = 2 + 12 + 2 * 3 + 2 + 2 * 2
-"""What a run of ``SPEC`` measures: dense, pairs, rounds, verification, baselines."""
+"""Number of evaluations of a run of ``SPEC``: dense, pairs, rounds, verification, baselines."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command came to."""
+    """Exit code and output of a command."""
 
     code: int
     stdout: str
@@ -103,16 +103,16 @@ class Workplace:
 
     @property
     def registry(self) -> Path:
-        """The registry every command uses that names no other."""
+        """The default registry of all commands."""
         return self.folder / "registry.db"
 
     def write_spec(self, name: str, changes: Mapping[str, Any]) -> None:
-        """Write ``NAME.yaml``: ``SPEC`` with whole top-level keys changed; None takes one away."""
+        """Write ``NAME.yaml``: ``SPEC`` with some top-level keys replaced; None removes one."""
         spec = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
 
     def prunecast(self, *arguments: str) -> Outcome:
-        """A command in this process, with the folder as working directory."""
+        """Run a command in this process, with the folder as working directory."""
         from click.testing import CliRunner
 
         from prunecast.cli.main import cli
@@ -124,7 +124,7 @@ class Workplace:
         return Outcome(code, result.stdout, result.stderr)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """A command in a process of its own."""
+        """Start a command in a subprocess."""
         return subprocess.Popen(
             [sys.executable, "-m", "prunecast", *arguments],
             cwd=self.folder,
@@ -133,11 +133,11 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell starts what runs in the background with Ctrl-C ignored, and everything below inherits that.
+            # A shell starts background jobs with SIGINT ignored, and their children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Rows of a statement over the registry, read without prunecast."""
+        """Rows of an SQL statement on the registry, read without prunecast."""
         with closing(sqlite3.connect(self.registry)) as connection:
             return connection.execute(statement, parameters).fetchall()

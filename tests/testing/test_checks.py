@@ -373,7 +373,7 @@ def test_an_expected_failure_that_passes_is_broken() -> None:
     assert verdict_on(suite.checks[1], suite.subject(LooseRidge, {}, ()), "by design").outcome == "expected failure"
 
 
-def test_a_missing_module_is_reported_as_the_reason() -> None:
+def test_a_missing_module_is_the_reported_reason() -> None:
     suite = SUITES["predictor"]
     verdict = verdict_on(suite.checks[-1], suite.subject(Ridge, {}, ("no_such_module",)), None)
     assert (verdict.outcome, verdict.reason) == ("does not apply", "needs no_such_module, which is not installed")
@@ -388,7 +388,7 @@ def test_all_failed_checks_are_reported_at_once_and_an_unknown_name_is_refused()
         check_predictor(Ridge, expected_failures={"predicts_wel": "no"})
 
 
-def test_the_known_optimum_is_the_best_of_its_budget(known_optimum: KnownOptimum) -> None:
+def test_the_known_optimum_is_the_best_within_its_budget(known_optimum: KnownOptimum) -> None:
     assert known_optimum.budget.met_by(known_optimum.optimum)
     assert known_optimum.regret([known_optimum.optimum]).tolist() == [0.0]
     others = Climb(Climb.options_model()).search(known_optimum.problem(), 20)

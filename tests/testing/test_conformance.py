@@ -45,7 +45,7 @@ class TestGuesses(EvaluatorConformance):
 
 
 def bundled() -> Iterator[Any]:
-    """Every check of every plugin of this distribution, with the options of its trial."""
+    """All checks of all plugins of this distribution, with their trial options."""
     host = PluginHost.discover()
     for kind in KINDS:
         for name, registered in host.entries(kind).items():

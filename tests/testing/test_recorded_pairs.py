@@ -48,7 +48,7 @@ def export(path: Path) -> dict[str, Any]:
     return {"conditions": CONDITIONS, "metrics": METRICS, "shape": json.loads(shape), "pairs": pairs}
 
 
-def test_they_equal_those_of_the_repository_s_registry(tmp_path: Path) -> None:
+def test_recorded_pairs_equal_those_of_the_shipped_registry(tmp_path: Path) -> None:
     source = REPOSITORY / "registry.db"
     if not source.is_file():
         pytest.skip("registry.db is not here")
@@ -64,7 +64,7 @@ def test_they_equal_those_of_the_repository_s_registry(tmp_path: Path) -> None:
     assert recorded | {"pairs": None} == exported | {"pairs": None}
 
 
-def test_they_are_read_as_architectures_of_their_shape_with_finite_targets() -> None:
+def test_recorded_pairs_have_valid_architectures_and_finite_targets() -> None:
     recorded = recorded_pairs()
     assert (len(recorded.architectures), recorded.targets.shape) == (COUNT, (COUNT, 2))
     assert len(set(recorded.architectures)) == COUNT

@@ -11,6 +11,7 @@ Notation:
     costs    cost of each value of one choice in every limited quantity, int64 of shape (V, Q)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ from prunecast.architecture.architecture import Architecture, Sizes, sizes_of
 from prunecast.architecture.choices import Choice, Indices, sizes_at, value_costs
 from prunecast.architecture.shape import ModelShape, Quantity
 from prunecast.errors import BudgetError
+
+
+def absolute(value: float, dense: int) -> float:
+    """A limit in absolute units, not rounded: up to 1 it is a fraction of ``dense``, above 1 it is absolute already."""
+    return dense * value if value <= 1 else value
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Budget:
     def of(cls, shape: ModelShape, wanted: Mapping[Quantity, float]) -> "Budget":
         """Budget from the numbers of a spec: at most 1, a fraction of the dense model; above 1, an absolute count."""
         dense = {quantity: int(shape.count([shape.dense], quantity)[0]) for quantity in wanted}
-        return cls(shape, {q: int(dense[q] * v) if v <= 1 else int(v) for q, v in wanted.items()})
+        return cls(shape, {q: math.floor(absolute(v, dense[q])) for q, v in wanted.items()})
 
     def usage(self, sizes: Sizes) -> NDArray[np.float64]:
         """Largest ratio of a quantity to its limit, shape (N,), for sizes (N, L, 3); at most 1 meets the budget."""

@@ -41,7 +41,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run SPEC, a YAML file or the name of a packaged spec; run it again to continue it."""
-    from prunecast.export.sample import continue_text
+    from prunecast.export.deliver import continue_text
     from prunecast.measure.setup import Setup
     from prunecast.plugins.host import PluginHost
     from prunecast.plugins.listeners import EventLog

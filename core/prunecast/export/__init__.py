@@ -1,1 +1,1 @@
-"""Writing pruned models in formats that load without prunecast."""
+"""Export of pruned models in formats that load without prunecast."""

@@ -7,17 +7,17 @@ from prunecast.architecture.architecture import Architecture
 
 @dataclass(frozen=True)
 class CardContent:
-    """What a model card says beside what the exported folder itself shows.
+    """Contents of a model card that do not follow from the exported model itself.
 
     Attributes:
         model_name: title of the card.
         base_model: Hub id of the dense model, or None if it has none.
-        spec_text: the spec the model comes from, verbatim.
-        columns: headings of the table of results; the first names the model of a row, e.g.
+        spec_text: the spec of the run that produced the model, verbatim.
+        columns: headings of the table of results; the first is that of the models, e.g.
             ``("model", "parameters", "wikitext2.test.ppl")``.
-        rows: one row a model, as long as ``columns``: the dense model, the baselines, this one.
-        protocol: what stands under the table: data, split, context length, tokens, dtype, what counts as a parameter.
-        license: Hub identifier of the licence, e.g. ``apache-2.0``, or None to leave it open.
+        rows: one row per model, as long as ``columns``: the dense model, the baselines, this one.
+        protocol: text under the table: data, split, context length, tokens, dtype, what counts as a parameter.
+        license: Hub identifier of the licence, e.g. ``apache-2.0``, or None to omit it.
     """
 
     model_name: str
@@ -33,8 +33,8 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
     """The card as Markdown with a YAML front matter.
 
     Args:
-        card: what to say.
-        architecture: of the exported model.
+        card: contents of the card.
+        architecture: architecture of the exported model.
         parameters: number of parameters in the exported file.
     """
     from huggingface_hub import ModelCardData

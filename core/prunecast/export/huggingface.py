@@ -31,19 +31,22 @@ MODELING = Path(__file__).with_name("modeling_prunecast.py")
 PARITY = Path(__file__).with_name("parity.py")
 
 PROBE_SHAPE = (4, 64)
+"""Rows and tokens, (B, T), of the token ids whose logits are compared."""
+
 PROBE_MARGIN = 8
+"""Positions of the model's context left free for generated tokens."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """Report of an export.
 
     Attributes:
-        folder: the exported folder, as it was given.
+        folder: the exported folder, as passed.
         parameters: number of parameters in the weights file; tied embeddings count once.
         bytes: size of all files.
         max_logit_difference: largest absolute difference between the logits of the measured model and those of the
-            folder as loaded by a fresh process without prunecast.
+            exported folder, loaded in a fresh process without prunecast.
         files: names of all files, sorted.
     """
 
@@ -68,26 +71,27 @@ def export_huggingface(
     reference: "Callable[[Tensor], Tensor]",
     generation: Path | None = None,
 ) -> ExportReport:
-    """Write a pruned model, and prove in a fresh process that what was written is what was measured.
+    """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
-    The folder appears complete or not at all. One that an earlier export left there is replaced.
+    The folder is written completely or not at all. An earlier export in its place is replaced.
 
     Args:
         config: config of the dense model; it is not changed.
-        state: weights of the pruned model under the stock parameter names, sliced; no entries for a component that is
-            gone nor for its norm. Written with their dtypes, bit by bit. If an output or down projection has a bias
-            in one layer, it gets one in every layer that has the projection, zeros where ``state`` has none.
-        architecture: what each layer keeps, matching ``state``.
-        tokenizer: saved beside the model.
-        folder: where to write.
-        card: content of the model card.
-        reference: logits (B, T, V) that the measured model gives for int64 ``input_ids`` (B, T) on the CPU, computed in
-            float32 whatever the dtype of ``state``. Called once.
-        generation: the dense model's ``generation_config.json``, which goes with the folder: of a chat model, where its
-            answers end. None for what ``config`` says.
+        state: weights of the pruned model under the stock parameter names, sliced; removed components and their norms
+            have no entries. Written bit by bit, in their own dtypes. If an output or down projection has a bias in one
+            layer, every layer with this projection gets a bias, of zeros if ``state`` has none.
+        architecture: sizes that each layer keeps, matching ``state``.
+        tokenizer: tokenizer to save with the model.
+        folder: folder to write.
+        card: contents of the model card.
+        reference: returns the logits (B, T, V) of the measured model for int64 ``input_ids`` (B, T) on the CPU,
+            computed in float32 whatever the dtype of ``state``. Called once.
+        generation: the dense model's ``generation_config.json``, to be copied; for a chat model it holds the tokens
+            that end a reply. None to derive it from ``config``.
 
     Raises:
-        ExportError: ``folder`` is something else, the disk is full, or the folder does not load as the measured model.
+        ExportError: ``folder`` exists and is not an export, the disk is full, or the written model does not load, or
+            does not return the logits of the measured one.
         ModelError: the model family is not described.
     """
     from safetensors import SafetensorError
@@ -121,7 +125,7 @@ def export_huggingface(
 
 
 def check_target(folder: Path) -> None:
-    """Raise ExportError if ``folder`` holds something that is no earlier export."""
+    """Raise ExportError if ``folder`` exists and is neither empty nor an earlier export."""
     if folder.is_dir() and (not any(folder.iterdir()) or (folder / ARCHITECTURE_FILE).is_file()):
         return
     if folder.exists():
@@ -140,8 +144,15 @@ def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
 
 
 def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """What the weights file holds: the state without a tied output embedding, as ``save_pretrained`` does it, and with
-    zeros for the biases that only some layers have."""
+    """Contents of the weights file: the state without a tied output embedding and with biases in all layers or none.
+
+    Tied embeddings are left out as in ``save_pretrained``. A bias that only some layers have is zero in the others.
+
+    Args:
+        config: config of the dense model.
+        family: description of its family.
+        state: weights of the pruned model under the stock parameter names, sliced.
+    """
     tied = _stock_class(config)._tied_weights_keys if config.tie_word_embeddings else ()
     weights = {name: tensor.detach() for name, tensor in state.items() if name not in tied}
     for projection in _with_bias(family, weights):
@@ -152,7 +163,7 @@ def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[s
 
 
 def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
-    """The projections back into the residual stream that have a bias in some layer."""
+    """Names of the projections back into the residual stream that have a bias in at least one layer."""
     back = (family.output, family.down)
     return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
 
@@ -181,13 +192,13 @@ def _write(
     write_model(folder, config, family, weights, architecture)
 
 
-def _write_generation(folder: Path, config: "PreTrainedConfig", given: Path | None) -> None:
+def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
     from transformers import GenerationConfig
 
-    if given is None:
+    if source is None:
         GenerationConfig.from_model_config(config).save_pretrained(folder)
-    else:  # as it is: of what models come with, transformers reads more than it would write
-        shutil.copyfile(given, folder / GENERATION_FILE)
+    else:  # copied unchanged, as transformers refuses to write some settings that it reads
+        shutil.copyfile(source, folder / GENERATION_FILE)
 
 
 def write_model(
@@ -197,14 +208,14 @@ def write_model(
     weights: "Mapping[str, Tensor]",
     architecture: Architecture,
 ) -> None:
-    """Write config, modelling code and weights, which is all that transformers needs to load a pruned model.
+    """Write config, modelling code and weights, from which transformers can load a pruned model.
 
     Args:
         folder: an existing folder.
         config: config of the dense model.
-        family: its description.
-        weights: what :func:`stored_weights` made of the pruned model's state.
-        architecture: what each layer keeps.
+        family: description of its family.
+        weights: result of :func:`stored_weights` for the pruned model.
+        architecture: sizes that each layer keeps.
     """
     from safetensors.torch import save_file
 
@@ -220,20 +231,20 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _owned(tensor: "Tensor") -> "Tensor":
-    """The tensor on the CPU, contiguous and alone in its memory, as safetensors wants it."""
+    """The tensor on the CPU, contiguous and with a storage of its own, as safetensors requires."""
     tensor = tensor.cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _stock_class(config: "PreTrainedConfig") -> Any:
-    """The causal language model class of transformers for a config."""
+    """Stock class of transformers for the causal language model of a config."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
 
 def _modeling_code(config: "PreTrainedConfig", family: Family) -> str:
-    """The modelling file with the family written through in place of Llama."""
+    """Text of the modelling file, with the classes and the description of the family in place of Llama's."""
     code = MODELING.read_text(encoding="utf-8")
     model, configuration = _stock_class(config).__name__, type(config).__name__
     names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
@@ -248,10 +259,10 @@ def _modeling_code(config: "PreTrainedConfig", family: Family) -> str:
 def _config_json(
     config: "PreTrainedConfig", family: Family, weights: "Mapping[str, Tensor]", architecture: Architecture
 ) -> dict[str, Any]:
-    """The dense config with the sizes of each layer, under a model type that no stock class is chosen for.
+    """The dense config with the sizes of each layer, under a model type that transformers maps to no stock class.
 
-    Every layer spells its sizes out, and global access to them is not allowed: a stock class that is made to read this
-    config fails instead of building dense layers with random weights.
+    The sizes are listed for every layer, and cannot be read as global attributes: a stock class that is forced to load
+    this config fails instead of building dense layers with random weights.
     """
     pruned = config.to_diff_dict()
     pruned.pop("quantization_config", None)
@@ -279,14 +290,18 @@ def _layer_sizes(family: Family, layer: Layer) -> dict[str, int]:
 
 
 def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":
-    """The narrowest dtype that holds all weights."""
+    """Narrowest dtype to which all weights can be promoted."""
     import torch
 
     return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values()))
 
 
 def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tensor], Tensor]") -> float:
-    """Compare a folder with the measured model in a fresh process; returns the largest logit difference."""
+    """Compare a folder with the measured model in a fresh process; returns the largest logit difference.
+
+    Raises:
+        ExportError: the folder does not load, or its logits are not those of ``reference``.
+    """
     import torch
     from safetensors.torch import save_file
 

@@ -1,8 +1,8 @@
-"""A Llama whose layers keep different numbers of heads and channels, or have no attention or no MLP at all.
+"""Pruned Llama: layers with different numbers of heads and MLP channels, or without attention or MLP.
 
-Written by prunecast. Needs transformers only. The forward pass is the one of transformers; this file only gives the
-projections of each layer the sizes that ``per_layer_config`` in ``config.json`` lists. A layer without heads has no
-attention, a layer without channels has no MLP.
+Written by prunecast; requires only transformers. The forward pass is that of transformers. This file only resizes the
+projections of each layer to the sizes listed under ``per_layer_config`` in ``config.json``. A layer without heads has
+no attention, and a layer without channels no MLP.
 """
 # mypy: ignore-errors
 
@@ -13,7 +13,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-# Where the parts of a layer are; a module that is named for several holds their outputs one after the other.
+# Names of the modules of a layer; a module named for several projections concatenates their outputs in this order.
 LAYERS = "model.layers"
 ATTENTION = "self_attn"
 QUERY = "self_attn.q_proj"
@@ -27,58 +27,59 @@ UP = "mlp.up_proj"
 DOWN = "mlp.down_proj"
 MLP_NORMS = ("post_attention_layernorm",)
 
-# What the config calls the number of query heads, of KV groups (None: as many), and of channels.
+# Config attributes of the number of query heads, of KV groups (None: equal to that of heads), and of MLP channels.
 HEADS_ATTRIBUTE = "num_attention_heads"
 GROUPS_ATTRIBUTE = "num_key_value_heads"
 WIDTH_ATTRIBUTE = "intermediate_size"
 
-# Attributes of an attention module that its forward pass reads, and what they have to be.
+# Attributes of an attention module that its forward pass reads, with the size that each has to be set to.
 FOLLOWS = {"num_key_value_groups": "heads_per_group"}
 
 
 @strict
 class PrunedLlamaConfig(LlamaConfig):
-    """Config of the dense model, with ``per_layer_config`` for what is left of each layer.
+    """Config of the dense model, with two additional attributes.
 
-    ``output_bias`` names the projections back into the residual stream that have a bias.
+    ``per_layer_config`` holds the sizes of each layer, ``output_bias`` the names of the projections back into the
+    residual stream that have a bias.
     """
 
     model_type = "prunecast-llama"
 
     def validate_architecture(self) -> None:
-        """Nothing to check: heads need not divide the hidden size, and the model has no number of heads as a whole."""
+        """Skip the checks: heads need not divide the hidden size, and the number of heads differs between layers."""
 
     def validate_rope(self) -> None:
-        """Nothing to check, for the same reason."""
+        """Skip the checks, for the same reason."""
 
 
 class TokenCounter(nn.Module):
-    """Stands where an attention is gone: adds zero to the residual stream, but still counts tokens in the cache."""
+    """Replacement for a removed attention: adds zero to the residual stream, and counts tokens in the KV cache."""
 
     def __init__(self, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
 
     def forward(self, hidden_states: Tensor, past_key_values: Any = None, **_: Any) -> tuple[Tensor, None]:
-        """A zero that broadcasts over (B, T, D), and no attention weights."""
+        """A scalar zero, which broadcasts over (B, T, D), and None for the attention weights."""
         if past_key_values is not None:
-            # Positions and masks are made from the number of tokens in the cache, often that of layer 0. One number a
-            # token is the least that every kind of cache counts.
+            # Positions and masks are computed from the number of tokens in the cache, often from that of layer 0. Every
+            # kind of cache counts entries of one number per token.
             token_count = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
             past_key_values.update(token_count, token_count, self.layer_idx)
         return hidden_states.new_zeros(()), None
 
 
 class NoMLP(nn.Module):
-    """Stands where an MLP, or a projection of it, is gone: adds zero to the residual stream."""
+    """Replacement for a removed MLP, or for a projection of it: adds zero to the residual stream."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """A zero that broadcasts over (B, T, D)."""
+        """A scalar zero, which broadcasts over (B, T, D)."""
         return hidden_states.new_zeros(())
 
 
 class OwnConfig:
-    """The model's config as one module reads it: attributes set on this object come first."""
+    """Config of one module: attributes set on this object override those of the model's config."""
 
     def __init__(self, config: PrunedLlamaConfig) -> None:
         self.shared = config
@@ -98,7 +99,7 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
         sizes = config.to_dict().get("per_layer_config")
         config.per_layer_config = None
         try:
-            super().__init__(config)  # the dense model
+            super().__init__(config)  # creates the dense model
             self._keep_head_count(config)
         finally:
             config.per_layer_config = sizes
@@ -108,18 +109,18 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
         self.post_init()
 
     def _keep_head_count(self, config: PrunedLlamaConfig) -> None:
-        # Some rotary embeddings divide by the number of heads, even where the config has the width of a head.
+        # Some rotary embeddings divide by the number of heads, even if the config specifies the width of a head.
         for module in self.modules():
             if hasattr(module, "rope_type"):
                 module.config = OwnConfig(config)
                 setattr(module.config, HEADS_ATTRIBUTE, getattr(config, HEADS_ATTRIBUTE))
 
     def _get_static_cache_init_shape(self) -> None:
-        """None: static caches take their shapes from the first tokens, as a ``TokenCounter`` has a shape of its own."""
+        """None, so that static caches take their shapes from the first tokens: those of a ``TokenCounter`` differ."""
 
 
 def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
-    """Give the attention of a layer its number of heads, or take it away."""
+    """Resize the attention of a layer to its number of heads, or remove it."""
     sizes = config.per_layer_config[index]
     heads = getattr(sizes, HEADS_ATTRIBUTE)
     if heads == 0:
@@ -138,7 +139,7 @@ def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> 
 
 
 def prune_mlp(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
-    """Give the MLP of a layer its number of channels, or take it away."""
+    """Resize the MLP of a layer to its number of channels, or remove it."""
     width = getattr(config.per_layer_config[index], WIDTH_ATTRIBUTE)
     if width == 0:
         replace(layer, dict.fromkeys(MLP_NORMS, nn.Identity()) | {name: NoMLP() for name in MLP})
@@ -147,7 +148,7 @@ def prune_mlp(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
 
 
 def resize(layer: nn.Module, outputs: list[tuple[str, int]], back: str, config: PrunedLlamaConfig) -> None:
-    """Resize projections by name and number of outputs, and the one ``back``, which reads as many as the first has."""
+    """Resize projections to their numbers of outputs, and ``back``, the one that reads the outputs of the first."""
     rows = Counter()
     for name, count in outputs:
         rows[name] += count
@@ -159,13 +160,13 @@ def resize(layer: nn.Module, outputs: list[tuple[str, int]], back: str, config: 
 
 
 def projection(dense: nn.Module, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
-    """A projection like the given one, of other sizes."""
+    """A projection of the same type as ``dense``, with other sizes."""
     if isinstance(dense, nn.Linear):
         return nn.Linear(inputs, outputs, bias)
     return type(dense)(outputs, inputs)  # a Conv1D, which always has a bias
 
 
 def replace(layer: nn.Module, stand_ins: dict[str, nn.Module]) -> None:
-    """Put modules where others were."""
+    """Replace modules of a layer by name."""
     for name, module in stand_ins.items():
         layer.set_submodule(name, module)

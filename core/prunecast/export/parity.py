@@ -1,8 +1,8 @@
-"""Is an exported folder the model that was measured? Run as a script, in a process that cannot import prunecast.
+"""Comparison of an exported folder with the measured model. Run as a script, in a process that cannot import prunecast.
 
 Usage: ``python parity.py FOLDER PROBE``, where PROBE is a safetensors file with ``input_ids`` (int64, shape (B, T))
-and the expected float32 ``logits`` (B, T, V). Prints one JSON object: ``problems``, a list that is empty if all is
-well, and ``max_logit_difference``.
+and the expected float32 ``logits`` (B, T, V). Prints one JSON object: ``problems``, a list of messages, empty if there
+are none, and ``max_logit_difference``.
 """
 
 import json
@@ -16,13 +16,23 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 GENERATED = 8
+"""Number of tokens to generate."""
+
 TOLERANCE = 1e-4
+"""Largest allowed relative distance of logits; see :func:`distance`."""
 
 
 def main(folder: str, probe_file: str) -> dict[str, Any]:
-    """Compare the model in ``folder`` with the logits in ``probe_file``."""
+    """Compare the model in ``folder`` with the logits in ``probe_file``.
+
+    Checks that it loads without missing or unexpected weights, has as many parameters as are stored, and returns the
+    expected logits, with a KV cache the same as without.
+
+    Returns:
+        ``problems``, a list of messages, and ``max_logit_difference``, the largest absolute difference.
+    """
     sys.modules.update(dict.fromkeys(("prunecast", "prunecast_plugins")))  # type: ignore[arg-type]  # None blocks an import
-    # Computed in float32 whatever the stored format: in half precision the order of summation already shows.
+    # Computed in float32 whatever the stored dtype: in half precision the order of summation alone changes the logits.
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=True, output_loading_info=True, dtype=torch.float32
     )
@@ -50,9 +60,16 @@ def stored_parameters(folder: str) -> int:
 
 
 def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of the generated tokens, (B, GENERATED, V): from ``generate`` with a cache, and from one full forward.
+    """Logits of the generated tokens: from ``generate`` with a KV cache, and from one full forward pass without.
 
-    All prompts but the first are padded on the left by a third of their length.
+    In all prompts but the first, the left third is masked as padding.
+
+    Args:
+        model: the exported model.
+        prompts: int64 token ids, shape (B, T).
+
+    Returns:
+        Two float32 tensors of shape (B, GENERATED, V).
     """
     length = prompts.shape[1]
     mask = torch.ones(len(prompts), length + GENERATED, dtype=torch.int64)
@@ -74,7 +91,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def distance(logits: Tensor, expected: Tensor) -> float:
-    """Euclidean distance relative to the length of ``expected``."""
+    """Euclidean distance relative to the norm of ``expected``."""
     return float((logits - expected).norm() / expected.norm())
 
 

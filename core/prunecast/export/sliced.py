@@ -1,4 +1,4 @@
-"""A pruned model as plain modules of the right sizes, to be trained in this process."""
+"""A pruned model as stock modules of the kept sizes, for training in this process."""
 
 import json
 import sys
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 
 class SlicedFolder:
-    """A pruned model on disk; every :meth:`load` gives a new copy of it.
+    """A pruned model on disk; every :meth:`load` returns a new copy.
 
-    Its code is the one that an export brings along, so what is trained is what others load.
+    It runs the modelling code of an export, so the trained model is the one that users load.
+
+    Args:
+        folder: a folder that :func:`prunecast.export.huggingface.write_model` has written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,12 +39,12 @@ class SlicedFolder:
     def written(
         cls, config: "PreTrainedConfig", state: "Mapping[str, Tensor]", architecture: Architecture
     ) -> "Iterator[SlicedFolder]":
-        """A folder that is removed at the end.
+        """Write a pruned model to a temporary folder, which is removed at the end of the context.
 
         Args:
             config: config of the dense model.
             state: weights under the stock names, sliced; as for ``export_huggingface``.
-            architecture: what each layer keeps.
+            architecture: sizes that each layer keeps.
         """
         family = family_of(config)
         with TemporaryDirectory() as folder:
@@ -49,9 +52,12 @@ class SlicedFolder:
             yield cls(Path(folder))
 
     def load(self, dtype: "torch.dtype", device: "torch.device", quantization: Any = None) -> "PreTrainedModel":
-        """The model in evaluation mode, its projections stock modules, no parameter requiring gradients.
+        """The model in evaluation mode. Its projections are stock modules, and no parameter requires gradients.
 
-        ``quantization`` is a ``quantization_config`` of transformers, for projections in 4 bits.
+        Args:
+            dtype: dtype of the weights.
+            device: device of the model.
+            quantization: a ``quantization_config`` of transformers, for projections in 4 bits; None for none.
         """
         with quiet_transformers():
             loaded = self._model.from_pretrained(
@@ -62,11 +68,11 @@ class SlicedFolder:
 
 
 def _import(code: Path) -> ModuleType:
-    """The modelling code as a module of its own, apart from the cache that transformers copies such code to."""
+    """The modelling code as a module of its own, bypassing the cache to which transformers copies such code."""
     name = f"prunecast_sliced_{code.parent.name}"
     spec = spec_from_file_location(name, code)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{code} is no Python module")
+        raise ImportError(f"{code} is not a Python module")
     module = module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

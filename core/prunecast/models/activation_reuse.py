@@ -20,7 +20,7 @@ from prunecast.models.elastic import ElasticModel
 MEMORY = 2**30
 """Default limit in bytes: float32 outputs of all 30 layers of a model of hidden size 576, for 15,000 tokens.
 
-Outputs beyond it are computed every time. None is dropped to make room: batches are evaluated in turn, so that the least
+Outputs beyond it are computed every time. None is dropped to make room: batches are evaluated in turn, so the least
 recently used output would always be the one needed next.
 """
 
@@ -92,7 +92,7 @@ class ActivationReuse:
         self._resume = self._shared_layers(self._batch)
 
     def _shared_layers(self, batch: bytes) -> int:
-        """Number of layers, from the first, whose sizes are those of the last stored output that is still valid."""
+        """Number of first layers to skip for a batch: all up to the last one whose stored output is still valid."""
         layers = self._elastic.architecture.layers
         for index in reversed(range(len(layers))):
             stored = self._stored.get((batch, index))

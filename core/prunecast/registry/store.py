@@ -33,7 +33,7 @@ from prunecast.registry.recording import (
     write_steps,
 )
 from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting, utc_text
-from prunecast.registry.sqlite.database import immediate, open_database, told_in_one_line
+from prunecast.registry.sqlite.database import immediate, one_line_errors, open_database
 
 SYNC_SECONDS = 1.0
 """Least time between two commits that wait for the disk. A power cut loses the commits of at most this time, a killed
@@ -119,7 +119,7 @@ class Registry:
 
     def close(self) -> None:
         """Close the file. Closing twice is harmless."""
-        with told_in_one_line(self.path):
+        with one_line_errors(self.path):
             self.database.close()
 
     def rows(
@@ -130,7 +130,7 @@ class Registry:
         Raises:
             RegistryError: the file is damaged or cannot be read.
         """
-        with told_in_one_line(self.path):
+        with one_line_errors(self.path):
             cursor = self.database.conn.execute(statement, parameters)
             names = [column[0] for column in cursor.description]
             for row in cursor:
@@ -150,7 +150,7 @@ class Registry:
         Returns:
             Numbers by metric name for each architecture that has been measured, in the order given.
         """
-        with told_in_one_line(self.path):
+        with one_line_errors(self.path):
             setting_id = self.setting_id(setting)
             if setting_id is None:
                 return {}
@@ -213,7 +213,7 @@ class Registry:
 
     def failures(self, setting: Setting, architectures: Sequence[Architecture]) -> dict[Architecture, Failure]:
         """Recorded failures of those of ``architectures`` that have one under ``setting``, in the order given."""
-        with told_in_one_line(self.path):
+        with one_line_errors(self.path):
             rows = self.database.conn.execute(_FIND_FAILURES, (self.setting_id(setting),)).fetchall()
         found = {key: Failure(reason, attempts) for key, reason, attempts in rows}
         return {a: found[key_bytes(a)] for a in architectures if key_bytes(a) in found}
@@ -350,7 +350,7 @@ class Registry:
         """
         connection, now = self.database.conn, time.monotonic()
         sync = now - self._last_sync >= SYNC_SECONDS
-        with told_in_one_line(self.path):
+        with one_line_errors(self.path):
             connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             with immediate(connection):
                 yield connection

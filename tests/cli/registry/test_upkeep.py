@@ -30,7 +30,7 @@ def answer(workplace: Workplace, text: str, *arguments: str) -> Outcome:
     return Outcome(result.return_value, result.stdout, result.stderr)
 
 
-def test_what_a_run_measured_is_measured_again_and_agrees(finished: Workplace) -> None:
+def test_remeasuring_reproduces_the_recorded_numbers(finished: Workplace) -> None:
     before = finished.registry.read_bytes()
     outcome = finished.prunecast("registry", "verify", "--remeasure", "5", "--seed", "1")
     assert (outcome.code, outcome.stdout.splitlines()[-1]) == (0, "registry.db: no problems found")
@@ -44,7 +44,7 @@ def test_what_a_run_measured_is_measured_again_and_agrees(finished: Workplace) -
     assert others != outcome.stdout
 
 
-def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> None:
+def test_remeasuring_finds_a_changed_number(finished: Workplace) -> None:
     change(finished, "UPDATE metric_values SET value = value * 1.002 WHERE evaluation_id = 3")
     assert finished.prunecast("registry", "verify").code == 0
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
@@ -55,7 +55,7 @@ def test_a_number_that_does_not_come_out_again_is_found(finished: Workplace) -> 
     assert outcome.stderr.splitlines()[-1].startswith("error: registry.db: problems: 1; ")
 
 
-def test_a_spec_that_gives_another_setting_today_cannot_be_repeated_and_says_so(finished: Workplace) -> None:
+def test_a_run_whose_data_changed_cannot_be_repeated(finished: Workplace) -> None:
     (finished.folder / "validation.txt").write_text("another text, as long as need be. " * 200)
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
     assert (outcome.code, outcome.stdout) == (1, "")
@@ -64,7 +64,7 @@ def test_a_spec_that_gives_another_setting_today_cannot_be_repeated_and_says_so(
     )
 
 
-def test_what_was_measured_before_a_run_that_cannot_be_repeated_is_told(finished: Workplace) -> None:
+def test_remeasured_numbers_are_printed_before_the_error_about_another_run(finished: Workplace) -> None:
     finished.write_spec("other", {"evaluators": [{**SPEC["evaluators"][0], "tokens": 192}], "export": None})
     assert finished.prunecast("run", "other.yaml", "--quiet").code == 0
     change(finished, "UPDATE runs SET spec_json = replace(spec_json, '192', '256') WHERE id = 2")
@@ -74,7 +74,7 @@ def test_what_was_measured_before_a_run_that_cannot_be_repeated_is_told(finished
     assert "run 2 (other) cannot be repeated" in outcome.stderr
 
 
-def test_uncompensated_baselines_are_measured_again_and_recovered_models_are_left_out(workplace: Workplace) -> None:
+def test_remeasuring_includes_uncompensated_baselines_and_skips_recovered_models(workplace: Workplace) -> None:
     calibration = {"dataset": "calibration.txt", "samples": 4, "tokens": 32}
     changes = {
         "pruner": SPEC["pruner"] | {"compensate": {"method": "least-squares", "calibration": [calibration]}},
@@ -95,7 +95,7 @@ def test_uncompensated_baselines_are_measured_again_and_recovered_models_are_lef
         assert again == recorded
 
 
-def test_damage_is_listed_and_exits_with_1(finished: Workplace) -> None:
+def test_damage_is_listed_with_exit_code_1(finished: Workplace) -> None:
     change(finished, "UPDATE architectures SET depth = 9 WHERE id = 2")
     outcome = finished.prunecast("registry", "verify")
     assert (outcome.code, outcome.stdout) == (1, "architectures: key or depth of 2 is not that of its layers\n")
@@ -103,7 +103,7 @@ def test_damage_is_listed_and_exits_with_1(finished: Workplace) -> None:
     assert (as_json.code, as_json.json["problems"]) == (1, [outcome.stdout.strip()])
 
 
-def test_deleting_asks_and_a_no_deletes_nothing(finished: Workplace) -> None:
+def test_deleting_asks_for_confirmation(finished: Workplace) -> None:
     refused = answer(finished, "n\n", "registry", "delete", "tiny")
     assert refused.code == 0
     assert re.search(r"Delete run 1 \(tiny, finished, started .*Z\) from registry.db\? \[y/N\]", refused.stderr)
@@ -115,7 +115,7 @@ def test_deleting_asks_and_a_no_deletes_nothing(finished: Workplace) -> None:
     assert outcome.json["evaluations"] == {"measured": 0, "cached": EVALUATIONS}
 
 
-def test_a_registry_emptied_of_its_run_gives_the_space_back(finished: Workplace) -> None:
+def test_gc_and_vacuum_shrink_a_registry_whose_run_was_deleted(finished: Workplace) -> None:
     deleted = finished.prunecast("registry", "delete", "1", "--with-evaluations", "--yes")
     assert f"and {EVALUATIONS} evaluations" in deleted.stdout
     removed = finished.prunecast("registry", "gc", "--json").json

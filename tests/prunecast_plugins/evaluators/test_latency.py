@@ -1,4 +1,4 @@
-"""Latency: exact bytes, and speeds that are plausible."""
+"""Latency: exact bytes and plausible speeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def test_speeds_are_positive_with_errors_and_bytes_are_exact(
 
 
 @pytest.mark.parametrize("case", FAMILIES)
-def test_bytes_follow_what_an_architecture_keeps(case: str, tiny_model: Callable[..., Any]) -> None:
+def test_weight_bytes_are_those_of_the_kept_parameters(case: str, tiny_model: Callable[..., Any]) -> None:
     model = model_of(tiny_model, case)
     elastic, shape = elastic_of(model), shape_of(model.config)
     groups, heads, width = shape.dense.layers[0]
@@ -50,7 +50,7 @@ def test_bytes_follow_what_an_architecture_keeps(case: str, tiny_model: Callable
 
 
 @torch.inference_mode()
-def test_every_round_reads_the_prompt_and_generates_token_by_token(tiny_model: Callable[..., Any]) -> None:
+def test_every_repeat_reads_the_prompt_and_generates_token_by_token(tiny_model: Callable[..., Any]) -> None:
     model, fed = model_of(tiny_model, "llama"), []
     model.model.register_forward_pre_hook(lambda module, given: fed.append(tuple(given[0].shape)))
     evaluator = prepared(model, batch=2, prompt=5, generate=3, repeats=2)
@@ -65,7 +65,7 @@ def test_a_prompt_and_generation_longer_than_the_context_are_an_error(tiny_model
 
 
 @torch.inference_mode()
-def test_a_model_on_another_device_is_an_error_that_says_what_to_write(tiny_model: Callable[..., Any]) -> None:
+def test_a_model_on_another_device_is_an_error(tiny_model: Callable[..., Any]) -> None:
     model = model_of(tiny_model, "llama")
     evaluator = prepared(model, device="mps")
     assert evaluator.metrics[0].name.startswith("latency.mps.")

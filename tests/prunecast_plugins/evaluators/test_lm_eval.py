@@ -1,4 +1,4 @@
-"""The EleutherAI harness: what is said without it, and a task of its own making with it."""
+"""The EleutherAI harness: the error if it is missing, and a task defined here if it is installed."""
 
 import importlib.util
 import sys
@@ -57,7 +57,9 @@ def prepared(tokenizer: Any, **options: Any) -> LMEval:
     return evaluator
 
 
-def test_without_the_harness_one_line_says_what_to_install(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_harness_is_a_one_line_error_with_the_install_command(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(PluginError, match=r'pip install "prunecast\[lm-eval\]"') as caught:
         prepared(tokenizer, tasks=["arc_easy"])
@@ -67,7 +69,7 @@ def test_without_the_harness_one_line_says_what_to_install(tokenizer: Any, monke
 @needs_harness
 @pytest.mark.parametrize("name", ["toy", "toys"])
 @torch.inference_mode()
-def test_a_task_or_group_is_scored_by_the_likelihoods_of_the_model_handed_over(
+def test_a_task_or_group_is_scored_by_the_models_likelihoods(
     name: str, tokenizer: Any, definitions: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model = elastic_of(model_of(tiny_model, "llama"), gone=(0,)).model
@@ -105,7 +107,7 @@ CHANGES = {
 
 
 @needs_harness
-def test_whatever_changes_a_score_is_in_the_hash(tokenizer: Any, definitions: Path) -> None:
+def test_every_change_of_the_scoring_alters_the_hash(tokenizer: Any, definitions: Path) -> None:
     hashes = {prepared(tokenizer, tasks=["toys"], definitions=definitions).data_hash}
     for name, old, new in CHANGES.values():
         text = (definitions / name).read_text()
@@ -117,7 +119,7 @@ def test_whatever_changes_a_score_is_in_the_hash(tokenizer: Any, definitions: Pa
 
 
 @needs_harness
-def test_where_definitions_and_data_are_is_not_in_the_hash(tokenizer: Any, definitions: Path) -> None:
+def test_paths_of_definitions_and_data_are_not_in_the_hash(tokenizer: Any, definitions: Path) -> None:
     before = prepared(tokenizer, tasks=["toys"], definitions=definitions).data_hash
     elsewhere = definitions.parent / "elsewhere"
     elsewhere.mkdir()
@@ -127,7 +129,7 @@ def test_where_definitions_and_data_are_is_not_in_the_hash(tokenizer: Any, defin
 
 
 class Plain:
-    """What the hash reads of a task of the harness."""
+    """The attributes of a harness task that the hash reads."""
 
     VERSION = 1.0
 
@@ -153,7 +155,7 @@ def hash_of_plain(task: Any) -> str:
     return hash_of("0.4.13", [task], lambda request: [[len(text)] for text in request.args])
 
 
-def test_answers_and_how_they_are_scored_are_in_the_hash_and_places_in_memory_are_not() -> None:
+def test_the_hash_has_answers_and_scoring_but_no_memory_addresses() -> None:
     changed = [
         Plain(),
         Plain(doc={"question": "what is 1", "answer": 1}),
@@ -176,7 +178,7 @@ def test_answers_and_how_they_are_scored_are_in_the_hash_and_places_in_memory_ar
     ("options", "problem"),
     [({"tasks": ["no_such_task"]}, "no_such_task"), ({"tasks": ["toy"], "metric": "f1"}, "no metric 'f1'; it has acc")],
 )
-def test_what_the_harness_does_not_have_is_an_error(
+def test_an_unknown_task_or_metric_is_an_error(
     options: dict[str, Any], problem: str, tokenizer: Any, definitions: Path
 ) -> None:
     with pytest.raises(DataError, match=problem):
@@ -185,7 +187,7 @@ def test_what_the_harness_does_not_have_is_an_error(
 
 @needs_harness
 @torch.inference_mode()
-def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_task(
+def test_non_finite_logits_are_an_error_that_names_evaluator_and_task(
     tokenizer: Any, definitions: Path, tiny_model: Callable[..., Any]
 ) -> None:
     evaluator = prepared(tokenizer, tasks=["toy"], definitions=definitions)

@@ -1,4 +1,4 @@
-"""MMLU, against its prompt written out here and the logits of the stock forward pass."""
+"""MMLU, compared with explicit prompts and the logits of the stock forward pass."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -83,14 +83,14 @@ def answer(model: Any, tokenizer: Any, text: str) -> int:
 
 
 def solved_by(model: Any, tokenizer: Any, shots: int = 2) -> Rows:
-    """The questions with the model's own answers for right ones."""
+    """The questions with the model's own answers as the right ones."""
     return [row | {"answer": answer(model, tokenizer, prompt(row, shots))} for row in ASKED]
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral-sliding", "gpt2"])
 @pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
 @torch.inference_mode()
-def test_answers_are_those_after_the_whole_prompt_with_and_without_reuse(
+def test_answers_equal_those_of_the_whole_prompt_with_and_without_reuse(
     family: str, gone: tuple[int, ...], tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model = elastic_of(model_of(tiny_model, family, max_position_embeddings=4096), gone).model
@@ -102,9 +102,7 @@ def test_answers_are_those_after_the_whole_prompt_with_and_without_reuse(
 
 
 @torch.inference_mode()
-def test_subjects_count_alike_whatever_their_size(
-    tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
-) -> None:
+def test_subjects_have_equal_weight(tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]) -> None:
     model = model_of(tiny_model, "llama", max_position_embeddings=4096)
     own = solved_by(model, tokenizer)
     wrong = [row | {"answer": (row["answer"] + 1) % 4} for row in own]
@@ -116,7 +114,7 @@ def test_subjects_count_alike_whatever_their_size(
 
 
 @torch.inference_mode()
-def test_a_prompt_longer_than_the_context_loses_its_last_solved_questions(
+def test_a_prompt_longer_than_the_context_drops_its_last_shots(
     tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, "llama", max_position_embeddings=4096)
@@ -132,7 +130,7 @@ def test_a_prompt_longer_than_the_context_loses_its_last_solved_questions(
 
 @pytest.mark.parametrize("reuse", [True, False])
 @torch.inference_mode()
-def test_tokens_are_those_the_model_is_fed(
+def test_tokens_equal_the_number_fed_to_the_model(
     reuse: bool, tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model, fed = model_of(tiny_model, "llama", max_position_embeddings=4096), []
@@ -144,7 +142,7 @@ def test_tokens_are_those_the_model_is_fed(
         assert sum(fed) == evaluator.tokens == evaluator.tokens_computed
 
 
-def test_reuse_and_batch_leave_the_hash_alone_and_the_rest_does_not(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_hash_depends_on_all_options_except_reuse_and_batch(tokenizer: Any, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "one")
     other = folder_of(tmp_path / "other", [ASKED[0] | {"answer": (ASKED[0]["answer"] + 1) % 4}, *ASKED[1:]])
     same = {
@@ -161,7 +159,7 @@ def test_reuse_and_batch_leave_the_hash_alone_and_the_rest_does_not(tokenizer: A
 
 
 @torch.inference_mode()
-def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_subject(
+def test_non_finite_logits_are_an_error_that_names_evaluator_and_subject(
     tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model = spoil(model_of(tiny_model, "llama", max_position_embeddings=4096))
@@ -178,14 +176,14 @@ def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_subje
         ({"context": 40}, "a question of high_school_magic is longer than the model's context, 40 tokens"),
     ],
 )
-def test_what_the_data_do_not_have_is_an_error(
+def test_options_that_the_data_cannot_satisfy_are_errors(
     options: dict[str, Any], problem: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=problem):
         prepared(tokenizer, folder_of(tmp_path), **options)
 
 
-def test_a_tokenizer_that_does_not_tell_the_letters_apart_is_an_error(tmp_path: Path) -> None:
+def test_a_tokenizer_that_does_not_distinguish_the_letters_is_an_error(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -198,7 +196,7 @@ def test_a_tokenizer_that_does_not_tell_the_letters_apart_is_an_error(tmp_path: 
 @pytest.mark.parametrize(
     ("questions", "factor"), [(5, 2.5), pytest.param(None, 5.0, marks=pytest.mark.slow)], ids=["five", "all"]
 )
-def test_reuse_saves_most_of_the_tokens_of_the_real_questions(questions: int | None, factor: float) -> None:
+def test_reuse_saves_most_tokens_of_the_real_questions(questions: int | None, factor: float) -> None:
     folder = real_data()
     tokenizer = smollm2_tokenizer()
     with_reuse, without = (
@@ -210,7 +208,7 @@ def test_reuse_saves_most_of_the_tokens_of_the_real_questions(questions: int | N
         assert MMLU(evaluator.options).expected_tokens == pytest.approx(evaluator.tokens, rel=0.2)
 
 
-def test_options_do_not_tell_the_tokens_of_a_split_of_one_s_own() -> None:
+def test_options_give_no_token_count_for_a_custom_split() -> None:
     assert MMLU(MMLUOptions(split="mine")).expected_tokens is None
     assert (
         MMLU(MMLUOptions(split="mine", subjects=("law",), questions_per_subject=3, shots=2)).expected_tokens == 5 * 108

@@ -1,4 +1,4 @@
-"""Multiple choice, against log-likelihoods of the stock forward pass taken one choice at a time."""
+"""Multiple choice, compared with log-likelihoods of the stock forward pass, one choice at a time."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ def tokenizer() -> Any:
 
 
 def asked(count: int) -> list[dict[str, Any]]:
-    """Questions with a blank, of two to five choices of very different length."""
+    """Questions with a blank and two to five choices of very different lengths."""
     rng = np.random.default_rng(5)
     return [
         {
@@ -76,7 +76,7 @@ def likeliest(
 
 @pytest.mark.parametrize("name", PROMPTS)
 @torch.inference_mode()
-def test_the_likeliest_choice_after_the_prompt_of_each_data_set_is_the_answer(
+def test_the_answer_is_the_likeliest_choice_after_the_data_sets_prompt(
     name: str, tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     dataset, split = name.split(".")
@@ -95,14 +95,14 @@ def test_the_likeliest_choice_after_the_prompt_of_each_data_set_is_the_answer(
 
 
 @torch.inference_mode()
-def test_what_the_likelihood_is_divided_by_decides(
+def test_the_answer_depends_on_the_normalisation(
     tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model, rows = model_of(tiny_model, "gemma2"), asked(16)
     sizes: dict[str, Callable[[str], int]] = {
         "none": lambda text: 1,
         "bytes": lambda text: len(text.encode()),
-        "tokens": lambda text: len(text) + 1,  # one a byte, and the space before it
+        "tokens": lambda text: len(text) + 1,  # one a byte, and one for the leading space
     }
     prompt = PROMPTS["arc_easy.test"]
     answers = {name: likeliest(model, tokenizer, rows, prompt, size) for name, size in sizes.items()}
@@ -115,7 +115,7 @@ def test_what_the_likelihood_is_divided_by_decides(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
-def test_choices_that_are_read_together_have_the_states_they_have_alone(
+def test_choices_read_together_have_the_hidden_states_of_single_passes(
     family: str, tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, family)
@@ -131,7 +131,7 @@ def test_choices_that_are_read_together_have_the_states_they_have_alone(
             torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_question_is_laid_out_once_and_leaves_every_choice_a_token_of_its_own() -> None:
+def test_the_common_prefix_of_choices_is_laid_out_once() -> None:
     layout = Branches.of([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]])
     assert (layout.row, layout.positions) == ([1, 2, 3, 4, 5, 3], [0, 1, 2, 2, 3, 2])
     assert [layout.columns(number) for number in range(3)] == [[0, 1, 2], [0, 1, 3, 4], [0, 1, 5]]
@@ -139,7 +139,7 @@ def test_a_question_is_laid_out_once_and_leaves_every_choice_a_token_of_its_own(
 
 
 @torch.inference_mode()
-def test_the_number_of_questions_a_forward_pass_changes_nothing(
+def test_the_batch_size_does_not_change_the_result(
     tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model, path = model_of(tiny_model, "opt"), write_rows(tmp_path / "own.jsonl.gz", asked(13))
@@ -149,7 +149,9 @@ def test_the_number_of_questions_a_forward_pass_changes_nothing(
 
 
 @torch.inference_mode()
-def test_tokens_are_those_the_model_is_fed(tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]) -> None:
+def test_tokens_equal_the_number_fed_to_the_model(
+    tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
+) -> None:
     model, path = model_of(tiny_model, "llama"), write_rows(tmp_path / "own.jsonl", asked(13))
     evaluator, fed = prepared(tokenizer, dataset=str(path), batch=5), []
     model.model.register_forward_pre_hook(lambda module, given: fed.append(given[0].numel()))
@@ -157,7 +159,7 @@ def test_tokens_are_those_the_model_is_fed(tokenizer: Any, tmp_path: Path, tiny_
     assert sum(fed) == evaluator.tokens
 
 
-def test_the_first_questions_are_taken_and_the_hash_sees_every_change(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_first_questions_are_used_and_every_change_alters_the_hash(tokenizer: Any, tmp_path: Path) -> None:
     rows = asked(9)
     changed = {
         "same": rows[:6],
@@ -173,7 +175,7 @@ def test_the_first_questions_are_taken_and_the_hash_sees_every_change(tokenizer:
 
 
 @torch.inference_mode()
-def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_data(
+def test_non_finite_logits_are_an_error_that_names_evaluator_and_data(
     tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     path = write_rows(tmp_path / "own.jsonl", asked(3))
@@ -187,7 +189,7 @@ def test_too_few_questions_are_an_error(tokenizer: Any, tmp_path: Path) -> None:
         prepared(tokenizer, dataset=str(path), questions=4)
 
 
-def test_no_questions_at_all_are_an_error(tokenizer: Any, tmp_path: Path) -> None:
+def test_an_empty_data_set_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="0 questions"):
         prepared(tokenizer, dataset=str(write_rows(tmp_path / "own.jsonl", [])))
 
@@ -211,7 +213,7 @@ def test_a_question_longer_than_the_context_is_an_error_that_names_it(tokenizer:
         ({"text": "Why?"}, "row 2: question"),
     ],
 )
-def test_a_row_that_is_no_question_is_an_error_that_names_it(
+def test_an_invalid_row_is_an_error_that_names_it(
     row: dict[str, Any], problem: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     path = write_rows(tmp_path / "own.jsonl", [asked(1)[0], row])
@@ -226,7 +228,7 @@ def test_winogrande_without_a_blank_is_an_error(tokenizer: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_real_data_are_all_questions(name: str, tokenizer: Any) -> None:
+def test_real_data_sets_are_valid(name: str, tokenizer: Any) -> None:
     dataset, split = name.split(".")
     evaluator = prepared(tokenizer, real_data(), dataset=dataset, split=split, questions=200)
     assert evaluator.tokens > 200 * 40

@@ -1,4 +1,4 @@
-"""Reading piece by piece, against one forward pass without a cache."""
+"""Reading in pieces, compared with one forward pass without a cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,9 @@ def at_once(model: Any, ids: torch.Tensor) -> torch.Tensor:
 @each_family
 @each_gone
 @torch.inference_mode()
-def test_pieces_give_what_the_whole_gives(case: str, gone: tuple[int, ...], tiny_model: Callable[..., Any]) -> None:
+def test_reading_in_pieces_equals_one_forward_pass(
+    case: str, gone: tuple[int, ...], tiny_model: Callable[..., Any]
+) -> None:
     model = elastic_of(model_of(tiny_model, case), gone).model
     reading = Reading(model)
     pieces = [reading.read(piece) for piece in torch.split(IDS, [6, 1, 1, 4, 1], dim=1)]
@@ -35,13 +37,13 @@ def test_pieces_give_what_the_whole_gives(case: str, gone: tuple[int, ...], tiny
 @each_family
 @each_gone
 @torch.inference_mode()
-def test_endings_of_different_length_share_what_was_read_before_them(
+def test_endings_of_different_lengths_share_a_prefix(
     case: str, gone: tuple[int, ...], tiny_model: Callable[..., Any]
 ) -> None:
     model = elastic_of(model_of(tiny_model, case), gone).model
     start, endings = Reading(model), [[5, 6, 7, 8], [9], [10, 11]]
     start.read(IDS)
-    for _ in range(2):  # the second time finds the shared part as the first did
+    for _ in range(2):  # the first pass must not change the shared prefix
         found = start.repeated(3).read(padded(endings, model.device))
         for row, ending in zip(found, endings, strict=True):
             expected = at_once(model, torch.tensor([[*IDS[0].tolist(), *ending]]))[0, IDS.shape[1] :]
@@ -50,7 +52,7 @@ def test_endings_of_different_length_share_what_was_read_before_them(
 
 @each_gone
 @torch.inference_mode()
-def test_bytes_are_those_of_keys_and_values_alone(gone: tuple[int, ...], tiny_model: Callable[..., Any]) -> None:
+def test_bytes_are_those_of_keys_and_values(gone: tuple[int, ...], tiny_model: Callable[..., Any]) -> None:
     reading = Reading(elastic_of(model_of(tiny_model, "llama"), gone).model)
     reading.read(IDS)
     head_dim, groups, float32 = 8, 4, 4

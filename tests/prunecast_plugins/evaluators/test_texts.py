@@ -1,4 +1,4 @@
-"""Perplexity and divergence of a text, against sums over the logits of the stock forward pass."""
+"""Perplexity and KL divergence on a text, compared with sums over the logits of the stock forward pass."""
 
 import math
 from collections.abc import Callable
@@ -54,13 +54,13 @@ def windows_of(text: str, tokenizer: Any, tokens: int, context: int) -> list[tor
 
 
 def by_window(model: Any, windows: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Log-probabilities of all tokens at each position that is followed by one."""
+    """Log-probabilities of all tokens at every position but the last of each window."""
     with torch.inference_mode():
         return [model(window, use_cache=False).logits[0, :-1].log_softmax(-1) for window in windows]
 
 
 def error_of(windows: list[torch.Tensor]) -> float | None:
-    """Standard error of the mean over all tokens, windows being independent and counting by their tokens."""
+    """Standard error of the mean over all tokens; windows are independent and weighted by their tokens."""
     if len(windows) == 1:
         return None
     total, count = sum(map(len, windows)), len(windows)
@@ -72,7 +72,7 @@ def error_of(windows: list[torch.Tensor]) -> float | None:
 @each_family
 @pytest.mark.parametrize(("tokens", "context"), [(90, 20), (81, 20), (82, 20), (64, 64), (40, 64)])
 @torch.inference_mode()
-def test_perplexity_is_that_of_the_stock_logits(
+def test_perplexity_equals_that_of_the_stock_logits(
     case: str,
     tokens: int,
     context: int,
@@ -96,7 +96,7 @@ def test_perplexity_is_that_of_the_stock_logits(
 @each_family
 @pytest.mark.parametrize(("tokens", "context"), [(90, 20), (82, 20), (40, 64)])
 @torch.inference_mode()
-def test_divergence_is_that_of_the_stock_logits(
+def test_divergence_equals_that_of_the_stock_logits(
     case: str, tokens: int, context: int, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, case)
@@ -130,7 +130,7 @@ def test_divergence_of_the_dense_model_from_itself_is_exactly_zero(
 
 @each_evaluator
 @pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2"])
-def test_losses_add_up_to_the_metric_and_have_its_gradient(
+def test_losses_sum_to_the_metric_and_have_its_gradient(
     evaluator: Any, options: Any, case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, case)
@@ -159,7 +159,7 @@ def test_losses_add_up_to_the_metric_and_have_its_gradient(
 
 
 @pytest.mark.parametrize("case", ["llama", "gemma2"])
-def test_gradients_of_scores_are_centred_and_have_the_gauss_newton_matrix_for_second_moment(
+def test_score_gradients_have_zero_mean_and_the_gauss_newton_second_moment(
     case: str, tiny_model: Callable[..., Any]
 ) -> None:
     model, count = model_of(tiny_model, case), 20_000
@@ -171,14 +171,14 @@ def test_gradients_of_scores_are_centred_and_have_the_gauss_newton_matrix_for_se
     q = logits.logits_of(model, one[None])[0].softmax(-1).detach()
     expected = jacobian.T @ (torch.diag(q) - torch.outer(q, q)) @ jacobian
     assert rows.grad is not None
-    found = rows.grad.T @ rows.grad / count / logits.DRAWS  # of a sum of independent draws
+    found = rows.grad.T @ rows.grad / count / logits.DRAWS  # each row is a sum of independent draws
     assert (found - expected).norm() < 0.05 * expected.norm()
     assert rows.grad.mean(dim=0).norm() < 5 * (logits.DRAWS * expected.trace() / count).sqrt()
 
 
 @each_evaluator
 @torch.inference_mode()
-def test_the_number_of_windows_a_forward_pass_changes_nothing(
+def test_the_batch_size_does_not_change_the_result(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, "llama")
@@ -193,7 +193,7 @@ def test_the_number_of_windows_a_forward_pass_changes_nothing(
 
 
 @pytest.mark.parametrize("case", ["llama", "gemma2"])
-def test_divergence_goes_on_with_a_smaller_batch_than_the_dense_model_had(
+def test_divergence_allows_a_smaller_batch_than_the_dense_model_had(
     case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = model_of(tiny_model, case)
@@ -211,7 +211,7 @@ def test_divergence_goes_on_with_a_smaller_batch_than_the_dense_model_had(
 
 @pytest.mark.parametrize("case", ["llama", "gemma2"])
 @torch.inference_mode()
-def test_parts_of_the_vocabulary_make_up_the_logits_of_the_head(
+def test_logit_parts_concatenate_to_the_logits_of_the_head(
     case: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logits, "LOGIT_COLUMNS", 100)
@@ -224,7 +224,7 @@ def test_parts_of_the_vocabulary_make_up_the_logits_of_the_head(
 
 @pytest.mark.parametrize("case", ["llama", "gemma2"])
 @torch.inference_mode()
-def test_losses_and_divergences_are_those_of_all_logits_at_once(
+def test_chunked_losses_and_divergences_equal_those_of_all_logits(
     case: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logits, "LOGIT_COLUMNS", 100)
@@ -242,7 +242,7 @@ def test_losses_and_divergences_are_those_of_all_logits_at_once(
 
 @each_evaluator
 @torch.inference_mode()
-def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_data(
+def test_non_finite_logits_are_an_error_that_names_evaluator_and_data(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = spoil(model_of(tiny_model, "llama"))
@@ -253,16 +253,16 @@ def test_logits_that_are_not_numbers_are_an_error_that_names_evaluator_and_data(
 
 
 @each_evaluator
-def test_a_context_longer_than_the_models_is_an_error_that_says_what_fits(
-    evaluator: Any, options: Any, text: str
-) -> None:
+def test_a_context_longer_than_the_models_is_an_error_with_the_limit(evaluator: Any, options: Any, text: str) -> None:
     made = evaluator(options(dataset=text, context=513))
     with pytest.raises(DataError, match="513 is longer than the model's, set it to 512 or less"):
         made.prepare(byte_tokenizer(), shape_with_room(512), None)
 
 
 @each_evaluator
-def test_too_short_a_text_is_an_error(evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]) -> None:
+def test_a_text_that_is_too_short_is_an_error(
+    evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]
+) -> None:
     with pytest.raises(
         DataError, match=r"^(perplexity|kl) on \S+, split \w+: text has [\d,]+ tokens, 1,000,000 are wanted"
     ):
@@ -270,7 +270,7 @@ def test_too_short_a_text_is_an_error(evaluator: Any, options: Any, text: str, p
 
 
 @each_evaluator
-def test_a_local_file_goes_by_its_stem(evaluator: Any, options: Any) -> None:
+def test_metrics_of_a_local_file_are_named_after_its_stem(evaluator: Any, options: Any) -> None:
     kind = {"Perplexity": "ppl", "KL": "kl"}[evaluator.__name__]
     names = {"texts/a.story.txt": "a.story", "b.jsonl.gz#body": "b", "wikitext2": "wikitext2", "org/set": "org/set"}
     for dataset, name in names.items():
@@ -286,7 +286,7 @@ def test_divergence_without_a_dense_model_is_an_error(
 
 
 @each_evaluator
-def test_spread_windows_take_whole_windows_of_all_of_the_text(
+def test_spread_windows_cover_the_whole_text(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]
 ) -> None:
     spread = prepared(evaluator, options, dataset=text, split="x", tokens=64, context=16, place="spread")

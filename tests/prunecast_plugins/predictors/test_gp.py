@@ -1,4 +1,4 @@
-"""The Gaussian process, its blend with trees, and what they look at."""
+"""The Gaussian process, its blend with trees, and their features."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class Known:
         return self.seen, np.full_like(self.seen, self._std)
 
 
-def test_excess_goes_there_and_back_and_its_deviation_is_that_of_the_ends() -> None:
+def test_excess_regression_inverts_its_transform_and_propagates_the_deviation() -> None:
     targets = np.random.default_rng(0).normal(size=(50, 2))
     known = Known(0.2)
     excess = ExcessRegression(known)
@@ -54,10 +54,10 @@ def test_excess_goes_there_and_back_and_its_deviation_is_that_of_the_ends() -> N
     np.testing.assert_allclose(std, (high - low) / 2)
 
 
-def test_process_is_that_of_scikit_learn_where_every_feature_varies() -> None:
+def test_gaussian_process_equals_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     features, targets = rng.random((40, 6)), rng.normal(size=(40, 1))
-    features[:, 2] = 0.5  # never varies: no part of it may remain
+    features[:, 2] = 0.5  # constant: must have no effect
     ours = GaussianProcess(steps=1000)
     ours.fit(features, targets)
     varying = np.delete(features, 2, axis=1)
@@ -69,7 +69,7 @@ def test_process_is_that_of_scikit_learn_where_every_feature_varies() -> None:
     np.testing.assert_allclose(ours.predict(features)[0][:, 0], theirs.predict(standard), atol=1e-3)
 
 
-def test_a_mixture_is_unsure_where_its_parts_disagree() -> None:
+def test_mixture_std_grows_where_its_parts_disagree() -> None:
     first, second = Known(0.3), Known(0.3)
     first.seen, second.seen = np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]])
     mean, std = Mixture([first, second]).predict(np.zeros((2, 1)))
@@ -78,7 +78,7 @@ def test_a_mixture_is_unsure_where_its_parts_disagree() -> None:
 
 
 @pytest.mark.parametrize(("plugin", "options"), [(GP, GPOptions()), (Blend, BlendOptions(trees=50, members=2))])
-def test_explains_and_ranks_real_pairs_it_has_not_seen(plugin: Any, options: Any) -> None:
+def test_explains_unseen_recorded_pairs(plugin: Any, options: Any) -> None:
     recorded = recorded_pairs()
     order = np.random.default_rng(0).permutation(len(recorded.architectures))
     seen, unseen = order[len(order) // 4 :], order[: len(order) // 4]
@@ -89,7 +89,7 @@ def test_explains_and_ranks_real_pairs_it_has_not_seen(plugin: Any, options: Any
     assert (left < 0.5).all()
 
 
-def test_smoothed_adds_weighted_means_over_the_depth(shape: ModelShape) -> None:
+def test_smoothed_encoding_adds_weighted_means_over_depth(shape: ModelShape) -> None:
     widths = np.random.default_rng(0).integers(1, shape.dense.layers[0].mlp_width, len(shape.dense.layers))
     architecture = Architecture([(*layer[:2], int(w)) for layer, w in zip(shape.dense.layers, widths, strict=True)])
     plain, columns = structured([architecture], shape)[0], smoothed([architecture], shape)[0]
@@ -101,12 +101,12 @@ def test_smoothed_adds_weighted_means_over_the_depth(shape: ModelShape) -> None:
     assert columns[len(plain) + 2 * 7 + 3] == pytest.approx(wanted)
 
 
-def test_all_pairs_count_though_the_kernel_is_fitted_to_some() -> None:
+def test_all_pairs_are_used_though_the_kernel_is_fitted_to_a_subset() -> None:
     rng = np.random.default_rng(0)
     features = rng.random((MOST_PAIRS_OF_KERNEL + 150, 3))
     with_kernel = np.linspace(0, len(features) - 1, MOST_PAIRS_OF_KERNEL).astype(int)
     others = np.setdiff1d(np.arange(len(features)), with_kernel)
-    features[others, 0] += 2  # a region that only pairs without a part in the kernel tell of
+    features[others, 0] += 2  # a region that only pairs outside the kernel's subset cover
     targets = np.sin(3 * features[:, :1])
     process = GaussianProcess(steps=40)
     process.fit(features, targets)

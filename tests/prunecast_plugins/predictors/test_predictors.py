@@ -34,7 +34,7 @@ def test_explains_most_of_unseen_pairs(
 
 
 @each_predictor
-def test_same_seed_same_numbers_and_another_seed_others(
+def test_predictions_repeat_with_the_seed_and_differ_between_seeds(
     predictor: Any, options: Any, shape: ModelShape, truth: Callable[..., Any]
 ) -> None:
     seen, unseen = random_architectures(shape, 20, 0), random_architectures(shape, 10, 1)
@@ -93,7 +93,7 @@ def test_encodings_are_the_documented_numbers(shape: ModelShape) -> None:
     np.testing.assert_allclose(features[0, -6:-4], [(1 / 3 + 10) / 12, ((2 / 3) ** 2 + 1) / 12])
 
 
-def test_encodings_tell_all_architectures_of_a_layer_apart(shape: ModelShape) -> None:
+def test_encodings_differ_between_all_architectures_of_a_layer(shape: ModelShape) -> None:
     every = [
         Architecture([(groups, heads, width), *shape.dense.layers[1:]])
         for groups in range(4)

@@ -1,4 +1,4 @@
-"""Regressors by import path: every way to a standard deviation, seeds, and what cannot be fitted."""
+"""Regressors by import path: every source of a standard deviation, seeds, and estimators that cannot be fitted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def predictor(shape: ModelShape, seed: int = 0, **options: Any) -> Sklearn:
 
 
 @each_regressor
-def test_explains_unseen_pairs_and_knows_how_well(
+def test_explains_unseen_pairs_and_its_std_is_calibrated(
     options: dict[str, Any], shape: ModelShape, truth: Callable[..., Any]
 ) -> None:
     seen, unseen = random_architectures(shape, 200, 0), random_architectures(shape, 100, 1)
@@ -51,7 +51,7 @@ def test_explains_unseen_pairs_and_knows_how_well(
     assert ((standardised > 0.4) & (standardised < 2)).all()
 
 
-def test_numbers_are_those_of_scikit_learn_itself(shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_predictions_equal_those_of_scikit_learn(shape: ModelShape, truth: Callable[..., Any]) -> None:
     from sklearn.linear_model import BayesianRidge
 
     seen, unseen = random_architectures(shape, 60, 0), random_architectures(shape, 20, 1)
@@ -67,7 +67,7 @@ def test_numbers_are_those_of_scikit_learn_itself(shape: ModelShape, truth: Call
 
 
 @pytest.mark.parametrize("name", ["forest", "one target only, bag", "another library"])
-def test_the_seed_decides(name: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_predictions_depend_on_the_seed(name: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
     seen, unseen = random_architectures(shape, 30, 0), random_architectures(shape, 10, 1)
 
     def numbers(seed: int) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_options_reach_the_estimator(shape: ModelShape, truth: Callable[..., Any
 @pytest.mark.parametrize(
     "estimator", ["sklearn.ensemble.ExtraTreesRegressor", "sklearn.linear_model.BayesianRidge", "sklearn.svm.SVR"]
 )
-def test_learns_from_one_pair(estimator: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_fits_a_single_pair(estimator: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
     seen, unseen = random_architectures(shape, 1, 0), random_architectures(shape, 5, 1)
     fitted = predictor(shape, estimator=estimator)
     fitted.fit(seen, truth(seen))
@@ -100,7 +100,7 @@ def test_learns_from_one_pair(estimator: str, shape: ModelShape, truth: Callable
     assert (std >= 0).all()
 
 
-def test_what_cannot_be_fitted_is_told_in_one_line(shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_an_estimator_that_cannot_be_fitted_is_a_one_line_error(shape: ModelShape, truth: Callable[..., Any]) -> None:
     seen = random_architectures(shape, 3, 0)
     neighbours = predictor(shape, estimator="sklearn.neighbors.KNeighborsRegressor", n_neighbors=50)
     with pytest.raises(PluginError, match=r"^sklearn\.neighbors\.KNeighborsRegressor: Expected n_neighbors") as error:
@@ -109,7 +109,7 @@ def test_what_cannot_be_fitted_is_told_in_one_line(shape: ModelShape, truth: Cal
 
 
 @pytest.mark.parametrize("name", ["gaussian process", "one target only, own deviation"])
-def test_explains_real_pairs_it_has_not_seen_and_knows_how_well(name: str) -> None:
+def test_explains_unseen_recorded_pairs_and_its_std_is_calibrated(name: str) -> None:
     recorded, r2, standardised = recorded_pairs(), [], []
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(recorded.architectures))

@@ -1,4 +1,4 @@
-"""Pruners that look at what output projections read, against inputs kept whole and loops over heads and channels."""
+"""Pruners that score the inputs of output projections, compared with loops over heads and channels of stored inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Inputs = dict[str, torch.Tensor]
 
 
 def inputs_of(model: Any) -> Inputs:
-    """What every projection of the model reads, one sample a forward pass: (tokens, K) in float64 by name."""
+    """Inputs (tokens, K) in float64 of every projection by name, one sample a forward pass."""
     kept: dict[str, list[torch.Tensor]] = {}
     names = {module: name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     hooks = [
@@ -63,8 +63,8 @@ def test_scores_are_sums_over_the_inputs_of_a_unit(
         np.testing.assert_allclose(importance.mlp_channels, [score(*to_down, j) for j in range(24)], rtol=1e-4)
 
 
-def test_a_constant_input_matters_to_activation_and_not_to_flap(tiny_model: Callable[..., Any]) -> None:
-    """OPT has biases before its activation: channel 5 with no weights and a bias of 3 puts out 3 whatever it reads."""
+def test_activation_scores_a_constant_input_and_flap_does_not(tiny_model: Callable[..., Any]) -> None:
+    """OPT has biases before its activation: channel 5 with zero weights and a bias of 3 always outputs 3."""
     model = tiny_model("opt")
     fc1 = model.model.decoder.layers[0].fc1
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_a_constant_input_matters_to_activation_and_not_to_flap(tiny_model: Call
     assert activation[5] > np.median(activation)
 
 
-def test_moments_do_not_depend_on_how_tokens_come() -> None:
+def test_moments_do_not_depend_on_the_batches() -> None:
     inputs = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(2))
     whole, parts = InputMoments(5, inputs.device), InputMoments(5, inputs.device)
     whole.add(inputs)
@@ -89,7 +89,7 @@ def test_moments_do_not_depend_on_how_tokens_come() -> None:
     torch.testing.assert_close(parts.norm, inputs.flatten(0, 1).double().norm(dim=0), rtol=1e-12, atol=0)
 
 
-def test_variance_beside_a_large_mean_is_not_lost() -> None:
+def test_variance_is_accurate_beside_a_large_mean() -> None:
     """E[x^2] - E[x]^2 would give 0 here even in float64; outlier channels of real models look like this."""
     inputs = 1e5 + torch.tensor([[0.0], [1.0]]).double() * 2**-12
     moments = InputMoments(1, inputs.device)

@@ -1,4 +1,4 @@
-"""Optimal brain surgery against greedy removal that solves a least-squares problem for every set that is tried."""
+"""The OBS pruner, compared with greedy removal that solves a least-squares problem for every candidate set."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -21,7 +21,7 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def heard(model: Any) -> dict[str, Arrays]:
-    """Of every output projection: inputs (N, K), gradients of the summed loss at the output (N, D), weight (K, D)."""
+    """Inputs (N, K), gradients of the summed loss at the output (N, D) and weight (K, D) of every output projection."""
     inputs: dict[str, list[torch.Tensor]] = {}
     gradients: dict[str, list[torch.Tensor]] = {}
     modules = {n: m for n, m in model.named_modules() if n.endswith(("o_proj", "down_proj"))}
@@ -49,7 +49,7 @@ def heard(model: Any) -> dict[str, Arrays]:
 
 
 def residual(inputs: np.ndarray, weighed: np.ndarray, left: Sequence[int]) -> float:
-    """Squared error of the best damped reconstruction of all outputs from the inputs that are left."""
+    """Squared error of the best damped reconstruction of all outputs from the remaining inputs."""
     tokens, size = inputs.shape
     scale = np.sqrt(DAMPING * (inputs**2).mean())
     rows = np.concatenate([inputs / np.sqrt(tokens), scale * np.eye(size)])
@@ -61,7 +61,7 @@ def residual(inputs: np.ndarray, weighed: np.ndarray, left: Sequence[int]) -> fl
 
 
 def greedy(inputs: np.ndarray, weighed: np.ndarray, units: Sequence[Sequence[int]]) -> list[int]:
-    """When each unit goes, if at every step that one goes without which the rest does best."""
+    """Step at which each unit is removed, if each step removes the unit whose removal leaves the smallest error."""
     gone: list[int] = []
     size = inputs.shape[1]
 
@@ -76,7 +76,7 @@ def greedy(inputs: np.ndarray, weighed: np.ndarray, units: Sequence[Sequence[int
 
 @pytest.mark.parametrize("outputs", ["alike", "loss"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_order_is_that_of_greedy_removal(
+def test_order_equals_that_of_greedy_removal(
     family: str, outputs: Literal["alike", "loss"], tiny_model: Callable[..., Any]
 ) -> None:
     model = tiny_model(family)
@@ -98,7 +98,9 @@ def test_order_is_that_of_greedy_removal(
                     assert layer.query_heads[group].tolist() == greedy(inputs, weighed, heads)
 
 
-def test_channels_may_go_several_at_a_time(tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_channels_can_be_removed_per_step(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_model("llama")
     monkeypatch.setattr(obs, "STEPS", 6)
     pruner = OBS(OBSOptions(outputs="alike"))
@@ -107,8 +109,8 @@ def test_channels_may_go_several_at_a_time(tiny_model: Callable[..., Any], monke
 
 
 @pytest.mark.parametrize("family", ["phi3", "gpt2", "opt", "gemma2"])
-def test_units_that_put_out_nothing_go_first(family: str, tiny_model: Callable[..., Any]) -> None:
-    """Channel 5 of the first layer, and in the second the last query head of KV group 2."""
+def test_units_with_zero_output_are_removed_first(family: str, tiny_model: Callable[..., Any]) -> None:
+    """The zero units: channel 5 of the first layer, and the last query head of KV group 2 of the second."""
     model = tiny_model(family)
     description = family_of(model.config)
     first, second, _ = layers_of(model, description)
@@ -124,10 +126,10 @@ def test_units_that_put_out_nothing_go_first(family: str, tiny_model: Callable[.
 
 
 @pytest.mark.parametrize("outputs", ["alike", "loss"])
-def test_a_component_that_is_silent_on_the_text_is_ranked_too(
+def test_a_component_whose_inputs_are_all_zero_is_ranked(
     outputs: Literal["alike", "loss"], tiny_model: Callable[..., Any]
 ) -> None:
-    """The attention of the first layer, and the MLP of the second: not one of their inputs is ever anything but 0."""
+    """All inputs of the output projections of the first layer's attention and the second layer's MLP are 0."""
     model = tiny_model("llama")
     model.model.layers[0].self_attn.v_proj.weight.data.zero_()
     model.model.layers[1].mlp.up_proj.weight.data.zero_()
@@ -138,13 +140,13 @@ def test_a_component_that_is_silent_on_the_text_is_ranked_too(
         assert sorted(layer.mlp_channels.tolist()) == list(range(24))
 
 
-def test_weights_get_no_gradients(tiny_model: Callable[..., Any]) -> None:
+def test_weights_keep_no_gradients(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     OBS(OBSOptions()).rank(model, family_of(model.config), TOKENS)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_what_cannot_be_is_an_error(tiny_model: Callable[..., Any]) -> None:
+def test_missing_text_unequal_lengths_and_non_finite_weights_are_errors(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with pytest.raises(DataError, match="obs pruner needs calibration text"):
         OBS(OBSOptions()).rank(model, family_of(model.config), None)

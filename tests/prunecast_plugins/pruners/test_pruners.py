@@ -1,4 +1,4 @@
-"""The bundled pruners: what every one has to do, and taylor and magnitude against sums written out by hand."""
+"""The bundled pruners: behaviour common to all, and taylor and magnitude compared with explicit sums."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -99,7 +99,7 @@ def sample_gradients(model: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
 
 
 def changes(model: Any, order: str) -> Score:
-    """Change of the mean loss by each weight, to the terms of ``order``."""
+    """Change of the mean loss by each weight, with the Taylor terms of ``order``."""
     gradients = sample_gradients(model)
 
     def change(parameter: torch.nn.Parameter) -> torch.Tensor:
@@ -114,7 +114,7 @@ def changes(model: Any, order: str) -> Score:
 
 
 @every_pruner
-def test_ranking_leaves_the_weights_alone(name: str, tiny_model: Callable[..., Any]) -> None:
+def test_ranking_does_not_change_the_weights(name: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("qwen2")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     rank(PRUNERS[name], model)
@@ -149,14 +149,14 @@ def hooks_of(model: Any) -> Iterator[object]:
 
 
 @every_calibrated
-def test_no_hook_is_left_behind(name: str, tiny_model: Callable[..., Any]) -> None:
+def test_ranking_removes_its_hooks(name: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     rank(CALIBRATED[name], model)
     assert not list(hooks_of(model))
 
 
 @every_calibrated
-def test_no_hook_is_left_behind_by_a_pass_that_fails(name: str, tiny_model: Callable[..., Any]) -> None:
+def test_hooks_are_removed_when_a_forward_pass_fails(name: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with pytest.raises(IndexError):
         CALIBRATED[name].rank(model, family_of(model.config), TOKENS + 97)
@@ -164,7 +164,7 @@ def test_no_hook_is_left_behind_by_a_pass_that_fails(name: str, tiny_model: Call
 
 
 @every_calibrated
-def test_without_text_it_says_what_to_give(name: str, tiny_model: Callable[..., Any]) -> None:
+def test_missing_calibration_text_is_an_error(name: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with pytest.raises(DataError, match=f"the {name.partition('-')[0]} pruner needs calibration text: .*calibration:"):
         CALIBRATED[name].rank(model, family_of(model.config), None)
@@ -175,8 +175,8 @@ def test_without_text_it_says_what_to_give(name: str, tiny_model: Callable[..., 
 
 @pytest.mark.parametrize("name", SUMMING)
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt2", "opt", "gemma2"])
-def test_units_that_put_out_nothing_come_last(name: str, family: str, tiny_model: Callable[..., Any]) -> None:
-    """Channel 5 of the first layer, and in the second the last query head of KV group 2."""
+def test_units_with_zero_output_rank_last(name: str, family: str, tiny_model: Callable[..., Any]) -> None:
+    """The zero units: channel 5 of the first layer, and the last query head of KV group 2 of the second."""
     model = tiny_model(family)
     description = family_of(model.config)
     first, second, _ = layers_of(model, description)
@@ -195,7 +195,7 @@ def test_units_that_put_out_nothing_come_last(name: str, family: str, tiny_model
 
 
 @every_calibrated
-def test_a_group_whose_heads_put_out_nothing_comes_last(name: str, tiny_model: Callable[..., Any]) -> None:
+def test_a_kv_group_with_zero_output_ranks_last(name: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("qwen2")
     with torch.no_grad():
         model.model.layers[1].self_attn.o_proj.weight[:, 2 * 16 : 3 * 16] = 0
@@ -225,12 +225,12 @@ def test_vector_aggregation_is_absolute_after_the_sum(order: Any, tiny_model: Ca
 
 
 @pytest.mark.parametrize(("given", "meant"), [(1, "first"), (2, "second"), ("mixed", "mixed")])
-def test_order_may_be_given_as_a_number(given: Any, meant: str) -> None:
+def test_order_can_be_a_number(given: Any, meant: str) -> None:
     assert TaylorOptions(order=given).order == meant
 
 
 @pytest.mark.parametrize("given", [0, 3, True, "third"])
-def test_an_order_that_there_is_not_is_refused(given: Any) -> None:
+def test_an_unknown_order_is_refused(given: Any) -> None:
     with pytest.raises(ValidationError, match="order"):
         TaylorOptions(order=given)
 
@@ -240,7 +240,7 @@ def test_the_schema_offers_orders_as_words_and_as_numbers() -> None:
 
 
 @pytest.mark.parametrize("given", [{}, {"order": 1}, {"order": "first", "aggregation": "element"}])
-def test_defaults_written_out_leave_the_key_as_it_was_before_there_were_any(given: dict[str, Any]) -> None:
+def test_explicit_defaults_do_not_change_the_key(given: dict[str, Any]) -> None:
     assert TaylorOptions(**given).model_dump(mode="json", exclude_defaults=True) == {}
 
 

@@ -1,4 +1,4 @@
-"""Pruners on a device that has no float64, such as Apple's: the same importances as on the processor."""
+"""Pruners on a device without float64, such as MPS: the same importances as on the CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ TOKENS = torch.randint(3, 97, (7, 12), generator=torch.Generator().manual_seed(1
     ],
     ids=["activation", "flap", "magnitude", "obs", "obs-alike", "taylor", "taylor-mixed"],
 )
-def test_importances_are_those_found_on_the_processor(
+def test_importances_equal_those_on_the_cpu(
     pruner: Any, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model("qwen2")

@@ -1,4 +1,4 @@
-"""What a mutation of the evolution may change, and that it pays."""
+"""Mutations of the evolution searcher, and results better than random search."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,19 +33,19 @@ def test_a_switch_moves_one_level_between_choices_of_equal_cost(levels: tuple[in
     assert all(0 <= level < len(choice.values) for level, choice in zip(row, CHOICES, strict=True))
 
 
-def test_every_switch_that_is_possible_comes_up() -> None:
+def test_every_possible_switch_occurs() -> None:
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(500):
         row = np.array([1, 0, 2, 1, 3, 0, 2])
         switch_levels(row, CHOICES, rng)
         seen.add(tuple(row.tolist()))
-    # attention: 2 to lower, 2 to raise, less one with itself; mlp: likewise; and the pair of layers has none like it
+    # attention: 2 to lower x 2 to raise, less one with itself; mlp: the same; the tied pair has no partner of its cost
     assert len(seen) == 1 + 3 + 3
 
 
 @given(st.tuples(*(st.integers(0, len(choice.values) - 1) for choice in CHOICES)), st.integers(0, 2**32))
-def test_a_shift_moves_one_choice_by_a_level_at_most(levels: tuple[int, ...], seed: int) -> None:
+def test_a_shift_moves_one_choice_by_at_most_one_level(levels: tuple[int, ...], seed: int) -> None:
     row = np.array(levels)
     shift_level(row, CHOICES, np.random.default_rng(seed))
     moved = row - np.array(levels)
@@ -53,8 +53,8 @@ def test_a_shift_moves_one_choice_by_a_level_at_most(levels: tuple[int, ...], se
     assert all(0 <= level < len(choice.values) for level, choice in zip(row, CHOICES, strict=True))
 
 
-def test_attention_is_given_up_for_mlps_where_that_pays(shape: ModelShape) -> None:
-    """All it starts from keeps nearly all attention, and only the MLPs are worth anything."""
+def test_attention_is_pruned_when_only_mlps_affect_the_target(shape: ModelShape) -> None:
+    """The initial samples keep nearly all attention, and the objective depends on the MLPs alone."""
     options = LayerwiseOptions(attention=(0, 0.33, 0.67), mlp=(0, 0.25, 0.5, 0.75), sampling=Sampling(attention=(1, 1)))
     space = Layerwise(options, shape)
 
@@ -67,7 +67,7 @@ def test_attention_is_given_up_for_mlps_where_that_pays(shape: ModelShape) -> No
     assert (heads == 3).sum() >= 10
 
 
-def test_finds_better_ones_than_as_many_random_architectures(shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_beats_random_search_with_as_many_evaluations(shape: ModelShape, truth: Callable[..., Any]) -> None:
     evolution = Evolution(EvolutionOptions(startup=200, survivors=5, offspring=40, generations=20))
     random = Random(RandomOptions(samples=evolution.evaluations))
     best = {

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name: what reaches them, how they are seeded, and those of OptunaHub."""
+"""Optuna's samplers by name: their parameters and seeds, and samplers of OptunaHub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,9 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_any_sampler_proposes_and_repeats_from_a_seed(name: str, shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_every_sampler_proposes_and_repeats_from_a_seed(
+    name: str, shape: ModelShape, truth: Callable[..., Any]
+) -> None:
     searcher = Optuna(OptunaOptions(sampler=name, **SAMPLERS[name], **SMALL))
 
     def proposals(seed: int) -> list[Any]:
@@ -56,10 +58,10 @@ class LuckySampler(RandomSampler):
 """
 
 
-def test_a_sampler_of_optunahub_by_the_name_of_its_package(
+def test_a_sampler_of_optunahub_is_found_by_its_package_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: ModelShape, truth: Callable[..., Any]
 ) -> None:
-    # Where OptunaHub keeps what it has downloaded; without it this would need the network.
+    # OptunaHub's download cache; without it this test would need the network.
     package = tmp_path / "github.com" / "optuna" / "optunahub-registry" / "main" / "package" / "samplers" / "lucky"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(HUB_PACKAGE)

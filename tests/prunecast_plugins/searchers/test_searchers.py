@@ -1,4 +1,4 @@
-"""The bundled searchers, judged on a score with a known optimum."""
+"""The bundled searchers, on an objective with a known optimum."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ each_searcher = pytest.mark.parametrize(
 
 
 @each_searcher
-def test_proposals_are_different_meet_the_budget_and_come_best_first(
+def test_proposals_are_distinct_within_budget_and_best_first(
     searcher: Any, shape: ModelShape, truth: Callable[..., Any]
 ) -> None:
     problem = problem_of(shape, lambda a: truth(a)[:, 0])
@@ -42,7 +42,7 @@ def test_proposals_are_different_meet_the_budget_and_come_best_first(
 
 
 @each_searcher
-def test_beats_an_average_architecture_of_the_budget_by_far(
+def test_best_proposal_beats_the_average_architecture_of_the_budget(
     searcher: Any, shape: ModelShape, truth: Callable[..., Any]
 ) -> None:
     problem = problem_of(shape, lambda a: truth(a)[:, 0])
@@ -54,7 +54,7 @@ def test_beats_an_average_architecture_of_the_budget_by_far(
 
 
 @each_searcher
-def test_finds_the_optimum_of_a_space_small_enough_to_enumerate(searcher: Any, shape: ModelShape) -> None:
+def test_finds_the_optimum_of_a_small_space(searcher: Any, shape: ModelShape) -> None:
     space = Layerwise(LayerwiseOptions(layers="0:12", attention=(), mlp=(0, 0.5), tie=3), shape)
 
     def score(architectures: Sequence[Architecture]) -> np.ndarray:
@@ -68,13 +68,13 @@ def test_finds_the_optimum_of_a_space_small_enough_to_enumerate(searcher: Any, s
 
 
 @each_searcher
-def test_repeats_from_a_seed(searcher: Any, shape: ModelShape, truth: Callable[..., Any]) -> None:
+def test_same_seed_gives_the_same_proposals(searcher: Any, shape: ModelShape, truth: Callable[..., Any]) -> None:
     first, second = (searcher.search(problem_of(shape, lambda a: truth(a)[:, 0], seed=5), 10) for _ in range(2))
     assert first == second
 
 
 @each_searcher
-def test_known_optimum_is_not_lost(searcher: Any, shape: ModelShape) -> None:
+def test_a_known_optimum_stays_among_the_proposals(searcher: Any, shape: ModelShape) -> None:
     hidden = Architecture([(3, 3, 96), (0, 0, 48)] * 6)
 
     def score(architectures: Sequence[Architecture]) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_known_optimum_is_not_lost(searcher: Any, shape: ModelShape) -> None:
 
 
 @each_searcher
-def test_progress_adds_up_and_impossible_budget_is_an_error(searcher: Any, shape: ModelShape) -> None:
+def test_progress_reaches_the_total_and_an_impossible_budget_is_an_error(searcher: Any, shape: ModelShape) -> None:
     steps: list[int] = []
     searcher.search(problem_of(shape, lambda a: np.zeros(len(a)), progress=steps.append), 3)
     assert sum(steps) >= searcher.evaluations

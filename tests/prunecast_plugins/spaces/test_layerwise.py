@@ -33,7 +33,7 @@ def test_rate_below_one_never_removes_everything(shape: ModelShape) -> None:
 @pytest.mark.parametrize(
     ("layers", "covered"), [(":", range(12)), ("3:-2", range(3, 10)), ("-2:", (10, 11)), (":12", range(12))]
 )
-def test_layer_range_is_python_s(layers: str, covered: range, shape: ModelShape) -> None:
+def test_layer_range_is_a_python_slice(layers: str, covered: range, shape: ModelShape) -> None:
     space = space_of(shape, layers=layers, attention=[])
     assert [choice.layers for choice in space.choices] == [(layer,) for layer in covered]
 
@@ -45,12 +45,12 @@ def test_layers_that_the_model_does_not_have_are_refused(layers: str, shape: Mod
 
 
 @pytest.mark.parametrize("options", [{"layers": "200"}, {"attention": [], "mlp": []}, {"mlp": [1.5]}, {"tie": 0}])
-def test_options_that_make_no_space_are_refused(options: dict[str, object]) -> None:
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         LayerwiseOptions.model_validate(options)
 
 
-def test_single_value_is_no_choice(shape: ModelShape) -> None:
+def test_a_single_rate_is_refused(shape: ModelShape) -> None:
     with pytest.raises(ModelError, match="at least two different rates"):
         _ = space_of(shape, attention=[0], mlp=[0, 0]).choices
 
@@ -73,7 +73,7 @@ def test_tied_layers_always_take_the_same_value(shape: ModelShape) -> None:
         assert len(set(architecture.layers[1:5])) == len(set(architecture.layers[5:9])) == 1
 
 
-def test_tied_share_of_the_samples_is_tied_and_the_rest_is_free(shape: ModelShape) -> None:
+def test_tied_share_of_the_samples_has_tied_layers(shape: ModelShape) -> None:
     space = space_of(shape, sampling={"tie": 4, "tied_share": 0.75})
     samples = architectures_at(space.choices, shape.dense, space.sample(40, np.random.default_rng(0)))
     tied = [all(len(set(a.layers[s : s + 4])) == 1 for s in (0, 4, 8)) for a in samples]
@@ -87,7 +87,7 @@ def test_samples_reach_every_value_and_repeat_from_a_seed(shape: ModelShape) -> 
     assert [set(sample[:, c]) for c in range(24)] == [set(range(len(choice.values))) for choice in space.choices]
 
 
-def test_near_proposals_cut_all_mlps_alike_but_for_a_few_positions(shape: ModelShape) -> None:
+def test_near_samples_keep_mlps_within_reach_of_a_uniform_position(shape: ModelShape) -> None:
     sampling = {"draw": "near", "reach": 2, "attention": [0.8, 0.8], "mlp": [0.5, 0.5]}
     space = space_of(shape, attention=[0, 0.33, 0.67, 1], mlp=[k / 10 for k in range(11)], sampling=sampling)
     attention, mlp = np.split(space.sample(300, np.random.default_rng(0)), 2, axis=1)
@@ -97,7 +97,7 @@ def test_near_proposals_cut_all_mlps_alike_but_for_a_few_positions(shape: ModelS
     assert np.ptp(mlp, axis=1).max() == 4
 
 
-def test_a_range_of_shares_is_kept_to_and_may_not_be_upside_down(shape: ModelShape) -> None:
+def test_sampled_shares_stay_in_their_range_and_a_reversed_range_is_refused(shape: ModelShape) -> None:
     sampling = {"attention": [0.9, 1.0], "mlp": [0.0, 0.1]}
     space = space_of(shape, attention=[0, 0.33, 0.67, 1], mlp=[k / 10 for k in range(11)], sampling=sampling)
     attention, mlp = np.split(space.sample(300, np.random.default_rng(0)), 2, axis=1)

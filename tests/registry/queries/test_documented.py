@@ -1,4 +1,4 @@
-"""The page of questions shows what its commands print."""
+"""Outputs shown on the page of queries equal those of its commands."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ QUESTION = re.compile(r"^\$ prunecast (registry (?:best|query|pareto|nearest)(?:
 
 
 @pytest.mark.parametrize(("question", "answer"), QUESTION.findall(PAGE))
-def test_a_question_has_the_answer_that_the_page_shows(question: str, answer: str) -> None:
+def test_a_query_prints_the_output_shown_on_the_page(question: str, answer: str) -> None:
     arguments = [*shlex.split(question.replace("\\\n", "")), "--registry", str(REPOSITORY / "registry.db")]
     printed = CliRunner().invoke(cli, arguments, standalone_mode=False).stdout.splitlines()
     shown = [line.removesuffix(" ...") for line in answer.splitlines()]
@@ -22,5 +22,5 @@ def test_a_question_has_the_answer_that_the_page_shows(question: str, answer: st
     assert [line[: len(start)] for line, start in zip(printed, shown, strict=True)] == shown
 
 
-def test_there_are_such_questions() -> None:
+def test_the_page_has_queries() -> None:
     assert len(QUESTION.findall(PAGE)) == 4

@@ -37,7 +37,7 @@ def ppls(rows: list[dict[str, Any]]) -> list[float]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    """Five architectures of two models, the narrower the worse; a second run that reuses one evaluation."""
+    """Five architectures of two models, narrower ones with worse metrics; a second run that reuses one evaluation."""
     registry = Registry.open(tmp_path / "registry.db")
     run = start(registry)
     for under, ppl in ((setting(), 30.0), (OTHER, 60.0)):
@@ -48,7 +48,7 @@ def registry(tmp_path: Path) -> Registry:
     return registry
 
 
-def test_stats_count_what_is_there_and_what_reuse_saved(registry: Registry) -> None:
+def test_stats_count_records_and_time_saved_by_reuse(registry: Registry) -> None:
     counts = stats(registry)
     assert counts.pop("bytes") > 0
     assert counts == {
@@ -65,7 +65,7 @@ def test_stats_count_what_is_there_and_what_reuse_saved(registry: Registry) -> N
     }
 
 
-def test_the_mean_time_is_that_of_the_very_setting(registry: Registry) -> None:
+def test_the_mean_time_is_of_the_same_setting(registry: Registry) -> None:
     registry.record(1, "sample", OTHER, cut(4), measurements(50.0), 14.0, "cpu")
     assert mean_seconds(registry, setting()) == 2.0
     assert mean_seconds(registry, OTHER) == 4.0
@@ -78,7 +78,7 @@ def test_stats_of_an_empty_registry_are_zeros(tmp_path: Path) -> None:
         assert query(registry, Filter()) == []
 
 
-def test_query_rows_have_metrics_as_columns_and_an_architecture_that_parses(registry: Registry) -> None:
+def test_query_rows_have_metrics_as_columns_and_a_parsable_architecture(registry: Registry) -> None:
     row = query(registry, Filter(model="tiny"))[1]
     assert list(row) == [
         *("model", "pruner", "dtype", PPL.name, ACCURACY.name, "parameters", "kept"),
@@ -101,7 +101,7 @@ def test_query_filters_by_model_name_fingerprint_prefix_metric_and_run(registry:
     assert len(query(registry, Filter(), limit=3)) == 3
 
 
-def test_query_with_metrics_wants_all_of_them_measured_and_without_any(registry: Registry) -> None:
+def test_query_with_metrics_requires_all_and_without_metrics_none(registry: Registry) -> None:
     other = Metric("ptb.test.ppl", "minimize", "perplexity", "log")
     ptb = setting(evaluator=PluginRecord("perplexity", 1, {"dataset": "ptb"}, "e" * 32, "prunecast"))
     registry.record(1, "sample", ptb, cut(8), [Measurement(other, 9.0, None, 5)], 1.0, "cpu")
@@ -140,19 +140,17 @@ def test_budgets_are_ranges_and_conditions_are_sql_over_the_columns(registry: Re
         ("2e1..5E1", (20, 50)),
     ],
 )
-def test_ranges_are_fractions_or_counts_with_both_ends_included(
-    text: str, limits: tuple[int | None, int | None]
-) -> None:
+def test_ranges_are_fractions_or_counts_and_inclusive(text: str, limits: tuple[int | None, int | None]) -> None:
     assert Range.parse(text).absolute(100) == limits
 
 
 @pytest.mark.parametrize("text", ["", "..", "a..b", "0.8,0.9", "-1", "1...2"])
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_an_invalid_range_is_refused(text: str) -> None:
     with pytest.raises(RegistryError, match="is no range: write"):
         Range.parse(text)
 
 
-def test_query_sorts_by_a_column_and_breaks_ties_the_same_way_every_time(registry: Registry) -> None:
+def test_query_sorts_by_a_column_and_breaks_ties_consistently(registry: Registry) -> None:
     values = ppls(query(registry, Filter(), sort=f"-{PPL.name}"))
     assert values == sorted(values, reverse=True)
     by_kept = [(row["kept"], row["model"]) for row in query(registry, Filter(), sort="kept")]
@@ -175,7 +173,7 @@ def test_query_sorts_by_a_column_and_breaks_ties_the_same_way_every_time(registr
         (Filter(where="(SELECT count(*) FROM pragma_table_list) > 0"), "not authorized|prohibited|no such table"),
     ],
 )
-def test_what_is_not_there_or_no_condition_is_answered_with_what_is(
+def test_unknown_names_and_invalid_conditions_are_refused_with_the_choices(
     registry: Registry, wanted: Filter, message: str
 ) -> None:
     with pytest.raises(RegistryError, match=message) as refused:
@@ -183,7 +181,7 @@ def test_what_is_not_there_or_no_condition_is_answered_with_what_is(
     assert "\n" not in str(refused.value)
 
 
-def test_an_unknown_column_to_sort_by_is_answered_with_the_columns(registry: Registry) -> None:
+def test_an_unknown_sort_column_is_refused_with_the_columns(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="sort by one of: model, pruner"):
         query(registry, Filter(), sort="value; DROP TABLE runs")
 
@@ -205,7 +203,7 @@ def test_best_within_a_budget_has_the_largest_architecture_that_fits(registry: R
     assert best(registry, PPL.name, replace(tiny, budget={"parameters": Range(None, 0.001)})) == []
 
 
-def test_numbers_of_two_evaluators_of_one_metric_are_two_series(registry: Registry) -> None:
+def test_two_evaluators_of_one_metric_are_two_series(registry: Registry) -> None:
     more = setting(evaluator=PluginRecord("perplexity", 1, {"tokens": 9999}, "d" * 32, "prunecast"))
     registry.record(1, "sample", more, cut(20), measurements(11.0), 1.0, "cpu")
     assert ppls(query(registry, Filter(model="tiny"))) == [6.0, 10.0, 14.0, 22.0, 30.0]
@@ -217,7 +215,7 @@ def test_numbers_of_two_evaluators_of_one_metric_are_two_series(registry: Regist
     assert ppls(query(registry, Filter(metrics=(PPL.name,), where=f"\"{PPL.name}.evaluator\" LIKE '%9999'"))) == [11.0]
 
 
-# ---------------------------------------------------------------------------------------- fronts, likeness, pairs
+# ----------------------------------------------------------------------------------------- fronts, nearest, pairs
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +246,7 @@ def random_registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     ],
 )
 @pytest.mark.parametrize("budget", [{}, {"parameters": Range(0.3, 0.9)}])
-def test_a_front_is_what_comparing_all_pairs_leaves(
+def test_a_pareto_front_equals_that_of_comparing_all_pairs(
     random_registry: Registry, criteria: tuple[str, ...], budget: Ranges
 ) -> None:
     wanted = Filter(budget=budget, metrics=(PPL.name, ACCURACY.name))
@@ -273,18 +271,20 @@ def test_a_front_is_what_comparing_all_pairs_leaves(
     "criteria",
     [(PPL.name,), ("parameters", "macs"), (PPL.name, PPL.name), (PPL.name, "parameters", "macs", ACCURACY.name)],
 )
-def test_a_front_of_too_few_criteria_or_no_metric_is_refused(registry: Registry, criteria: tuple[str, ...]) -> None:
+def test_a_pareto_front_needs_two_or_three_criteria_with_a_metric(
+    registry: Registry, criteria: tuple[str, ...]
+) -> None:
     with pytest.raises(RegistryError, match="two or three different criteria and at least one metric"):
         pareto(registry, criteria, Filter())
 
 
-def test_equal_points_of_a_front_are_all_of_it(registry: Registry) -> None:
+def test_a_pareto_front_includes_all_equal_points(registry: Registry) -> None:
     twin = Architecture([(4, 2, 24), (4, 2, 20), (4, 2, 16)])
     registry.record(1, "sample", setting(), twin, measurements(10.0), 1.0, "cpu")
     assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny"))) == [6.0, 10.0, 10.0, 14.0, 22.0, 30.0]
 
 
-def test_the_nearest_are_those_that_differ_in_the_fewest_parameters(random_registry: Registry) -> None:
+def test_nearest_architectures_differ_in_the_fewest_parameters(random_registry: Registry) -> None:
     target = Architecture([(4, 1, 20), (0, 0, 12), (2, 2, 0)])
 
     def distance(text: str) -> float:
@@ -302,12 +302,12 @@ def test_the_nearest_are_those_that_differ_in_the_fewest_parameters(random_regis
     assert nearest(random_registry, again, Filter(), limit=1)[0]["distance"] == 0.0
 
 
-def test_likeness_to_an_architecture_of_another_depth_is_refused(registry: Registry) -> None:
+def test_nearest_refuses_an_architecture_of_another_depth(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="has 1 layers, the measured ones 3"):
         nearest(registry, Architecture([(4, 2, 24)]), Filter())
 
 
-def test_an_architecture_is_found_by_its_text_and_by_the_first_digits_of_its_key(registry: Registry) -> None:
+def test_an_architecture_is_found_by_its_text_or_key_prefix(registry: Registry) -> None:
     assert find_architecture(registry, str(cut(16))) == cut(16)
     assert find_architecture(registry, cut(16).key[:7]) == cut(16)
     for wrong, message in (
@@ -318,7 +318,7 @@ def test_an_architecture_is_found_by_its_text_and_by_the_first_digits_of_its_key
             find_architecture(registry, wrong)
 
 
-def test_an_architecture_is_shown_with_every_number_and_where_it_came_from(registry: Registry) -> None:
+def test_an_architecture_is_shown_with_its_measurements_and_their_runs(registry: Registry) -> None:
     shown = show(registry, cut(16))
     assert [model["model"] for model in shown["models"]] == ["tiny", "other"]
     assert [row["value"] for row in shown["measurements"] if row["metric"] == PPL.name] == [14.0, 44.0]
@@ -331,7 +331,7 @@ def test_an_architecture_is_shown_with_every_number_and_where_it_came_from(regis
         show(registry, cut(1))
 
 
-def test_two_runs_are_compared_by_what_they_came_to_and_where_their_specs_differ(registry: Registry) -> None:
+def test_two_runs_are_compared_by_results_and_spec_differences(registry: Registry) -> None:
     registry.finish_run(1, "finished", {"best": {"parameters": 5, "metrics": {PPL.name: 10.0}}})
     third = registry.start_run("c" * 32, "third", '{"a":{"b":[1,2]}}', "").id
     registry.finish_run(third, "finished", {"best": {"parameters": 7, "metrics": {PPL.name: 9.5}}})
@@ -343,7 +343,7 @@ def test_two_runs_are_compared_by_what_they_came_to_and_where_their_specs_differ
     assert {row.pop("what"): row for row in compare(registry, 1, 2)}["evaluations in both"]["first"] == 1
 
 
-def test_pairs_are_architectures_and_a_frame_with_metrics_as_columns(registry: Registry) -> None:
+def test_pairs_have_architectures_and_a_frame_with_metrics_as_columns(registry: Registry) -> None:
     pairs = find_pairs(registry, model="tiny", metrics=[PPL.name, ACCURACY.name])
     assert pairs.architectures == [cut(width) for width in WIDTHS]
     assert pairs.frame[PPL.name].tolist() == [30.0 - width for width in WIDTHS]
@@ -359,14 +359,14 @@ def test_pairs_are_architectures_and_a_frame_with_metrics_as_columns(registry: R
         find_pairs(registry, model="tiny", metrics=[PPL.name], pruner="absent")
 
 
-def test_a_run_that_is_continued_finds_the_pairs_of_others_that_it_began_with(registry: Registry) -> None:
+def test_a_continued_run_finds_the_same_pairs_of_other_runs(registry: Registry) -> None:
     both = [setting(), setting(evaluator=PluginRecord("accuracy", 1, {}, "e" * 32, "prunecast"))]
     first = start(registry)
     registry.record(first, "pairs", both[1], cut(24), measurements(3.0), 1.0, "cpu")
     registry.record(first, "pairs", both[1], cut(12), measurements(3.0), 1.0, "cpu")
     assert measured_by_others(registry, both, "c" * 32) == [cut(24)]
     mine = start(registry, "c" * 32, "mine")
-    registry.record(mine, "pairs", both[1], cut(16), measurements(3.0), 1.0, "cpu")  # the other number was there
+    registry.record(mine, "pairs", both[1], cut(16), measurements(3.0), 1.0, "cpu")  # the other metric exists already
     registry.record(mine, "pairs", both[0], cut(12), measurements(3.0), 1.0, "cpu")
     for under in both:
         registry.record(mine, "pairs", under, cut(4), measurements(3.0), 1.0, "cpu")
@@ -409,7 +409,7 @@ def test_sql_reads_tables_and_views(registry: Registry) -> None:
         "-- nothing",
     ],
 )
-def test_sql_refuses_whatever_is_no_single_readable_select_and_changes_nothing(
+def test_sql_refuses_anything_but_one_select_statement(
     registry: Registry, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -421,10 +421,10 @@ def test_sql_refuses_whatever_is_no_single_readable_select_and_changes_nothing(
     assert not Path("stolen.db").exists()
 
 
-def test_an_unknown_table_is_answered_with_the_tables_there_are(registry: Registry) -> None:
+def test_an_unknown_table_is_refused_with_the_tables(registry: Registry) -> None:
     with pytest.raises(RegistryError, match=r"no such table: absent; .* architectures, .*measurements"):
         sql(registry, "SELECT * FROM absent")
 
 
-def test_architectures_of_any_number_differ() -> None:
+def test_architectures_of_different_numbers_differ() -> None:
     assert len({architecture(number) for number in range(2000)}) == 2000

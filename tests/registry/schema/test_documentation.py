@@ -1,4 +1,4 @@
-"""The documentation says of the schema what the schema is; Datasette shows it, with links that lead somewhere."""
+"""The documentation equals the schema; Datasette shows every table and view, and its links are valid."""
 
 import re
 import socket
@@ -22,13 +22,13 @@ from prunecast.registry.store import Registry
 from prunecast.registry.upkeep.verify import problems
 
 
-def test_docs_and_datasette_yaml_are_those_of_the_schema() -> None:
+def test_docs_and_datasette_yaml_equal_the_generated_ones() -> None:
     written = (REPOSITORY / "docs" / "registry.md").read_text(encoding="utf-8")
     assert written == page(written), "stale: make schema"
     assert (REPOSITORY / "datasette.yaml").read_text(encoding="utf-8") == datasette_yaml(), "stale: make schema"
 
 
-def test_every_table_view_and_column_has_a_meaning_and_no_meaning_is_left_over(tmp_path: Path) -> None:
+def test_exactly_the_existing_tables_views_and_columns_have_a_meaning(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         database = registry.database
         assert {name for name in database.table_names() if name[0] != "_"} == set(TABLES)
@@ -40,7 +40,7 @@ def test_every_table_view_and_column_has_a_meaning_and_no_meaning_is_left_over(t
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of Datasette over a small registry."""
+    """Address of Datasette serving a small registry."""
     path = tmp_path_factory.mktemp("served") / "registry.db"
     with Registry.open(path) as registry:
         run = start(registry)
@@ -86,17 +86,17 @@ def test_datasette_shows_every_view_and_table_and_its_links_lead_to_rows(served:
 
 
 def section(table: str) -> str:
-    """What docs/registry.md says of a table."""
+    """Section of docs/registry.md about a table."""
     return (REPOSITORY / "docs" / "registry.md").read_text(encoding="utf-8").split(f"### {table}\n")[1].split("###")[0]
 
 
-def test_datasette_calls_models_and_runs_by_their_names_where_others_link_them(served: str) -> None:
+def test_datasette_links_to_models_and_runs_by_name(served: str) -> None:
     assert '<a href="/registry/models/1">tiny</a>' in read(f"{served}/registry/settings")
     assert '<a href="/registry/runs/1">first</a>' in read(f"{served}/registry/evaluations")
     assert PPL.name in read(f"{served}/registry/measurements")
     assert str(architecture(0)) in read(f"{served}/registry/measurements")
 
 
-def test_the_registry_that_ships_is_sound_and_of_the_latest_schema() -> None:
+def test_the_shipped_registry_is_valid_and_of_the_latest_schema() -> None:
     with Registry.open(REPOSITORY / "registry.db", readonly=True) as registry:
         assert list(problems(registry)) == []

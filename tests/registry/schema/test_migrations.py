@@ -29,7 +29,7 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
-    """prunecast as it will be with one more migration."""
+    """prunecast with one more migration, as in a later release."""
     later = Migrations("prunecast")
     for released in (
         migrations.v1_initial,
@@ -63,7 +63,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
         assert migrations.migrations.pending(registry.database) == []
 
 
-def test_every_table_of_ours_is_strict_and_its_primary_key_an_integer(tmp_path: Path) -> None:
+def test_every_table_is_strict_and_has_an_integer_primary_key(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
         assert len(tables) == 15
@@ -89,7 +89,7 @@ def test_a_registry_of_every_release_is_upgraded_without_loss(path: Path, tmp_pa
         assert registry.steps(setting(), architecture(0), 1) == steps
 
 
-def test_local_code_that_an_old_registry_has_only_in_a_key_is_noted_when_it_is_used_again(tmp_path: Path) -> None:
+def test_the_code_hash_missing_in_an_old_registry_is_added_on_reuse(tmp_path: Path) -> None:
     local = replace(setting().evaluator, code_hash="9" * 32)
     copy = Path(shutil.copy(RELEASED_REGISTRIES / "v6.db", tmp_path))
     with closing(sqlite3.connect(copy)) as connection:
@@ -103,7 +103,7 @@ def test_local_code_that_an_old_registry_has_only_in_a_key_is_noted_when_it_is_u
         assert len(registry.lookup(under, [architecture(1), architecture(3)])) == 2
 
 
-def test_an_upgraded_registry_has_the_very_schema_of_a_new_one(tmp_path: Path) -> None:
+def test_an_upgraded_registry_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
     def schema_of(path: Path) -> set[tuple[str, ...]]:
         with Registry.open(path) as registry:
             return {tuple(row.values()) for row in registry.rows("SELECT type, name, tbl_name, sql FROM sqlite_master")}
@@ -116,7 +116,7 @@ def test_an_upgraded_registry_has_the_very_schema_of_a_new_one(tmp_path: Path) -
     assert all(schema_of(copy) == schema_of(new) for copy in copies)
 
 
-def test_a_row_that_refers_to_nothing_stops_the_upgrade_instead_of_vanishing(tmp_path: Path) -> None:
+def test_a_dangling_reference_stops_the_upgrade(tmp_path: Path) -> None:
     copy = Path(shutil.copy(RELEASED_REGISTRIES / "v2.db", tmp_path))
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("DELETE FROM settings")
@@ -152,7 +152,7 @@ def test_a_copy_kept_by_an_earlier_upgrade_is_not_overwritten(
     assert "note" not in columns(earlier.with_name(earlier.name + "-2"))
 
 
-def test_an_old_registry_is_not_upgraded_by_reading(old: Path, request: pytest.FixtureRequest) -> None:
+def test_opening_for_reading_does_not_upgrade_an_old_registry(old: Path, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue("next_release")
     before = old.read_bytes()
     with pytest.raises(RegistryError, match="old schema version"):
@@ -160,7 +160,7 @@ def test_an_old_registry_is_not_upgraded_by_reading(old: Path, request: pytest.F
     assert old.read_bytes() == before
 
 
-def test_a_migration_that_fails_leaves_the_old_registry(old: Path, request: pytest.FixtureRequest) -> None:
+def test_a_failed_migration_leaves_the_old_registry(old: Path, request: pytest.FixtureRequest) -> None:
     later: Migrations = request.getfixturevalue("next_release")
 
     @later()
@@ -176,9 +176,7 @@ def test_a_migration_that_fails_leaves_the_old_registry(old: Path, request: pyte
         assert len(query(registry, Filter())) == 1
 
 
-def test_processes_that_upgrade_at_the_same_time_make_one_copy(
-    old: Path, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_concurrent_upgrades_make_one_copy(old: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     request.getfixturevalue("next_release")
     openers = [process(open_and_close, old) for _ in range(4)]
     for opener in openers:

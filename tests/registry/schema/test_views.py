@@ -1,4 +1,4 @@
-"""The views against the same answers worked out in Python."""
+"""The views, compared with the same results computed in Python."""
 
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -32,7 +32,7 @@ def rows(registry: Registry, statement: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in registry.rows(statement)]
 
 
-def test_a_measurement_is_one_architecture_under_one_model_pruner_and_dtype(registry: Registry) -> None:
+def test_a_measurement_row_has_one_architecture_model_pruner_and_dtype(registry: Registry) -> None:
     keep(registry, setting(), 1, *measurements(30.0))
     keep(registry, LONGER, 1, Measurement(Metric("ptb.test.ppl", "minimize", "perplexity", "log"), 60.0, None, 9))
     keep(registry, OTHER_DTYPE, 1, *measurements(31.0)[:1])
@@ -46,7 +46,7 @@ def test_a_measurement_is_one_architecture_under_one_model_pruner_and_dtype(regi
     ]
 
 
-def test_of_two_evaluators_of_one_metric_the_one_with_more_tokens_speaks(registry: Registry) -> None:
+def test_of_two_evaluators_of_one_metric_the_one_with_more_tokens_is_used(registry: Registry) -> None:
     keep(registry, setting(), 1, Measurement(PPL, 30.0, None, 64))
     keep(registry, LONGER, 1, Measurement(PPL, 40.0, None, 4096))
     keep(registry, setting(), 2, Measurement(PPL, 50.0, None, 64))
@@ -54,7 +54,7 @@ def test_of_two_evaluators_of_one_metric_the_one_with_more_tokens_speaks(registr
 
 
 @pytest.mark.parametrize("name", ['he said "ppl"', "it's", "größe.π.ppl", "model", "a;b--c", "{metrics}", "%s ?1 :x"])
-def test_a_metric_of_any_name_becomes_a_column_once_it_is_recorded(registry: Registry, name: str) -> None:
+def test_a_metric_of_any_name_becomes_a_column(registry: Registry, name: str) -> None:
     keep(registry, setting(), 1, *measurements(30.0))
     odd = Metric(name, "minimize", "fraction")
     keep(registry, LONGER, 1, Measurement(odd, 0.25, None, 9))
@@ -71,7 +71,7 @@ def test_a_failed_batch_leaves_no_column_of_its_metric(registry: Registry) -> No
     assert "new.metric" not in next(registry.rows("SELECT * FROM measurements"))
 
 
-def test_the_text_of_an_architecture_is_the_one_the_program_reads(registry: Registry) -> None:
+def test_architecture_texts_equal_those_of_python(registry: Registry) -> None:
     rng = np.random.default_rng(0)
     run = start(registry)
     sizes = np.stack([rng.integers(0, 3, (40, 8)), rng.integers(0, 3, (40, 8)), rng.integers(0, 2, (40, 8))], axis=-1)
@@ -86,13 +86,13 @@ def dominated(one: tuple[float, float], others: list[tuple[float, float]]) -> bo
     return any(other != one and other[0] <= one[0] and other[1] <= one[1] for other in others)
 
 
-def test_the_pareto_view_has_exactly_the_points_nothing_dominates(registry: Registry) -> None:
+def test_the_pareto_view_has_exactly_the_non_dominated_points(registry: Registry) -> None:
     rng = np.random.default_rng(1)
     run = start(registry)
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for under in (setting(), OTHER_DTYPE, LONGER, OTHER_MODEL):
         numbers = rng.permutation(15_625)[:150].tolist()
-        values = rng.integers(1, 30, len(numbers)).tolist()  # few values, so that there are ties
+        values = rng.integers(1, 30, len(numbers)).tolist()  # few distinct values, for ties
         batch = [
             Evaluation(under, architecture(n), measurements(v), 1.0, "cpu")
             for n, v in zip(numbers, values, strict=True)
@@ -122,7 +122,7 @@ def test_the_quality_of_every_predictor_has_a_row_for_each_target(registry: Regi
     assert shown == [(target, *astuple(of_target)) for target, of_target in scores.items()]
 
 
-def test_every_evaluation_says_which_versions_of_what_measured_it(registry: Registry) -> None:
+def test_every_evaluation_has_the_versions_that_measured_it(registry: Registry) -> None:
     import platform
     from importlib.metadata import version
 

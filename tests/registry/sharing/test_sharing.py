@@ -1,4 +1,4 @@
-"""Merging, files and publishing: what goes out of a registry comes in again as it was, once, from any side."""
+"""Merging, files and publishing: records survive the round trip, are never duplicated, and merge in any order."""
 
 import json
 import os
@@ -44,7 +44,7 @@ contents = st.dictionaries(
 
 @contextmanager
 def filled(numbers: Contents, run: str = "a" * 32) -> Iterator[Registry]:
-    """A registry in a folder of its own with these perplexities, by number of setting and of architecture."""
+    """A registry in its own folder with these perplexities, by number of setting and of architecture."""
     with tempfile.TemporaryDirectory() as folder, Registry.open(Path(folder) / "registry.db") as registry:
         if numbers:
             fill(registry, numbers, run)
@@ -58,7 +58,7 @@ def fill(registry: Registry, numbers: Contents, run: str = "a" * 32) -> None:
 
 
 def held(registry: Registry) -> list[str]:
-    """Everything in a registry, without its ids and the order it came in."""
+    """All records of a registry, without ids and independent of order."""
     records = [dict(record) for record in records_of(registry)]
     for record in records:
         if "uses_json" in record:
@@ -68,7 +68,7 @@ def held(registry: Registry) -> list[str]:
 
 @settings(max_examples=20, deadline=None)
 @given(contents, contents)
-def test_merging_is_idempotent_and_from_either_side_the_same(first: Contents, second: Contents) -> None:
+def test_merging_is_idempotent_and_symmetric(first: Contents, second: Contents) -> None:
     agreed = {**second, **{key: value for key, value in first.items() if key in second}}
     with filled(first) as left, filled(agreed, "b" * 32) as right, filled({}) as both:
         before = held(right)
@@ -86,7 +86,7 @@ def test_merging_is_idempotent_and_from_either_side_the_same(first: Contents, se
 
 
 def values(registry: Registry) -> Contents:
-    """What :func:`filled` was given."""
+    """Perplexities of the registry, as passed to :func:`filled`."""
     return {
         (under, number): found[PPL.name].value
         for under in range(len(SETTINGS))
@@ -97,7 +97,7 @@ def values(registry: Registry) -> Contents:
 
 @settings(max_examples=10, deadline=None)
 @given(contents, st.sampled_from([".jsonl", ".parquet"]))
-def test_what_is_exported_comes_in_again_as_it_was(numbers: Contents, suffix: str) -> None:
+def test_exported_records_are_imported_unchanged(numbers: Contents, suffix: str) -> None:
     with filled(numbers) as registry, filled({}) as other:
         path = registry.path.with_suffix(suffix)
         assert write_records(records_of(registry), path) == len(numbers) + bool(numbers)
@@ -108,7 +108,7 @@ def test_what_is_exported_comes_in_again_as_it_was(numbers: Contents, suffix: st
         assert held(other) == held(registry)
 
 
-def test_numbers_that_differ_beyond_their_standard_error_are_conflicts_and_ours_are_kept() -> None:
+def test_differences_beyond_the_standard_error_are_conflicts_and_ours_stay() -> None:
     with filled({(0, 1): 30.0, (0, 2): 40.0}) as ours, filled({(0, 1): 30.4, (0, 2): 40.6}) as theirs:
         report = merge(ours, theirs.path)
         (conflict, accuracy, other_accuracy) = sorted(report.conflicts, key=lambda each: -each.ours)
@@ -121,7 +121,7 @@ def test_numbers_that_differ_beyond_their_standard_error_are_conflicts_and_ours_
         assert merge(ours, theirs.path).conflicts == []
 
 
-def test_numbers_that_are_taken_over_say_where_they_come_from() -> None:
+def test_replaced_numbers_keep_their_provenance() -> None:
     with filled({(0, 1): 30.0, (0, 2): 40.0}) as ours, filled({(0, 1): 35.0}, "b" * 32) as theirs:
         with theirs.transaction() as connection:
             connection.execute("UPDATE provenances SET device = 'cuda:0', torch = '9.9'")
@@ -138,7 +138,7 @@ def test_numbers_that_are_taken_over_say_where_they_come_from() -> None:
 
 
 @pytest.mark.parametrize("way", ["merge", ".jsonl", ".parquet"])
-def test_states_of_local_code_stay_apart(way: str) -> None:
+def test_evaluations_of_different_local_code_stay_separate(way: str) -> None:
     with filled({(3, 1): 30.0}) as theirs, filled({(4, 1): 40.0}) as ours:
         if way == "merge":
             report = merge(ours, theirs.path)
@@ -150,7 +150,7 @@ def test_states_of_local_code_stay_apart(way: str) -> None:
         assert list(problems(ours)) == []
 
 
-def test_runs_come_along_with_what_they_used() -> None:
+def test_runs_are_merged_with_their_evaluations() -> None:
     with filled({(0, 1): 30.0, (1, 1): 31.0}, "c" * 32) as theirs, filled({(0, 1): 30.0}) as ours:
         theirs.finish_run(1, "finished", {"best": 1})
         merge(ours, theirs.path)
@@ -162,7 +162,7 @@ def test_runs_come_along_with_what_they_used() -> None:
 
 @pytest.mark.parametrize("ours", ["running", "interrupted", "failed", "finished"])
 @pytest.mark.parametrize("theirs", ["running", "interrupted", "failed", "finished"])
-def test_a_run_that_has_finished_on_one_side_only_has_finished_after_merging(ours: str, theirs: str) -> None:
+def test_a_run_finished_in_one_registry_is_finished_after_merging(ours: str, theirs: str) -> None:
     with filled({(0, 1): 30.0}) as here, filled({(0, 2): 31.0}) as there:
         for registry, status in ((here, ours), (there, theirs)):
             if status != "running":
@@ -180,14 +180,14 @@ STEPS = {(1, Layer(2, 1, 8)): (0.25, 0.5), (0, Layer(0, 0, 16)): (-1e-9, 3.0)}
 
 @contextmanager
 def with_steps() -> Iterator[Registry]:
-    """A registry that knows the steps around one architecture."""
+    """A registry with the local sensitivities of one architecture."""
     with filled({(0, 1): 30.0}, "c" * 32) as registry:
         registry.record_steps(1, SETTINGS[0], architecture(1), 1, STEPS, 2.5)
         yield registry
 
 
 @pytest.mark.parametrize("way", ["merge", "jsonl", "parquet", "publish"])
-def test_steps_come_along_and_ours_stay(way: str, tmp_path: Path) -> None:
+def test_local_sensitivities_are_merged_and_ours_stay(way: str, tmp_path: Path) -> None:
     def take(ours: Registry, theirs: Registry) -> int:
         if way == "merge":
             return merge(ours, theirs.path).steps
@@ -213,7 +213,7 @@ def test_steps_come_along_and_ours_stay(way: str, tmp_path: Path) -> None:
         assert ours.steps(SETTINGS[0], architecture(1), 2) == other
 
 
-def test_records_of_before_local_code_and_versions_of_steps_were_kept_come_in() -> None:
+def test_records_without_code_hashes_and_versions_are_imported() -> None:
     with with_steps() as theirs, filled({}) as ours:
         later = ("pruner_code_hash", "evaluator_code_hash", "version")
         absorb(ours, ({name: of for name, of in row.items() if name not in later} for row in records_of(theirs)))
@@ -222,14 +222,14 @@ def test_records_of_before_local_code_and_versions_of_steps_were_kept_come_in() 
 
 
 @pytest.mark.parametrize("damage", [{"changes_json": "[[1, 2]]"}, {"changes_json": "no"}, {"seconds": "long"}])
-def test_damaged_steps_are_refused(damage: dict[str, str]) -> None:
+def test_damaged_local_sensitivities_are_refused(damage: dict[str, str]) -> None:
     with with_steps() as theirs, filled({}) as ours:
         records = [record | damage if record["type"] == "steps" else record for record in records_of(theirs)]
         with pytest.raises(RegistryError, match="a record of steps is damaged"):
             absorb(ours, records)
 
 
-def test_a_registry_of_the_first_release_is_merged_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_registry_of_the_first_release_is_merged_and_not_changed(tmp_path: Path) -> None:
     old = RELEASED_REGISTRIES / "v1.db"
     before = old.read_bytes()
     with Registry.open(tmp_path / "registry.db") as registry:
@@ -237,7 +237,7 @@ def test_a_registry_of_the_first_release_is_merged_and_left_as_it_is(tmp_path: P
     assert old.read_bytes() == before
 
 
-def test_what_a_killed_writer_left_in_the_log_of_an_old_registry_is_merged(tmp_path: Path) -> None:
+def test_the_write_ahead_log_of_an_old_registry_is_merged(tmp_path: Path) -> None:
     old = Path(shutil.copy(RELEASED_REGISTRIES / "v6.db", tmp_path))
     before = old.read_bytes()
     writer = process(be_killed_writing, old)
@@ -258,7 +258,7 @@ def be_killed_writing(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_publishing_to_a_folder_keeps_what_others_published_there(tmp_path: Path) -> None:
+def test_publishing_to_a_folder_keeps_earlier_publications(tmp_path: Path) -> None:
     folder = str(tmp_path / "shared")
     with filled({(0, 1): 30.0}) as first, filled({(0, 2): 40.0}, "b" * 32) as second, filled({}) as third:
         assert publish(first, folder) == folder
@@ -271,7 +271,7 @@ def test_publishing_to_a_folder_keeps_what_others_published_there(tmp_path: Path
     assert card.startswith("---\ntags: [prunecast")
 
 
-def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
+def test_an_unavailable_data_set_is_a_one_line_error(tmp_path: Path) -> None:
     with filled({}) as registry:
         for source, message in (("nobody/nothing", "data set nobody/nothing: "), (str(tmp_path), "has no evaluations")):
             with pytest.raises(RegistryError, match=message) as refused:
@@ -289,10 +289,10 @@ def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
         ("a.jsonl", '{"type": "run"}', "a record of a run has no 'key'"),
         ("a.jsonl", '{"type": "joke"}', "type 'joke', not one of run, evaluation, steps"),
         ("a.parquet", "no table", "is no Parquet file"),
-        ("a.csv", "", "Let its name end in .jsonl or .parquet"),
+        ("a.csv", "", "name a file that ends in .jsonl or .parquet"),
     ],
 )
-def test_a_file_of_something_else_is_one_line_and_nothing_comes_in(
+def test_an_invalid_file_is_a_one_line_error_and_imports_nothing(
     tmp_path: Path, name: str, content: str, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
@@ -304,7 +304,7 @@ def test_a_file_of_something_else_is_one_line_and_nothing_comes_in(
         assert held(registry) == before
 
 
-def test_a_record_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_record_with_a_non_finite_value_is_refused(tmp_path: Path) -> None:
     with filled({(0, 1): 30.0}) as registry, filled({}) as other:
         (run, record) = records_of(registry)
         record["metrics"][0]["value"] = float("nan")

@@ -1,4 +1,4 @@
-"""Every file that cannot be used is refused in one line that names it and a way out, and is left as it is."""
+"""Unusable files are refused, unchanged, with a one-line error that names the file and a remedy."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from registry_samples import architecture, measurements, process, setting, start
 
 from prunecast.errors import RegistryError
 from prunecast.registry.schema import migrations
-from prunecast.registry.sqlite.database import told_in_one_line
+from prunecast.registry.sqlite.database import one_line_errors
 from prunecast.registry.store import Registry
 
 
@@ -80,7 +80,7 @@ def registry_with_damaged_schema(path: Path) -> None:
         (Path.mkdir, "is a folder"),
     ],
 )
-def test_a_file_that_is_no_usable_registry_is_refused_untouched(
+def test_an_unusable_file_is_refused_and_not_changed(
     tmp_path: Path, make: Callable[[Path], None], message: str, readonly: bool
 ) -> None:
     path = tmp_path / "file.db"
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_usable_registry_is_refused_untouched(
     assert_refused(path, readonly, message)
 
 
-def test_a_missing_file_is_made_only_for_writing(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_only_for_writing(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "registry.db"
     with pytest.raises(RegistryError, match="there is no registry"):
         Registry.open(path, readonly=True)
@@ -105,7 +105,7 @@ def test_an_empty_file_becomes_a_registry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.db", "what?.db", "50%.db", "#1.db", "größe.db"])
-def test_odd_file_names_are_taken_literally(tmp_path: Path, name: str) -> None:
+def test_special_characters_in_file_names_are_literal(tmp_path: Path, name: str) -> None:
     with Registry.open(tmp_path / name) as registry:
         start(registry)
     assert [file.name for file in tmp_path.iterdir()] == [name]
@@ -113,7 +113,7 @@ def test_odd_file_names_are_taken_literally(tmp_path: Path, name: str) -> None:
         assert len(registry.runs()) == 1
 
 
-def test_damage_found_while_reading_is_one_clear_line(filled: Path) -> None:
+def test_damage_found_while_reading_is_a_one_line_error(filled: Path) -> None:
     content = bytearray(filled.read_bytes())
     with closing(sqlite3.connect(filled)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'metric_values'").fetchone()
@@ -137,7 +137,7 @@ def test_a_readonly_registry_refuses_writes_in_one_line(filled: Path) -> None:
 
 @pytest.fixture
 def anyones_folder() -> Iterator[Path]:
-    """A folder every user may enter, unlike pytest's."""
+    """A folder that every user may enter, unlike pytest's folders."""
     folder = Path(tempfile.mkdtemp())
     yield folder
     folder.chmod(0o755)
@@ -145,7 +145,7 @@ def anyones_folder() -> Iterator[Path]:
 
 
 def as_nobody(check: Callable[[Path], None], path: Path) -> None:
-    """Run a check as a user whom permissions bind."""
+    """Run a check as a user without root's rights."""
     if os.getuid() == 0:
         os.setuid(65534)
     check(path)
@@ -162,7 +162,7 @@ def read(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o444, 0o644])
 @pytest.mark.parametrize("check", [refuse_writing, read])
-def test_a_file_in_a_folder_nobody_may_write_is_read_but_not_opened_for_writing(
+def test_a_file_in_a_write_protected_folder_opens_for_reading_only(
     filled: Path, anyones_folder: Path, check: Callable[[Path], None], mode: int
 ) -> None:
     path = anyones_folder / "registry.db"
@@ -174,7 +174,7 @@ def test_a_file_in_a_folder_nobody_may_write_is_read_but_not_opened_for_writing(
     assert child.exitcode == 0
 
 
-def test_a_registry_cannot_be_made_in_a_folder_nobody_may_write(anyones_folder: Path) -> None:
+def test_a_registry_cannot_be_created_in_a_write_protected_folder(anyones_folder: Path) -> None:
     anyones_folder.chmod(0o555)
     child = process(as_nobody, refuse_creation, anyones_folder / "registry.db")
     child.join()
@@ -186,7 +186,7 @@ def refuse_creation(path: Path) -> None:
     assert not path.exists()
 
 
-def test_every_connection_checks_foreign_keys_and_writes_ahead(tmp_path: Path) -> None:
+def test_every_connection_checks_foreign_keys_and_uses_the_wal(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         for pragma, value in (
             ("foreign_keys", 1),
@@ -199,7 +199,7 @@ def test_every_connection_checks_foreign_keys_and_writes_ahead(tmp_path: Path) -
 
 
 def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
-    """Have the operating system list a file system of this kind at ``folder``, and nothing else."""
+    """Replace the list of mounted file systems by ext4 at the root and one of this kind at ``folder``."""
     partition = namedtuple("partition", "device mountpoint fstype opts")
     partitions = [partition("/dev/sda", "/", "ext4", "rw"), partition("server:/x", str(folder), kind, "rw")]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
@@ -212,7 +212,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
         *((kind, False) for kind in ("ext4", "fuse.ntfs-3g", "apfs", "overlay", "tmpfs")),
     ],
 )
-def test_a_network_file_system_gets_a_journal_that_works_there(
+def test_network_file_systems_get_the_delete_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, network: bool
 ) -> None:
     mounted(monkeypatch, tmp_path, kind)
@@ -226,7 +226,7 @@ def test_a_network_file_system_gets_a_journal_that_works_there(
         assert registry.lookup(setting(), [architecture(1)])
 
 
-def test_a_registry_that_was_moved_to_a_network_folder_changes_its_journal(
+def test_a_registry_moved_to_a_network_folder_changes_its_journal(
     filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounted(monkeypatch, filled.parent, "nfs4")
@@ -235,23 +235,23 @@ def test_a_registry_that_was_moved_to_a_network_folder_changes_its_journal(
         assert len(registry.lookup(setting(), [architecture(number) for number in range(200)])) == 200
 
 
-def test_a_file_system_that_cannot_lock_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_system_without_locks_is_a_one_line_error(tmp_path: Path) -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_LOCK
     message = r"cannot lock files.*keep the registry on a local disk"
-    with pytest.raises(RegistryError, match=message), told_in_one_line(tmp_path / "registry.db"):
+    with pytest.raises(RegistryError, match=message), one_line_errors(tmp_path / "registry.db"):
         raise error
 
 
 def upgrade_without_room(path: Path) -> None:
-    """Open an old registry where no file may grow beyond a few pages, as on a full disk."""
+    """Open an old registry with files limited to 16 KiB, to imitate a full disk."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
     assert_refused(path, False, "disk")
 
 
-def test_an_upgrade_on_a_full_disk_leaves_the_old_registry_and_no_half_a_copy(tmp_path: Path) -> None:
+def test_an_upgrade_on_a_full_disk_leaves_the_old_registry(tmp_path: Path) -> None:
     path = Path(shutil.copy(RELEASED_REGISTRIES / "v2.db", tmp_path / "registry.db"))
     child = process(upgrade_without_room, path)
     child.join()

@@ -1,4 +1,4 @@
-"""What is removed, and above all what is not."""
+"""Records that deleting, gc and vacuum remove, and those that they keep."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ RARE = Metric("rare.test.accuracy", "maximize", "fraction")
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    """Run 1 measured 1 to 4 and, alone with its metric, 5 under another setting; run 2 found 2 and measured 6."""
+    """Run 1 measured 1 to 4, and 5 with a metric of its own under another setting; run 2 reused 2 and measured 6."""
     registry = Registry.open(tmp_path / "registry.db")
     first, second = start(registry), start(registry, "b" * 32, "second")
     for number in (1, 2, 3, 4):
@@ -40,7 +40,7 @@ def known(registry: Registry) -> set[int]:
     return {numbers[each] for each in found}
 
 
-def test_deleting_a_run_keeps_every_number(registry: Registry) -> None:
+def test_deleting_a_run_keeps_its_evaluations(registry: Registry) -> None:
     delete_run(registry, 1)
     assert [run.name for run in registry.runs()] == ["second"]
     assert known(registry) == {1, 2, 3, 4, 5, 6}
@@ -51,14 +51,14 @@ def test_deleting_a_run_keeps_every_number(registry: Registry) -> None:
     assert list(problems(registry)) == []
 
 
-def test_evaluations_deleted_with_their_run_are_those_no_other_run_uses(registry: Registry) -> None:
+def test_deleting_evaluations_keeps_those_other_runs_use(registry: Registry) -> None:
     assert delete_evaluations(registry, 1) == 4
     delete_run(registry, 1)
     assert known(registry) == {2, 6}
     assert list(problems(registry)) == []
 
 
-def test_steps_keep_what_they_refer_to_until_they_are_deleted_with_the_evaluations(registry: Registry) -> None:
+def test_local_sensitivities_keep_their_references_until_deleted(registry: Registry) -> None:
     registry.record_steps(1, setting(dtype="bfloat16"), architecture(7), 1, {(0, Layer(1, 1, 1)): (0.5, 0.25)}, 1.0)
     assert remove_unreferenced(registry) == dict.fromkeys(remove_unreferenced(registry), 0)
     delete_run(registry, 2)
@@ -70,7 +70,7 @@ def test_steps_keep_what_they_refer_to_until_they_are_deleted_with_the_evaluatio
     assert list(problems(registry)) == []
 
 
-def test_gc_removes_exactly_what_nothing_refers_to(registry: Registry) -> None:
+def test_gc_removes_exactly_the_unreferenced_rows(registry: Registry) -> None:
     registry.record_failure(2, setting(), architecture(7), "out of memory")
     held = take_lease(registry, setting(), architecture(8))
     assert held is not None
@@ -102,7 +102,7 @@ def test_gc_removes_exactly_what_nothing_refers_to(registry: Registry) -> None:
     assert list(problems(registry)) == []
 
 
-def test_what_was_removed_can_be_measured_again(registry: Registry) -> None:
+def test_removed_evaluations_can_be_measured_again(registry: Registry) -> None:
     delete_evaluations(registry, 1)
     remove_unreferenced(registry)
     run = start(registry)
@@ -111,7 +111,7 @@ def test_what_was_removed_can_be_measured_again(registry: Registry) -> None:
     assert list(problems(registry)) == []
 
 
-def test_vacuum_gives_the_space_back_and_loses_nothing(registry: Registry) -> None:
+def test_vacuum_frees_space_and_loses_nothing(registry: Registry) -> None:
     run = start(registry, "c" * 32, "large")
     model = ModelRecord("d" * 32, "large", setting().model.shape)
     for number in range(100, 400):

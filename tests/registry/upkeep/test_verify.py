@@ -1,4 +1,4 @@
-"""Every kind of damage is found, and a sound registry has none."""
+"""``verify`` finds every kind of damage, and no problem in a valid registry."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def registry(tmp_path: Path) -> Registry:
     return registry
 
 
-def test_a_sound_registry_has_no_problem(registry: Registry) -> None:
+def test_a_valid_registry_has_no_problem(registry: Registry) -> None:
     assert list(problems(registry)) == []
 
 

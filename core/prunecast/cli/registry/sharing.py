@@ -78,7 +78,7 @@ def import_(
 ) -> None:
     """Import FILE: evaluations written by export or, with --format, architectures of another tool.
 
-    The latter are printed one per line; a spec measures them if they are listed in its collect.architectures.
+    The latter are printed one per line, as in the file that collect.architectures of a spec names.
     """
     from pathlib import Path
 

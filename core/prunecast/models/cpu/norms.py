@@ -34,7 +34,7 @@ class RootMeanSquareNorm(nn.Module):
         self.weight, self.eps = weight, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x, shape (..., D), in float32; rounded to the dtype of x before it is multiplied by the weight."""
+        """Norm of x, shape (..., D): computed in float32, rounded to the dtype of x, then multiplied by the weight."""
         exact = x.to(torch.float32)
         squares = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square().div_(x.shape[-1])
         normed: Tensor = self.weight * (exact * squares.add_(self.eps).rsqrt_()).to(x.dtype)

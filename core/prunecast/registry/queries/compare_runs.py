@@ -1,4 +1,4 @@
-"""Two runs beside one another."""
+"""Comparison of two runs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,14 +17,14 @@ _SHARED = """
 
 
 def compare(registry: Registry, first: int | str, second: int | str) -> list[dict[str, Any]]:
-    """What two runs were, came to and cost, and where their specs differ.
+    """Facts, results and costs of two runs, and the differences of their specs.
 
     Args:
-        registry: where they are.
-        first, second: number, name or key of a run, as :meth:`Registry.run` takes them.
+        registry: the registry.
+        first, second: id, name or key of a run, as :meth:`Registry.run` takes them.
 
     Returns:
-        Rows of ``what``, ``first``, ``second`` and ``difference`` (second less first; None unless both are numbers).
+        Rows of ``what``, ``first``, ``second`` and ``difference`` (second minus first; None unless both are numbers).
 
     Raises:
         RegistryError: there is no such run.
@@ -46,7 +46,7 @@ def compare(registry: Registry, first: int | str, second: int | str) -> list[dic
 
 
 def _facts(run: RunRecord) -> dict[str, Any]:
-    """What a run is and came to, by what it is called in the comparison."""
+    """Facts and results of a run, by their names in the comparison."""
     result: Mapping[str, Any] = run.result or {}
     best: Mapping[str, Any] = result.get("best", {})
     predictor = result.get("predictor", {})
@@ -74,7 +74,7 @@ def _row(what: str, first: Any, second: Any) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings and lists with its path, e.g. ``evaluators.0.tokens``."""
+    """Each value of nested mappings and lists with its path, e.g. ``evaluators.0.tokens``."""
     entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if not entries:
         yield path, value

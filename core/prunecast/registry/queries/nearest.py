@@ -1,4 +1,14 @@
-"""Likeness: which measured architectures are most like a given one."""
+"""Nearest measured architectures to a given one.
+
+Notation:
+    N      number of measured architectures
+    L      number of layers
+    sizes  KV groups, heads per group and MLP width of each layer, int64 of shape (N, L, 3)
+    units  KV groups, query heads and MLP channels of each layer, int64 of shape (N, L, 3)
+    w      parameters of one KV group, one query head and one MLP channel, shape (3,)
+    u, v   units of two architectures, shape (L, 3); d: those of the dense model
+    distance  sum(|u - v| @ w) / sum(d @ w)
+"""
 
 import json
 from collections.abc import Iterator
@@ -15,15 +25,21 @@ from prunecast.registry.queries.series import Series, find_series
 from prunecast.registry.store import Registry
 
 CHUNK = 20_000
-"""Architectures compared at once."""
+"""Number of architectures compared at once."""
 
 
 def nearest(registry: Registry, architecture: Architecture, wanted: Filter, limit: int = 10) -> list[dict[str, Any]]:
-    """The measured architectures most like ``architecture``, nearest first, then in the order they were measured.
+    """The measured architectures nearest to ``architecture``, nearest first; ties in the order of recording.
 
-    The distance is the share of the parameters of all attention and MLPs by which the two differ: layer by layer what
-    one keeps of KV groups, query heads and channels beyond the other, in parameters, over all of the dense model. 0 is
-    the architecture itself, 1 everything against nothing.
+    The distance is the sum over layers of the absolute differences in KV groups, query heads and MLP channels, each
+    times the parameters of one, divided by that sum for the dense model against an empty one. It is 0 for the
+    architecture itself and 1 between the dense model and an architecture without attention and MLPs.
+
+    Args:
+        registry: the registry.
+        architecture: the architecture to compare with; it need not have been measured.
+        wanted: filters.
+        limit: largest number of rows.
 
     Returns:
         Rows with ``distance`` and the columns of :func:`prunecast.registry.queries.selection.query`.
@@ -48,14 +64,15 @@ def nearest(registry: Registry, architecture: Architecture, wanted: Filter, limi
         nearest_first = np.argsort(apart, kind="stable")[:limit]
         rows += [{"distance": float(apart[i]), **measured[i]} for i in nearest_first]
     rows = sorted(rows, key=lambda row: float(row["distance"]))[:limit]
-    return [{"distance": row["distance"], **shown} for row, shown in zip(rows, selection.readable(rows), strict=True)]
+    readable = selection.readable(rows)
+    return [{"distance": row["distance"], **columns} for row, columns in zip(rows, readable, strict=True)]
 
 
 def distances(sizes: Sizes, architecture: Architecture, shape: ModelShape) -> Floats:
-    """Distance of architectures of shape (N, L, 3) to ``architecture``, as :func:`nearest` defines it; shape (N,)."""
-    parts = np.array([shape.attention.unit, shape.attention.head, shape.mlp.unit])
-    differing = np.abs(_units(sizes) - _units(sizes_of([architecture]))) @ parts
-    return np.asarray(differing.sum(axis=1) / (_units(sizes_of([shape.dense])) @ parts).sum(), dtype=np.float64)
+    """Distances as of :func:`nearest`, shape (N,), of architectures of ``sizes`` (N, L, 3) to ``architecture``."""
+    weights = np.array([shape.attention.unit, shape.attention.head, shape.mlp.unit])
+    differing = np.abs(_units(sizes) - _units(sizes_of([architecture]))) @ weights
+    return np.asarray(differing.sum(axis=1) / (_units(sizes_of([shape.dense])) @ weights).sum(), dtype=np.float64)
 
 
 def _units(sizes: Sizes) -> NDArray[np.int64]:

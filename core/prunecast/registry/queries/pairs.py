@@ -29,9 +29,9 @@ class Pairs:
     """Architectures of one series that have all of its metrics.
 
     Attributes:
-        series: what they were measured under.
-        architectures: N of them, in the order they were measured.
-        metrics: metrics by name, one mapping an architecture.
+        series: model, pruner, dtype and evaluators they were measured under.
+        architectures: the N architectures, in the order of recording.
+        metrics: metrics by name, one mapping for each architecture.
         standard_errors: their standard errors by name, in the unit of the metric; None if unknown.
     """
 
@@ -79,15 +79,15 @@ def find_pairs(
     dtype: str | None = None,
     evaluators: Sequence[str] = (),
 ) -> Pairs:
-    """The pairs of the series that has most of them, all with every one of ``metrics``.
+    """Pairs that have all of ``metrics``, of the series that has most of them.
 
     Args:
-        registry: where to look.
+        registry: the registry.
         model: source of the model, or the first digits of its fingerprint.
-        metrics: at least one metric.
+        metrics: names of one or more metrics.
         pruner: only pruners of this content key, or of this name.
         dtype: only this number format.
-        evaluators: only series whose metrics were measured by evaluators of these content keys; empty: by any.
+        evaluators: only series whose metrics were measured by evaluators of these content keys; empty for any.
 
     Raises:
         RegistryError: no such model or metric, or no architecture has all of them under one pruner and dtype.
@@ -109,9 +109,9 @@ def find_pairs(
 
 
 def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key: str) -> list[Architecture]:
-    """Architectures measured under every one of ``settings``, none of it by the run of this key; sorted by their keys.
+    """Architectures measured under all of ``settings`` by other runs than that of ``run_key``, sorted by their keys.
 
-    Evaluations of that run itself do not count: they were not there when it began.
+    Evaluations of the run itself are left out, because they were not there when it started.
     """
     ids = [registry.setting_id(setting) for setting in settings]
     if not ids or None in ids:
@@ -146,7 +146,7 @@ def _read(registry: Registry, series: Series) -> Pairs:
 
 
 def _complete(series: Series) -> str:
-    """FROM clause over the evaluations ``e`` and values ``x`` of every metric, numbered as the columns are."""
+    """FROM clause over evaluations ``e0``, ``e1``, ... and values ``x0``, ``x1``, ..., numbered like the columns."""
     first, *others = series.columns
     joins = [
         f"evaluations e0 CROSS JOIN metric_values x0 ON e0.setting_id = {first.setting_id} "

@@ -1,4 +1,4 @@
-"""Pareto fronts: architectures that no other beats in everything asked for."""
+"""Pareto fronts: architectures that no other one dominates in the criteria."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +17,15 @@ from prunecast.registry.store import Registry
 
 
 def pareto(registry: Registry, criteria: Sequence[str], wanted: Filter) -> list[dict[str, Any]]:
-    """Measured architectures that no other beats: none is at least as good in every criterion and better in one.
+    """Measured architectures that no other one dominates, i.e. is as good in every criterion and better in one.
 
-    A metric counts in its own direction, a quantity such as ``parameters`` is better the smaller it is. Architectures
-    compete within a model, over its pruners and dtypes; numbers of different evaluators are not compared.
+    Metrics are optimised in their own direction; quantities such as ``parameters`` are minimised. Architectures of one
+    model are compared across pruners and dtypes; numbers of different evaluators are not compared.
 
     Args:
-        registry: where to look.
+        registry: the registry.
         criteria: two or three names of metrics and quantities, at least one of them a metric.
-        wanted: filters; what they leave out does not compete.
+        wanted: filters; architectures that they exclude dominate nothing.
 
     Returns:
         Rows with the columns of :func:`prunecast.registry.queries.selection.query`, model by model, each sorted by the
@@ -40,21 +40,21 @@ def pareto(registry: Registry, criteria: Sequence[str], wanted: Filter) -> list[
             "a front has two or three different criteria and at least one metric: name metrics and some of "
             f"{', '.join(QUANTITIES)}"
         )
-    # The index leads through the values of the first metric.
+    # A metric comes first, because the index has its values in order.
     ordered = [metrics[0], *(name for name in criteria if name != metrics[0])]
     wanted = replace(wanted, metrics=tuple(dict.fromkeys([*metrics, *wanted.metrics])))
     found = find_series(registry, wanted.model, wanted.metrics)
     selection = Selection(registry, found, wanted, criteria)
     rows: list[dict[str, Any]] = []
-    for _, contest in groupby(sorted(found, key=_contest), key=_contest):
-        rows += _front(selection, list(contest), ordered)
+    for _, group in groupby(sorted(found, key=_comparable), key=_comparable):
+        rows += _front(selection, list(group), ordered)
     return selection.readable(rows)
 
 
 def undominated(values: Floats) -> NDArray[np.bool_]:
-    """Which of N points of K criteria, shape (N, K) and smaller is better, no other dominates; shape (N,)."""
+    """Mask, shape (N,), of the points that no other one dominates, for ``values`` (N, K); smaller is better."""
     front = np.zeros(len(values), dtype=bool)
-    # Nothing dominates the first of the sorted rows; what it dominates is gone, and the next first one is as good.
+    # The first of the sorted rows is not dominated. Without the rows that it dominates, the same holds for the next.
     left = np.lexsort(values.T[::-1])
     while len(left):
         first = values[left[0]]
@@ -64,25 +64,26 @@ def undominated(values: Floats) -> NDArray[np.bool_]:
     return front
 
 
-def _contest(series: Series) -> tuple[int, tuple[int, ...]]:
+def _comparable(series: Series) -> tuple[int, tuple[int, ...]]:
+    """Model and evaluators of a series; series for which they are equal are compared."""
     return series.model_id, tuple(column.evaluator_id for column in series.columns)
 
 
-def _front(selection: Selection, contest: Sequence[Series], criteria: Sequence[str]) -> list[dict[str, Any]]:
-    signs = {column.metric: -1.0 if column.direction == "maximize" else 1.0 for column in contest[0].columns}
+def _front(selection: Selection, group: Sequence[Series], criteria: Sequence[str]) -> list[dict[str, Any]]:
+    signs = {column.metric: -1.0 if column.direction == "maximize" else 1.0 for column in group[0].columns}
     order = [(name, signs.get(name, 1.0) < 0) for name in criteria]
     rows: list[dict[str, Any]] = []
-    for series in contest:
+    for series in group:
         with selection.opened(series) as opened:
-            rows += _walked(opened, order) if len(order) == 2 else opened.rows(order)
+            rows += _front_of_two(opened, order) if len(order) == 2 else opened.rows(order)
     rows = [row for row, stays in zip(rows, undominated(_values(rows, order)), strict=True) if stays]
     return sorted(rows, key=lambda row: _values([row], order)[0].tolist())
 
 
-def _walked(opened: OpenSeries, order: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
-    """The front of two criteria, from the best of the first on: the next point is the first one better in the second.
+def _front_of_two(opened: OpenSeries, order: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
+    """The front of two criteria, sorted by the first: each next point is the first one better in the second.
 
-    SQLite walks the index once, in all; nothing but the front is brought here.
+    SQLite passes over the index once in total, and only the front is read into memory.
     """
     (first, first_falls), (second, second_falls) = order
     beyond = f'"{first}" {"<=" if first_falls else ">="} :first AND "{second}" {">" if second_falls else "<"} :second'
@@ -94,7 +95,7 @@ def _walked(opened: OpenSeries, order: Sequence[tuple[str, bool]]) -> Iterator[d
 
 
 def _values(rows: Sequence[Mapping[str, Any]], order: Sequence[tuple[str, bool]]) -> Floats:
-    """The criteria of rows, shape (N, K), turned so that smaller is better."""
+    """The criteria of rows, shape (N, K), with maximised ones negated so that smaller is better."""
     signs = np.array([-1.0 if falls else 1.0 for _, falls in order])
     values = np.array([[row[name] for name, _ in order] for row in rows], dtype=np.float64)
     return np.asarray(values.reshape(-1, len(order)) * signs, dtype=np.float64)

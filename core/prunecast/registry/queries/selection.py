@@ -1,4 +1,4 @@
-"""Selection: architectures with their metrics as columns, by the filters a question names. SQLite does the work."""
+"""Selection of architectures by filters, one row for each, with their metrics as columns. SQLite does the filtering."""
 
 import json
 import re
@@ -13,10 +13,10 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import QUANTITIES
 from prunecast.errors import RegistryError
 from prunecast.registry.queries.ranges import Ranges
-from prunecast.registry.queries.select_only import only_select, reading
 from prunecast.registry.queries.series import Series, find_series
 from prunecast.registry.queries.series_sql import Order, SeriesStatement, add_costs, within
 from prunecast.registry.records import utc_text
+from prunecast.registry.sqlite.database import only_select, reading
 from prunecast.registry.store import Registry
 
 _SINCE = re.compile(r"(?P<count>\d+)(?P<unit>[dh])|\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?Z?)?")
@@ -25,15 +25,15 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 @dataclass(frozen=True)
 class Filter:
-    """Which architectures a question is about; what is not given does not matter.
+    """Conditions that selected architectures meet; those left at their defaults do not filter.
 
     Attributes:
         model: source of the model, or the first digits of its fingerprint.
-        metrics: names of metrics that have all been measured.
+        metrics: names of metrics that must all have been measured.
         budget: ranges of quantities.
-        where: an SQL condition over the columns of the answer.
-        run: what this run used, measured or found: its number, name or key.
-        since: measured since then: a date or time, ``2026-11-24`` or ``2026-11-24T10:00``, or ``3d`` or ``12h`` ago.
+        where: an SQL condition over the columns of the result.
+        run: id, name or key of a run that used the architecture, measured or reused.
+        since: earliest time of measurement: ``2026-11-24``, ``2026-11-24T10:00``, or ``3d`` or ``12h`` ago.
     """
 
     model: str | None = None
@@ -51,15 +51,15 @@ def query(
 
     Columns, in this order: ``model``, ``pruner``, ``dtype``, each metric, ``parameters``, ``kept`` (fraction of the
     dense model's), other quantities that the budget or ``sort`` names, ``METRIC.standard_error`` of each metric,
-    ``METRIC.evaluator``, what measured each with its options, ``seconds``, ``measured_utc``, ``key`` and
-    ``architecture``, the text of :meth:`Architecture.parse`. An architecture that was measured under two pruners or
-    dtypes, or a metric that is asked for by two evaluators, has a row for each.
+    ``METRIC.evaluator`` (the evaluator of each metric, with its options), ``seconds``, ``measured_utc``, ``key`` and
+    ``architecture`` (text that :meth:`Architecture.parse` reads). An architecture measured under two pruners or dtypes,
+    or with a requested metric by two evaluators, has a row for each.
 
     Args:
-        registry: where to look.
+        registry: the registry.
         wanted: the filters.
-        sort: a column, ``-COLUMN`` for descending; else in the order they were measured.
-        limit: at most so many rows.
+        sort: a column, ``-COLUMN`` for descending; None for the order of recording.
+        limit: largest number of rows; None for all.
 
     Raises:
         RegistryError: no such model, metric, run or column, or a condition that SQLite does not understand.
@@ -74,7 +74,7 @@ def query(
 
 
 def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10) -> list[dict[str, Any]]:
-    """Measured architectures, best ``metric`` first, then smallest; columns and errors as of :func:`query`."""
+    """Measured architectures, best ``metric`` first, ties by size; columns and errors as of :func:`query`."""
     wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
     found = find_series(registry, wanted.model, wanted.metrics)
     descending = bool(found) and found[0].columns[0].direction == "maximize"
@@ -82,7 +82,7 @@ def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10
 
 
 def architectures_of(registry: Registry, layer_ids: Sequence[str]) -> list[Architecture]:
-    """Architectures from what the registry stores of each: the ids of its layers as a JSON list."""
+    """Architectures from their stored form, the ids of their layers as JSON lists."""
     if not layer_ids:
         return []
     layers = {row.pop("id"): Layer(**row) for row in registry.rows("SELECT * FROM layers")}
@@ -90,13 +90,13 @@ def architectures_of(registry: Registry, layer_ids: Sequence[str]) -> list[Archi
 
 
 class Selection:
-    """The filtered architectures of several series, ready to be asked for in any order, as often as need be.
+    """The filtered architectures of several series, which can be read repeatedly in any order.
 
     Args:
-        registry: where to look.
+        registry: the registry.
         found: the series.
         wanted: the filters.
-        names: columns that will be asked for beside the usual ones: quantities.
+        names: columns needed in addition to the default ones; quantities among them are added.
 
     Raises:
         RegistryError: no such run, time or column.
@@ -121,13 +121,13 @@ class Selection:
 
     @contextmanager
     def opened(self, series: Series) -> Iterator["OpenSeries"]:
-        """The rows of one series."""
+        """Context with the rows of one series."""
         wanted = self._wanted
         statement = SeriesStatement(series, bool(wanted.metrics), self._metrics, self._quantities)
         fixed = [*within(wanted.budget, series.shape), *([] if wanted.where is None else [f"({wanted.where}\n)"])]
         fixed += [] if self._since is None else [f"measured_utc >= '{self._since}'"]
         try:
-            with reading(self._registry) as connection:
+            with reading(self._registry.path) as connection:
                 add_costs(connection, self._registry, series.shape, self._quantities)
                 only_select(connection)
                 yield OpenSeries(connection, statement, fixed, self._run_id)
@@ -138,7 +138,7 @@ class Selection:
             raise RegistryError(f"--where {wanted.where}: {error}; write an SQL condition over {columns}") from error
 
     def readable(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows with the documented columns, keys and architectures spelled out."""
+        """Rows with the columns of :func:`query`, keys and architectures as text among them."""
         architectures = architectures_of(self._registry, [row["layer_ids"] for row in rows])
         return [
             {column: row[column] for column in self._columns} | {"key": each.key, "architecture": str(each)}
@@ -148,7 +148,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class OpenSeries:
-    """The rows of one series on a connection of their own."""
+    """The rows of one series, on a separate connection."""
 
     connection: sqlite3.Connection
     statement: SeriesStatement
@@ -158,12 +158,13 @@ class OpenSeries:
     def rows(
         self, order: Order, limit: int | None = None, conditions: Sequence[str] = (), **values: object
     ) -> list[dict[str, Any]]:
-        """Rows in the order of columns, each with whether it descends, then of measuring.
+        """Rows sorted by columns; ties in the order of recording.
 
         Args:
-            order: columns, each with whether larger values come first.
-            limit: at most so many rows.
-            conditions: further SQL conditions, with ``values`` for their named parameters.
+            order: columns, each with True if larger values come first.
+            limit: largest number of rows; None for all.
+            conditions: further SQL conditions.
+            values: values of the named parameters of ``conditions``.
         """
         text = self.statement.text([*self.conditions, *conditions], order, self.run_id)
         cursor = self.connection.execute(text, {"limit": -1 if limit is None else limit, **values})
@@ -182,14 +183,14 @@ def _sorted(selection: Selection, order: Order, limit: int | None) -> list[dict[
 
 
 def _check_where(where: str | None, columns: Sequence[str]) -> None:
-    """SQLite takes a quoted name that it does not know for a text, and the condition for something else."""
+    """Raise RegistryError for an unknown quoted column, which SQLite would take for a string."""
     for name in _QUOTED.findall(where or ""):
         if name.replace('""', '"') not in columns:
             raise RegistryError(f"--where {where}: no column is called {name!r}; there are: {', '.join(columns)}")
 
 
 def _since(text: str) -> str:
-    """A time as the registry writes it, or its beginning. Raises RegistryError for what is none."""
+    """A time in the format of the registry, or a prefix of it. Raises RegistryError if ``text`` is none."""
     match = _SINCE.fullmatch(text)
     with suppress(ValueError, OverflowError):
         if match and match["unit"]:

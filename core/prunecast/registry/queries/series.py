@@ -1,4 +1,4 @@
-"""Series: evaluations that may be compared with one another."""
+"""Series: evaluations whose numbers are comparable."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,20 +47,20 @@ class Column:
 
     @property
     def evaluator_text(self) -> str:
-        """The evaluator, as :func:`described`."""
+        """The evaluator as text, as of :func:`described`."""
         return described(self.evaluator, self.evaluator_options_json)
 
 
 @dataclass(frozen=True)
 class Series:
-    """One model under one pruner and dtype, each metric measured by one evaluator: its numbers may be compared.
+    """One model under one pruner and dtype, each metric measured by one evaluator, so that numbers are comparable.
 
     Attributes:
         model: source of the model.
         model_id, model_key, shape: the model's row, fingerprint and sizes.
-        pruner, pruner_options_json, pruner_key: what ranked its units.
+        pruner, pruner_options_json, pruner_key: name, options and content key of the pruner.
         dtype: number format of the weights.
-        columns: the metrics, in the order asked for.
+        columns: the metrics, in the requested order.
     """
 
     model: str
@@ -75,11 +75,11 @@ class Series:
 
     @property
     def pruner_text(self) -> str:
-        """The pruner, as :func:`described`."""
+        """The pruner as text, as of :func:`described`."""
         return described(self.pruner, self.pruner_options_json)
 
     def column(self, metric: str) -> Column | None:
-        """The column of a metric, or None."""
+        """The column of a metric; None if the series does not have it."""
         return next((column for column in self.columns if column.metric == metric), None)
 
     def __str__(self) -> str:
@@ -87,14 +87,14 @@ class Series:
 
 
 def find_shape(registry: Registry, model: str) -> ModelShape | None:
-    """Sizes of a model of the registry, by its source or the first digits of its fingerprint; None if there is none."""
+    """Sizes of a model, found by its source or the first digits of its fingerprint; None if there is none."""
     rows = registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")
     found = (row for row in rows if row["source"] == model or (model and row["key"].startswith(model)))
     return next((shape_from_json(row["shape_json"]) for row in found), None)
 
 
 def model_of_depth(registry: Registry, depth: int) -> str:
-    """Fingerprint of the one model of the registry that has so many layers.
+    """Fingerprint of the one model of the registry that has ``depth`` layers.
 
     Raises:
         RegistryError: there is none, or more than one.
@@ -110,9 +110,9 @@ def model_of_depth(registry: Registry, depth: int) -> str:
 
 
 def described(plugin: str, options_json: str) -> str:
-    """A plugin with what it differs in from its defaults, e.g. ``perplexity dataset=wikitext2 tokens=4096``.
+    """A plugin with the options that differ from their defaults, e.g. ``perplexity dataset=wikitext2 tokens=4096``.
 
-    Lists are left out; the registry has all of it in ``options_json``.
+    Lists are left out; ``options_json`` has all options.
     """
     return " ".join([plugin, *_leaves(json.loads(options_json))])
 
@@ -126,15 +126,15 @@ def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 
 def find_series(registry: Registry, model: str | None = None, metrics: Sequence[str] = ()) -> list[Series]:
-    """Series that have something measured of every one of ``metrics``, in the order models and pruners came in.
+    """Series with values of each of ``metrics``, in the order in which models and pruners were recorded.
 
-    Where several evaluators measure a metric that is asked for, each is a series of its own. Without ``metrics`` there
-    is one series a model, pruner and dtype, with every metric; of several evaluators the one with most values speaks.
+    If several evaluators measure a requested metric, each gives a series of its own. Without ``metrics`` there is one
+    series for each model, pruner and dtype, with all metrics, each by the evaluator with most values.
 
     Args:
-        registry: where to look.
+        registry: the registry.
         model: only this model: its source, or the first digits of its fingerprint.
-        metrics: only these metrics.
+        metrics: names of the metrics; empty for all.
 
     Raises:
         RegistryError: no such model or metric in the registry.

@@ -1,4 +1,4 @@
-"""The SELECT statement of a series: its architectures with metrics as columns."""
+"""SELECT statements over the architectures of a series, with metrics as columns."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunecast.architecture.shape import ModelShape, Quantity
-from prunecast.registry.queries.ranges import Ranges, absolute
+from prunecast.registry.queries.ranges import Ranges, absolute_limits
 from prunecast.registry.queries.series import Column, Series
 from prunecast.registry.store import Registry
 
 NOTHING = "''"
 
 Order = Sequence[tuple[str, bool]]
-"""Columns to sort by, each with whether larger values come first."""
+"""Columns to sort by, each with True if larger values come first."""
 
 
 @dataclass(frozen=True)
 class SeriesStatement:
-    """What is selected of a series.
+    """SELECT statement over a series.
 
     Attributes:
         series: the series.
-        complete: only architectures that have every metric of the series; otherwise those that have any.
-        metrics: all metric columns of the answer; those the series lacks are NULL.
-        quantities: quantities beside ``parameters``, as columns of their own.
+        complete: True for architectures that have every metric of the series, False for those that have any.
+        metrics: all metric columns of the result; those the series lacks are NULL.
+        quantities: quantities in addition to ``parameters``, as columns of their own.
     """
 
     series: Series
@@ -34,15 +34,16 @@ class SeriesStatement:
     quantities: Sequence[Quantity]
 
     def text(self, conditions: Sequence[str], order: Order, run_id: int | None) -> str:
-        """The statement for rows that meet all conditions; its parameter ``:limit`` is -1 for all of them.
+        """Text of the statement for rows that meet all conditions; its parameter ``:limit`` is -1 for no limit.
 
-        The first metric leads, by the index that has its values in order, so that the best within a budget on
-        parameters are found without a look at the others; in the order of measuring, the evaluations lead.
+        The outermost loop is over the index that has the values of the first metric in order, so that the best rows
+        within a budget of parameters are found without reading the others. If rows are sorted by time of recording, the
+        outermost loop is over the evaluations.
 
         Args:
             conditions: SQL conditions over the columns.
-            order: columns, each with whether larger values come first; then in the order of measuring.
-            run_id: only what this run used.
+            order: columns to sort by, each with True if larger values come first; ties in the order of recording.
+            run_id: only architectures whose evaluations this run used; None for all.
         """
         order_by = "".join(f"{quoted(column)} {'DESC' if falls else 'ASC'}, " for column, falls in order)
         in_order = order[0][0] == "place"
@@ -56,7 +57,7 @@ class SeriesStatement:
         places = range(len(self.series.columns))
         evaluations = "e{}.{}".format
         values = {column.metric: place for place, column in enumerate(self.series.columns)}
-        # From the index, so that limits are checked before any table is looked at.
+        # Read from the index, so that limits are checked before any table is read.
         parameters = "x0.parameters" if self.complete else _first([f"x{place}.parameters" for place in places])
         dense = int(self.series.shape.count([self.series.shape.dense])[0])
         seconds = " + ".join(f"coalesce({evaluations(place, 'seconds')}, 0.0)" for place in self._one_a_setting())
@@ -97,14 +98,14 @@ class SeriesStatement:
         return [settings.index(setting) for setting in dict.fromkeys(settings)]
 
     def _tables(self, in_order: bool) -> str:
-        """Loops from the outermost in; CROSS JOIN keeps SQLite from reordering them."""
+        """FROM clause, outermost loop first; CROSS JOIN keeps SQLite from reordering the loops."""
         first, *others = self.series.columns
         if not self.complete:
             any_of = ", ".join(str(setting) for setting in dict.fromkeys(c.setting_id for c in self.series.columns))
             driver = f"(SELECT DISTINCT architecture_id AS id FROM evaluations WHERE setting_id IN ({any_of})) d"
             joins = [_join("LEFT JOIN", place, column) for place, column in enumerate(self.series.columns)]
             return " ".join([driver, "CROSS JOIN architectures a ON a.id = d.id", *joins])
-        # x0 has only what is in the index; what else is wanted of the row comes from y0, the same row of the table.
+        # x0 reads the index alone; the columns that it lacks come from y0, the same row read from the table.
         leading = (
             "evaluations e0 CROSS JOIN metric_values x0" if in_order else "metric_values x0 CROSS JOIN evaluations e0"
         )
@@ -124,10 +125,10 @@ class SeriesStatement:
 
 
 def within(budget: Ranges, shape: ModelShape) -> list[str]:
-    """Conditions that architectures of the model meet within the ranges."""
+    """SQL conditions for the quantities of architectures of the model to be within the ranges."""
     return [
         f"{quoted(quantity)} {sign} {limit}"
-        for quantity, limits in absolute(budget, shape).items()
+        for quantity, limits in absolute_limits(budget, shape).items()
         for sign, limit in zip((">=", "<="), limits, strict=True)
         if limit is not None
     ]
@@ -136,7 +137,7 @@ def within(budget: Ranges, shape: ModelShape) -> list[str]:
 def add_costs(
     connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Quantity]
 ) -> None:
-    """Make what :func:`costs_column` needs: what each layer of the registry costs in a model of this shape."""
+    """Create the temporary tables of :func:`costs_column`: the cost of each layer in a model of this shape."""
     layers = list(registry.rows("SELECT id, kv_groups, heads_per_group, mlp_width FROM layers"))
     sizes = np.array([[list(layer.values())[1:]] for layer in layers], dtype=np.int64)
     for quantity in quantities:
@@ -148,13 +149,13 @@ def add_costs(
             f"CREATE TEMP TABLE costs_{quantity} (layer_id INTEGER PRIMARY KEY, cost INTEGER, fixed INTEGER)"
         )
         connection.executemany(
-            f"INSERT INTO costs_{quantity} VALUES (?, ?, ?)",
+            f"INSERT INTO costs_{quantity} (layer_id, cost, fixed) VALUES (?, ?, ?)",
             [(layer["id"], cost, int(none[0])) for layer, cost in zip(layers, (costs - none).tolist(), strict=True)],
         )
 
 
 def costs_column(quantity: str) -> str:
-    """Expression of a quantity that is a sum over layers, for a row of ``architectures`` called ``a``."""
+    """SQL expression of a quantity that is a sum over layers, for a row ``a`` of ``architectures``."""
     return (
         f"(SELECT sum(c.cost) + max(c.fixed) FROM json_each(a.layer_ids_json) ids "
         f"CROSS JOIN temp.costs_{quantity} c ON c.layer_id = ids.value)"

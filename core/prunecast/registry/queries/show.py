@@ -1,4 +1,4 @@
-"""One architecture in full: what each layer keeps, every number measured of it, and where each came from."""
+"""One architecture in full: sizes of its layers, its measured numbers, and the provenance of each."""
 
 import re
 from typing import Any
@@ -35,10 +35,10 @@ _STARTING = "SELECT layer_ids_json FROM architectures WHERE key BETWEEN ? AND ? 
 
 
 def find_architecture(registry: Registry, text: str) -> Architecture:
-    """The architecture meant by its text, or by four or more first digits of the key of a measured one.
+    """The architecture of a text, or the measured one whose key starts with these digits, at least four.
 
     Raises:
-        RegistryError: it is neither, or several keys start like this.
+        RegistryError: the text is neither, or several keys start with these digits.
     """
     if not _KEY.fullmatch(text):
         try:
@@ -54,22 +54,22 @@ def find_architecture(registry: Registry, text: str) -> Architecture:
 
 
 def show(registry: Registry, architecture: Architecture) -> dict[str, Any]:
-    """Everything the registry knows of an architecture.
+    """All that the registry has of an architecture.
 
     Returns:
-        ``architecture``, ``key``, ``models`` (one for each it was measured in: ``model``, its quantities, and ``kept``
-        and ``layers``, which have of each layer what it keeps and the dense layer has), and ``measurements`` (one a
-        metric and setting, with value, standard error, count, evaluator, pruner, dtype, run, device, versions, seconds
-        and time).
+        ``architecture``; ``key``; ``models``, one entry for each model it was measured in, with ``model``, its
+        quantities, ``kept``, and ``layers`` (sizes of each layer and of the dense one); and ``measurements``, one entry
+        for each metric and setting, with value, standard error, count, evaluator, pruner, dtype, run, device, versions,
+        seconds and time.
 
     Raises:
-        RegistryError: nothing has been measured of it.
+        RegistryError: it has not been measured.
     """
     rows = list(registry.rows(_MEASURED, (bytes.fromhex(architecture.key),)))
     if not rows:
         raise RegistryError(
-            f"{registry.path}: {architecture} has not been measured; prunecast registry nearest tells what is like it, "
-            "prunecast predict what it would measure"
+            f"{registry.path}: {architecture} has not been measured; prunecast registry nearest lists similar ones, "
+            "prunecast predict estimates its metrics"
         )
     models: dict[str, dict[str, Any]] = {}
     for row in rows:

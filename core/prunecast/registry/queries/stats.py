@@ -1,27 +1,26 @@
-"""Contents of a registry in numbers, mean times of evaluations, and any question in SQL.
+"""Statistics of a registry: counts and times, the mean time of an evaluation, and SQL queries of users.
 
-The other questions have modules of their own beside this one: ``selection`` (``query`` and ``best``), ``pareto``,
-``nearest``, ``compare_runs``, ``show`` and ``pairs``. Every answer is in a fixed order: same file, same rows.
+The other queries have modules of their own beside this one: ``selection`` (``query`` and ``best``), ``pareto``,
+``nearest``, ``compare_runs``, ``show`` and ``pairs``. The order of rows is fixed: the same file gives the same rows.
 """
 
 import sqlite3
 from typing import Any
 
 from prunecast.errors import RegistryError
-from prunecast.registry.queries.select_only import only_select, reading
 from prunecast.registry.records import Setting
-from prunecast.registry.sqlite.database import told_in_one_line
+from prunecast.registry.sqlite.database import one_line_errors, only_select, reading
 from prunecast.registry.store import Registry
 
 _COUNTED = ("models", "pruners", "evaluators", "settings", "architectures", "evaluations", "metric_values", "runs")
 
 
 def stats(registry: Registry) -> dict[str, int | float]:
-    """Counts of everything the registry holds.
+    """Counts of rows, times and size of the registry.
 
     Returns:
-        Rows of each table by its name; ``seconds_spent`` measuring, ``seconds_saved`` by evaluations a run found here
-        instead of measuring them, and ``bytes`` on disk.
+        Number of rows by table; ``seconds_spent`` measuring; ``seconds_saved`` by evaluations that runs reused instead
+        of measuring them; and ``bytes`` on disk.
     """
     counts: dict[str, int | float] = {}
     for table in _COUNTED:
@@ -30,13 +29,13 @@ def stats(registry: Registry) -> dict[str, int | float]:
     saved = "SELECT coalesce(sum(seconds_saved), 0.0) AS s FROM run_summary"
     counts["seconds_spent"] = next(registry.rows(spent))["s"]
     counts["seconds_saved"] = next(registry.rows(saved))["s"]
-    with told_in_one_line(registry.path):
+    with one_line_errors(registry.path):
         counts["bytes"] = registry.path.stat().st_size
     return counts
 
 
 def mean_seconds(registry: Registry, setting: Setting) -> float | None:
-    """Mean time of an evaluation under ``setting`` in seconds; None if there is none."""
+    """Mean duration of evaluations under ``setting`` in seconds; None if there are none."""
     setting_id = registry.setting_id(setting)
     statement = "SELECT avg(seconds) AS mean FROM evaluations WHERE setting_id = ?"
     mean = next(registry.rows(statement, (setting_id,)))["mean"]
@@ -44,13 +43,13 @@ def mean_seconds(registry: Registry, setting: Setting) -> float | None:
 
 
 def sql(registry: Registry, statement: str) -> list[dict[str, Any]]:
-    """Rows of one SELECT statement; BLOBs come as hexadecimal text.
+    """Rows of one SELECT statement; BLOBs are returned as hexadecimal text.
 
     Raises:
-        RegistryError: the statement would do anything but read the registry, or SQLite does not understand it.
+        RegistryError: the statement does more than read the registry, is not valid, or returns no columns.
     """
     try:
-        with reading(registry) as connection:
+        with reading(registry.path) as connection:
             only_select(connection)
             cursor = connection.execute(statement)
             names = [column[0] for column in cursor.description or ()]

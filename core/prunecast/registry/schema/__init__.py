@@ -1,1 +1,1 @@
-"""The schema of a registry file: migrations, views, and the documentation made of them."""
+"""The schema of a registry file: migrations, views, and the documentation generated from them."""

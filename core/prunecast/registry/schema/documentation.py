@@ -1,4 +1,4 @@
-"""The schema for readers: what every table, view and column means, for ``docs/registry.md`` and for Datasette.
+"""Documentation of the schema: meanings of tables, views and columns, for ``docs/registry.md`` and Datasette.
 
 ``python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml``, or ``make schema``, writes both.
 """
@@ -19,12 +19,12 @@ BEGIN, END = "<!-- schema: written by make schema -->\n", "<!-- end of schema --
 
 PLUGIN = {
     "key": "content key: hash of name, version, options, data_hash and, if there is one, code_hash",
-    "name": "what a spec writes after `use:`",
-    "version": "raised by its author when the same options would give other numbers",
+    "name": "name after `use:` in a spec",
+    "version": "version number, raised by its author when the same options would give other numbers",
     "options_json": "options that differ from their defaults and can change a number",
-    "data_hash": "hash of exactly the tokens it looks at; NULL if it looks at none",
-    "distribution": "distribution and version that first brought it",
-    "code_hash": "hash of its code if that is a local file; NULL if installed, or unused since schema version 7",
+    "data_hash": "hash of the tokens it reads; NULL if it reads none",
+    "distribution": "distribution and version it was first recorded with",
+    "code_hash": "hash of its code if it is a local file; NULL if it is installed, or not used since schema version 7",
 }
 
 PROVENANCE = {
@@ -38,10 +38,10 @@ PROVENANCE = {
 }
 
 ARCHITECTURE = {
-    "architecture": "what every layer keeps, `KVxH+width`, equal neighbours as `*count`",
+    "architecture": "sizes that each layer keeps, `KVxH+width`; a run of equal layers as `*count`",
     "architecture_key": "content key of the architecture",
     "parameters": "parameters of the architecture",
-    "kept": "the same as a fraction of the dense model",
+    "kept": "parameters as a fraction of the dense model",
 }
 
 UNDER = {
@@ -57,29 +57,29 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "Dense models.",
         {
             "key": "content key: hash of config and every weight",
-            "source": "alias, Hub id, folder or file it came from; no part of its identity",
+            "source": "alias, Hub id, folder or file it came from; not part of its identity",
             "family": "name of the model family",
             "parameters": "parameters of the dense model",
-            "shape_json": "its sizes, enough to count any of its architectures",
+            "shape_json": "its sizes, which determine the parameters of any of its architectures",
         },
     ),
-    "pruners": ("What ranks the units of a model, compensation included.", PLUGIN),
-    "evaluators": ("What measures.", PLUGIN),
+    "pruners": ("Plugins that rank the units of a model and compensate for removed ones.", PLUGIN),
+    "evaluators": ("Plugins that measure.", PLUGIN),
     "settings": (
-        "What evaluations are made under: together with an architecture it determines the numbers.",
+        "Conditions of evaluations: together with an architecture they determine the numbers.",
         {"dtype": "number format of the weights while measuring"},
     ),
     "metrics": (
-        "What can be measured.",
+        "Measured quantities.",
         {
             "name": "`DATASET.SPLIT.METRIC`",
-            "direction": "whether smaller (`minimize`) or larger (`maximize`) is better",
-            "unit": "what one unit of it is",
+            "direction": "`minimize` if smaller is better, `maximize` if larger is",
+            "unit": "its unit",
             "scale": "`log` for positive ratios such as perplexity, else `linear`",
         },
     ),
     "layers": (
-        "Every distinct layer once.",
+        "Each distinct layer once.",
         {
             "kv_groups": "KV heads it keeps, each read by one group of query heads",
             "heads_per_group": "query heads a group",
@@ -87,7 +87,7 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         },
     ),
     "architectures": (
-        "What remains of a model; `architecture_layers` spells the layers out.",
+        "Architectures, as lists of layers; the view `architecture_layers` has one row for each layer.",
         {
             "key": "content key: hash of the layers, 16 bytes",
             "depth": "number of layers",
@@ -95,81 +95,81 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         },
     ),
     "runs": (
-        "One execution of a spec, or several: a spec that is run again continues its run.",
+        "Runs of specs; a spec that is run again continues its run.",
         {
             "key": "content key of the resolved spec",
             "name": "name from the spec",
             "status": "`running`, `finished`, `failed` or `interrupted`; a killed process leaves `running` behind",
-            "started_utc": "when it was last started",
-            "finished_utc": "when it ended",
+            "started_utc": "time of its last start",
+            "finished_utc": "time of its end; NULL while it runs",
             "spec_json": "the resolved spec",
-            "spec_text": "the spec file as it was written",
-            "result_json": "what it came to when it last finished, whatever its status is now; NULL if it never has",
-            "message": "why it failed or stopped",
+            "spec_text": "text of the spec file",
+            "result_json": "result of the last time it finished, kept if it is started again; NULL if it never has",
+            "message": "reason it failed or stopped",
         },
     ),
     "evaluations": (
-        "An architecture measured under a setting, once for all runs.",
+        "Evaluations: one for each measured architecture and setting, shared by all runs.",
         {
             "run_id": "the run that measured it; NULL once that run is deleted",
             "parameters": "parameters of the architecture",
-            "seconds": "how long measuring took",
-            "measured_utc": "when it was measured",
+            "seconds": "duration of the evaluation",
+            "measured_utc": "time of the evaluation",
         },
     ),
     "metric_values": (
-        "The measured numbers.",
+        "Measured numbers.",
         {
             "value": "the number, finite",
             "standard_error": "its standard error in the same unit; NULL if unknown",
-            "count": "tokens or questions behind it",
-            "setting_id": "that of the evaluation, repeated for the index that finds the best",
-            "parameters": "those of the evaluation, repeated for the same index",
+            "count": "number of tokens or questions it was measured on",
+            "setting_id": "setting of the evaluation, repeated for the index that finds the best",
+            "parameters": "parameters of the evaluation, repeated for the same index",
         },
     ),
-    "provenances": ("What was installed where evaluations were made.", PROVENANCE),
+    "provenances": ("Versions and devices that evaluations were made with.", PROVENANCE),
     "run_evaluations": (
-        "Evaluations a run used.",
+        "Evaluations that runs used.",
         {
-            "position": "counts what the run used, from 1",
+            "position": "number of the row within its run, from 1",
             "stage": "stage of the run, e.g. `pairs` or `verify`",
-            "cached": "1 if it was found instead of measured",
+            "cached": "1 if the run found it instead of measuring it",
         },
     ),
     "failures": (
         "Architectures that could not be measured.",
-        {"reason": "why the last attempt failed", "attempts": "how many there were", "last_utc": "when the last was"},
+        {"reason": "reason of the last failure", "attempts": "number of attempts", "last_utc": "time of the last one"},
     ),
     "steps": (
-        "What steps around an architecture change, estimated to second order, under settings of one metric.",
+        "Local sensitivities around an architecture, to second order, under settings of one metric.",
         {
-            "changes_json": "`[layer, KV groups, heads per group, MLP width, slope, curvature]` for each step: the "
-            "change to first order and what the second order adds, on the scale that predictors learn",
-            "seconds": "how long the latest estimate took",
-            "measured_utc": "when it was made",
-            "version": "of what estimated them; a run takes up nothing of another version than its own",
+            "changes_json": "`[layer, KV groups, heads per group, MLP width, slope, curvature]` for each other size of "
+            "a layer: the first-order and the second-order term of the change, on the scale that predictors learn",
+            "seconds": "duration of the estimate",
+            "measured_utc": "time of the estimate",
+            "version": "version of the estimator; a run reuses only rows of its own version",
         },
     ),
     "leases": (
-        "Evaluations some process is at, so that no other one measures them too.",
-        {"holder": "the process", "expires_utc": "when others may take it over, unless it is renewed"},
+        "Evaluations that a process is making, so that no other process makes them too.",
+        {"holder": "the process", "expires_utc": "time from which others may take it over, unless it is renewed"},
     ),
 }
 
 VIEWS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "measurements": (
-        "One row an architecture under one model, pruner and dtype, with a column for every metric there is, named "
-        "like it: NULL if not measured; of several evaluators of one metric, the one with most tokens or questions.",
+        "One row for each architecture under one model, pruner and dtype, with a column for each metric: NULL if it "
+        "was not measured; if several evaluators measured it, the value with most tokens or questions.",
         {
             **UNDER,
             **ARCHITECTURE,
             "pruner_key": "content key of the pruner",
-            "measured_utc": "when its first evaluation was made",
-            "run_id": "the run that made that",
+            "measured_utc": "time of its first evaluation",
+            "run_id": "the run that made its first evaluation",
         },
     ),
     "metric_measurements": (
-        "One row a measured number, with everything that is known about it.",
+        "One row for each measured number, with its setting and provenance.",
         {
             **UNDER,
             **ARCHITECTURE,
@@ -182,57 +182,57 @@ VIEWS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "metric": "name of the metric",
             "value": "the number",
             "standard_error": "its standard error",
-            "count": "tokens or questions behind it",
+            "count": "number of tokens or questions it was measured on",
             "unit": "its unit",
-            "direction": "what is better, `minimize` or `maximize`",
+            "direction": "`minimize` if smaller is better, `maximize` if larger is",
             "layers_json": "`[[KV groups, heads per group, width], ...]`",
             "run_id": "the run that measured it",
-            "seconds": "how long the evaluation took",
-            "measured_utc": "when it was made",
+            "seconds": "duration of the evaluation",
+            "measured_utc": "time of the evaluation",
         },
     ),
     "pareto": (
-        "Measurements that no other of the same model, metric and evaluator beats in value or parameters without "
-        "losing in the other. Pruners and dtypes compete; of equal ones under one setting, the first measured stands "
-        "for all.",
+        "Pareto-optimal measurements: no other one of the same model, metric and evaluator is better in value or "
+        "parameters without being worse in the other. Pruners and dtypes are compared; of equal measurements under one "
+        "setting only the first is listed.",
         {
             **UNDER,
             **ARCHITECTURE,
             "metric": "name of the metric",
             "value": "the number",
             "standard_error": "its standard error",
-            "direction": "what is better, `minimize` or `maximize`",
+            "direction": "`minimize` if smaller is better, `maximize` if larger is",
             "evaluator": "name of the evaluator",
             "evaluator_options_json": "its options",
         },
     ),
     "run_summary": (
-        "One row a run: what it used, and what that cost and saved.",
+        "One row for each run: the evaluations it used, and the time they took and saved.",
         {
             "run_id": "the run",
             "name": "its name",
             "key": "its content key",
-            "status": "how it stands",
-            "started_utc": "when it was last started",
-            "finished_utc": "when it ended",
-            "message": "why it failed or stopped",
-            "evaluations": "evaluations it used",
-            "measured": "those it measured",
-            "reused": "those it found",
+            "status": "its status",
+            "started_utc": "time of its last start",
+            "finished_utc": "time of its end; NULL while it runs",
+            "message": "reason it failed or stopped",
+            "evaluations": "number of evaluations it used",
+            "measured": "number it measured",
+            "reused": "number it found instead of measuring them",
             "seconds_spent": "time spent measuring",
-            "seconds_saved": "time that what it found had taken",
+            "seconds_saved": "time that measuring the reused ones had taken",
         },
     ),
     "quality_cards": (
-        "How good the predictor of each finished run is on pairs it has not seen: one row a metric, one for the "
-        "objective of the search, and one for the mean over the metrics. Targets are standardised.",
+        "Held-out scores of the predictor of each finished run: one row for each metric, one for the objective of the "
+        "search, and one for the mean over the metrics. Targets are standardised.",
         {
             "run_id": "the run",
             "name": "its name",
             "predictor": "its predictor",
-            "pairs": "measured architectures it was judged on, in all",
-            "held_out": "how many of them each split holds out",
-            "splits": "random splits the scores are a mean over",
+            "pairs": "number of measured architectures, training and held-out together",
+            "held_out": "number of them that each split holds out",
+            "splits": "number of random splits that the scores are averaged over",
             "target": "name of the metric, `objective`, or `overall` for the mean over the metrics",
             "r2": "coefficient of determination",
             "mse": "mean squared error",
@@ -240,14 +240,14 @@ VIEWS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "mae": "mean absolute error",
             "kendall_tau": "rank correlation, Kendall",
             "spearman_rho": "rank correlation, Spearman",
-            "regret": "how much worse the best of the top predicted is than the best held-out pair",
-            "coverage_68": "share within one predicted standard deviation; 0.683 is right",
-            "coverage_95": "share within 1.96 of them; 0.95 is right",
-            "calibration_error": "mean absolute difference of probability and share over central intervals",
+            "regret": "difference of the best of the top predicted to the best held-out pair, in standard deviations",
+            "coverage_68": "share of targets within one predicted standard deviation; 0.683 is calibrated",
+            "coverage_95": "share of targets within 1.96 predicted standard deviations; 0.95 is calibrated",
+            "calibration_error": "mean absolute difference of probability and share of targets, over central intervals",
         },
     ),
     "architecture_layers": (
-        "One row a layer of every architecture.",
+        "One row for each layer of each architecture.",
         {
             "architecture_key": "content key of the architecture",
             "layer": "number of the layer, from 0",
@@ -262,14 +262,14 @@ _LABELS = {"models": "source", "settings": "dtype", "runs": "name", "metrics": "
 
 
 def page(text: str) -> str:
-    """``docs/registry.md`` with the part between its marks written anew."""
+    """The text of ``docs/registry.md`` with the part between its marks generated again."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{_markdown()}{END}{after}"
 
 
 def datasette_yaml() -> str:
-    """``datasette.yaml``: what tables, views and columns mean, and what rows are called where others link them."""
+    """Content of ``datasette.yaml``: meanings of tables, views and columns, and the label column of linked rows."""
     with closing(_empty()) as connection:
         tables = {
             name: {
@@ -281,7 +281,7 @@ def datasette_yaml() -> str:
         }
     metadata: dict[str, Any] = {
         "title": "prunecast registry",
-        "description": "Every architecture that was measured.",
+        "description": "Every measured architecture.",
         "databases": {"registry": {"tables": tables}},
     }
     return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=120)

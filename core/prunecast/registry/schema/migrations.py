@@ -1,9 +1,9 @@
 """Tables and migrations of the registry.
 
-Dimensions (models, pruners, evaluators, settings, metrics, layers, provenances) are small, and their rows are found by
-content. The facts (architectures, evaluations, metric_values, run_evaluations) may run into millions and hold little
-but integers. ``layers`` has each distinct layer once and an architecture lists their ids, a third of what its own JSON
-would take; the view ``architecture_layers`` spells them out again.
+Dimension tables (models, pruners, evaluators, settings, metrics, layers, provenances) are small, and their rows are
+found by content. Fact tables (architectures, evaluations, metric_values, run_evaluations) may have millions of rows,
+mostly of integers. ``layers`` has each distinct layer once and an architecture lists their ids, which takes a third of
+the space of its layers as JSON; the view ``architecture_layers`` joins the two.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 SCHEMA_VERSION = 7
-"""Number of migrations there are; a registry holds its own in ``PRAGMA user_version``."""
+"""Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
 """``PRAGMA application_id`` of every registry."""
@@ -236,10 +236,10 @@ _V3_COPIES = {
 
 @migrations()
 def v3_provenance_and_leases(database: "Database") -> None:
-    """Provenance names Python and the plugins' distributions; indices for ``best``; leases; runs can be deleted.
+    """Provenance with Python and the plugins' distributions; an index for ``best``; leases; runs can be deleted.
 
-    ``metric_values`` repeats the setting and the parameters of its evaluation, so that one index answers which
-    architecture is best within a budget. Unique keys begin with what rows are looked up, and deleted, by.
+    ``metric_values`` repeats the setting and the parameters of its evaluation, so that one index finds the best
+    architecture within a budget. Unique keys begin with the columns by which rows are looked up and deleted.
     """
     execute = database.conn.execute
     for name, columns in _V3_TABLES.items():
@@ -264,12 +264,12 @@ def v3_provenance_and_leases(database: "Database") -> None:
 
 @migrations()
 def v4_quality_cards(database: "Database") -> None:
-    """The view ``quality_cards``; :func:`migrate` makes all views anew, tables stay as they are."""
+    """The view ``quality_cards``: tables do not change, and :func:`migrate` creates all views again."""
 
 
 @migrations()
 def v5_slopes(database: "Database") -> None:
-    """What steps around an architecture were estimated to change."""
+    """First-order local sensitivities around an architecture."""
     database.conn.execute(
         """CREATE TABLE slopes (
             architecture_id INTEGER NOT NULL REFERENCES architectures (id),
@@ -285,7 +285,7 @@ def v5_slopes(database: "Database") -> None:
 
 @migrations()
 def v6_steps(database: "Database") -> None:
-    """Steps are estimated to second order; what was found to first order is of no more use."""
+    """Local sensitivities to second order; first-order ones are dropped, since no run reads them any more."""
     database.conn.execute("DROP TABLE slopes")
     database.conn.execute(
         """CREATE TABLE steps (
@@ -302,18 +302,18 @@ def v6_steps(database: "Database") -> None:
 
 @migrations()
 def v7_code_and_versions(database: "Database") -> None:
-    """Local plugins keep the hash of their code, which their key has always covered; steps say what estimated them."""
+    """Hash of the code of local plugins, which was part of their key alone before; version of the steps' estimator."""
     for table in ("pruners", "evaluators"):
         database.conn.execute(f"ALTER TABLE {table} ADD COLUMN code_hash TEXT")
     database.conn.execute("ALTER TABLE steps ADD COLUMN version INTEGER NOT NULL DEFAULT 1")
 
 
 def migrate(database: "Database") -> None:
-    """Apply what is pending, make the views anew and stamp the file.
+    """Apply pending migrations, create the views again, and set the file's schema version and application id.
 
-    Call inside a transaction of a connection that does not enforce foreign keys: tables that others refer to are
-    rebuilt, as https://www.sqlite.org/lang_altertable.html section 7 has it. A released migration is never edited:
-    append ``vN_...`` and raise :data:`SCHEMA_VERSION`.
+    Call this inside a transaction of a connection that does not enforce foreign keys, because tables that others refer
+    to are rebuilt (https://www.sqlite.org/lang_altertable.html, section 7). Never edit a released migration: append
+    ``vN_...`` and raise :data:`SCHEMA_VERSION`.
     """
     drop_views(database.conn)
     migrations.apply(database)

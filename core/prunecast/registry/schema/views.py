@@ -1,15 +1,15 @@
-"""Views of the registry: the common questions answered without a join.
+"""Views of the registry, which answer common questions without a join.
 
-Views hold no data, so every opening for upgrade makes them anew. ``measurements`` has a column for every metric, and
-metrics are data: it is made again in the transaction that records a metric of a new name.
+Views hold no data, so every upgrade creates them again. ``measurements`` has a column for every metric, so it is also
+created again in the transaction that records a metric of a new name.
 """
 
 import sqlite3
 
 MOST_METRIC_COLUMNS = 500
-"""Metrics that ``measurements`` has columns for, the first recorded ones; SQLite allows 2,000 columns in all."""
+"""Largest number of metrics with a column in ``measurements``: those recorded first. SQLite allows 2,000 columns."""
 
-# "3x3+1536*2 0+768" of layer_ids_json: equal neighbours share the difference of their place and their rank.
+# Text such as "3x3+1536*2 0+768" from layer_ids_json. Equal neighbours have the same difference of position and rank.
 _ARCHITECTURE = """(
         SELECT group_concat(piece, ' ') FROM (
             SELECT CASE l.kv_groups WHEN 0 THEN '0' ELSE l.kv_groups || 'x' || l.heads_per_group END
@@ -26,7 +26,7 @@ _ARCHITECTURE = """(
         )
     )"""
 
-# CROSS JOIN keeps SQLite from reordering the loops: json_each yields the layers first to last.
+# CROSS JOIN keeps SQLite from reordering the loops, and json_each yields the layers first to last.
 _LAYERS_JSON = """(
         SELECT json_group_array(json_array(l.kv_groups, l.heads_per_group, l.mlp_width))
         FROM json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value
@@ -88,8 +88,8 @@ _VIEWS = {
         '$.overall', json_extract(r.result_json, '$.quality_card.overall')
     )) scores
     WHERE json_type(r.result_json, '$.quality_card') = 'object'""",
-    # A front is walked from its best value on: the next point is the best that is smaller, which the index finds.
-    # Pruners and dtypes of one model compete; numbers of different evaluators or models do not compare.
+    # A front is built from its best value: the next point is the best of the smaller ones, which the index finds.
+    # Pruners and dtypes of one model are compared; numbers of different evaluators or models are not.
     "pareto": f"""
     WITH RECURSIVE front (setting_id, metric_id, direction, evaluation_id, value, parameters) AS (
         SELECT s.id, n.id, n.direction, x.evaluation_id, x.value, x.parameters
@@ -140,7 +140,7 @@ _VIEWS = {
     )""",
 }
 
-# The first evaluation of an architecture under one model, pruner and dtype stands for them all.
+# One row for all evaluations of an architecture under one model, pruner and dtype: that of the first.
 _MEASUREMENTS = """
     SELECT m.source AS model, p.name AS pruner, s.dtype, {architecture} AS architecture,
         f.parameters, CAST(f.parameters AS REAL) / m.parameters AS kept,{metrics}
@@ -158,7 +158,7 @@ _MEASUREMENTS = """
             AND o.model_id = s.model_id AND o.pruner_id = s.pruner_id AND o.dtype = s.dtype
     )"""
 
-# Of several evaluators that measure one metric, the one with most tokens or questions speaks.
+# If several evaluators measure a metric, the value with most tokens or questions is taken.
 _METRIC = """
         (
             SELECT x.value
@@ -171,20 +171,20 @@ _METRIC = """
 
 
 def drop_views(connection: sqlite3.Connection) -> None:
-    """Drop every view of ours, under today's names and earlier ones."""
+    """Drop every view of the registry."""
     for name in (*_VIEWS, "measurements"):
         connection.execute(f"DROP VIEW IF EXISTS {name}")
 
 
 def create_views(connection: sqlite3.Connection) -> None:
-    """Create every view; none of them may exist."""
+    """Create every view. None of them may exist already."""
     for name, select in _VIEWS.items():
         connection.execute(f"CREATE VIEW {name} AS {select}")
     create_measurements(connection)
 
 
 def create_measurements(connection: sqlite3.Connection) -> None:
-    """Create ``measurements`` anew, with a column for every metric there is. Call inside a transaction."""
+    """Create ``measurements`` again, with a column for every metric. Call this inside a transaction."""
     rows = connection.execute("SELECT name FROM metrics GROUP BY name ORDER BY min(id) LIMIT ?", (MOST_METRIC_COLUMNS,))
     columns = "".join(
         _METRIC.format(literal=_quoted(name, "'"), identifier=_quoted(name, '"')) for (name,) in rows.fetchall()

@@ -1,4 +1,4 @@
-"""Records in files: JSON lines, which anything reads, and Parquet, which data frames and the Hub read."""
+"""Files of records: JSON lines for any program, and Parquet for data frames and the Hub."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ SUFFIXES = (".jsonl", ".parquet")
 
 
 def write_records(records: Iterable[Record], path: Path) -> int:
-    """Write records to a ``.jsonl`` or ``.parquet`` file, by its suffix; returns how many.
+    """Write records to a ``.jsonl`` or ``.parquet`` file, by its suffix; returns their number.
 
     Raises:
         RegistryError: another suffix, or the file cannot be written.
@@ -29,7 +29,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """Records of a ``.jsonl`` or ``.parquet`` file.
 
     Raises:
-        RegistryError: another suffix, no such file, or a line or table that is none of records.
+        RegistryError: another suffix, no such file, a line that is no JSON object, or a file that is no Parquet file.
     """
     _check_suffix(path)
     if not path.is_file():
@@ -39,7 +39,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def _check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
-        raise RegistryError(f"{path}: what kind of file is it? Let its name end in {' or '.join(SUFFIXES)}")
+        raise RegistryError(f"{path}: has no known suffix; name a file that ends in {' or '.join(SUFFIXES)}")
 
 
 def _write_lines(records: Iterable[Record], path: Path) -> int:
@@ -66,7 +66,7 @@ def _read_lines(path: Path) -> Iterator[Record]:
 
 
 def _schema() -> Any:
-    """One column for everything a record of any type has."""
+    """Arrow schema with a column for every field that a record of any type has."""
     import pyarrow as pa
 
     text = {name: pa.string() for name in (*RUN_COLUMNS, *PROVENANCE_COLUMNS)}

@@ -1,4 +1,4 @@
-"""Merging: another registry file taken into this one."""
+"""Merging another registry file into this one."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,19 +8,26 @@ from pathlib import Path
 from prunecast.errors import RegistryError
 from prunecast.registry.schema.migrations import SCHEMA_VERSION
 from prunecast.registry.sharing.records import Absorbed, absorb, records_of
-from prunecast.registry.sqlite.database import connect_readonly, copy_to, schema_version, told_in_one_line
+from prunecast.registry.sqlite.database import connect_readonly, copy_to, one_line_errors, schema_version
 from prunecast.registry.store import Registry
 
 
 def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
-    """Take all runs, evaluations and steps of another registry file into this one; merging it again changes nothing.
+    """Take all runs, evaluations and local sensitivities of another file into this one.
 
-    Failures stay behind: what one machine could not measure, for want of memory say, another may.
+    Merging the same file again changes nothing. Failures are not merged: an architecture that one machine could not
+    measure, e.g. for lack of memory, may be measurable on another.
 
-    Numbers that both have and that differ by more than their standard error are reported; ours stay, unless ``theirs``.
+    Args:
+        registry: the registry to merge into, open for writing.
+        other: the other registry file; never changed.
+        theirs: True to replace the numbers of this registry in a conflict.
+
+    Returns:
+        Counts, and the conflicts: numbers in both that differ by more than their standard error.
 
     Raises:
-        RegistryError: the other file is this one, or no usable registry. It is never changed.
+        RegistryError: the other file is this one, or not a usable registry.
     """
     if other.exists() and other.samefile(registry.path):
         raise RegistryError(f"{other}: is the registry it would be merged into; name another one")
@@ -30,14 +37,14 @@ def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[Registry]:
-    """A registry to read; one of an older schema is upgraded as a copy."""
+    """The registry opened for reading; if its schema is older, an upgraded copy of it."""
     if not _is_older(path):
         with Registry.open(path, readonly=True) as opened:
             yield opened
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
-        with told_in_one_line(path):
+        with one_line_errors(path):
             copy_to(path, copy)
         with Registry.open(copy) as upgraded:
             yield upgraded
@@ -46,5 +53,5 @@ def _readable(path: Path) -> Iterator[Registry]:
 def _is_older(path: Path) -> bool:
     if not path.is_file():
         return False
-    with told_in_one_line(path), closing(connect_readonly(path)) as connection:
+    with one_line_errors(path), closing(connect_readonly(path)) as connection:
         return 0 < schema_version(connection) < SCHEMA_VERSION

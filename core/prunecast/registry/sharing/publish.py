@@ -1,4 +1,4 @@
-"""Publishing: a registry as a data set of the Hub, or as a folder like one."""
+"""Publishing a registry as a data set of the Hub, or as a local folder with the same files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -38,18 +38,18 @@ prunecast registry pull {name}
 
 
 def publish(registry: Registry, destination: str, private: bool = False) -> str:
-    """Write the registry to a data set of the Hub, or to a folder; what is there already and not here is kept.
+    """Write the registry to a data set of the Hub, or to a folder. Records already published there are kept.
 
     Args:
-        registry: what to publish.
+        registry: the registry.
         destination: ``owner/name``, or a folder: one that exists, or a path that starts with ``.``, ``/`` or ``~``.
-        private: whether a data set that has to be made is private.
+        private: True to make the data set private if it is created.
 
     Returns:
-        Where it is: the folder, or the address of the data set.
+        The folder, or the address of the data set.
 
     Raises:
-        RegistryError: the folder cannot be written, or the Hub does not take it.
+        RegistryError: the folder cannot be written, or the Hub refuses the upload.
     """
     if _is_folder(destination):
         folder = Path(destination).expanduser()
@@ -72,10 +72,19 @@ def publish(registry: Registry, destination: str, private: bool = False) -> str:
 
 
 def pull(registry: Registry, source: str, theirs: bool = False, revision: str | None = None) -> Absorbed:
-    """Take in what was published; like :func:`prunecast.registry.sharing.merge.merge` with a data set or folder.
+    """Take in a published data set or folder, as :func:`prunecast.registry.sharing.merge.merge` does with a file.
+
+    Args:
+        registry: the registry to take it into, open for writing.
+        source: ``owner/name``, or a folder.
+        theirs: True to replace the numbers of this registry in a conflict.
+        revision: revision of the data set; None for the latest.
+
+    Returns:
+        Counts, and the conflicts.
 
     Raises:
-        RegistryError: there is no such folder or data set, or it is none that was published.
+        RegistryError: there is no such folder or data set, or it was not written by :func:`publish`.
     """
     if _is_folder(source):
         return absorb(registry, _read_folder(Path(source).expanduser()), theirs)

@@ -1,1 +1,1 @@
-"""The SQLite file underneath a registry: how it is opened, locked and copied."""
+"""The SQLite file of a registry: opening, locking and copying it."""

@@ -1,4 +1,4 @@
-"""The registry's file: opened only if it is a registry, brought up to date, and its troubles told in one line."""
+"""The SQLite file of a registry: opening, upgrading, transactions, read-only access, and errors as one line."""
 
 import os
 import sqlite3
@@ -15,21 +15,21 @@ from prunecast.registry.schema import migrations
 from prunecast.registry.sqlite.file_systems import network_file_system
 
 BUSY_SECONDS = 60.0
-"""How long a write waits for other processes before it gives up."""
+"""Time a write waits for other processes before it fails."""
 
 CACHE_KIBIBYTES = 128 * 1024
-"""Pages kept in memory: the upper levels of every index of a registry of millions."""
+"""Size of the page cache in KiB: room for the upper levels of every index of a registry of millions."""
 
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 
 _NO_LOCKS = (
-    "its file system cannot lock files, so processes could spoil each other's work; keep the registry on a local disk "
-    "(--registry, or PRUNECAST_REGISTRY) and merge it from there"
+    "its file system cannot lock files, so processes could overwrite each other's writes; keep the registry on a local "
+    "disk (--registry, or PRUNECAST_REGISTRY) and merge it from there"
 )
 
-_LOCK_TROUBLES = {
+_LOCK_REASONS = {
     sqlite3.SQLITE_IOERR_LOCK,
     sqlite3.SQLITE_IOERR_UNLOCK,
     sqlite3.SQLITE_IOERR_RDLOCK,
@@ -38,7 +38,7 @@ _LOCK_TROUBLES = {
     sqlite3.SQLITE_IOERR_SHMMAP,
 }
 
-_TROUBLES = {
+_REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: everything measured so far is kept",
     sqlite3.SQLITE_BUSY: f"another process has kept it locked for {BUSY_SECONDS:.0f} s; wait for it or stop it, "
     "then run again: everything measured so far is kept",
@@ -50,19 +50,25 @@ _TROUBLES = {
     sqlite3.SQLITE_IOERR: "the disk reports an error; check it, then run again: everything measured so far is kept",
 }
 
+# All that a SELECT needs. ATTACH in particular is missing: it opens other files, and VACUUM INTO writes through it.
+_READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
 
 @contextmanager
-def told_in_one_line(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the operating system report about ``path`` into RegistryError; bugs keep their traceback."""
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite and the operating system about ``path`` as RegistryError, one line each.
+
+    SQLite errors that no user can remedy are raised unchanged, with their traceback.
+    """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
-        # The low byte is the primary code; the rest tells apart variants, most of which need the same remedy.
-        trouble = _NO_LOCKS if code in _LOCK_TROUBLES else _TROUBLES.get(code & 0xFF)
-        if trouble is None:
+        # The low byte is the primary code; the higher bits distinguish variants, most of which have the same remedy.
+        reason = _NO_LOCKS if code in _LOCK_REASONS else _REASONS.get(code & 0xFF)
+        if reason is None:
             raise
-        raise RegistryError(f"{path}: {trouble} ({error})") from error
+        raise RegistryError(f"{path}: {reason} ({error})") from error
     except UnicodeEncodeError as error:
         raise RegistryError(f"{path}: {error.object!r} is no Unicode text and was not recorded; rename it") from error
     except OSError as error:
@@ -70,8 +76,8 @@ def told_in_one_line(path: Path) -> Iterator[None]:
 
 
 def open_database(path: Path, readonly: bool) -> Database:
-    """Open the registry at ``path``, made or upgraded if need be, as ``Registry.open`` describes."""
-    with told_in_one_line(path):
+    """Open the registry at ``path``, creating or upgrading it as ``Registry.open`` describes."""
+    with one_line_errors(path):
         _refuse_unsuitable(path, readonly)
         if not readonly:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +94,8 @@ def open_database(path: Path, readonly: bool) -> Database:
 def connect_readonly(path: Path) -> sqlite3.Connection:
     """Connection that cannot write.
 
-    Reading a file in WAL mode wants to make a ``-shm`` file beside it. Where the folder forbids that and nobody is
-    writing, the file is read as it is.
+    Reading a file in WAL mode creates a ``-shm`` file beside it. If the folder forbids that and there is no
+    write-ahead log, the file is opened as immutable.
     """
     connection = _connect_uri(f"{path.absolute().as_uri()}?mode=ro")
     try:
@@ -104,23 +110,40 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
 
 
 def connect_writable(path: Path) -> sqlite3.Connection:
-    """Connection that can write, made with its file."""
+    """Connection that can write; a missing file is created."""
     return _connect_uri(f"{path.absolute().as_uri()}?mode=rwc")
 
 
 def copy_to(path: Path, copy: Path) -> None:
-    """Copy a registry as it is read: with what a killed process has left in its write-ahead log."""
+    """Copy a registry, including the commits that a killed process left in its write-ahead log."""
     with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A separate read-only connection to the registry at ``path``, with errors as of :func:`one_line_errors`.
+
+    Call :func:`only_select` on it before it executes SQL of a user.
+    """
+    with one_line_errors(path), closing(connect_readonly(path)) as connection:
+        yield connection
+
+
+def only_select(connection: sqlite3.Connection) -> None:
+    """Deny everything but SELECT statements on this connection from now on."""
+    # The first use of json_each declares it, which the authorizer sees as the creation of a table.
+    connection.execute("SELECT 1 FROM json_each('[]')").fetchall()
+    connection.set_authorizer(lambda action, *subject: sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY)
+
+
 def _connect_uri(uri: str) -> sqlite3.Connection:
-    # isolation_level=None: no transaction begins but by BEGIN IMMEDIATE.
+    # isolation_level=None: transactions start only by an explicit BEGIN IMMEDIATE.
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Schema version of the file; 0 if it is empty."""
+    """Schema version of the file; 0 if the file is empty."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -137,7 +160,7 @@ def _refuse_unsuitable(path: Path, readonly: bool) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    # Looked at without SQLite, which would already recover or check-point a stranger's database.
+    # Read without SQLite, which would recover or checkpoint a foreign database on opening.
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header:
@@ -150,7 +173,7 @@ def _refuse_foreign(path: Path) -> None:
 
 def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
     database.conn.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
-    # The version is in the header; this reads the schema too, so that damage to it shows now.
+    # The version is in the header; this reads the schema too, so that damage to it is found here.
     database.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
     found = schema_version(database.conn)
     if found > migrations.SCHEMA_VERSION:
@@ -173,7 +196,7 @@ def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
 
 
 def _upgrade(database: Database, path: Path) -> None:
-    # Looked at again under the lock: another process may have upgraded it meanwhile.
+    # Checked again under the lock: another process may have upgraded the file meanwhile.
     found = schema_version(database.conn)
     if found == migrations.SCHEMA_VERSION:
         return
@@ -184,7 +207,7 @@ def _upgrade(database: Database, path: Path) -> None:
 
 
 def _refuse_dangling(connection: sqlite3.Connection, path: Path) -> None:
-    # An upgrade joins rows to what they refer to; one that refers to nothing would vanish.
+    # An upgrade joins rows to the rows they refer to, so a dangling reference would drop its row.
     dangling = connection.execute("PRAGMA foreign_key_check").fetchone()
     if dangling is not None:
         raise RegistryError(
@@ -209,7 +232,7 @@ def _suffixes() -> Iterator[str]:
 
 
 def _use_journal(connection: sqlite3.Connection, mode: str) -> None:
-    # The change of mode takes an exclusive lock without waiting for it, whatever the timeout.
+    # A change of mode needs an exclusive lock and does not wait for it, whatever the timeout.
     deadline = time.monotonic() + BUSY_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != mode:
         try:
@@ -224,13 +247,13 @@ def _use_journal(connection: sqlite3.Connection, mode: str) -> None:
 
 @contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end, undone by any error."""
+    """One write transaction: committed at the end, rolled back on any error."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # SQLite has already undone it itself after a full disk.
+        # After some errors, such as a full disk, SQLite has already rolled back.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

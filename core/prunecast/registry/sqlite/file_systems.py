@@ -1,8 +1,8 @@
-"""Which file systems a registry may lie on.
+"""Detection of network file systems, on which SQLite's write-ahead log does not work.
 
-Write-ahead logging keeps its index in memory that all processes share, which those of several machines cannot
-(https://www.sqlite.org/wal.html, section 1). On a network file system a registry keeps a rollback journal instead:
-slower, and as safe as the locks of that file system are.
+The index of a write-ahead log is in shared memory, which processes on several machines do not have
+(https://www.sqlite.org/wal.html, section 1). On a network file system a registry uses a rollback journal instead: it is
+slower, and as safe as the locks of that file system.
 """
 
 from pathlib import Path
@@ -37,14 +37,14 @@ NETWORK = {
     "smbfs",
     "webdav",
 }
-"""Names under which operating systems list file systems that several machines write to."""
+"""Names of network file systems as operating systems list them."""
 
 NETWORK_OVER_FUSE = ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph", "davfs", "juicefs", "smb", "nfs")
-"""What stands for such a file system in ``fuse.NAME``."""
+"""Prefixes of ``NAME`` in ``fuse.NAME`` that mean a network file system."""
 
 
 def network_file_system(path: Path) -> str | None:
-    """Name of the network file system that ``path`` (which need not exist) lies on; None if it is a local one."""
+    """Name of the network file system of ``path``, which need not exist; None if it is a local file system."""
     kind = _file_system(path)
     name = kind.removeprefix("fuse.")
     is_network = kind in NETWORK or (name != kind and name.startswith(NETWORK_OVER_FUSE))

@@ -1,1 +1,1 @@
-"""Upkeep of a registry: verification, and removal of what is no longer needed."""
+"""Upkeep of a registry: verification, and removal of runs and unreferenced rows."""

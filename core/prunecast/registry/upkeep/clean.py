@@ -1,11 +1,11 @@
-"""Making a registry smaller: runs that are not wanted, rows that nothing refers to, pages that hold nothing."""
+"""Removal of runs, of rows without references, and of free pages of the file."""
 
 from prunecast.registry.records import utc_text
 from prunecast.registry.schema.views import create_measurements
-from prunecast.registry.sqlite.database import told_in_one_line
+from prunecast.registry.sqlite.database import one_line_errors
 from prunecast.registry.store import Registry
 
-# In this order, so that what only a removed row referred to is removed too.
+# In this order, so that rows referred to only by removed rows are removed too.
 _UNREFERENCED = {
     "architectures": """
         NOT EXISTS (SELECT 1 FROM evaluations c WHERE c.architecture_id = t.id)
@@ -29,17 +29,17 @@ _MEASURED_FOR_IT_ALONE = """
 
 
 def remove_unreferenced(registry: Registry) -> dict[str, int]:
-    """Remove leases that have lapsed, and rows that no evaluation, failure, lease or step refers to.
+    """Remove expired leases, and rows that no evaluation, failure, lease or local sensitivity refers to.
 
     Returns:
-        How many rows of each table were removed.
+        Number of removed rows by table.
 
     Raises:
         RegistryError: the file cannot be written.
     """
     with registry.transaction() as connection:
-        lapsed = connection.execute("DELETE FROM leases WHERE expires_utc < ?", (utc_text(),))
-        removed = {"leases": lapsed.rowcount}
+        expired = connection.execute("DELETE FROM leases WHERE expires_utc < ?", (utc_text(),))
+        removed = {"leases": expired.rowcount}
         for table, condition in _UNREFERENCED.items():
             removed[table] = connection.execute(f"DELETE FROM {table} AS t WHERE {condition}").rowcount
         if removed["metrics"]:
@@ -48,9 +48,9 @@ def remove_unreferenced(registry: Registry) -> dict[str, int]:
 
 
 def delete_run(registry: Registry, run_id: int) -> None:
-    """Delete a run and its links. Evaluations stay: they are facts that any run finds.
+    """Delete a run and its links. Its evaluations stay, because any run may reuse them.
 
-    What the run measured then says no more which run measured it, and cannot be measured again by ``verify``.
+    The evaluations it measured lose their reference to a run, so ``verify --remeasure`` cannot measure them again.
 
     Raises:
         RegistryError: the file cannot be written.
@@ -60,10 +60,10 @@ def delete_run(registry: Registry, run_id: int) -> None:
 
 
 def delete_evaluations(registry: Registry, run_id: int) -> int:
-    """Delete the evaluations that a run measured and no other run uses, and the steps it found.
+    """Delete the evaluations that a run measured and no other run uses, and the local sensitivities it estimated.
 
     Returns:
-        How many there were.
+        Number of deleted evaluations.
 
     Raises:
         RegistryError: the file cannot be written.
@@ -74,15 +74,15 @@ def delete_evaluations(registry: Registry, run_id: int) -> int:
 
 
 def vacuum(registry: Registry) -> tuple[int, int]:
-    """Give pages that hold nothing back to the disk.
+    """Return free pages of the file to the disk.
 
     Returns:
-        Bytes of the file before and after.
+        Size of the file in bytes before and after.
 
     Raises:
         RegistryError: another process uses the file, or the disk has no room for a copy of it.
     """
-    with told_in_one_line(registry.path):
+    with one_line_errors(registry.path):
         before = registry.path.stat().st_size
         registry.database.conn.execute("VACUUM")
         registry.database.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")

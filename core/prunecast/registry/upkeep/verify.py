@@ -1,4 +1,4 @@
-"""Whether a registry can be trusted: everything in it that follows from something else, worked out again."""
+"""Verification of a registry: everything that can be derived from other content is computed again and compared."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from prunecast.registry.schema.views import MOST_METRIC_COLUMNS
 from prunecast.registry.store import Registry
 
 CHUNK = 10_000
-"""Evaluations whose parameters are counted together."""
+"""Number of evaluations whose parameters are counted at once."""
 
 _EVALUATED = """
     SELECT e.id, s.model_id, a.layer_ids_json, e.parameters
@@ -32,11 +32,11 @@ Layers = dict[int, tuple[int, int, int]]
 
 
 def problems(registry: Registry) -> Iterator[str]:
-    """What is wrong with the registry, one line each; nothing if all is well.
+    """Problems of the registry, one line each; none if it is sound.
 
-    The file and its constraints (finite numbers among them) are checked by SQLite; then foreign keys; then every
-    content key, every count of parameters and every repeated column is worked out again. If the file itself is
-    damaged, nothing else is looked at. Fingerprints of models are taken as given: they need the weights.
+    SQLite checks the file and its constraints, among them that numbers are finite, and then foreign keys. After that
+    every content key, every count of parameters and every repeated column is computed again. If the file itself is
+    damaged, nothing else is checked. Fingerprints of models are not checked, as that would take the weights.
 
     Raises:
         RegistryError: the file is so damaged that it cannot be read to the end.
