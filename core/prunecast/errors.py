@@ -56,6 +56,10 @@ class RegistryError(PrunecastError):
     """The registry file cannot be opened or written, or its content is not valid."""
 
 
+class ChangedError(PrunecastError):
+    """The model, data or code that a run was made from are not the same any more."""
+
+
 class ExportError(PrunecastError):
     """A model could not be written, or the written model differs from the measured one."""
 

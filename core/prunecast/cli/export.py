@@ -24,8 +24,8 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
     from prunecast.run.export_again import export_again
 
     with Registry.open(registry_path, readonly=True) as registry:
-        record = registry.run(run)
-    report = export_again(record, architecture, Path(folder), PluginHost.discover(), Progress()).to_json()
+        host, progress = PluginHost.discover(), Progress()
+        report = export_again(registry, registry.run(run), architecture, Path(folder), host, progress).to_json()
     if as_json:
         print_json(report)
     else:

@@ -10,16 +10,30 @@ from prunecast.cli.output import json_option, print_json, registry_option
 @click.option(
     "--out", "folder", type=click.Path(file_okay=False), default="report", show_default=True, help="Folder to write to."
 )
+@click.option(
+    "--as-recorded", is_flag=True, help="Do not compare model, data and code with what the run was made from."
+)
 @registry_option
 @json_option
-def report(run: str, folder: str, registry_path: str, as_json: bool) -> None:
-    """Write RUN (number, name or key) as one HTML page and PNG pictures; no model is loaded."""
+def report(run: str, folder: str, as_recorded: bool, registry_path: str, as_json: bool) -> None:
+    """Write RUN (number, name or key) as one HTML page and PNG pictures; no model is loaded.
+
+    If the run's model, data or code have changed since, nothing is written. What is not on this machine is not
+    compared.
+    """
+    import os
     from pathlib import Path
 
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+    from prunecast.measure.identity import unchanged_at_hand
+    from prunecast.plugins.host import PluginHost
     from prunecast.registry import Registry
     from prunecast.report.page import write_report
 
     with Registry.open(registry_path, readonly=True) as registry:
+        if not as_recorded and (missing := unchanged_at_hand(registry, registry.run(run), PluginHost.discover())):
+            click.echo(f"not compared with what the run was made from, as not at hand: {', '.join(missing)}", err=True)
         files = write_report(registry, run, Path(folder))
     if as_json:
         print_json([str(file) for file in files])

@@ -14,11 +14,11 @@ import numpy as np
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import PrunecastError, RegistryError
 from prunecast.measure.engine import Engine
-from prunecast.measure.setup import Setup, spec_of
+from prunecast.measure.identity import check_unchanged, identity_of
+from prunecast.measure.setup import Setup, spec_as_measured
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.registry import Registry
-from prunecast.spec.model import Spec
 from prunecast.spec.stages import RECOVER
 
 SAME_CONDITIONS_TOLERANCE = 1e-3
@@ -98,7 +98,8 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
         record = registry.run(run_id)
         progress.say(f"measuring again by the spec of run {run_id} ({record.name}), in {dtype}")
         try:
-            setup = Setup(_in_dtype(spec_of(record, host), dtype), host)
+            setup = Setup(spec_as_measured(record, host, dtype), host)
+            check_unchanged(registry, record, identity_of(setup))
             yield from _of_one_run(registry, setup, [row["id"] for row in group], progress)
         except PrunecastError as error:
             raise RegistryError(f"{registry.path}: run {run_id} ({record.name}) cannot be repeated: {error}") from error
@@ -106,11 +107,6 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
 
 def _condition(row: dict[str, Any]) -> tuple[int, str]:
     return row["run_id"], row["dtype"]
-
-
-def _in_dtype(spec: Spec, dtype: str) -> Spec:
-    """The spec with the dtype that its run had: ``auto`` may come to another one on this machine."""
-    return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
 
 
 def _of_one_run(
@@ -123,10 +119,7 @@ def _of_one_run(
         (row,) = registry.rows(_SAMPLED, (evaluation_id,))
         named = named_by_setting.get(row["setting_id"])
         if named is None:
-            raise RegistryError(
-                f"evaluation {evaluation_id} was made under another setting than the spec gives today: the model, the "
-                "data or a plugin has changed"
-            )
+            raise RegistryError(f"evaluation {evaluation_id} was made under another setting than the spec gives today")
         architecture = Architecture.from_json(row["layers_json"])
         measurements, _ = engine.measure(architecture, named)
         again = {measurement.metric.name: measurement.value for measurement in measurements}

@@ -16,6 +16,7 @@ from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
 from prunecast.plugins.isolation import isolated
+from prunecast.plugins.local import Origin
 from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -230,8 +231,12 @@ class Setup:
         dtype = str(self.dtype).removeprefix("torch.")
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
+    def origin(self, use: PluginUse) -> Origin:
+        """Origin of a plugin of the spec."""
+        return self._find(use).origin
+
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
-        origin = self._find(use).origin
+        origin = self.origin(use)
         return PluginRecord(use.use, version, use.options.material_options(), data_hash, str(origin), origin.code_hash)
 
     def _find(self, use: PluginUse) -> Registered:
@@ -241,6 +246,19 @@ class Setup:
 def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     """All metrics of several evaluators, in order."""
     return [metric for named in evaluators for metric in named.metrics]
+
+
+def spec_as_measured(record: RunRecord, host: PluginHost, dtype: str | None = None) -> Spec:
+    """The spec of a run with the dtype that it was measured in: ``auto`` may be another one on this machine.
+
+    Args:
+        record: the run.
+        host: host of the plugins of its spec.
+        dtype: the dtype; by default, that of the last time it finished.
+    """
+    spec = spec_of(record, host)
+    dtype = dtype or (record.result or {}).get("model", {}).get("dtype", spec.model.dtype)
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
 
 
 def spec_of(record: RunRecord, host: PluginHost) -> Spec:

@@ -24,6 +24,11 @@ _SCHEME = 1
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype"}
 """Config keys that do not affect the outputs of the model; the stored dtype is hashed with each tensor."""
 
+_TOKENIZER_FILES = (
+    *("token*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*"),
+    *("spiece.model", "sentencepiece*", "*.tiktoken", "*.tokenizer.json"),
+)
+
 TensorEntry = tuple[str, str, list[int], str]
 """Name, storage type, shape and digest of a stored tensor."""
 
@@ -41,12 +46,18 @@ def fingerprint(path: Path) -> str:
 
 
 def tokenizer_digest(path: Path) -> str:
-    """Hash of the tokenizer in a ``.gguf`` file, 32 hexadecimal digits, cached in the same way as its fingerprint.
+    """Hash of the tokenizer of a model folder or in a ``.gguf`` file, 32 hexadecimal digits.
+
+    That of a folder covers the files from which transformers makes a tokenizer, its chat template included. That of a
+    ``.gguf`` file is cached in the same way as its fingerprint.
 
     Raises:
         ModelError: the file is damaged.
     """
-    return _cached(path, "tokenizer", _compute_tokenizer)
+    if path.is_file():
+        return _cached(path, "tokenizer", _compute_tokenizer)
+    files = sorted({file for pattern in _TOKENIZER_FILES for file in path.glob(pattern)})
+    return _digest(json.dumps({file.name: _digest(file.read_bytes()) for file in files}).encode())
 
 
 def count_parameters(path: Path) -> int:

@@ -69,6 +69,10 @@ class ModelSource:
         """
         return fingerprint(self._with_weights)
 
+    def tokenizer_digest(self) -> str:
+        """Hash of the tokenizer's files, 32 hexadecimal digits. Raises ModelError if a file is damaged."""
+        return tokenizer_digest(self.path)
+
     def config(self) -> "PreTrainedConfig":
         """A new copy of the config.
 

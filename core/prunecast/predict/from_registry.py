@@ -102,7 +102,7 @@ def predict_architecture(
         ConfigurationError: the architecture is not one of the model.
     """
     new_predictor = predictor_by_default(host, predictor)
-    known = [each for each in find_series(registry, model) if pruner in (None, each.pruner, each.pruner_key)]
+    known = [each for each in find_series(registry, model) if each.is_pruned_by(pruner)]
     found, basis = [], []
     for metric in list(metrics) or metric_names(known):
         pairs = find_pairs(registry, model, [metric], pruner)
@@ -225,6 +225,10 @@ def predictions(
 
 
 def basis_of(pairs: Pairs) -> str:
-    """One line about the pairs that a prediction was learnt from."""
+    """One line about the pairs that a prediction was learnt from, and about others that match as well."""
     by = (f"{each.metric} by {each.evaluator_text}" for each in pairs.series.columns)
-    return f"learnt from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"
+    line = f"learnt from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"
+    if not pairs.others:
+        return line
+    others = "; ".join(f"{count} of {series} (pruner {series.pruner_key[:8]})" for series, count in pairs.others)
+    return f"{line}. Not from other pairs that match: {others}; choose with --pruner KEY"

@@ -1,8 +1,8 @@
 """Records that go into the registry and come out of it."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -122,10 +122,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunStart:
-    """A started run: its id, and ``resumed``, True if the registry already had a run of the same spec."""
+    """A started run.
+
+    Attributes:
+        id: its number.
+        resumed: True if the registry already had a run of the same spec and identity.
+        changed: what changed since the first run of the spec, if that has another identity; else empty.
+    """
 
     id: int
     resumed: bool
+    changed: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ class RunRecord:
         spec_json, spec_text: the resolved spec, and the text of the spec file.
         result: result of the last time the run finished, kept if it is started again; None if it never has.
         message: reason it failed or stopped, else empty.
+        identity: hashes of everything that its numbers depend on, by description; empty for runs of schema versions
+            before 8.
     """
 
     id: int
@@ -153,6 +162,12 @@ class RunRecord:
     spec_text: str
     result: dict[str, Any] | None
     message: str
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def described(self) -> str:
+        """Number, name and start, e.g. ``run 3 (smollm2) of 2025-01-31T12:00:00Z``."""
+        return f"run {self.id} ({self.name}) of {self.started_utc}"
 
 
 def shape_to_json(shape: ModelShape) -> str:

@@ -18,7 +18,18 @@ from sqlite_utils import Database
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
+from prunecast.keys import canonical_json, content_key
 from prunecast.plugins.interfaces import Measurement
+from prunecast.registry.identity import (
+    CALIBRATION,
+    COMPENSATION,
+    DTYPE,
+    MODEL,
+    code_part,
+    data_part,
+    version_part,
+    what_changed,
+)
 from prunecast.registry.recording import (
     Link,
     Rows,
@@ -71,10 +82,29 @@ _FIND_STEPS = """
     WHERE s.setting_id = ? AND a.key = ? AND s.version = ?"""
 
 _START_RUN = """
-    INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text) VALUES (?, ?, 'running', ?, ?, ?)
+    INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text, identity_json)
+    VALUES (?, ?, 'running', ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, status = 'running', started_utc = excluded.started_utc,
-        finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, message = ''
+        finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, message = '',
+        identity_json = excluded.identity_json
     RETURNING id"""
+
+_RUN_OF_KEY = "SELECT * FROM runs WHERE key = ?"
+
+_USED = """
+    SELECT DISTINCT m.key AS model, s.dtype,
+        p.name AS pruner, p.version AS pruner_version, p.options_json AS pruner_options,
+        p.data_hash AS pruner_data, p.distribution AS pruner_owner, p.code_hash AS pruner_code,
+        v.name AS evaluator, v.version AS evaluator_version, v.options_json AS evaluator_options,
+        v.data_hash AS evaluator_data, v.distribution AS evaluator_owner, v.code_hash AS evaluator_code
+    FROM run_evaluations u
+    JOIN evaluations e ON e.id = u.evaluation_id
+    JOIN settings s ON s.id = e.setting_id
+    JOIN models m ON m.id = s.model_id
+    JOIN pruners p ON p.id = s.pruner_id
+    JOIN evaluators v ON v.id = s.evaluator_id
+    WHERE u.run_id = ?
+    ORDER BY u.position"""
 
 _FINISH_RUN = """
     UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
@@ -269,21 +299,59 @@ class Registry:
             row = StepsRow(architecture_id, setting_id, run_id, changes_json, seconds, utc_text(), version)
             write_steps(connection, row)
 
-    def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
+    def start_run(
+        self, key: str, name: str, spec_json: str, spec_text: str, identity: Mapping[str, str] | None = None
+    ) -> RunStart:
         """Start the run of a spec, or start it again, whatever its status.
 
-        A run that is started again keeps its linked evaluations, and its result until it finishes with a new one.
+        A run that is started again keeps its linked evaluations, and its result until it finishes with a new one. If
+        its model, data or code have changed since, a run of its own is started beside it.
 
         Args:
-            key: content key of the resolved spec; the run's identity.
+            key: content key of the resolved spec; the key of its first run.
             name: name from the spec.
             spec_json: the resolved spec as JSON.
             spec_text: text of the spec file.
+            identity: hashes of everything that its numbers depend on, by description.
         """
+        identity = dict(identity or {})
+        before, changed = self._run_of_key(key), ""
+        if before is not None and (parts := what_changed(self.identity_of(before), identity)):
+            changed = f"{', '.join(parts)} changed since {before.described}"
+            key = content_key([key, identity])
+            before = self._run_of_key(key)
         with self.transaction() as connection:
-            before = connection.execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone()
-            row = connection.execute(_START_RUN, (key, name, utc_text(), spec_json, spec_text)).fetchone()
-        return RunStart(row[0], resumed=before is not None)
+            values = (key, name, utc_text(), spec_json, spec_text, canonical_json(identity))
+            (number,) = connection.execute(_START_RUN, values).fetchone()
+        return RunStart(number, before is not None, changed)
+
+    def _run_of_key(self, key: str) -> RunRecord | None:
+        return next((_run_record(row) for row in self.rows(_RUN_OF_KEY, (key,))), None)
+
+    def identity_of(self, run: RunRecord) -> dict[str, str]:
+        """Hashes of everything that the numbers of a run depend on, by description.
+
+        For a run of a schema version before 8 they are read from the settings of the evaluations it used, which hold
+        no hash of the tokenizer.
+        """
+        if run.identity:
+            return dict(run.identity)
+        parts: dict[str, str | None] = {}
+        for row in self.rows(_USED, (run.id,)):
+            if "+" in row["pruner"]:
+                continue  # a recovered model: the pruner's own row describes the rest
+            compensated = "compensate" in json.loads(row["pruner_options"])
+            parts |= {
+                MODEL: row["model"],
+                DTYPE: row["dtype"],
+                COMPENSATION if compensated else CALIBRATION: row["pruner_data"],
+                data_part(row["evaluator"], json.loads(row["evaluator_options"])): row["evaluator_data"],
+                version_part(row["pruner"]): str(row["pruner_version"]),
+                version_part(row["evaluator"]): str(row["evaluator_version"]),
+                code_part(row["pruner_owner"]): row["pruner_code"],
+                code_part(row["evaluator_owner"]): row["evaluator_code"],
+            }
+        return {part: value for part, value in parts.items() if value is not None}
 
     def finish_run(
         self,
@@ -358,5 +426,5 @@ class Registry:
 
 
 def _run_record(row: dict[str, Any]) -> RunRecord:
-    result = row.pop("result_json")
-    return RunRecord(**row, result=None if result is None else json.loads(result))
+    result, identity = row.pop("result_json"), row.pop("identity_json", "{}")
+    return RunRecord(**row, result=None if result is None else json.loads(result), identity=json.loads(identity))

@@ -11,21 +11,28 @@ from prunecast.errors import ExportError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import Setup, spec_of
+from prunecast.measure.identity import check_unchanged, identity_of
+from prunecast.measure.setup import Setup, spec_as_measured
 from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
-from prunecast.registry import RunRecord
+from prunecast.registry import Registry, RunRecord
 from prunecast.run.delivery import deliver_run, recoverer_of
 
 
 def export_again(
-    record: RunRecord, architecture: str | None, folder: Path, host: PluginHost, progress: Progress
+    registry: Registry,
+    record: RunRecord,
+    architecture: str | None,
+    folder: Path,
+    host: PluginHost,
+    progress: Progress,
 ) -> ExportReport:
     """Write a model of a finished run to ``folder``.
 
     Args:
+        registry: the registry of the run.
         record: the run.
         architecture: its text, or None for the best of the run.
         folder: destination.
@@ -33,12 +40,14 @@ def export_again(
         progress: where progress is shown.
 
     Raises:
+        ChangedError: model, data or code are not what the run was made from.
         RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = Setup(spec_of(record, host), host)
+    setup = Setup(spec_as_measured(record, host), host)
+    check_unchanged(registry, record, identity_of(setup))
     dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
     baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
     chosen = best.architecture if architecture is None else _parse(architecture)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from prunecast.compare.uniform import UniformBaseline, uniform
-from prunecast.errors import RegistryError
+from prunecast.errors import ChangedError, PrunecastError, RegistryError
 from prunecast.keys import canonical_json
+from prunecast.measure.setup import Setup
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
 from prunecast.predict.fitted import fit
@@ -15,8 +16,9 @@ from prunecast.predict.from_registry import FEWEST_PAIRS, Predicted, basis_of, m
 from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
+from prunecast.registry.labels import described
 from prunecast.registry.queries.pairs import Pairs, find_pairs
-from prunecast.registry.queries.series import described, find_series
+from prunecast.registry.queries.series import Series, find_series
 from prunecast.spec.model import PluginUse, Spec
 
 PROPOSALS = 5
@@ -26,18 +28,20 @@ PROPOSALS = 5
 def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list[Predicted], list[str]]:
     """Predict the result of a spec: its baselines, and the best its search finds within the budget.
 
-    Its predictor learns from all pairs of its model under its pruner and its evaluators. Data are not read, so a
-    calibration or evaluation text that has changed since they were measured goes unnoticed. Of its baselines, uniform
+    Its predictor learns from all pairs of its model under its pruner and its evaluators. Pairs of another model, text
+    or code of the same description are told apart if model and data are on this machine. Of its baselines, uniform
     architectures are predicted that are compensated as these pairs are, at the parameter count of the best.
 
     Returns:
-        The predictions; a line about the pairs behind them and, where baselines are left out, one about those.
+        The predictions; a line about the pairs behind them and, where there is something to say, one about what could
+        not be compared and one about baselines that are left out.
 
     Raises:
+        ChangedError: there are pairs of that description, but from another model, text or code.
         RegistryError: there are too few such pairs.
         BudgetError: no architecture of its space meets its budget.
     """
-    pairs = _pairs_of(registry, spec)
+    pairs, notes = _pairs_of(registry, spec, host)
     measured = Measured.of_pairs(pairs, spec.objective)
     problem = Problem.of(spec, host, pairs.series.shape).minimising(measured.objective)
     fitted = fit(problem, measured)
@@ -48,7 +52,7 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     predictable = _predictable(spec)
     baselines = [(each.name, uniform(shape, choices, size, attention=each.attention)) for each in predictable]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
-    return predictions(fitted, measured, pairs, named), [basis_of(pairs), *_left_out(spec, predictable)]
+    return predictions(fitted, measured, pairs, named), [basis_of(pairs), *notes, *_left_out(spec, predictable)]
 
 
 def _predictable(spec: Spec) -> list[UniformBaseline]:
@@ -66,26 +70,51 @@ def _left_out(spec: Spec, predictable: Sequence[UniformBaseline]) -> list[str]:
     return [f"left out: {', '.join(others)}; {reason}"] if others else []
 
 
-def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
-    """Pairs of a spec's model, by the names and options of its pruner and evaluators."""
-    model, pruner, evaluators = spec.model.source, _identity(spec.pruner), [_identity(use) for use in spec.evaluators]
-    names = metric_names(find_series(registry, model))
-    matching = [
+def _pairs_of(registry: Registry, spec: Spec, host: PluginHost) -> tuple[Pairs, list[str]]:
+    """Pairs of a spec's model under its pruner and evaluators, and a line if these could not be compared in full."""
+    described_so = _series_of(registry, spec)
+    try:
+        settings = [named.setting for named in Setup(spec, host).evaluators]
+    except PrunecastError as error:
+        notes = [f"not compared with the model, data and code of these pairs, as not at hand: {error}"]
+        return _most(registry, spec, described_so), notes
+    keys = {(each.model.fingerprint, each.pruner.key, each.evaluator.key) for each in settings}
+    same = [
         series
-        for name in names
+        for series in described_so
+        if (series.model_key, series.pruner_key, series.columns[0].evaluator_key) in keys
+    ]
+    if changed := [series for series in described_so if series.columns[0].metric not in metric_names(same)]:
+        raise ChangedError(
+            f"{registry.path}: its pairs of {changed[0].columns[0].metric} of {changed[0]} were made from another "
+            "model, text or code than there is now; run the spec to measure anew"
+        )
+    return _most(registry, spec, same), []
+
+
+def _series_of(registry: Registry, spec: Spec) -> list[Series]:
+    """Series of one metric each, by the names and options of a spec's pruner and evaluators."""
+    model, pruner, evaluators = spec.model.source, _identity(spec.pruner), [_identity(use) for use in spec.evaluators]
+    return [
+        series
+        for name in metric_names(find_series(registry, model))
         for series in find_series(registry, model, [name])
         if (series.pruner, series.pruner_options_json) == pruner
         and (series.columns[0].evaluator, series.columns[0].evaluator_options_json) in evaluators
     ]
+
+
+def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
+    """Pairs of the pruner among several series that has most. Raises RegistryError if they are too few."""
     metrics = metric_names(matching)
     used = [series.columns[0].evaluator_key for series in matching]
-    keys = dict.fromkeys(series.pruner_key for series in matching)
-    candidates = [find_pairs(registry, model, metrics, key, evaluators=used) for key in keys]
+    pruners = dict.fromkeys((series.model_key, series.pruner_key) for series in matching)
+    candidates = [find_pairs(registry, model, metrics, pruner, evaluators=used) for model, pruner in pruners]
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
         raise RegistryError(
-            f"{registry.path}: has too few pairs of {model} under {described(*pruner)} and the spec's evaluators; "
-            "run the spec to measure some"
+            f"{registry.path}: has too few pairs of {spec.model.source} under {described(*_identity(spec.pruner))} and "
+            "the spec's evaluators; run the spec to measure some"
         )
     return best
 

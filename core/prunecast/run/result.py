@@ -101,11 +101,11 @@ class RunResult:
 
         if self.registry is None:
             raise ExportError("this result does not come from a run: use prunecast.run")
-        with Registry.open(self.registry, readonly=True) as opened:
-            record = opened.run(self.run)
         text = None if architecture is None else str(architecture)
         host = self.host or PluginHost.discover()
-        return export_again(record, text, Path(folder).expanduser(), host, Progress(quiet=True))
+        with Registry.open(self.registry, readonly=True) as opened:
+            record = opened.run(self.run)
+            return export_again(opened, record, text, Path(folder).expanduser(), host, Progress(quiet=True))
 
     def load_model(self) -> "PreTrainedModel":
         """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.

@@ -19,6 +19,7 @@ from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.engine import Engine
+from prunecast.measure.identity import identity_of
 from prunecast.measure.measure import Measuring
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
@@ -68,7 +69,9 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
     prior = preflight(setup, registry)
-    started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
+    started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text, identity_of(setup))
+    if started.changed:
+        progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
     with _outcome(registry, started.id, listeners):

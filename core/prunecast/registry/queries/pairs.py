@@ -1,7 +1,7 @@
 """Pairs: architectures with their measured metrics, the training data of predictors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
@@ -33,12 +33,14 @@ class Pairs:
         architectures: the N architectures, in the order of recording.
         metrics: metrics by name, one mapping for each architecture.
         standard_errors: their standard errors by name, in the unit of the metric; None if unknown.
+        others: other series that match what was asked for, each with its number of pairs.
     """
 
     series: Series
     architectures: list[Architecture]
     metrics: list[dict[str, float]]
     standard_errors: list[dict[str, float | None]]
+    others: tuple[tuple[Series, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.architectures)
@@ -85,7 +87,7 @@ def find_pairs(
         registry: the registry.
         model: source of the model, or the first digits of its fingerprint.
         metrics: names of one or more metrics.
-        pruner: only pruners of this content key, or of this name.
+        pruner: only pruners of this name, or whose content key starts with these digits.
         dtype: only this number format.
         evaluators: only series whose metrics were measured by evaluators of these content keys; empty for any.
 
@@ -95,7 +97,7 @@ def find_pairs(
     fitting = [
         series
         for series in find_series(registry, model, metrics)
-        if pruner in (None, series.pruner, series.pruner_key)
+        if series.is_pruned_by(pruner)
         and dtype in (None, series.dtype)
         and (not evaluators or {column.evaluator_key for column in series.columns} <= set(evaluators))
     ]
@@ -105,7 +107,9 @@ def find_pairs(
             f"{registry.path}: no architecture of {model} has {', '.join(metrics)}, all under one pruner"
             f"{'' if pruner is None else f' ({pruner})'} and dtype; measure some with a spec"
         )
-    return _read(registry, fitting[counts.index(max(counts))])
+    chosen = counts.index(max(counts))
+    others = [(series, count) for n, (series, count) in enumerate(zip(fitting, counts, strict=True)) if n != chosen]
+    return replace(_read(registry, fitting[chosen]), others=tuple((series, count) for series, count in others if count))
 
 
 def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key: str) -> list[Architecture]:

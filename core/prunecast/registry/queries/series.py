@@ -1,15 +1,15 @@
 """Series: evaluations whose numbers are comparable."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any, Literal
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import RegistryError
+from prunecast.registry.labels import Labels
 from prunecast.registry.records import shape_from_json
-from prunecast.registry.store import Registry
+from prunecast.registry.store import LEAST_DIGITS, Registry
 
 _COLUMNS = """
     SELECT s.id AS setting_id, n.id AS metric_id, n.name AS metric, n.direction, n.unit, n.scale,
@@ -27,7 +27,7 @@ _COUNT = "SELECT count(*) AS n FROM metric_values WHERE metric_id = ? AND settin
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a series: one metric under one setting."""
+    """A metric of a series: one metric under one setting; ``evaluator_text`` is the label of the evaluator."""
 
     metric: str
     direction: Literal["minimize", "maximize"]
@@ -39,16 +39,12 @@ class Column:
     evaluator_key: str
     evaluator: str
     evaluator_options_json: str
+    evaluator_text: str
 
     @property
     def better_first(self) -> str:
         """``ASC`` or ``DESC``: the order that has better values first."""
         return "ASC" if self.direction == "minimize" else "DESC"
-
-    @property
-    def evaluator_text(self) -> str:
-        """The evaluator as text, as of :func:`described`."""
-        return described(self.evaluator, self.evaluator_options_json)
 
 
 @dataclass(frozen=True)
@@ -56,9 +52,10 @@ class Series:
     """One model under one pruner and dtype, each metric measured by one evaluator, so that numbers are comparable.
 
     Attributes:
-        model: source of the model.
+        model: label of the model, which begins with its source.
         model_id, model_key, shape: the model's row, fingerprint and sizes.
         pruner, pruner_options_json, pruner_key: name, options and content key of the pruner.
+        pruner_text: label of the pruner; labels are those of :class:`prunecast.registry.labels.Labels`.
         dtype: number format of the weights.
         columns: the metrics, in the requested order.
     """
@@ -70,13 +67,15 @@ class Series:
     pruner: str
     pruner_options_json: str
     pruner_key: str
+    pruner_text: str
     dtype: str
     columns: tuple[Column, ...]
 
-    @property
-    def pruner_text(self) -> str:
-        """The pruner as text, as of :func:`described`."""
-        return described(self.pruner, self.pruner_options_json)
+    def is_pruned_by(self, pruner: str | None) -> bool:
+        """True if the pruner has this name, or a content key that starts with these digits; None matches any."""
+        return pruner in (None, self.pruner) or (
+            len(str(pruner)) >= LEAST_DIGITS and self.pruner_key.startswith(str(pruner))
+        )
 
     def column(self, metric: str) -> Column | None:
         """The column of a metric; None if the series does not have it."""
@@ -109,22 +108,6 @@ def model_of_depth(registry: Registry, depth: int) -> str:
     return str(found[0])
 
 
-def described(plugin: str, options_json: str) -> str:
-    """A plugin with the options that differ from their defaults, e.g. ``perplexity dataset=wikitext2 tokens=4096``.
-
-    Lists are left out; ``options_json`` has all options.
-    """
-    return " ".join([plugin, *_leaves(json.loads(options_json))])
-
-
-def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{name}.")
-        elif not isinstance(value, list):
-            yield f"{path}{name}={value}"
-
-
 def find_series(registry: Registry, model: str | None = None, metrics: Sequence[str] = ()) -> list[Series]:
     """Series with values of each of ``metrics``, in the order in which models and pruners were recorded.
 
@@ -148,16 +131,16 @@ def find_series(registry: Registry, model: str | None = None, metrics: Sequence[
                 registry, "model", [model], [row["source"] for row in registry.rows("SELECT source FROM models")]
             )
         rows = named
-    found = []
+    found, labels = [], Labels.of(registry)
     for _, group in groupby(rows, key=lambda row: (row["model_id"], row["pruner_id"], row["dtype"])):
         candidates: dict[str, list[dict[str, Any]]] = {}
         for row in group:
             candidates.setdefault(row["metric"], []).append(row)
         if metrics:
             if set(metrics) <= set(candidates):
-                found += [_series(choice) for choice in product(*(candidates[metric] for metric in metrics))]
+                found += [_series(choice, labels) for choice in product(*(candidates[metric] for metric in metrics))]
         else:
-            found.append(_series([_most_measured(registry, choices) for choices in candidates.values()]))
+            found.append(_series([_most_measured(registry, choices) for choices in candidates.values()], labels))
     return found
 
 
@@ -177,20 +160,26 @@ def _most_measured(registry: Registry, rows: Sequence[dict[str, Any]]) -> dict[s
     return rows[counts.index(max(counts))]
 
 
-def _series(rows: Sequence[Mapping[str, Any]]) -> Series:
+def _series(rows: Sequence[Mapping[str, Any]], labels: Labels) -> Series:
     first = rows[0]
+    model = first["model_id"]
     names = ("metric", "direction", "unit", "scale", "metric_id", "setting_id", "evaluator_id", "evaluator_key")
     columns = tuple(
-        Column(**{name: row[name] for name in (*names, "evaluator", "evaluator_options_json")}) for row in rows
+        Column(
+            **{name: row[name] for name in (*names, "evaluator", "evaluator_options_json")},
+            evaluator_text=labels.evaluators[model, row["evaluator_id"]],
+        )
+        for row in rows
     )
     return Series(
-        first["source"],
-        first["model_id"],
+        labels.models[model],
+        model,
         first["model_key"],
         shape_from_json(first["shape_json"]),
         first["pruner"],
         first["pruner_options_json"],
         first["pruner_key"],
+        labels.pruners[model, first["pruner_id"]],
         first["dtype"],
         columns,
     )

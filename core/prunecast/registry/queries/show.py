@@ -6,8 +6,8 @@ from typing import Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import QUANTITIES
 from prunecast.errors import RegistryError
+from prunecast.registry.labels import Labels
 from prunecast.registry.queries.selection import architectures_of
-from prunecast.registry.queries.series import described
 from prunecast.registry.records import shape_from_json
 from prunecast.registry.store import LEAST_DIGITS, Registry
 
@@ -15,8 +15,7 @@ _KEY = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},32}}")
 
 _MEASURED = """
     SELECT m.source AS model, m.key AS model_key, m.shape_json, n.name AS metric, x.value, x.standard_error, x.count,
-        n.unit, n.direction, v.name AS evaluator, v.options_json AS evaluator_options_json,
-        p.name AS pruner, p.options_json AS pruner_options_json, s.dtype,
+        n.unit, n.direction, s.model_id, s.evaluator_id, s.pruner_id, s.dtype,
         e.run_id AS run, r.name AS run_name, e.seconds, e.measured_utc, o.*
     FROM architectures a
     JOIN evaluations e ON e.architecture_id = a.id
@@ -71,6 +70,7 @@ def show(registry: Registry, architecture: Architecture) -> dict[str, Any]:
             f"{registry.path}: {architecture} has not been measured; prunecast registry nearest lists similar ones, "
             "prunecast predict estimates its metrics"
         )
+    labels = Labels.of(registry)
     models: dict[str, dict[str, Any]] = {}
     for row in rows:
         shape_json = row.pop("shape_json")
@@ -79,7 +79,7 @@ def show(registry: Registry, architecture: Architecture) -> dict[str, Any]:
         "architecture": str(architecture),
         "key": architecture.key,
         "models": list(models.values()),
-        "measurements": [_measurement(row) for row in rows],
+        "measurements": [_measurement(row, labels) for row in rows],
     }
 
 
@@ -94,9 +94,10 @@ def _of_model(architecture: Architecture, model: str, shape_json: str) -> dict[s
     return {"model": model, **quantities, "kept": kept, "layers": layers}
 
 
-def _measurement(row: dict[str, Any]) -> dict[str, Any]:
+def _measurement(row: dict[str, Any], labels: Labels) -> dict[str, Any]:
     row.pop("id")
-    evaluator = described(row.pop("evaluator"), row.pop("evaluator_options_json"))
-    pruner = described(row.pop("pruner"), row.pop("pruner_options_json"))
+    model = row.pop("model_id")
+    evaluator = labels.evaluators[model, row.pop("evaluator_id")]
+    pruner = labels.pruners[model, row.pop("pruner_id")]
     first = ("model", "model_key", "metric", "value", "standard_error", "count", "unit", "direction")
     return {name: row.pop(name) for name in first} | {"evaluator": evaluator, "pruner": pruner, **row}

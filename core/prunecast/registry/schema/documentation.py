@@ -106,6 +106,8 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "spec_text": "text of the spec file",
             "result_json": "result of the last time it finished, kept if it is started again; NULL if it never has",
             "message": "reason it failed or stopped",
+            "identity_json": "hashes of model, tokenizer, dtype, data and code, by description; `{}` if it was last "
+            "started before schema version 8",
         },
     ),
     "evaluations": (

@@ -15,7 +15,7 @@ from prunecast.registry.schema.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -306,6 +306,14 @@ def v7_code_and_versions(database: "Database") -> None:
     for table in ("pruners", "evaluators"):
         database.conn.execute(f"ALTER TABLE {table} ADD COLUMN code_hash TEXT")
     database.conn.execute("ALTER TABLE steps ADD COLUMN version INTEGER NOT NULL DEFAULT 1")
+
+
+@migrations()
+def v8_identities(database: "Database") -> None:
+    """Identity of each run: hashes of all that its numbers depend on. Earlier runs have an empty one."""
+    database.conn.execute(
+        "ALTER TABLE runs ADD COLUMN identity_json TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(identity_json))"
+    )
 
 
 def migrate(database: "Database") -> None:

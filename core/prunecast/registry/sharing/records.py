@@ -8,7 +8,7 @@ A record is a flat dict with a ``type``:
 
 Nested content is JSON in fields called ``*_json``. Records contain no ids of their registry, and every key except a
 model's fingerprint and a run's key is computed again from content when they are taken in. Before schema version 7,
-records had no ``*_code_hash``, and those of type ``steps`` no ``version``.
+records had no ``*_code_hash``, and those of type ``steps`` no ``version``; before version 8, runs had no identity.
 """
 
 import json
@@ -59,6 +59,7 @@ RUN_COLUMNS = (
     "spec_text",
     "result_json",
     "message",
+    "identity_json",
 )
 
 PROVENANCE_COLUMNS = (
@@ -103,7 +104,7 @@ _SETTINGS = """
     JOIN pruners p ON p.id = s.pruner_id
     JOIN evaluators v ON v.id = s.evaluator_id"""
 
-_OUTCOME = ("status", "started_utc", "finished_utc", "result_json", "message")
+_OUTCOME = ("status", "started_utc", "finished_utc", "result_json", "message", "identity_json")
 
 _WRITE_RUN = f"""
     INSERT INTO runs ({", ".join(RUN_COLUMNS)}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
@@ -236,7 +237,8 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
 
 def _absorb_run(connection: Connection, record: Record) -> int:
     try:
-        return connection.execute(_WRITE_RUN, [record[name] for name in RUN_COLUMNS]).rowcount
+        values = [record[name] for name in RUN_COLUMNS if name != "identity_json"]
+        return connection.execute(_WRITE_RUN, [*values, record.get("identity_json") or "{}"]).rowcount
     except KeyError as error:
         raise RegistryError(f"a record of a run has no {error}") from error
 

@@ -1,0 +1,120 @@
+"""Identity of a set-up: hashes of everything that its numbers depend on.
+
+Whoever hands out a number, a table or a file of a recorded run compares the identity that was recorded with today's.
+"""
+
+from collections.abc import Callable, Mapping
+
+from prunecast.errors import ChangedError, PrunecastError
+from prunecast.measure.setup import Setup, spec_as_measured
+from prunecast.plugins.host import PluginHost
+from prunecast.registry import Registry
+from prunecast.registry.identity import (
+    CALIBRATION,
+    COMPENSATION,
+    DTYPE,
+    MODEL,
+    TOKENIZER,
+    code_part,
+    data_part,
+    version_part,
+    what_changed,
+)
+from prunecast.registry.records import RunRecord
+
+
+def identity_of(setup: Setup) -> dict[str, str]:
+    """Hashes of model, tokenizer, dtype, calibration texts, evaluated data and code, by description.
+
+    Raises:
+        PrunecastError: one of them is missing or cannot be read.
+    """
+    return {part: value for group in _GROUPS.values() for part, value in group(setup).items() if value is not None}
+
+
+def identity_at_hand(setup: Setup) -> tuple[dict[str, str], list[str]]:
+    """As :func:`identity_of`, but what is missing or cannot be read is left out; the list describes it."""
+    found: dict[str, str] = {}
+    missing = []
+    for name, group in _GROUPS.items():
+        try:
+            found |= {part: value for part, value in group(setup).items() if value is not None}
+        except PrunecastError:
+            missing.append(name)
+    return found, missing
+
+
+def check_unchanged(registry: Registry, record: RunRecord, today: Mapping[str, str]) -> None:
+    """Check that a recorded run was made from what there is today.
+
+    Args:
+        registry: the registry of the run.
+        record: the run.
+        today: today's identity of its spec.
+
+    Raises:
+        ChangedError: something differs; the message describes what, and since when.
+    """
+    if changed := what_changed(registry.identity_of(record), today):
+        raise ChangedError(
+            f"{record.described} was made from other things than there are now, changed since: {', '.join(changed)}; "
+            "run its spec again to measure anew"
+        )
+
+
+def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost) -> list[str]:
+    """As :func:`check_unchanged`, for whoever hands out recorded numbers alone, for which a model is not needed.
+
+    Returns:
+        Descriptions of what is not here to be compared.
+
+    Raises:
+        ChangedError: something differs; the message describes what, and since when.
+    """
+    try:
+        setup = Setup(spec_as_measured(record, host), host)
+    except (PrunecastError, ValueError):
+        return list(_GROUPS)
+    today, missing = identity_at_hand(setup)
+    check_unchanged(registry, record, today)
+    return missing
+
+
+def _model(setup: Setup) -> dict[str, str | None]:
+    return {MODEL: setup.model_record.fingerprint}
+
+
+def _tokenizer(setup: Setup) -> dict[str, str | None]:
+    return {TOKENIZER: setup.source.tokenizer_digest()}
+
+
+def _measuring(setup: Setup) -> dict[str, str | None]:
+    """Dtype, and the code of every plugin."""
+    evaluators = [*setup.spec.evaluators, *setup.spec.verify.evaluators]
+    uses = [setup.spec.space, setup.spec.pruner, *evaluators, setup.spec.predictor, setup.spec.searcher]
+    return {
+        DTYPE: str(setup.dtype).removeprefix("torch."),
+        version_part(setup.spec.pruner.use): str(setup.pruner.version),
+        **{code_part(str(origin)): origin.code_hash for origin in map(setup.origin, uses)},
+    }
+
+
+def _calibration(setup: Setup) -> dict[str, str | None]:
+    found = {CALIBRATION: setup.ranking_record.data_hash}
+    return found | {COMPENSATION: setup.pruner_record.data_hash} if setup.compensation else found
+
+
+def _data(setup: Setup) -> dict[str, str | None]:
+    records = [named.setting.evaluator for named in setup.verifiers]
+    versions = {version_part(record.name): str(record.version) for record in records}
+    return versions | {data_part(record.name, record.options): record.data_hash for record in records}
+
+
+_GROUPS: Mapping[str, Callable[[Setup], dict[str, str | None]]] = {
+    "the model": _model,
+    "the tokenizer": _tokenizer,
+    "the code of the plugins": _measuring,
+    "the calibration text": _calibration,
+    "the evaluated data": _data,
+}
+"""Parts of an identity that are at hand, or missing, together."""
