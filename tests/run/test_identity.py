@@ -48,6 +48,8 @@ CHANGES = {
     "export": None,
 }
 
+PERPLEXITY_ALONE = {"plugins": None, "evaluators": [PERPLEXITY]}
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Workplace:
@@ -208,3 +210,37 @@ def test_the_run_measured_anew_is_exported_from_what_is_there_now(place: Workpla
     assert place.prunecast("run", "tiny.yaml", "--json").json["run"] == 2
     assert place.prunecast("export", "2", "again").code == 0
     assert place.prunecast("export", "1", "first").code == 1
+
+
+def test_the_commit_of_a_hub_model_is_recorded_and_exported_from_after_main_has_moved(
+    workplace: Workplace, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "1" * 40, "2" * 40
+    cached = tmp_path / "hub" / "models--some--model"
+    shutil.copytree(tiny_checkpoint, cached / "snapshots" / first)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(first)
+    # The library reads these once, so every command runs in a process of its own.
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    workplace.write_spec("hub", CHANGES | {"model": {**SPEC["model"], "source": "some/model"}} | PERPLEXITY_ALONE)
+
+    def printed(*arguments: str) -> tuple[str, str]:
+        process = workplace.start(*arguments)
+        return process.communicate(timeout=120)
+
+    assert f"some/model, commit {first}, in float32" in printed("run", "hub.yaml", "--quiet")[0]
+    shutil.copytree(cached / "snapshots" / first, other := cached / "snapshots" / second)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    (cached / "refs" / "main").write_text(second)
+    _, errors = printed("export", "1", "of-first")
+    card = (workplace.folder / "of-first" / "README.md").read_text()
+    assert f"https://huggingface.co/some/model/tree/{first}) at commit `{first}`" in card, errors
+    assert json.loads((workplace.folder / "of-first" / "config.json").read_text())["rms_norm_eps"] != 0.1
+    _, errors = printed("run", "hub.yaml")
+    assert "the model (weights or config) changed since run 1 (hub)" in errors
+    assert [json.loads(spec)["model"]["revision"] for (spec,) in workplace.sql("SELECT spec_json FROM runs")] == [
+        first,
+        second,
+    ]

@@ -36,7 +36,7 @@ def render_result(result: dict[str, Any]) -> str:
     predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
     limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
     lines = [
-        f"{result['name']}: run {result['run']} of {model['source']} in {model['dtype']}, budget {limits}",
+        f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}",
         "",
         _candidates(result),
         "",
@@ -50,6 +50,11 @@ def render_result(result: dict[str, Any]) -> str:
         difference = export["max_logit_difference"]
         lines.append(f"written to    {export['folder']} (logits within {difference:.1e} of the measured model's)")
     return "\n".join(lines)
+
+
+def _model(model: dict[str, Any]) -> str:
+    """Source of the dense model and, if it is on the Hub, the commit."""
+    return f"{model['source']}, commit {model['revision']}," if "revision" in model else str(model["source"])
 
 
 def _candidates(result: dict[str, Any]) -> str:

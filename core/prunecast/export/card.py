@@ -12,6 +12,7 @@ class CardContent:
     Attributes:
         model_name: title of the card.
         base_model: Hub id of the dense model, or None if it has none.
+        revision: its commit, or None.
         spec_text: the spec of the run that produced the model, verbatim.
         columns: headings of the table of results; the first is that of the models, e.g.
             ``("model", "parameters", "wikitext2.test.ppl")``.
@@ -27,6 +28,7 @@ class CardContent:
     rows: list[tuple[str | int | float, ...]]
     protocol: str
     license: str | None = None
+    revision: str | None = None
 
 
 def render_card(card: CardContent, architecture: Architecture, parameters: int) -> str:
@@ -46,7 +48,7 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
         pipeline_tag="text-generation",
         tags=["prunecast", "pruning", "structured-pruning"],
     )
-    origin = f" Pruned from [{card.base_model}](https://huggingface.co/{card.base_model})." if card.base_model else ""
+    origin = f" Pruned from {_base_model(card.base_model, card.revision)}." if card.base_model else ""
     return f"""---
 {front.to_yaml()}
 ---
@@ -83,6 +85,12 @@ KV groups x query heads per group + MLP width of each layer, `*` for equal neigh
 
 `architecture.json` holds the same for programs, `prunecast_spec.yaml` the spec that led here.
 """
+
+
+def _base_model(name: str, revision: str | None) -> str:
+    """Link to the dense model on the Hub, at its commit if that is known."""
+    link = f"[{name}](https://huggingface.co/{name}"
+    return f"{link})" if revision is None else f"{link}/tree/{revision}) at commit `{revision}`"
 
 
 def _table(card: CardContent) -> str:

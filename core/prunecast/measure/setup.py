@@ -146,7 +146,7 @@ class Setup:
     @cached_property
     def model_record(self) -> ModelRecord:
         """Identity of the model in the registry."""
-        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape)
+        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision)
 
     @cached_property
     def pruner_record(self) -> PluginRecord:

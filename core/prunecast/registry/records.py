@@ -22,11 +22,13 @@ class ModelRecord:
         fingerprint: hexadecimal content hash of its config and weights.
         source: alias, Hub id, folder or file it came from. Not part of its identity.
         shape: its sizes.
+        revision: exact commit of a Hub model, else None. Not part of its identity.
     """
 
     fingerprint: str
     source: str
     shape: ModelShape
+    revision: str | None = None
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardCont
     return CardContent(
         model_name=folder.name,
         base_model=setup.source.name if setup.source.kind == "hub" else None,
+        revision=setup.source.revision,
         spec_text=setup.spec.source.text,
         columns=("model", "parameters", *metrics),
         rows=rows,

@@ -118,13 +118,17 @@ class RunResult:
             self.export(folder := Path(scratch) / "model")
             return _load(folder)
 
+    def _model_json(self) -> dict[str, str]:
+        model = {"source": self.model.source, "fingerprint": self.model.fingerprint, "dtype": self.dtype}
+        return model if self.model.revision is None else {**model, "revision": self.model.revision}
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""
         card = self.card
         return {
             "run": self.run,
             "name": self.name,
-            "model": {"source": self.model.source, "fingerprint": self.model.fingerprint, "dtype": self.dtype},
+            "model": self._model_json(),
             "budget": self.budget,
             "dense": self.dense.to_json(),
             "baselines": [baseline.to_json() for baseline in self.baselines],

@@ -69,7 +69,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
     prior = preflight(setup, registry)
-    started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text, identity_of(setup))
+    recorded = spec.at_commit(setup.source.revision).to_json()
+    started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
     if started.changed:
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)

@@ -435,6 +435,12 @@ class Spec(_Section):
         content = self.model_dump(mode="json", exclude={"name", "export", "plugins"}, exclude_defaults=True)
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
+    def at_commit(self, revision: str | None) -> Self:
+        """The spec with the exact commit of its Hub model; the spec itself if ``revision`` is None."""
+        if revision is None:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"revision": revision})})
+
     def to_json(self) -> str:
         """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces. A valid spec of its own."""
         return _canonical_json(self.model_dump(mode="json"))

@@ -60,7 +60,8 @@ def test_a_run_whose_data_changed_cannot_be_repeated(finished: Workplace) -> Non
     outcome = finished.prunecast("registry", "verify", "--remeasure", str(EVALUATIONS))
     assert (outcome.code, outcome.stdout) == (1, "")
     assert re.search(
-        r"run 1 \(tiny\) cannot be repeated: run 1 .* changed since: the data of perplexity dataset=valid", outcome.stderr
+        r"run 1 \(tiny\) cannot be repeated: run 1 .* changed since: the data of perplexity dataset=valid",
+        outcome.stderr,
     )
 
 
