@@ -129,7 +129,7 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert predicted["measured"] == row[VALIDATION]
     assert predicted["low"] < predicted["predicted"] < predicted["high"]
     assert abs(predicted["predicted"] - row[VALIDATION]) < 3 * predicted["std"]
-    assert f"learnt from {predicted['pairs']} pairs of model, taylor" in told.stderr
+    assert f"learned from {predicted['pairs']} pairs of model, taylor" in told.stderr
     assert "perplexity" in told.stderr
 
     rows = continued.prunecast("predict", "tiny.yaml", "--json").json

@@ -69,7 +69,7 @@ def _unusable(host: "PluginHost") -> Iterator[Row]:
 
 @plugins.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Required if plugins of two kinds have the same name.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
 @plugin_dir_option
 @json_option
 def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
@@ -95,7 +95,10 @@ def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bo
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
-    """Plugins of a name. Raises PluginError if there is none, or if two distributions provide it."""
+    """Plugins of a name, one for each kind that has it, or the one of ``kind``.
+
+    Raises PluginError if there is none, or if two distributions provide one.
+    """
     kinds = [kind] if kind else [each for each in KINDS if name in host.provided(each)]
     if kinds:
         return [host.find(each, name) for each in kinds]

@@ -225,6 +225,6 @@ def predictions(
 
 
 def basis_of(pairs: Pairs) -> str:
-    """One line about the pairs that a prediction was learnt from."""
+    """One line about the pairs that a prediction was learned from."""
     by = (f"{each.metric} by {each.evaluator_text}" for each in pairs.series.columns)
-    return f"learnt from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"
+    return f"learned from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"

@@ -26,10 +26,10 @@ FEWEST_RANKED = 10
 
 @dataclass(frozen=True)
 class TransferPoint:
-    """Kendall tau between predicted and measured order of the pairs that were not learnt from, mean over the draws.
+    """Kendall tau between predicted and measured order of the pairs that were not learned from, mean over the draws.
 
     Attributes:
-        own_pairs: number of pairs of the model itself that were learnt from.
+        own_pairs: number of pairs of the model itself that were learned from.
         warm: tau with the pairs of other models.
         cold: tau without them; None if there is nothing to learn from.
     """
