@@ -184,7 +184,7 @@ def transfer_between(host: PluginHost, predictor: str, known: Pairs, own: Pairs,
     prior = Prior(lambda shape: new_predictor(shape, seed), own.series.shape, [source_of(known)])
     pruned = Measured.of_pairs(own).without([own.series.shape.dense])
     return evaluate_transfer(
-        prior, pruned.architectures, pruned.targets, pruned.objective.score, seed, np.random.default_rng(seed)
+        prior, pruned.architectures, pruned.targets, pruned.objective.score, np.random.default_rng(seed)
     )
 
 
