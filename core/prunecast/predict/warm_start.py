@@ -15,6 +15,7 @@ from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
+from prunecast.spec.model import Spec
 
 OWN_PAIRS = (0, 10, 25, 50)
 """Numbers of own pairs at which transfer is evaluated."""
@@ -60,17 +61,20 @@ class WarmStart:
         return asdict(self)
 
 
-def prior_of(problem: Problem, registry: Registry, models: Sequence[str], pruner: str) -> Prior:
-    """The pairs of other models as a prior for the predictors of a problem.
+def prior_of(spec: Spec, problem: Problem, registry: Registry) -> Prior | None:
+    """The pairs of the models of a spec's warm start, as a prior for the predictors of its problem; None without one.
 
-    The pairs of each model are those of the pruner called ``pruner`` if there are any, else those of the pruner with
-    most pairs.
+    The pairs of each model are those of a pruner with the name of the spec's if there are any, else those of the pruner
+    with most pairs.
 
     Raises:
         RegistryError: a model has no pairs with all metrics of the objective, or its dense model was not measured.
     """
+    models = spec.warm_start.models if spec.warm_start else ()
+    if not models:
+        return None
     metrics = [metric.name for metric in problem.objective.metrics]
-    sources = [source_of(_pairs(registry, model, metrics, pruner)) for model in models]
+    sources = [source_of(_pairs(registry, model, metrics, spec.pruner.use)) for model in models]
     return Prior(problem.new_predictor, problem.shape, sources)
 
 
