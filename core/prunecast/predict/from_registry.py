@@ -11,7 +11,7 @@ from prunecast.architecture.formats.imported import checked
 from prunecast.errors import RegistryError, SpecError
 from prunecast.plugins.guard import instance, predictor_by_default
 from prunecast.plugins.host import PluginHost
-from prunecast.plugins.interfaces import PluginOptions, Predictor
+from prunecast.plugins.interfaces import PluginOptions
 from prunecast.predict.fitted import Fitted
 from prunecast.predict.quality import CURVE, QualityCard, evaluate_predictor
 from prunecast.predict.transfer import Prior
@@ -112,7 +112,7 @@ def predict_architecture(
             continue
         checked(architecture, pairs.series.shape, "the architecture")
         measured = Measured.of_pairs(pairs)
-        fitted = fit_on(measured, new_predictor(pairs.series.shape, seed))
+        fitted = Fitted.on(measured, new_predictor(pairs.series.shape, seed))
         found += predictions(fitted, measured, pairs, [("asked for", architecture)])
         basis.append(basis_of(pairs))
     if not found:
@@ -191,12 +191,6 @@ def transfer_between(host: PluginHost, predictor: str, known: Pairs, own: Pairs,
 def metric_names(found: Sequence[Series]) -> list[str]:
     """Names of the metrics of several series, each once."""
     return list(dict.fromkeys(column.metric for series in found for column in series.columns))
-
-
-def fit_on(measured: Measured, predictor: Predictor[Any]) -> Fitted:
-    """A predictor fitted on measured architectures, whatever made it."""
-    predictor.fit(measured.architectures, measured.targets)
-    return Fitted(predictor, measured.objective)
 
 
 def predictions(

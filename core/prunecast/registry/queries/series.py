@@ -104,7 +104,7 @@ def model_of_depth(registry: Registry, depth: int) -> str:
     if len(found) != 1:
         names = ", ".join(f"{row['source']} ({key[:8]})" for key, row in models.items()) or "none"
         raise RegistryError(
-            f"{registry.path}: {len(found)} models have {depth} layers; say which with --model, it holds: {names}"
+            f"{registry.path}: {len(found)} models have {depth} layers; name one as the model, it holds: {names}"
         )
     return str(found[0])
 
