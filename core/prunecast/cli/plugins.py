@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, table
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from prunecast.plugins.host import PluginHost, Registered
@@ -145,7 +146,7 @@ def check(
     rows = [row for registered in found for row in _verdicts(registered)]
     print_rows(rows, as_json, empty="")
     broken = sum(row["outcome"] == "broken" for row in rows)
-    click.echo(f"{len(found)} plugins, {len(rows)} checks, {broken} broken", err=True)
+    click.echo(f"{counted(len(found), 'plugin')}, {counted(len(rows), 'check')}, {broken} broken", err=True)
     return 1 if broken else 0
 
 

@@ -36,6 +36,7 @@ from prunecast.models.projections import (
     ShrinkingInput,
     ShrinkingOutput,
 )
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -209,7 +210,9 @@ class ElasticModel:
         self, model: "PreTrainedModel", family: Family, shape: ModelShape, importance: Sequence[LayerImportance]
     ) -> None:
         if len(importance) != len(shape.dense.layers):
-            raise ModelError(f"{len(importance)} layers were ranked, the model has {len(shape.dense.layers)}")
+            raise ModelError(
+                f"the ranking has {counted(len(importance), 'layer')}, the model {len(shape.dense.layers)}"
+            )
         self.model, self.shape = model, shape
         model.requires_grad_(False)
         self.compensation: Compensation | None = None
@@ -261,7 +264,7 @@ def check_fits(architecture: Architecture, shape: ModelShape) -> None:
     """Raise ModelError if the architecture has another depth than the model, or keeps more than there is."""
     if len(architecture.layers) != len(shape.dense.layers):
         raise ModelError(
-            f"the architecture has {len(architecture.layers)} layers, the model {len(shape.dense.layers)}: "
+            f"the architecture has {counted(len(architecture.layers), 'layer')}, the model {len(shape.dense.layers)}: "
             "it was made for another model"
         )
     for index, (kept, dense) in enumerate(zip(architecture.layers, shape.dense.layers, strict=True)):

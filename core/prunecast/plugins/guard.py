@@ -31,6 +31,7 @@ from prunecast.plugins.interfaces import (
     SearchSpace,
 )
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -181,7 +182,9 @@ class _GuardedPruner(_Guarded):
         before = _checksums(model)
         ranking = self._plugin.rank(model, family, tokens)
         self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
-        self._demand(len(ranking) == len(widths), f"ranked {len(ranking)} layers, the model has {len(widths)}")
+        self._demand(
+            len(ranking) == len(widths), f"ranked {counted(len(ranking), 'layer')}, the model has {len(widths)}"
+        )
         for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
             wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
             for part, shape in wanted.items():

@@ -20,6 +20,7 @@ from prunecast.problem.measured import Measured
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
 from prunecast.registry.queries.series import Series, find_series
+from prunecast.text import counted
 
 FEWEST_PAIRS = 10
 """Pairs a predictor is fitted on, at least."""
@@ -108,7 +109,7 @@ def predict_architecture(
         pairs = find_pairs(registry, model, [metric], pruner)
         if len(pairs) < FEWEST_PAIRS:
             if metrics:
-                raise RegistryError(f"{metric}: {len(pairs)} pairs of {pairs.series} are too few to learn from")
+                raise RegistryError(f"{metric}: {counted(len(pairs), 'pair')} of {pairs.series}: too few to learn from")
             continue
         checked(architecture, pairs.series.shape, "the architecture")
         measured = Measured.of_pairs(pairs)
@@ -162,7 +163,7 @@ def quality_card(
         predictor, lambda: instance(registered, validated, shape, seed), Measured.of_pairs(pairs), rng, CURVE
     )
     if card is None:
-        raise RegistryError(f"{len(pairs)} pairs of {pairs.series} are too few to hold any out; measure more")
+        raise RegistryError(f"{counted(len(pairs), 'pair')} of {pairs.series}: too few to hold any out; measure more")
     return card
 
 
@@ -221,4 +222,4 @@ def predictions(
 def basis_of(pairs: Pairs) -> str:
     """One line about the pairs that a prediction was learned from."""
     by = (f"{each.metric} by {each.evaluator_text}" for each in pairs.series.columns)
-    return f"learned from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"
+    return f"learned from {counted(len(pairs), 'pair')} of {pairs.series}: {'; '.join(by)}"
