@@ -95,7 +95,7 @@ def test_the_loaded_model_is_the_best_architecture(result: RunResult, tmp_path: 
 def test_another_architecture_of_the_run_can_be_exported(result: RunResult, tmp_path: Path) -> None:
     report = result.export(tmp_path / "uniform", result.baselines[0].architecture)
     assert report.parameters == result.baselines[0].parameters
-    with pytest.raises(ExportError, match="nonsense"):
+    with pytest.raises(ExportError, match=r"^the architecture: .nonsense. is not a layer"):
         result.export(tmp_path / "none", "nonsense")
 
 
@@ -116,6 +116,9 @@ def test_predictions_come_from_the_registry_alone(inside: Workplace) -> None:
         (lambda: prunecast.load_spec({"model": object()}), SpecError, "write plain dicts"),
         (lambda: prunecast.run(SPEC | {"budget": {"parameters": 0.01}}), PrunecastError, "meets parameters"),
         (lambda: prunecast.predict(prunecast.Architecture([(1, 1, 1)]), "absent.db"), RegistryError, "no registry"),
+        (lambda: prunecast.predict(SPEC, model="model", seed=0), SpecError, "leave out model and seed: the spec"),
+        (lambda: prunecast.predict("tiny.yaml", predictor="gbdt"), SpecError, "leave out predictor: the spec"),
+        (lambda: prunecast.predict(SPEC, metrics=["x"], pruner="y"), SpecError, "leave out metrics and pruner: "),
         (lambda: prunecast.run(SPEC, registry="model"), RegistryError, "is a folder"),
     ],
 )

@@ -91,33 +91,39 @@ def predict(
     *,
     model: str | None = None,
     metrics: Sequence[str] = (),
-    predictor: str = "gbdt",
+    predictor: str | None = None,
     pruner: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> "list[Predicted]":
     """Predict from the registry alone: the metrics of an architecture, or the result of a spec. No model is loaded.
 
     Args:
-        target: an architecture, or a spec as in :func:`run`. The other arguments are for an architecture.
+        target: an architecture, or a spec as in :func:`run`. All arguments but the registry are for an architecture; a
+            spec names its own.
         registry: file of the registry.
         model: source or fingerprint of the model; not needed if one model of the registry has that many layers.
         metrics: metrics to predict; by default all with enough pairs.
-        predictor: name of a predictor plugin, with its default options.
+        predictor: name of a predictor plugin, with its default options; gbdt by default.
         pruner: only pairs of the pruner with this name or content key.
-        seed: seed of the predictor.
+        seed: seed of the predictor; 0 by default.
 
     Raises:
+        SpecError: the spec is not valid, or comes with an argument that is for an architecture.
         RegistryError: there is no registry, no such model or metric, or too few pairs.
     """
     from prunecast.predict.from_registry import predict_architecture
     from prunecast.registry.queries.series import model_of_depth
-    from prunecast.run.forecast import predict_spec
+    from prunecast.run.forecast import predict_spec, refuse_options
 
+    if not isinstance(target, Architecture):
+        given = {"model": model, "metrics": metrics or None, "predictor": predictor, "pruner": pruner, "seed": seed}
+        refuse_options([name for name, value in given.items() if value is not None])
     with _one_line_errors(), Registry.open(registry, readonly=True) as opened:
         if isinstance(target, Architecture):
             model = model or model_of_depth(opened, len(target.layers))
             host = PluginHost.discover()
-            found, _ = predict_architecture(opened, host, target, model, metrics, predictor, pruner, seed)
+            named = "gbdt" if predictor is None else predictor
+            found, _ = predict_architecture(opened, host, target, model, metrics, named, pruner, seed or 0)
         else:
             loaded = _loaded(target)
             found, _ = predict_spec(opened, loaded.host, loaded)

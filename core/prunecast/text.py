@@ -39,3 +39,8 @@ def percent(fraction: float) -> str:
 def better(gain: float) -> str:
     """A relative gain in words, e.g. ``4.3 % worse`` for -0.043."""
     return f"{abs(100 * gain):.1f} % {'better' if gain >= 0 else 'worse'}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, whose plural ends in s, e.g. ``1 pair`` or ``1,200 pairs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -29,8 +29,8 @@ def test_export_repeats_the_best_model_exactly_and_replaces_it_by_another(
 
 def test_an_invalid_architecture_is_a_one_line_error(continued: Workplace) -> None:
     for text, part in (
-        ("4y2+24*4", "--architecture: "),
-        ("", "--architecture: "),
+        ("4y2+24*4", "the architecture: "),
+        ("", "the architecture: "),
         ("4x2+24*5", "the architecture has 5 layers, the model 4"),
         ("4x2+25*4", "the model has (4, 2, 24)"),
     ):

@@ -124,14 +124,14 @@ def test_merge_counts_new_records_and_lists_conflicts(filled: Path, theirs: Path
     assert_golden("registry-merge", result.stdout + result.stderr)
     again = CliRunner().invoke(cli, ("registry", "merge", "theirs.db", "--theirs"), standalone_mode=False)
     assert again.stderr.startswith(
-        "0 evaluations and 0 runs are new, 3 evaluations were here already; 1 conflicting numbers, th"
+        "new: 0 evaluations and 0 runs; here already: 3 evaluations; 1 conflicting number, th"
     )
     calm = CliRunner().invoke(cli, ("registry", "merge", "theirs.db"), standalone_mode=False)
     assert (calm.stdout, calm.stderr.count("conflict")) == ("", 1)
 
 
 def test_export_import_and_pull_print_counts_on_stderr(filled: Path) -> None:
-    absorbed = "0 evaluations and 0 runs are new, 5 evaluations were here already; 0 conflicting numbers\n"
+    absorbed = "new: 0 evaluations and 0 runs; here already: 5 evaluations; 0 conflicting numbers\n"
     for arguments, told in (
         (("export", "all.jsonl"), "all.jsonl: 7 records\n"),
         (("import", "all.jsonl"), absorbed),

@@ -10,6 +10,7 @@ import torch
 from pretended_device import pretended_device
 
 from prunecast.architecture.architecture import Architecture, Layer, LayerImportance
+from prunecast.errors import ModelError
 from prunecast.models import compensation
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
@@ -143,6 +144,21 @@ def test_singular_moments_give_finite_numbers_without_damping(tiny_model: Callab
     assert found is not None
     assert found.weight is not None
     assert torch.isfinite(found.weight).all()
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.01, 2.0])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_an_error(
+    damping: float, broken: float, tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = broken
+    _, solver = compensated(model, tmp_path, "least-squares", damping)
+    with pytest.raises(ModelError, match=r"mlp inputs in layer 1 .* set model\.dtype to float32"):
+        solver.of(1, "mlp", Layer(4, 2, 20))
+    # Layers before it are compensated as usual.
+    assert solver.of(0, "mlp", Layer(4, 2, 20)) is not None
 
 
 def test_bounded_cache_gives_the_same_numbers(

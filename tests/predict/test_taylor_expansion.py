@@ -86,7 +86,7 @@ def test_the_nearest_expansion_point_is_used(tiny_model: Callable[..., Any]) -> 
     np.testing.assert_allclose(mean, [[1.0, 10.0], [-5.0, -5.0], [2.0, 10.0]], atol=1e-2)
 
 
-def test_the_remainder_is_learnt(tiny_model: Callable[..., Any]) -> None:
+def test_the_remainder_is_learned(tiny_model: Callable[..., Any]) -> None:
     shape = shape_of(tiny_model("llama").config)
     straight = TaylorExpansion(POINT, EXPANSION.value, EXPANSION.sensitivities[:0])
     drawn = [Architecture([WHOLE, (4, 2, width), (4, 2, width)]) for width in range(25)]

@@ -79,10 +79,10 @@ def tau(predictor: Any, others: list[Architecture]) -> float:
 
 def test_pairs_of_another_model_improve_the_ranking(prior: Prior) -> None:
     own, others = drawn(SMALL, 12, 2), drawn(SMALL, 80, 3)
-    unfitted = Transferred(prior, 0)
+    unfitted = Transferred(prior)
     assert tau(unfitted, others) > 0.7
     targets = 7 + 0.3 * lost(own, SMALL)  # another scale and offset than the source's
-    warm, cold = Transferred(prior, 0), prior.new_predictor(SMALL)
+    warm, cold = Transferred(prior), prior.new_predictor(SMALL)
     warm.fit(own, targets)
     cold.fit(own, targets)
     assert tau(warm, others) > tau(cold, others) + 0.02
@@ -94,6 +94,6 @@ def test_pairs_of_another_model_improve_the_ranking(prior: Prior) -> None:
 
 def test_one_pair_or_equal_pairs_give_finite_predictions(prior: Prior) -> None:
     for own in (drawn(SMALL, 1, 4), [SMALL.dense, SMALL.dense]):
-        warm = Transferred(prior, 0)
+        warm = Transferred(prior)
         warm.fit(own, 5.0 + lost(own, SMALL))
         assert np.isfinite(warm.predict(drawn(SMALL, 10, 5)).mean).all()

@@ -1,6 +1,6 @@
 """A registry with two runs of one model at two budgets; all its numbers are defined here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry import ModelRecord, PluginRecord, Registry, Setting
+from prunecast.report.facts import Facts
 from prunecast.spec.load import load_spec
 
 METRICS = {"python-docs.validation.ppl": 1024, "python-docs.test.ppl": 4096}
@@ -136,3 +137,17 @@ def run_again(written_down: Path) -> Path:
         finish_run(registry, 3, BUDGETS[0], [even, even_mlp, even_mlp])
         finish_run(registry, 4, BUDGETS[0], [even, even_mlp, even])
     return written_down
+
+
+@pytest.fixture
+def compared_with(tmp_path: Path) -> Callable[[Sequence[str]], Facts]:
+    """Makes the facts of a run with baselines of these names."""
+    texts = list(MEASURED)
+
+    def facts(names: Sequence[str]) -> Facts:
+        baselines = [candidate(name, texts[1 + place % 6]) for place, name in enumerate(names)]
+        with Registry.open(tmp_path / "registry.db") as registry:
+            finish_run(registry, 1, BUDGETS[0], texts[1:4], baselines=baselines)
+            return Facts(registry, registry.run(1))
+
+    return facts

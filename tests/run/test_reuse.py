@@ -129,7 +129,7 @@ def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(contin
     assert predicted["measured"] == row[VALIDATION]
     assert predicted["low"] < predicted["predicted"] < predicted["high"]
     assert abs(predicted["predicted"] - row[VALIDATION]) < 3 * predicted["std"]
-    assert f"learnt from {predicted['pairs']} pairs of model, taylor" in told.stderr
+    assert f"learned from {predicted['pairs']} pairs of model, taylor" in told.stderr
     assert "perplexity" in told.stderr
 
     rows = continued.prunecast("predict", "tiny.yaml", "--json").json
@@ -202,12 +202,16 @@ def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> N
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("predict", "4x2+24*3"), "0 models have 3 layers; say which with --model, it holds: model ("),
+        (("predict", "4x2+24*3"), "0 models have 3 layers; name one as the model, it holds: model ("),
         (("predict", "4x2+25*4"), "layer 0 keeps 4x2+25, more than the model's 4x2+24"),
         (("predict", "nothing"), "is not a layer"),
         (("predict", "4x2+24*4", "--metric", "test.test.ppl"), "too few to learn from"),
         (("predict", "4x2+24*4", "--predictor", "oracle"), "oracle"),
         (("predict", "4x2+24*4", "--pruner", "oracle"), "has no metric with 10 pairs of pruner oracle; measure some"),
+        # Options at their defaults count too if they are given: the spec's predictor or seed may be another.
+        (("predict", "tiny.yaml", "--predictor", "gbdt"), "predict: leave out --predictor: the spec decides that"),
+        (("predict", "tiny.yaml", "--seed", "0", "--model", "model"), "leave out --model and --seed: "),
+        (("predict", "quickstart", "--metric", VALIDATION, "--pruner", "flap"), "leave out --metric and --pruner: "),
     ],
 )
 def test_prediction_errors_are_one_line(continued: Workplace, arguments: tuple[str, ...], part: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prunecast.cli.output import json_option, print_json, print_rows, table
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from prunecast.plugins.host import PluginHost, Registered
@@ -69,7 +70,7 @@ def _unusable(host: "PluginHost") -> Iterator[Row]:
 
 @plugins.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Required if plugins of two kinds have the same name.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
 @plugin_dir_option
 @json_option
 def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
@@ -95,7 +96,10 @@ def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bo
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
-    """Plugins of a name. Raises PluginError if there is none, or if two distributions provide it."""
+    """Plugins of a name, one for each kind that has it, or the one of ``kind``.
+
+    Raises PluginError if there is none, or if two distributions provide one.
+    """
     kinds = [kind] if kind else [each for each in KINDS if name in host.provided(each)]
     if kinds:
         return [host.find(each, name) for each in kinds]
@@ -142,7 +146,7 @@ def check(
     rows = [row for registered in found for row in _verdicts(registered)]
     print_rows(rows, as_json, empty="")
     broken = sum(row["outcome"] == "broken" for row in rows)
-    click.echo(f"{len(found)} plugins, {len(rows)} checks, {broken} broken", err=True)
+    click.echo(f"{counted(len(found), 'plugin')}, {counted(len(rows), 'check')}, {broken} broken", err=True)
     return 1 if broken else 0
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from prunecast.cli.output import table
-from prunecast.text import percent, text
+from prunecast.text import counted, percent, text
 
 _ESTIMATE_NOTES = (
     "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
@@ -40,7 +40,7 @@ def render_result(result: dict[str, Any]) -> str:
         "",
         _candidates(result),
         "",
-        f"predictor     {predictor['use']}, {predictor['pairs']} pairs: {_quality(predictor)}",
+        f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
     ]
@@ -83,7 +83,9 @@ def _quality(predictor: dict[str, Any]) -> str:
 
 def _training(recovery: dict[str, Any]) -> str:
     losses, options = recovery["losses"], recovery["options"]
-    training = f"{recovery['method']} on {options['dataset']}, {recovery['steps']} steps of {options['batch']}"
+    training = (
+        f"{recovery['method']} on {options['dataset']}, {counted(recovery['steps'], 'step')} of {options['batch']}"
+    )
     if losses is None:
         return f"{training}; its losses are not on this machine"
     duration = f"{recovery['seconds']:,.0f} s"
@@ -115,10 +117,10 @@ def render_estimate(estimate: dict[str, Any]) -> str:
     stages = estimate["stages"]
     rows = [[text(stage[column]) for column in columns] for stage in stages]
     petaflop = sum(stage["petaflop"] for stage in stages)
-    head = f"{estimate['parameters']:,} parameters, {estimate['choices']} choices"
+    head = f"{estimate['parameters']:,} parameters, {counted(estimate['choices'], 'choice')}"
     more = ", without the uncounted" if any(stage["uncounted"] for stage in stages) else ""
     # 1 petaflop takes 10 seconds at 100 teraflop/s, so 6 petaflop take a minute.
-    last = f"{petaflop:,.0f} petaflop{more}: {petaflop / 6:,.0f} minutes at 100 teraflop/s"
+    last = f"{petaflop:,.0f} petaflop{more}: {counted(round(petaflop / 6), 'minute')} at 100 teraflop/s"
     return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last])
 
 

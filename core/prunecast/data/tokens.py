@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunecast.errors import DataError
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +102,10 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 def _check_enough(lengths: list[int], samples: int, tokens: int) -> None:
     usable = [length for length in lengths if length >= tokens]
     if sum(usable) < samples * tokens:
+        windows = f"{counted(samples, 'window')} of {counted(tokens, 'token')}"
+        longest = max(lengths, default=0)
         raise DataError(
-            f"{samples:,} windows of {tokens:,} tokens are wanted, but {len(usable):,} of {len(lengths):,} documents "
-            f"are long enough, {sum(usable):,} tokens in total (the longest has {max(lengths, default=0):,}): "
+            f"wanted are {windows}; long enough are {len(usable):,} of {counted(len(lengths), 'document')}, with "
+            f"{sum(usable):,} tokens in total (the longest has {longest:,}): "
             "ask for fewer or shorter windows, or choose another data set"
         )

@@ -198,7 +198,7 @@ class Setup:
             raise EvaluationError(
                 f"two evaluators measure {twice[0]}: leave one of them out, or give them different data sets or splits"
             )
-        Objective.of(metrics_of(self.evaluators), self.spec.objective)
+        _ = self.problem  # refuses an objective with a metric that no evaluator of the search measures
         for named in self.evaluators if self.spec.neighbours else ():
             if not (named.evaluator.differentiable and len(named.metrics) == 1):
                 raise EvaluationError(

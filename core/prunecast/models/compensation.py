@@ -40,6 +40,7 @@ from torch import Tensor
 
 from prunecast.architecture.architecture import Layer
 from prunecast.architecture.choices import Component
+from prunecast.errors import ModelError
 from prunecast.models.elastic import ElasticModel
 from prunecast.models.moments import Moments
 from prunecast.models.projections import Compensated, ShrinkingInput
@@ -60,7 +61,7 @@ class FromMoments:
         moments: moments of the same model.
         method: ``bias`` or ``least-squares``.
         damping: damping of least squares, at least 0, in units of the mean of the second moment's diagonal. If the
-            factorisation fails, it is repeated with ten times the damping until it succeeds or the damping exceeds 1.
+            factorisation fails, it is repeated with ten times the damping, up to the first that exceeds 1.
     """
 
     def __init__(
@@ -75,7 +76,10 @@ class FromMoments:
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
     def of(self, layer: int, component: Component, kept: Layer) -> Compensated | None:
-        """Compensated parameters of the output projection of ``component``, None if all of its inputs are kept."""
+        """Compensated parameters of the output projection of ``component``, None if all of its inputs are kept.
+
+        Raises ModelError if least squares has no solution, because activations of the dense model are not finite.
+        """
         size = kept[:2] if component == "attention" else kept[2:]
         dense = self._dense.layers[layer]
         if size == (dense[:2] if component == "attention" else dense[2:]):
@@ -123,7 +127,7 @@ class FromMoments:
     def _factor(self, layer: int, component: Component, order: Tensor) -> Tensor:
         """Cholesky factor L of the damped second moment, float32 of shape (K, K), its inputs in ``order``.
 
-        Factorised in float64.
+        Factorised in float64. Raises ModelError if the factorisation fails at every damping.
         """
         device = self._inputs[layer][component].weight.device
         second = where_float64_is(self._moments.second(layer, component).to(device))
@@ -134,9 +138,15 @@ class FromMoments:
         while True:
             damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
             factor, failed = torch.linalg.cholesky_ex(damped)
-            if not failed or damping > _MAX_DAMPING:
+            if not failed:
                 lower: Tensor = factor.float().to(device)
                 return lower
+            if damping > _MAX_DAMPING:
+                raise ModelError(
+                    f"compensation: the second moment of the {component} inputs in layer {layer} has no Cholesky "
+                    f"factor, even with damping {damping:g}; it has numbers that are not finite: set model.dtype to "
+                    "float32, or pruner.compensate.method to none"
+                )
             damping = max(damping * 10, 1e-8)
 
     def _cached(self, key: tuple[object, ...], solve: Callable[[], Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ from prunecast.architecture.architecture import Architecture, Layer, LayerImport
 from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ModelError
-from prunecast.models.families import Family, Kept, LayerParts, Projection, layers_of
+from prunecast.models.families import Family, LayerParts, Projection, SizeName, layers_of
 from prunecast.models.projections import (
     Compensated,
     FusedOutput,
@@ -36,6 +36,7 @@ from prunecast.models.projections import (
     ShrinkingInput,
     ShrinkingOutput,
 )
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,7 +75,7 @@ class ElasticLayer:
     def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
         _check(importance, dense)
         self.kept = dense
-        self._layer, self._attention, self._follows = parts.layer, parts.attention, family.follows
+        self._layer, self._attention, self._followed_sizes = parts.layer, parts.attention, family.follows
         self._head_dim = parts.head_dim
         if any(attribute.startswith("config.") for attribute in family.follows):
             parts.attention.config = OwnConfig(parts.attention.config)  # type: ignore[assignment]
@@ -171,15 +172,15 @@ class ElasticLayer:
 
     def _set_attributes(self, kept: Layer) -> None:
         """Set the attributes of the attention module, and of its config, that its forward pass depends on."""
-        sizes: dict[Kept, int] = {
+        sizes: dict[SizeName, int] = {
             "kv_groups": kept.kv_groups,
             "query_heads": kept.query_heads,
             "heads_per_group": kept.heads_per_group,
             "query_width": kept.query_heads * self._head_dim,
         }
-        for attribute, size in self._follows.items():
+        for attribute, name in self._followed_sizes.items():
             owner = self._attention.config if attribute.startswith("config.") else self._attention
-            setattr(owner, attribute.removeprefix("config."), sizes[size])
+            setattr(owner, attribute.removeprefix("config."), sizes[name])
 
 
 class ElasticModel:
@@ -209,7 +210,9 @@ class ElasticModel:
         self, model: "PreTrainedModel", family: Family, shape: ModelShape, importance: Sequence[LayerImportance]
     ) -> None:
         if len(importance) != len(shape.dense.layers):
-            raise ModelError(f"{len(importance)} layers were ranked, the model has {len(shape.dense.layers)}")
+            raise ModelError(
+                f"the ranking has {counted(len(importance), 'layer')}, the model {len(shape.dense.layers)}"
+            )
         self.model, self.shape = model, shape
         model.requires_grad_(False)
         self.compensation: Compensation | None = None
@@ -261,7 +264,7 @@ def check_fits(architecture: Architecture, shape: ModelShape) -> None:
     """Raise ModelError if the architecture has another depth than the model, or keeps more than there is."""
     if len(architecture.layers) != len(shape.dense.layers):
         raise ModelError(
-            f"the architecture has {len(architecture.layers)} layers, the model {len(shape.dense.layers)}: "
+            f"the architecture has {counted(len(architecture.layers), 'layer')}, the model {len(shape.dense.layers)}: "
             "it was made for another model"
         )
     for index, (kept, dense) in enumerate(zip(architecture.layers, shape.dense.layers, strict=True)):

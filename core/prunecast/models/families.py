@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
     from transformers.pytorch_utils import Conv1D
 
-Kept = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
-"""Sizes that an attribute of an attention module can depend on; ``query_width`` is query heads x width of a head."""
+SizeName = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
+"""Name of a size that an attribute of an attention module can depend on.
+
+``query_width`` is query heads x width of a head.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Family:
             false, they normalise the residual stream itself and remain. None if the family has no such attribute.
         heads_attribute, groups_attribute, width_attribute: attributes of the config with the number of query heads, the
             number of KV groups and the MLP width; None for the groups if every query head has its own.
-        follows: attributes of the attention module that its forward pass depends on, each with the size it is set to.
-            ``config.NAME`` is an attribute of the config as read by this attention module alone.
+        follows: attributes of the attention module that its forward pass depends on, each with the name of the size it
+            is set to. ``config.NAME`` is an attribute of the config as read by this attention module alone.
     """
 
     name: str
@@ -64,7 +67,9 @@ class Family:
     heads_attribute: str = "num_attention_heads"
     groups_attribute: str | None = "num_key_value_heads"
     width_attribute: str = "intermediate_size"
-    follows: Mapping[str, Kept] = field(default_factory=lambda: {"num_key_value_groups": "heads_per_group"}, hash=False)
+    follows: Mapping[str, SizeName] = field(
+        default_factory=lambda: {"num_key_value_groups": "heads_per_group"}, hash=False
+    )
 
     def heads_of(self, config: "PreTrainedConfig") -> tuple[int, int]:
         """Number of KV groups, and of query heads per group, of the dense model."""

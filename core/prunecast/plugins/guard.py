@@ -31,6 +31,7 @@ from prunecast.plugins.interfaces import (
     SearchSpace,
 )
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,11 +115,11 @@ class _GuardedSpace(_Guarded):
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
         """Samples of the space, validated: int64 of shape (count, C), each a valid position in its choice."""
         indices = self._plugin.sample(count, rng)
-        tops = np.array([len(choice.values) for choice in self.choices])
+        sizes = np.array([len(choice.values) for choice in self.choices])
         self._demand(isinstance(indices, np.ndarray), f"sampled a {type(indices).__name__}, not an array")
-        self._demand(indices.shape == (count, len(tops)), f"sampled shape {indices.shape}, not {(count, len(tops))}")
+        self._demand(indices.shape == (count, len(sizes)), f"sampled shape {indices.shape}, not {(count, len(sizes))}")
         self._demand(indices.dtype == np.int64, f"sampled numbers of type {indices.dtype}, not int64")
-        self._demand(((indices >= 0) & (indices < tops)).all(), "sampled a position that a choice does not have")
+        self._demand(((indices >= 0) & (indices < sizes)).all(), "sampled a position that a choice does not have")
         return np.asarray(indices)
 
     @_in_isolation
@@ -181,7 +182,9 @@ class _GuardedPruner(_Guarded):
         before = _checksums(model)
         ranking = self._plugin.rank(model, family, tokens)
         self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
-        self._demand(len(ranking) == len(widths), f"ranked {len(ranking)} layers, the model has {len(widths)}")
+        self._demand(
+            len(ranking) == len(widths), f"ranked {counted(len(ranking), 'layer')}, the model has {len(widths)}"
+        )
         for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
             wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
             for part, shape in wanted.items():

@@ -154,8 +154,8 @@ class SearchSpace(Plugin[OptionsT]):
 
         The default draws every choice independently and uniformly. Samples need not meet any budget.
         """
-        tops = [len(choice.values) for choice in self.choices]
-        return rng.integers(0, tops, size=(count, len(tops)), dtype=np.int64)
+        sizes = [len(choice.values) for choice in self.choices]
+        return rng.integers(0, sizes, size=(count, len(sizes)), dtype=np.int64)
 
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
         """Further values of ``choice`` at the pruning rate ``rate`` in [0, 1], for refinement.

@@ -19,6 +19,12 @@ class Fitted:
     predictor: Predictor[Any]
     objective: Objective
 
+    @classmethod
+    def on(cls, measured: Measured, predictor: Predictor[Any]) -> "Fitted":
+        """A predictor fitted on all measured architectures, whatever made it."""
+        predictor.fit(measured.architectures, measured.targets)
+        return cls(predictor, measured.objective)
+
     def score(self, architectures: Sequence[Architecture]) -> Floats:
         """Predicted objective, shape (N,); smaller is better."""
         return self.objective.score(self.predictor.predict(architectures).mean)
@@ -52,5 +58,4 @@ def fit(problem: Problem, measured: Measured, expansions: Sequence[TaylorExpansi
         predictor: Predictor[Any] = ExpandedPredictor(expansions, remainder, problem.shape)
     else:
         predictor = problem.predictor()
-    predictor.fit(measured.architectures, measured.targets)
-    return Fitted(predictor, measured.objective)
+    return Fitted.on(measured, predictor)

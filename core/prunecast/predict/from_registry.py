@@ -11,7 +11,7 @@ from prunecast.architecture.formats.imported import checked
 from prunecast.errors import RegistryError, SpecError
 from prunecast.plugins.guard import instance, predictor_by_default
 from prunecast.plugins.host import PluginHost
-from prunecast.plugins.interfaces import PluginOptions, Predictor
+from prunecast.plugins.interfaces import PluginOptions
 from prunecast.predict.fitted import Fitted
 from prunecast.predict.quality import CURVE, QualityCard, evaluate_predictor
 from prunecast.predict.transfer import Prior
@@ -20,6 +20,7 @@ from prunecast.problem.measured import Measured
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
 from prunecast.registry.queries.series import Series, find_series
+from prunecast.text import counted
 
 FEWEST_PAIRS = 10
 """Pairs a predictor is fitted on, at least."""
@@ -108,11 +109,11 @@ def predict_architecture(
         pairs = find_pairs(registry, model, [metric], pruner)
         if len(pairs) < FEWEST_PAIRS:
             if metrics:
-                raise RegistryError(f"{metric}: {len(pairs)} pairs of {pairs.series} are too few to learn from")
+                raise RegistryError(f"{metric}: {counted(len(pairs), 'pair')} of {pairs.series}: too few to learn from")
             continue
         checked(architecture, pairs.series.shape, "the architecture")
         measured = Measured.of_pairs(pairs)
-        fitted = fit_on(measured, new_predictor(pairs.series.shape, seed))
+        fitted = Fitted.on(measured, new_predictor(pairs.series.shape, seed))
         found += predictions(fitted, measured, pairs, [("asked for", architecture)])
         basis.append(basis_of(pairs))
     if not found:
@@ -162,7 +163,7 @@ def quality_card(
         predictor, lambda: instance(registered, validated, shape, seed), Measured.of_pairs(pairs), rng, CURVE
     )
     if card is None:
-        raise RegistryError(f"{len(pairs)} pairs of {pairs.series} are too few to hold any out; measure more")
+        raise RegistryError(f"{counted(len(pairs), 'pair')} of {pairs.series}: too few to hold any out; measure more")
     return card
 
 
@@ -184,19 +185,13 @@ def transfer_between(host: PluginHost, predictor: str, known: Pairs, own: Pairs,
     prior = Prior(lambda shape: new_predictor(shape, seed), own.series.shape, [source_of(known)])
     pruned = Measured.of_pairs(own).without([own.series.shape.dense])
     return evaluate_transfer(
-        prior, pruned.architectures, pruned.targets, pruned.objective.score, seed, np.random.default_rng(seed)
+        prior, pruned.architectures, pruned.targets, pruned.objective.score, np.random.default_rng(seed)
     )
 
 
 def metric_names(found: Sequence[Series]) -> list[str]:
     """Names of the metrics of several series, each once."""
     return list(dict.fromkeys(column.metric for series in found for column in series.columns))
-
-
-def fit_on(measured: Measured, predictor: Predictor[Any]) -> Fitted:
-    """A predictor fitted on measured architectures, whatever made it."""
-    predictor.fit(measured.architectures, measured.targets)
-    return Fitted(predictor, measured.objective)
 
 
 def predictions(
@@ -225,9 +220,9 @@ def predictions(
 
 
 def basis_of(pairs: Pairs) -> str:
-    """One line about the pairs that a prediction was learnt from, and about others that match as well."""
+    """One line about the pairs that a prediction was learned from, and about others that match as well."""
     by = (f"{each.metric} by {each.evaluator_text}" for each in pairs.series.columns)
-    line = f"learnt from {len(pairs)} pairs of {pairs.series}: {'; '.join(by)}"
+    line = f"learned from {counted(len(pairs), 'pair')} of {pairs.series}: {'; '.join(by)}"
     if not pairs.others:
         return line
     others = "; ".join(f"{count} of {series} (pruner {series.pruner_key[:8]})" for series, count in pairs.others)

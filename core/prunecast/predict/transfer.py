@@ -91,8 +91,8 @@ class Transferred(Predictor[PluginOptions]):
     prior's prediction, relative to the dense model, which is enough to rank by.
     """
 
-    def __init__(self, prior: Prior, seed: int) -> None:
-        super().__init__(PluginOptions(), prior.shape, seed)
+    def __init__(self, prior: Prior) -> None:
+        super().__init__(PluginOptions(), prior.shape, 0)  # the predictors inside have seeds of their own
         self._prior = prior
         self._weight = 0.0
 

@@ -5,14 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.errors import RegistryError
+from prunecast.plugins.interfaces import Predictor
 from prunecast.predict.transfer import Prior, Source, Transferred
 from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
+from prunecast.spec.model import Spec
 
 OWN_PAIRS = (0, 10, 25, 50)
 """Numbers of own pairs at which transfer is evaluated."""
@@ -26,10 +29,10 @@ FEWEST_RANKED = 10
 
 @dataclass(frozen=True)
 class TransferPoint:
-    """Kendall tau between predicted and measured order of the pairs that were not learnt from, mean over the draws.
+    """Kendall tau between predicted and measured order of the pairs that were not learned from, mean over the draws.
 
     Attributes:
-        own_pairs: number of pairs of the model itself that were learnt from.
+        own_pairs: number of pairs of the model itself that were learned from.
         warm: tau with the pairs of other models.
         cold: tau without them; None if there is nothing to learn from.
     """
@@ -58,23 +61,26 @@ class WarmStart:
         return asdict(self)
 
 
-def prior_of(problem: Problem, registry: Registry, models: Sequence[str], pruner: str) -> Prior:
-    """The pairs of other models as a prior for the predictors of a problem.
+def prior_of(spec: Spec, problem: Problem, registry: Registry) -> Prior | None:
+    """The pairs of the models of a spec's warm start, as a prior for the predictors of its problem; None without one.
 
-    The pairs of each model are those of the pruner called ``pruner`` if there are any, else those of the pruner with
-    most pairs.
+    The pairs of each model are those of a pruner with the name of the spec's if there are any, else those of the pruner
+    with most pairs.
 
     Raises:
         RegistryError: a model has no pairs with all metrics of the objective, or its dense model was not measured.
     """
+    models = spec.warm_start.models if spec.warm_start else ()
+    if not models:
+        return None
     metrics = [metric.name for metric in problem.objective.metrics]
-    sources = [source_of(_pairs(registry, model, metrics, pruner)) for model in models]
+    sources = [source_of(_pairs(registry, model, metrics, spec.pruner.use)) for model in models]
     return Prior(problem.new_predictor, problem.shape, sources)
 
 
 def warm_started(problem: Problem, prior: Prior) -> Problem:
     """The problem with predictors that begin with a prior."""
-    return replace(problem, warm_predictor=lambda: Transferred(prior, problem.seed))
+    return replace(problem, warm_predictor=lambda: Transferred(prior))
 
 
 def source_of(pairs: Pairs) -> Source:
@@ -91,12 +97,7 @@ def source_of(pairs: Pairs) -> Source:
 def evaluate_warm_start(prior: Prior, problem: Problem, measured: Measured) -> WarmStart:
     """Benefit of a prior for ranking what a run has measured."""
     return evaluate_transfer(
-        prior,
-        measured.architectures,
-        measured.targets,
-        measured.objective.score,
-        problem.seed,
-        problem.rng("transfer"),
+        prior, measured.architectures, measured.targets, measured.objective.score, problem.rng("transfer")
     )
 
 
@@ -105,37 +106,43 @@ def evaluate_transfer(
     architectures: Sequence[Architecture],
     targets: Floats,
     score: Callable[[Floats], Floats],
-    seed: int,
     rng: np.random.Generator,
     counts: Sequence[int] = OWN_PAIRS,
 ) -> WarmStart:
     """Rank measured architectures of a model from a few of them, with pairs of other models and without.
+
+    Ranking by the parameter count is the reference that needs no pair.
 
     Args:
         prior: knowledge from other models.
         architectures: N of the model.
         targets: their measured metrics, shape (N, M), on the scale predictors learn.
         score: objective that they are ranked by, (N,) of (N, M); smaller is better.
-        seed: of the predictors.
         rng: draws the own pairs; the same draws with the prior and without.
-        counts: numbers of own pairs, as far as enough are left to rank.
+        counts: numbers of own pairs, ascending, as far as enough are left to rank.
+
+    Returns:
+        The size of the prior, the tau of the reference, and a point for each of ``counts`` that leaves
+        :data:`FEWEST_RANKED` pairs or more to rank.
     """
     measured = score(targets)
+
+    def tau_of(predictor: Predictor[Any], own: NDArray[np.int64], others: NDArray[np.int64]) -> float:
+        """Tau of ranking the pairs at ``others`` by a predictor fitted on those at ``own``, if there are any."""
+        if len(own):
+            predictor.fit([architectures[i] for i in own], targets[own])
+        predicted = predictor.predict([architectures[i] for i in others]).mean
+        return _tau(score(predicted), measured[others])
+
     orders = [rng.permutation(len(architectures)) for _ in range(DRAWS)]
     points = []
     for count in counts:
         if len(architectures) - count < FEWEST_RANKED:
             break
-        warm: list[float] = []
-        cold: list[float] = []
-        for order in orders[: DRAWS if count else 1]:
-            own, others = order[:count], order[count:]
-            ranked = [architectures[i] for i in others]
-            for taus, predictor in ((warm, Transferred(prior, seed)), (cold, prior.new_predictor(prior.shape))):
-                if count:
-                    predictor.fit([architectures[i] for i in own], targets[own])
-                if count or taus is warm:
-                    taus.append(_tau(score(predictor.predict(ranked).mean), measured[others]))
+        # Without own pairs every draw is the same, and without the prior there is nothing to learn from.
+        splits = [(order[:count], order[count:]) for order in orders[: DRAWS if count else 1]]
+        warm = [tau_of(Transferred(prior), own, others) for own, others in splits]
+        cold = [tau_of(prior.new_predictor(prior.shape), own, others) for own, others in splits if count]
         points.append(TransferPoint(count, float(np.mean(warm)), float(np.mean(cold)) if cold else None))
     parameters = prior.shape.count(list(architectures))
     sources = {source.model: len(source.architectures) for source in prior.sources}

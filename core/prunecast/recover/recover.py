@@ -34,6 +34,7 @@ from prunecast.recover.training_data import DistillationLoss, InstructionLoss, T
 from prunecast.registry import PluginRecord, content_key
 from prunecast.registry.records import ModelRecord
 from prunecast.spec.recovery import DistillRecovery, Recovery
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +188,7 @@ class Recoverer:
         path = self._file(architecture)
         if (found := _read(path)) is not None:
             return found
-        self._progress.say(f"recovering by {self._options.method}: {self.schedule.steps} steps")
+        self._progress.say(f"recovering by {self._options.method}: {counted(self.schedule.steps, 'step')}")
         elastic = self._elastic()
         elastic.apply(architecture)
         weights, log = self._train(elastic.state_dict(), architecture, path.with_suffix(".checkpoint"))

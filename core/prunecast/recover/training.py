@@ -124,8 +124,10 @@ def train(
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=schedule.learning_rate, weight_decay=0.0)
     untyped: Any = transformers
-    rates = untyped.get_linear_schedule_with_warmup(optimizer, round(schedule.warmup * schedule.steps), schedule.steps)
-    log = _restore(checkpoint, parameters, optimizer, rates)
+    scheduler = untyped.get_linear_schedule_with_warmup(
+        optimizer, round(schedule.warmup * schedule.steps), schedule.steps
+    )
+    log = _restore(checkpoint, parameters, optimizer, scheduler)
     begun = time.monotonic() - log.seconds
     order = schedule.order(len(data))
     model.train(True)
@@ -137,11 +139,11 @@ def train(
             torch.manual_seed(schedule.seed_of(step))
             log.losses.append(_step(model, data, schedule, order[step].tolist(), optimizer))
             _check_finite(log.losses, schedule)
-            rates.step()
+            scheduler.step()
             advance(1)
             log.seconds = time.monotonic() - begun
             if time.monotonic() - saved > checkpoint_seconds:
-                _save(checkpoint, parameters, optimizer, rates, log)
+                _save(checkpoint, parameters, optimizer, scheduler, log)
                 saved = time.monotonic()
     checkpoint.unlink(missing_ok=True)
     model.train(False)
@@ -180,19 +182,22 @@ def _check_finite(losses: Sequence[float], schedule: Schedule) -> None:
         )
 
 
-def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, rates: Any, log: Log) -> None:
+def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, scheduler: Any, log: Log) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
-    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": rates.state_dict()}
+    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": scheduler.state_dict()}
     torch.save(state | asdict(log), unfinished)
     unfinished.replace(path)
 
 
-def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, rates: Any) -> Log:
-    """Put a checkpoint's state in place; returns the log so far, an empty one without a checkpoint."""
+def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, scheduler: Any) -> Log:
+    """Put a checkpoint's state in place.
+
+    Returns the log so far, whose number of losses is the step to continue at; empty without a checkpoint.
+    """
     import torch
 
     if not path.is_file():
@@ -202,5 +207,5 @@ def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: An
         for name, parameter in parameters.items():
             parameter.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
-    rates.load_state_dict(state["schedule"])
+    scheduler.load_state_dict(state["schedule"])
     return Log(state["losses"], state.get("seconds", 0.0))  # earlier versions kept no seconds

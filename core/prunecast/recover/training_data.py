@@ -56,7 +56,7 @@ class InstructionLoss(TrainingData):
         return sum(len(self._examples[i].ids) - self._examples[i].prompt for i in indices)
 
     def loss(self, model: "PreTrainedModel", indices: Sequence[int]) -> "Tensor":
-        """Cross-entropy of the response tokens."""
+        """Summed cross-entropy of the response tokens, in nats."""
         from torch.nn import functional
 
         ids, mask, labels = self._padded(indices)
@@ -105,7 +105,7 @@ class DistillationLoss(TrainingData):
         return len(indices) * self._windows.shape[1]
 
     def loss(self, model: "PreTrainedModel", indices: Sequence[int]) -> "Tensor":
-        """Divergence at every position."""
+        """Divergence, in nats, summed over all positions of these windows and scaled by the temperature's square."""
         import torch
         from torch.nn import functional
 

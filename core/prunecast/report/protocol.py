@@ -7,7 +7,7 @@ from typing import Any
 from prunecast.registry import RunRecord
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section, Table
-from prunecast.text import number, percent
+from prunecast.text import counted, number, percent
 
 
 def section(facts: Facts) -> Section:
@@ -64,7 +64,7 @@ def _conditions(facts: Facts) -> Table:
         for quantity, limit in limits.items()
     )
     rows = [
-        ["model", f"{model['source']} ({facts.family}, {len(facts.shape.dense.layers)} layers)"],
+        ["model", f"{model['source']} ({facts.family}, {counted(len(facts.shape.dense.layers), 'layer')})"],
         ["fingerprint", model["fingerprint"]],
         ["parameters", f"{number(dense.parameters)}, embeddings included; {number(without)} without them"],
         ["number format", model["dtype"]],
@@ -88,7 +88,9 @@ def _when(record: RunRecord) -> str:
 
 def _collected(spec: Mapping[str, Any]) -> str:
     """Measured architectures that the predictor is fitted on. Specs of earlier versions have no ``neighbours``."""
-    rounds = f"{spec['collect']['pairs']} pairs, then {spec['rounds']} rounds of {spec['per_round']}"
+    rounds = (
+        f"{counted(spec['collect']['pairs'], 'pair')}, then {counted(spec['rounds'], 'round')} of {spec['per_round']}"
+    )
     around = spec.get("neighbours", 0)
     return rounds + (f", each after estimating local sensitivities at {around} of the best" if around else "")
 

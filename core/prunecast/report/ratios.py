@@ -8,20 +8,7 @@ import numpy as np
 from prunecast.compare.uniform import distinct_totals
 from prunecast.report.facts import Facts, MetricFacts, Outcome, Row
 from prunecast.report.section import Picture, Section, Table
-from prunecast.report.theme import (
-    BLUE,
-    CLOUD,
-    GREEN,
-    MARKERS,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Layout,
-    legend_above,
-    plain_log_axis,
-)
+from prunecast.report.theme import CLOUD, MUTED, SERIES, Layout, legend_above, plain_log_axis
 from prunecast.text import number, percent
 
 if TYPE_CHECKING:
@@ -155,14 +142,22 @@ def _value_range(facts: Facts, series: Series, metric: MetricFacts) -> tuple[flo
 
 
 def _panel(axes: "Axes", facts: Facts, series: Series, metric: MetricFacts) -> None:
-    measured = [(kept, values[metric.name]) for kept, values in facts.collected if metric.name in values]
+    """Draw one metric: measured pairs as dots, the dense model as a dashed line, and each series as a line.
+
+    Raises ValueError if there are more series than colours.
+    """
+
+    def removed(parameters: int) -> float:
+        return 100 * (1 - facts.kept(parameters))
+
+    measured = [
+        (removed(parameters), values[metric.name]) for parameters, values in facts.collected if metric.name in values
+    ]
     if measured:
-        x, y = zip(*((100 * (1 - facts.kept(kept)), value) for kept, value in measured), strict=True)
-        axes.scatter(x, y, s=9, color=CLOUD, linewidth=0, zorder=1)
+        axes.scatter(*zip(*measured, strict=True), s=9, color=CLOUD, linewidth=0, zorder=1)
     axes.axhline(facts.dense.metrics[metric.name], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    colours = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
-    for (name, rows), colour, marker in zip(series.items(), colours, MARKERS, strict=False):
-        points = [(100 * (1 - facts.kept(row.parameters)), row.metrics[metric.name]) for row in rows]
+    for (name, rows), (colour, marker) in zip(series.items(), SERIES[: len(series)], strict=True):
+        points = [(removed(row.parameters), row.metrics[metric.name]) for row in rows]
         above = 4 if name == FOUND else 3
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name, zorder=above, markersize=6)
     if metric.logarithmic:

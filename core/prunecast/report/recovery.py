@@ -8,7 +8,7 @@ import numpy as np
 from prunecast.report.facts import Facts, MetricFacts, Row
 from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import BLUE, MARKERS, MUTED, ORANGE, Layout, plain_log_axis
-from prunecast.text import better, number
+from prunecast.text import better, counted, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,8 @@ def section(facts: Facts) -> Section:
     after = Row.of(recovery["after"])
     options = recovery["options"]
     text = (
-        f"The best architecture was trained by {recovery['method']} on {number(recovery['examples'])} examples of "
-        f"{options['dataset']} for {number(recovery['steps'])} steps with batch size {options['batch']}, in "
+        f"The best architecture was trained by {recovery['method']} on {counted(recovery['examples'], 'example')} of "
+        f"{options['dataset']} for {counted(recovery['steps'], 'step')} with batch size {options['batch']}, in "
         f"{recovery['dtype']}, seed {options['seed']}; the baselines were not trained."
     )
     tables = [_table(facts, after), _options(options)]

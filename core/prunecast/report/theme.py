@@ -43,7 +43,10 @@ DARK = {
 }
 """Colours of the dark page, by the same names as ``LIGHT``."""
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+SERIES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, RED, SKY, INK), MARKERS, strict=True))
+"""Colour and marker of each series of a picture, in order: one for the best architectures and one a baseline."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

@@ -73,4 +73,4 @@ def _parse(text: str) -> Architecture:
     try:
         return Architecture.parse(text)
     except ValueError as error:
-        raise ExportError(f"--architecture: {error}") from error
+        raise ExportError(f"the architecture: {error}") from error

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prunecast.compare.uniform import UniformBaseline, uniform
-from prunecast.errors import ChangedError, PrunecastError, RegistryError
+from prunecast.errors import ChangedError, PrunecastError, RegistryError, SpecError
 from prunecast.keys import canonical_json
 from prunecast.measure.setup import Setup
 from prunecast.plugins.host import PluginHost
@@ -23,6 +23,13 @@ from prunecast.spec.model import PluginUse, Spec
 
 PROPOSALS = 5
 """Architectures that a spec's search is asked for."""
+
+
+def refuse_options(given: Sequence[str]) -> None:
+    """Raise SpecError if options of predictions of an architecture are given for a spec, which has its own."""
+    if given:
+        names = " and ".join(given)
+        raise SpecError([f"predict: leave out {names}: the spec decides that, such options are for an architecture"])
 
 
 def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list[Predicted], list[str]]:

@@ -1,21 +1,17 @@
-"""The preflight of a run: everything that could stop it later is checked before anything is measured."""
+"""The preflight of a run or of its plan: what could stop the run on any machine is checked before it measures."""
 
 from pathlib import Path
 
 from prunecast.export.huggingface import check_target
 from prunecast.measure.setup import Setup
-from prunecast.predict.transfer import Prior
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
 
 
-def preflight(setup: Setup, registry: Registry) -> Prior | None:
-    """Check a set-up, and find the pairs of other models that its spec begins with.
+def preflight(setup: Setup, registry: Registry) -> None:
+    """Check a set-up.
 
     The requirements of a recovery are not checked: a dry run may well be made on another machine.
-
-    Returns:
-        The pairs of other models, or None without a warm start.
 
     Raises:
         PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, or the
@@ -23,8 +19,6 @@ def preflight(setup: Setup, registry: Registry) -> Prior | None:
     """
     setup.check()
     spec = setup.spec
-    models = spec.warm_start.models if spec.warm_start else ()
-    prior = prior_of(setup.problem, registry, models, spec.pruner.use) if models else None
+    prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
     if spec.export is not None:
         check_target(Path(spec.export.path))
-    return prior

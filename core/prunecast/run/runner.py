@@ -32,7 +32,7 @@ from prunecast.predict.importance import importances
 from prunecast.predict.quality import CURVE, QualityCard, evaluate_predictor
 from prunecast.predict.taylor_expansion import TaylorExpansion
 from prunecast.predict.transfer import Prior
-from prunecast.predict.warm_start import evaluate_warm_start, warm_started
+from prunecast.predict.warm_start import evaluate_warm_start, prior_of, warm_started
 from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Metrics
 from prunecast.problem.problem import Problem
@@ -65,10 +65,12 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
         PrunecastError: something is missing, does not fit or went wrong; what was measured before is in the registry.
         KeyboardInterrupt: the run is marked as interrupted, what was measured is in the registry.
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     setup = Setup(spec, host)
+    # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
-    prior = preflight(setup, registry)
+    preflight(setup, registry)
+    prior = prior_of(spec, setup.problem, registry)
     recorded = spec.at_commit(setup.source.revision).to_json()
     started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
     if started.changed:
@@ -76,7 +78,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
     with _outcome(registry, started.id, listeners):
-        result = Run(setup, prior, registry, started.id, progress, listeners).execute(start)
+        result = Run(setup, prior, registry, started.id, progress, listeners).execute(began)
         result = replace(result, registry=registry.path.absolute(), host=host)
         registry.finish_run(started.id, "finished", result.to_json())
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
@@ -134,8 +136,8 @@ class Run:
         self._reused = reused_architectures(self._spec, self._problem, registry, settings)
         self._expansions: dict[Architecture, TaylorExpansion] = {}
 
-    def execute(self, start: float) -> RunResult:
-        """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
+    def execute(self, began: float) -> RunResult:
+        """All stages in order. ``began`` is the ``time.perf_counter`` reading that the seconds count from."""
         setup, problem, measuring = self._setup, self._problem, self._measuring
         (dense,) = self._compared(DENSE, [problem.shape.dense], setup.verifiers)
         measured = self._initial_design()
@@ -173,7 +175,7 @@ class Run:
             measured=measuring.measured,
             cached=measuring.cached,
             export_report=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
-            seconds=time.perf_counter() - start,
+            seconds=time.perf_counter() - began,
             recovered=recovered,
         )
 
@@ -186,9 +188,9 @@ class Run:
         return Measured(self._problem.objective, metrics)
 
     def _fitted(self, measured: Measured, rounds: int) -> Fitted:
-        start = time.perf_counter()
+        began = time.perf_counter()
         fitted = fit(self._problem, measured)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - began
         self._listeners.tell(PredictorFitted(self._run_id, rounds, self._spec.predictor.use, len(measured), seconds))
         return fitted
 

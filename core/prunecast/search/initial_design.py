@@ -39,7 +39,7 @@ def reused_architectures(
     """Architectures that count as pairs before any is proposed: those of the spec's file, then those of other runs.
 
     Architectures that this run has measured itself are not among them, so a run that is continued proposes the same as
-    before.
+    before, unless other runs have measured meanwhile.
 
     Args:
         spec: the run's spec.

@@ -41,9 +41,9 @@ def parse_spec(text: str, host: PluginHost, overrides: Sequence[str] = (), path:
         spec = Spec.model_validate(data, context=context)
     except ValidationError as error:
         invalid = [problem_of(details, document, host) for details in error.errors(include_url=False)]
-        raise _all_at_once(document, invalid, overrides) from error
+        raise _error_with_all(document, invalid, overrides) from error
     if document.problems:
-        raise _all_at_once(document, [], overrides)
+        raise _error_with_all(document, [], overrides)
     return spec
 
 
@@ -85,15 +85,20 @@ def _read(path: Path) -> str:
         raise SpecError([str(Problem(place, (), message))]) from error
 
 
-def _all_at_once(document: Document, invalid: Iterable[Problem], overrides: Sequence[str]) -> SpecError:
+def _error_with_all(document: Document, invalid: Iterable[Problem], overrides: Sequence[str]) -> SpecError:
+    """Refused spellings and failed validations as one error, in the order of the file, then of the overrides.
+
+    A value with a refused spelling may also fail validation, as what YAML reads it as: only the refusal is reported.
+    """
     refused = {problem.path for problem in document.problems}
-    # A refused spelling may also fail validation, as the value that YAML reads it as: report it once.
-    consequent = [
-        problem for problem in invalid if not any(problem.path[: len(path)] == path for path in refused if path)
+    independent = [
+        problem
+        for problem in invalid
+        if not any(problem.path[:length] in refused for length in range(1, len(problem.path) + 1))
     ]
     sources = [document.source, *(f"--set {override}" for override in overrides)]
     problems = sorted(
-        {*document.problems, *consequent},
+        {*document.problems, *independent},
         key=lambda problem: (sources.index(problem.place.source), problem.place, str(problem)),
     )
     return SpecError(_alternatives_joined(problems))

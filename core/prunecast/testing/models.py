@@ -28,7 +28,7 @@ FAMILIES: Mapping[str, Mapping[str, object]] = {
 }
 """Families that cover all weight layouts, with the config attributes that they need besides the common ones.
 
-In order: plain; with biases; fused and transposed; with learnt positions; fused with rotary positions.
+In order: plain; with biases; fused and transposed; with learned positions; fused with rotary positions.
 """
 
 

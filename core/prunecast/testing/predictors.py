@@ -85,7 +85,7 @@ def another_process_predicts_the_same(subject: PredictorSubject) -> None:
 
 
 def a_second_fit_forgets_the_first(subject: PredictorSubject) -> None:
-    """A second ``fit`` discards everything learnt by the first."""
+    """A second ``fit`` discards everything learned by the first."""
     predictor = subject.make()
     predictor.fit(UNSEEN, np.ones((len(UNSEEN), 2)))
     predictor.fit(SEEN, TARGETS.copy())

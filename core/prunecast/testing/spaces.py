@@ -103,13 +103,13 @@ def further_values_fit_the_dense_model(subject: SpaceSubject) -> None:
 
 def samples_have_the_wanted_shape_and_stay_within_the_choices(subject: SpaceSubject) -> None:
     """``sample`` returns int64 of shape (count, C), each a valid position in the values of its choice."""
-    tops = np.array([len(choice.values) for choice in subject.make().choices])
+    sizes = np.array([len(choice.values) for choice in subject.make().choices])
     for count in (1, 33):
         indices = subject.sample(count)
         require(indices.dtype == np.int64, f"samples are {indices.dtype}, not int64")
-        require(indices.shape == (count, len(tops)), f"samples have shape {indices.shape}, not {(count, len(tops))}")
+        require(indices.shape == (count, len(sizes)), f"samples have shape {indices.shape}, not {(count, len(sizes))}")
         require(
-            ((indices >= 0) & (indices < tops)).all(), "a sample is not a valid position in the values of its choice"
+            ((indices >= 0) & (indices < sizes)).all(), "a sample is not a valid position in the values of its choice"
         )
 
 

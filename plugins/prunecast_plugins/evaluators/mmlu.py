@@ -1,7 +1,7 @@
 """MMLU: few-shot multiple-choice questions of 57 subjects."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,6 @@ from prunecast_plugins.evaluators.questions import Question, encode, hash_of, re
 from prunecast_plugins.evaluators.reading import Reading
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LETTERS = "ABCD"
@@ -92,16 +91,9 @@ class MMLU(Evaluator[MMLUOptions]):
     Prompts are tokenised as a whole, so reuse does not change the tokens.
 
     The standard error is that of a stratified mean over subjects; None if a subject has only one question.
-
-    Attributes:
-        tokens_computed: number of tokens that the last ``evaluate`` fed to the model, including padding.
     """
 
     options_model = MMLUOptions
-
-    def __init__(self, options: MMLUOptions) -> None:
-        super().__init__(options)
-        self.tokens_computed = 0
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
         """Tokenise the prompts.
@@ -161,8 +153,8 @@ class MMLU(Evaluator[MMLUOptions]):
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Mean over subjects of the fraction of correct answers."""
-        self.tokens_computed = 0
         right: dict[str, list[bool]] = {}
+        # A subject has several groups if some of its prompts have lost solved examples.
         for group in self._groups:
             right.setdefault(group.subject, []).extend(self._answer(model, group))
         accuracies = [fmean(answers) for answers in right.values()]
@@ -198,10 +190,11 @@ class MMLU(Evaluator[MMLUOptions]):
 
         start = Reading(model)
         if group.prefix:
-            self._read(start, [group.prefix], model)
+            start.read(padded([group.prefix], model.device))
         right: list[bool] = []
         for batch in group.batches(self.options.batch):
-            hidden = self._read(start.repeated(len(batch)), [ending.tokens for ending in batch], model)
+            ids = padded([ending.tokens for ending in batch], model.device)
+            hidden = start.repeated(len(batch)).read(ids)
             last = torch.tensor([len(ending.tokens) - 1 for ending in batch], device=hidden.device)
             logits = logits_of(model, hidden[torch.arange(len(batch), device=hidden.device), last])[:, self._letters]
             if not logits.isfinite().all():
@@ -209,11 +202,6 @@ class MMLU(Evaluator[MMLUOptions]):
             answers = logits.argmax(dim=1).tolist()
             right += [answer == ending.answer for answer, ending in zip(answers, batch, strict=True)]
         return right
-
-    def _read(self, reading: Reading, rows: Sequence[Sequence[int]], model: "PreTrainedModel") -> "torch.Tensor":
-        ids = padded(rows, model.device)
-        self.tokens_computed += ids.numel()
-        return reading.read(ids)
 
 
 class _Prompts:

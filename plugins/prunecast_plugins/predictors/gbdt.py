@@ -26,7 +26,10 @@ class GBDT(BaggedPredictor[GBDTOptions]):
     options_model = GBDTOptions
 
     def estimator(self, seed: int, directions: NDArray[np.int64]) -> Estimator:
-        """One HistGradientBoostingRegressor per target."""
+        """One HistGradientBoostingRegressor per target.
+
+        One set of monotonic constraints suits all targets, because ``fit`` has turned each to rise with what is kept.
+        """
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.multioutput import MultiOutputRegressor
 

@@ -90,7 +90,9 @@ class EncodedPredictor(Predictor[EncodedOptionsT]):
         self._center, spread = targets.mean(axis=0), targets.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)
         kept = features @ self._directions / len(self._directions)
-        self._scale *= np.where((kept - kept.mean()) @ (targets - self._center) < 0, -1.0, 1.0)
+        falls = (kept - kept.mean()) @ (targets - self._center) < 0
+        # Each target is turned to rise with what is kept, so that the same directions hold for all of them.
+        self._scale *= np.where(falls, -1.0, 1.0)
         self._regression = self.regression(self._directions)
         with _one_thread():
             self._regression.fit(features, (targets - self._center) / self._scale)

@@ -76,7 +76,10 @@ class Sklearn(EncodedPredictor[SklearnOptions]):
             return super().predict(architectures)
 
     def regression(self, directions: NDArray[np.int64]) -> Regression:
-        """A regression with mean and standard deviation made from the named regressor."""
+        """A regression with mean and standard deviation made from the named regressor.
+
+        ``directions`` are ignored, because not every regressor takes monotonic constraints.
+        """
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
         named = self.options.named_class

@@ -103,7 +103,7 @@ def test_each_puzzletron_solution_is_an_architecture_with_notes_on_merged_heads(
     content = [{"block_configs": [FULL] * L}, {"block_configs": [merged, *[FULL] * (L - 1)]}]
     found = from_puzzletron(write(content), SMOLLM2)
     assert found.architectures == [SMOLLM2.dense, with_first((1, 3, WIDTH))]
-    assert found.notes == ("1 layers keep all query heads over merged KV heads; read as whole KV groups pruned",)
+    assert found.notes == ("1 layer with all query heads over merged KV heads; read as whole KV groups pruned",)
 
 
 @pytest.mark.parametrize(

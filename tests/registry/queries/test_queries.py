@@ -303,7 +303,7 @@ def test_nearest_architectures_differ_in_the_fewest_parameters(random_registry: 
 
 
 def test_nearest_refuses_an_architecture_of_another_depth(registry: Registry) -> None:
-    with pytest.raises(RegistryError, match="has 1 layers, the measured ones 3"):
+    with pytest.raises(RegistryError, match="has 1 layer, the measured ones 3"):
         nearest(registry, Architecture([(4, 2, 24)]), Filter())
 
 

@@ -8,6 +8,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.formats.imported import Imported, checked, read_lines
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ConfigurationError
+from prunecast.text import counted
 
 _LINE = re.compile(r"[\w.]*?layers\.(?P<layer>\d+)\.(?P<part>self_attn\.o_proj|mlp\.down_proj): *(?P<level>\d+)")
 
@@ -62,7 +63,8 @@ def from_darwinlm(
 def _removed(columns: Sequence[int], level: int, option: str, where: str) -> int:
     if level >= len(columns):
         raise ConfigurationError(
-            f"{where}: level {level} is out of range, {option} lists {len(columns)} levels; list all, level 0 first"
+            f"{where}: level {level} is out of range, {option} lists {counted(len(columns), 'level')}; list all, "
+            "level 0 first"
         )
     return columns[level]
 

@@ -7,6 +7,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.formats.imported import Imported, checked, read_lines
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ConfigurationError
+from prunecast.text import counted
 
 _DROPPED = {
     "none": frozenset[str](),
@@ -37,7 +38,7 @@ def from_evopress(path: Path, shape: ModelShape) -> Imported:
             raise ConfigurationError(f"{path}:{number}: {line[:40]!r} must be one of {', '.join(_DROPPED)}")
     if len(lines) != len(shape.dense.layers):
         raise ConfigurationError(
-            f"{path}: {len(lines)} lines, the model has {len(shape.dense.layers)} layers; "
+            f"{path}: {counted(len(lines), 'line')}, the model has {counted(len(shape.dense.layers), 'layer')}; "
             "name the model the file was made for"
         )
     layers = [_without(full, _DROPPED[line]) for full, line in zip(shape.dense.layers, lines, strict=True)]

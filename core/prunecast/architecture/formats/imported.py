@@ -6,6 +6,7 @@ from pathlib import Path
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ConfigurationError
+from prunecast.text import counted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def checked(architecture: Architecture, shape: ModelShape, where: str) -> Archit
     kept, dense = architecture.layers, shape.dense.layers
     if len(kept) != len(dense):
         raise ConfigurationError(
-            f"{where}: {len(kept)} layers, the model has {len(dense)}; name the model the file was made for"
+            f"{where}: {counted(len(kept), 'layer')}, the model has {len(dense)}; name the model the file was made for"
         )
     for number, (layer, full) in enumerate(zip(kept, dense, strict=True)):
         if any(part > whole for part, whole in zip(layer, full, strict=True)):

@@ -9,6 +9,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.formats.imported import Imported, checked, read_lines
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ConfigurationError
+from prunecast.text import counted
 
 _UNSUPPORTED = ("replace_with_linear", "moe", "mamba", "llama4", "parallel_blocks")
 _FFN_MULTIPLE = 256
@@ -41,7 +42,7 @@ def from_puzzletron(path: Path, shape: ModelShape) -> Imported:
     for number, blocks in enumerate(solutions):
         if len(blocks) != len(shape.dense.layers):
             raise ConfigurationError(
-                f"{path}: {len(blocks)} blocks, the model has {len(shape.dense.layers)} layers; "
+                f"{path}: {counted(len(blocks), 'block')}, the model has {counted(len(shape.dense.layers), 'layer')}; "
                 "name the model the file was made for"
             )
         layers = []
@@ -50,7 +51,7 @@ def from_puzzletron(path: Path, shape: ModelShape) -> Imported:
             merged += fewer
             layers.append(layer)
         found.append(checked(Architecture(layers), shape, f"{path}: solution {number}"))
-    note = f"{merged} layers keep all query heads over merged KV heads; read as whole KV groups pruned"
+    note = f"{counted(merged, 'layer')} with all query heads over merged KV heads; read as whole KV groups pruned"
     return Imported(list(dict.fromkeys(found)), (note,) if merged else ())
 
 

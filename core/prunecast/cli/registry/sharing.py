@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecast.cli.output import registry_option, rows_option, show_rows
-from prunecast.text import text
+from prunecast.text import counted, text
 
 if TYPE_CHECKING:
     from prunecast.architecture.formats import Imported
@@ -49,7 +49,7 @@ def export(file: str, registry_path: str) -> None:
 
     with Registry.open(registry_path, readonly=True) as opened:
         count = write_records(records_of(opened), Path(file))
-    click.echo(f"{file}: {count:,} records", err=True)
+    click.echo(f"{file}: {counted(count, 'record')}", err=True)
 
 
 @click.command("import")
@@ -135,12 +135,13 @@ def pull(source: str, revision: str | None, theirs: bool, registry_path: str, fo
 def _show_absorbed(absorbed: "Absorbed", form: str | None) -> None:
     kept = "theirs taken" if absorbed.replaced else "ours kept"
     click.echo(
-        f"{absorbed.evaluations:,} evaluations and {absorbed.runs:,} runs are new, {absorbed.known:,} evaluations were "
-        f"here already; {len(absorbed.conflicts):,} conflicting numbers{f', {kept}' if absorbed.conflicts else ''}",
+        f"new: {counted(absorbed.evaluations, 'evaluation')} and {counted(absorbed.runs, 'run')}; here already: "
+        f"{counted(absorbed.known, 'evaluation')}; {counted(len(absorbed.conflicts), 'conflicting number')}"
+        f"{f', {kept}' if absorbed.conflicts else ''}",
         err=True,
     )
     if absorbed.steps:
-        click.echo(f"the local sensitivities of {absorbed.steps:,} architectures are new", err=True)
+        click.echo(f"new: the local sensitivities of {counted(absorbed.steps, 'architecture')}", err=True)
     rows: list[dict[str, Any]] = [asdict(conflict) for conflict in absorbed.conflicts]
     order = ("model", "metric", "ours", "theirs", "standard_error", "architecture")
     show_rows(rows, form, "", lambda row: {name: text(row[name]) for name in order}) if rows or form else None

@@ -7,6 +7,7 @@ import click
 
 from prunecast.cli.output import json_option, print_json, registry_option
 from prunecast.errors import RegistryError
+from prunecast.text import counted
 
 if TYPE_CHECKING:
     from prunecast.registry import Registry
@@ -74,7 +75,7 @@ def gc(registry_path: str, as_json: bool) -> None:
     if as_json:
         print_json(removed)
     else:
-        click.echo(", ".join(f"{count} {table}" for table, count in removed.items() if count) or "nothing to remove")
+        click.echo(", ".join(f"{table}: {count}" for table, count in removed.items() if count) or "nothing to remove")
 
 
 @click.command()
@@ -114,4 +115,6 @@ def delete(run: str, with_evaluations: bool, yes: bool, registry_path: str) -> N
             return
         deleted = delete_evaluations(opened, record.id) if with_evaluations else 0
         delete_run(opened, record.id)
-    click.echo(f"deleted {what} and {deleted} evaluations; prunecast registry gc removes what is unreferenced now")
+    click.echo(
+        f"deleted {what} and {counted(deleted, 'evaluation')}; prunecast registry gc removes what is unreferenced now"
+    )

@@ -23,6 +23,7 @@ from prunecast.errors import RegistryError
 from prunecast.registry.queries.selection import Filter, Selection
 from prunecast.registry.queries.series import Series, find_series
 from prunecast.registry.store import Registry
+from prunecast.text import counted
 
 CHUNK = 20_000
 """Number of architectures compared at once."""
@@ -53,7 +54,8 @@ def nearest(registry: Registry, architecture: Architecture, wanted: Filter, limi
     if known and not found:
         depths = sorted({len(series.shape.dense.layers) for series in known})
         raise RegistryError(
-            f"the architecture has {depth} layers, the measured ones {', '.join(map(str, depths))}: name one of those"
+            f"the architecture has {counted(depth, 'layer')}, the measured ones {', '.join(map(str, depths))}: "
+            "name one of those"
         )
     selection = Selection(registry, found, wanted)
     rows: list[dict[str, Any]] = []

@@ -115,7 +115,8 @@ def find_pairs(
 def measured_by_others(registry: Registry, settings: Sequence[Setting], run_key: str) -> list[Architecture]:
     """Architectures measured under all of ``settings`` by other runs than that of ``run_key``, sorted by their keys.
 
-    Evaluations of the run itself are left out, because they were not there when it started.
+    Evaluations of the run itself are left out, because they were not there when it started: a run that is continued
+    proposes the same as before, unless other runs have measured meanwhile.
     """
     ids = [registry.setting_id(setting) for setting in settings]
     if not ids or None in ids:

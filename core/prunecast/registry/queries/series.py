@@ -10,6 +10,7 @@ from prunecast.errors import RegistryError
 from prunecast.registry.labels import Labels
 from prunecast.registry.records import shape_from_json
 from prunecast.registry.store import LEAST_DIGITS, Registry
+from prunecast.text import counted
 
 _COLUMNS = """
     SELECT s.id AS setting_id, n.id AS metric_id, n.name AS metric, n.direction, n.unit, n.scale,
@@ -103,7 +104,8 @@ def model_of_depth(registry: Registry, depth: int) -> str:
     if len(found) != 1:
         names = ", ".join(f"{row['source']} ({key[:8]})" for key, row in models.items()) or "none"
         raise RegistryError(
-            f"{registry.path}: {len(found)} models have {depth} layers; say which with --model, it holds: {names}"
+            f"{registry.path}: {len(found)} models have {counted(depth, 'layer')}; name one as the model, it holds: "
+            f"{names}"
         )
     return str(found[0])
 

@@ -43,6 +43,7 @@ from prunecast.registry.recording import (
 )
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Setting, shape_from_json
 from prunecast.registry.store import Registry
+from prunecast.text import counted
 
 BATCH = 1000
 """Number of records taken in by one transaction."""
@@ -278,7 +279,7 @@ def _architecture(record: Record) -> Architecture:
     architecture, shape = Architecture.parse(record["architecture"]), shape_from_json(record["shape_json"])
     if len(architecture.layers) != len(shape.dense.layers):
         raise RegistryError(
-            f"a record has an architecture of {len(architecture.layers)} layers of {record['model']}, "
+            f"a record has an architecture of {counted(len(architecture.layers), 'layer')} of {record['model']}, "
             f"which has {len(shape.dense.layers)}"
         )
     return architecture

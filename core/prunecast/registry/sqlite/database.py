@@ -247,7 +247,10 @@ def _use_journal(connection: sqlite3.Connection, mode: str) -> None:
 
 @contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end, rolled back on any error."""
+    """One write transaction: committed at the end, rolled back on any error.
+
+    It takes the write lock at once, so reads inside stay valid.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
