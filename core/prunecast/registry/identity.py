@@ -1,6 +1,6 @@
 """Identities of runs: hashes of everything that the numbers of a run depend on, by description.
 
-A description is a noun phrase that stands in messages, e.g. ``the model`` or ``the code of /home/me/evaluator.py``.
+A description is a noun phrase that stands in messages, e.g. ``the model`` or ``the code of plugins/evaluator.py``.
 """
 
 from collections.abc import Mapping
