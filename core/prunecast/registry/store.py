@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,7 @@ from sqlite_utils import Database
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement
+from prunecast.registry.holders import LEASE_SECONDS, holds, this_process
 from prunecast.registry.recording import (
     Link,
     Rows,
@@ -75,6 +76,14 @@ _START_RUN = """
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, status = 'running', started_utc = excluded.started_utc,
         finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, message = ''
     RETURNING id"""
+
+_TAKE_RUN_LEASE = "INSERT OR REPLACE INTO run_leases (run_id, holder, expires_utc) VALUES (?, ?, ?)"
+
+_END_EXPIRED_RUN_LEASES = "DELETE FROM run_leases WHERE run_id = ? AND expires_utc < ?"
+
+_END_RUN_LEASE = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
+
+_FIND_RUN_LEASES = "SELECT run_id, holder, expires_utc FROM run_leases"
 
 _FINISH_RUN = """
     UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
@@ -272,7 +281,8 @@ class Registry:
     def start_run(self, key: str, name: str, spec_json: str, spec_text: str) -> RunStart:
         """Start the run of a spec, or start it again, whatever its status.
 
-        A run that is started again keeps its linked evaluations, and its result until it finishes with a new one.
+        A run that is started again keeps its linked evaluations, and its result until it finishes with a new one. This
+        process gets a lease on the run, which :func:`prunecast.registry.leases.running` renews.
 
         Args:
             key: content key of the resolved spec; the run's identity.
@@ -283,6 +293,8 @@ class Registry:
         with self.transaction() as connection:
             before = connection.execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone()
             row = connection.execute(_START_RUN, (key, name, utc_text(), spec_json, spec_text)).fetchone()
+            connection.execute(_END_EXPIRED_RUN_LEASES, (row[0], utc_text()))
+            connection.execute(_TAKE_RUN_LEASE, (row[0], this_process(), utc_text(LEASE_SECONDS)))
         return RunStart(row[0], resumed=before is not None)
 
     def finish_run(
@@ -292,7 +304,9 @@ class Registry:
         result: Mapping[str, Any] | None,
         message: str = "",
     ) -> None:
-        """Record the end of a run.
+        """Record the end of a run in this process.
+
+        If another process is at the same run, a run that does not finish here stays running.
 
         Args:
             run_id: the run.
@@ -308,6 +322,9 @@ class Registry:
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
         with self.transaction() as connection:
+            connection.execute(_END_RUN_LEASE, (run_id, this_process()))
+            if status != "finished" and run_id in self._runs_at_work():
+                return
             row = (status, utc_text(), result_json, message, run_id)
             if not connection.execute(_FINISH_RUN, row).rowcount:
                 raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
@@ -315,7 +332,12 @@ class Registry:
     def runs(self, limit: int | None = None) -> list[RunRecord]:
         """Runs, latest start first, at most ``limit`` of them (None: all)."""
         statement = "SELECT * FROM runs ORDER BY started_utc DESC, id DESC LIMIT ?"
-        return [_run_record(row) for row in self.rows(statement, (-1 if limit is None else limit,))]
+        at_work = self._runs_at_work()
+        return [_run_record(row, at_work) for row in self.rows(statement, (-1 if limit is None else limit,))]
+
+    def _runs_at_work(self) -> set[int]:
+        """Ids of the runs that a process is executing now, as far as can be told."""
+        return {row["run_id"] for row in self.rows(_FIND_RUN_LEASES) if holds(row["holder"], row["expires_utc"])}
 
     def run(self, wanted: int | str) -> RunRecord:
         """The run with this id, else the latest with this name, else the one whose key starts with these digits.
@@ -357,6 +379,8 @@ class Registry:
         self._last_sync = now if sync else self._last_sync
 
 
-def _run_record(row: dict[str, Any]) -> RunRecord:
+def _run_record(row: dict[str, Any], at_work: Container[int]) -> RunRecord:
+    if row["status"] == "running" and row["id"] not in at_work:
+        row |= {"status": "interrupted", "message": "its process is gone; run its spec again to continue it"}
     result = row.pop("result_json")
     return RunRecord(**row, result=None if result is None else json.loads(result))

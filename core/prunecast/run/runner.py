@@ -38,6 +38,7 @@ from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
+from prunecast.registry.leases import running
 from prunecast.run.delivery import deliver_run, recoverer_of
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
@@ -71,7 +72,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
-    with _outcome(registry, started.id, listeners):
+    with running(registry, started.id), _outcome(registry, started.id, listeners):
         result = Run(setup, prior, registry, started.id, progress, listeners).execute(start)
         result = replace(result, registry=registry.path.absolute(), host=host)
         registry.finish_run(started.id, "finished", result.to_json())
@@ -97,9 +98,10 @@ def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[
     """Record in the registry, and report to listeners, the end of a run that does not finish."""
     try:
         yield
-    except KeyboardInterrupt:
-        registry.finish_run(run_id, "interrupted", None, "interrupted by the user")
-        listeners.tell(RunFinished(run_id, "interrupted", "interrupted by the user", None))
+    except KeyboardInterrupt as interruption:
+        message = str(interruption) or "interrupted by the user"
+        registry.finish_run(run_id, "interrupted", None, message)
+        listeners.tell(RunFinished(run_id, "interrupted", message, None))
         raise
     except Exception as error:
         registry.finish_run(run_id, "failed", None, reason(error))

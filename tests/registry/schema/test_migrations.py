@@ -39,11 +39,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         migrations.v5_slopes,
         migrations.v6_steps,
         migrations.v7_code_and_versions,
+        migrations.v8_run_leases,
     ):
         later()(released)
 
     @later()
-    def v8_notes(database: Database) -> None:
+    def v9_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(migrations, "migrations", later)
@@ -66,7 +67,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_is_strict_and_has_an_integer_primary_key(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 15
+        assert len(tables) == 16
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}
@@ -85,7 +86,7 @@ def test_a_registry_of_every_release_is_upgraded_without_loss(path: Path, tmp_pa
         assert tuple(run.values()) == (2, 2, 2.0)
         failed = registry.failures(setting(), [architecture(2)])
         assert failed == ({} if path.stem == "v1" else {architecture(2): Failure("out of memory", 1)})
-        steps = {(0, Layer(4, 2, 12)): (0.125, 0.25)} if path.stem == "v6" else {}
+        steps = {(0, Layer(4, 2, 12)): (0.125, 0.25)} if path.stem in ("v6", "v7") else {}
         assert registry.steps(setting(), architecture(0), 1) == steps
 
 
@@ -164,7 +165,7 @@ def test_a_failed_migration_leaves_the_old_registry(old: Path, request: pytest.F
     later: Migrations = request.getfixturevalue("next_release")
 
     @later()
-    def v9_broken(database: Database) -> None:
+    def v10_broken(database: Database) -> None:
         database.conn.execute("DROP TABLE run_evaluations")
         raise ZeroDivisionError
 

@@ -15,7 +15,7 @@ from prunecast.registry.schema.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -306,6 +306,20 @@ def v7_code_and_versions(database: "Database") -> None:
     for table in ("pruners", "evaluators"):
         database.conn.execute(f"ALTER TABLE {table} ADD COLUMN code_hash TEXT")
     database.conn.execute("ALTER TABLE steps ADD COLUMN version INTEGER NOT NULL DEFAULT 1")
+
+
+@migrations()
+def v8_run_leases(database: "Database") -> None:
+    """Leases of processes on the runs that they execute: a run that has none is not running any more."""
+    database.conn.execute(
+        """CREATE TABLE run_leases (
+            id INTEGER PRIMARY KEY,
+            run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+            holder TEXT NOT NULL,
+            expires_utc TEXT NOT NULL CHECK (expires_utc GLOB '????-??-??T??:??:??Z'),
+            UNIQUE (run_id, holder)
+        ) STRICT"""
+    )
 
 
 def migrate(database: "Database") -> None:
