@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -23,9 +23,10 @@ class Progress:
     quiet: bool = False
 
     def say(self, message: str) -> None:
-        """Print one line to stderr."""
+        """Print one line to stderr. A run goes on without its progress where stderr cannot be written any more."""
         if not self.quiet:
-            tqdm.write(message, file=sys.stderr)
+            with suppress(OSError):
+                tqdm.write(message, file=sys.stderr)
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from workplace import EVALUATIONS, Workplace
 
 ARGUMENTS = ("run", "tiny.yaml", "--json", "--quiet", "--set", "export=null")
@@ -38,7 +39,7 @@ def test_a_killed_run_resumes_without_repeated_evaluations(workplace: Workplace)
         assert (*process.communicate(timeout=60), process.returncode) == ("", "", -signal.SIGKILL)
     kept = evaluations(workplace)
     assert 14 <= kept < EVALUATIONS
-    assert workplace.sql("SELECT status FROM runs") == [("running",)]
+    assert [run["status"] for run in workplace.prunecast("runs", "list", "--json").json] == ["interrupted"]
 
     continued = workplace.prunecast(*ARGUMENTS, *LONG).json
     assert continued["evaluations"] == {"measured": evaluations(workplace) - kept, "cached": kept}
@@ -49,6 +50,24 @@ def test_a_killed_run_resumes_without_repeated_evaluations(workplace: Workplace)
     assert uninterrupted["evaluations"] == {"measured": EVALUATIONS, "cached": 0}
     for part in ("dense", "baselines", "best", "verified", "predictor"):
         assert continued[part] == uninterrupted[part]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_as_ctrl_c_does(workplace: Workplace, number: signal.Signals) -> None:
+    process = workplace.start(*ARGUMENTS, *LONG)
+    signal_after(process, number, workplace, 5, 0.0)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (128 + number, "")
+    assert stderr == "interrupted: all measurements so far are kept; run the same command again to continue\n"
+    kept = evaluations(workplace)
+    assert workplace.sql("SELECT status, message FROM runs") == [("interrupted", f"ended by {number.name}")]
+    assert (
+        workplace.sql("SELECT count(*) FROM leases")[0][0]
+        == workplace.sql("SELECT count(*) FROM run_leases")[0][0]
+        == 0
+    )
+    continued = workplace.prunecast(*ARGUMENTS, *LONG).json
+    assert continued["evaluations"] == {"measured": EVALUATIONS - kept, "cached": kept}
 
 
 def test_ctrl_c_exits_with_130_and_the_run_can_be_resumed(workplace: Workplace) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,11 +17,19 @@ from prunecast.cli.registry.upkeep import delete, gc, vacuum, verify
 from prunecast.cli.report import report
 from prunecast.cli.run import run
 from prunecast.cli.runs import runs
+from prunecast.cli.signals import EndedBySignal
 from prunecast.cli.spec import spec
 from prunecast.errors import PrunecastError, SpecError, resource_error
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
-"""Exit codes: an error the user can correct, a wrong command line, and an interruption."""
+"""Exit codes: an error the user can correct, a wrong command line, and an interruption by Ctrl-C."""
+
+
+class _Interrupted(Exception):
+    """A command was interrupted. Not a KeyboardInterrupt, for which click writes to stderr, which may be gone."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
 
 
 class Commands(click.Group):
@@ -40,9 +49,10 @@ class Commands(click.Group):
             return _fail(str(error), HANDLED)
         except PrunecastError as error:
             return _fail(f"error: {error}", HANDLED)
-        except (KeyboardInterrupt, click.Abort):
+        except (_Interrupted, click.Abort) as error:
             return _fail(
-                "interrupted: all measurements so far are kept; run the same command again to continue", INTERRUPTED
+                "interrupted: all measurements so far are kept; run the same command again to continue",
+                error.code if isinstance(error, _Interrupted) else INTERRUPTED,
             )
         except (OSError, RuntimeError, MemoryError) as error:
             exhausted = resource_error(error)
@@ -51,9 +61,21 @@ class Commands(click.Group):
             return _fail(f"error: {exhausted}", HANDLED)
         return result if isinstance(result, int) else 0
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an interruption leaves it with the exit code of its signal, 128 plus the signal's number."""
+        try:
+            return super().invoke(ctx)
+        except EndedBySignal as ended:
+            raise _Interrupted(128 + ended.number) from ended
+        except KeyboardInterrupt as interrupted:
+            with suppress(OSError):
+                click.echo(err=True)  # a terminal has written ^C on the line
+            raise _Interrupted(INTERRUPTED) from interrupted
+
 
 def _fail(message: str, code: int) -> int:
-    click.secho(message, err=True, fg="red")
+    with suppress(OSError):  # the terminal may be gone
+        click.secho(message, err=True, fg="red")
     return code
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def show_rows(
         print_json(list(rows))
     elif form == "nl":
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(json_text(row))
     elif form == "csv" and rows:
         lines = io.StringIO()
         writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
@@ -66,7 +67,17 @@ def show_rows(
 
 def print_json(value: Any) -> None:
     """Print one JSON value on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, in ASCII where stdout cannot print all of its characters."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:

@@ -1,12 +1,11 @@
 """``prunecast run``."""
 
-import json
 from pathlib import Path
 from typing import TextIO
 
 import click
 
-from prunecast.cli.output import json_option, offline_option, print_json, registry_option
+from prunecast.cli.output import json_option, json_text, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
 from prunecast.cli.render import render_estimate, render_plan, render_result
 
@@ -68,7 +67,7 @@ def run(
         progress = Progress(quiet=quiet)
         result = run_spec(spec, host, registry, progress).to_json()
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
+        click.echo(json_text(result))
         return
     click.echo(render_result(result))
     if result["export"]:

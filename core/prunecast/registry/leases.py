@@ -1,30 +1,28 @@
-"""Leases: if several processes need the same evaluation, one measures it and the others wait for it.
+"""Leases: signs in the registry of what a living process is at, each renewed in the background.
 
-A lease lasts half a minute and is renewed in the background while its holder measures. After the holder was killed,
-another process takes the lease over: at once if it can see that the holder has ended, else when the lease expires. A
-lease that expires too early, because its holder was suspended, costs only a second measurement: the evaluation recorded
-first stays.
+If several processes need the same evaluation, one takes the lease on it and measures, and the others wait for it. A
+lease lasts half a minute. After the holder was killed, another process takes the lease over: at once if it can see that
+the holder has ended, else when the lease expires. A lease that expires too early, because its holder was suspended,
+costs only a second measurement: the evaluation recorded first stays.
+
+A process also has a lease on the run that it executes. A run without one is not running, whatever its row says.
 """
 
-import os
-import platform
 import sqlite3
-from contextlib import closing, suppress
-from functools import cache
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
-from uuid import getnode, uuid4
+from uuid import uuid4
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.keys import content_key
+from prunecast.errors import RegistryError
+from prunecast.registry.holders import LEASE_SECONDS, has_ended, this_process
 from prunecast.registry.recording import ensure_architectures, ensure_setting, evaluations_of
 from prunecast.registry.records import Setting, utc_text
-from prunecast.registry.sqlite.database import connect_writable
+from prunecast.registry.sqlite.database import connect_existing
 from prunecast.registry.store import Registry
-
-LEASE_SECONDS = 30.0
-"""Time after its last renewal at which a lease expires."""
 
 _FIND = "SELECT holder, expires_utc FROM leases WHERE architecture_id = ? AND setting_id = ?"
 
@@ -33,6 +31,10 @@ _TAKE = "INSERT OR REPLACE INTO leases (architecture_id, setting_id, holder, exp
 _RENEW = "UPDATE leases SET expires_utc = ? WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
 
 _END = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
+
+_RENEW_RUN = "UPDATE run_leases SET expires_utc = ? WHERE run_id = ? AND holder = ?"
+
+_END_RUN = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
 
 
 def take_lease(
@@ -58,9 +60,9 @@ def take_lease(
         if evaluations_of(connection, setting_id, [architecture_id]):
             return None
         held = connection.execute(_FIND, (architecture_id, setting_id)).fetchone()
-        if held is not None and held[1] >= utc_text() and not _is_gone(held[0]):
+        if held is not None and held[1] >= utc_text() and not has_ended(held[0]):
             return None
-        holder = f"{_place()}:{os.getpid()}:{uuid4().hex}"
+        holder = f"{this_process()}:{uuid4().hex}"
         connection.execute(_TAKE, (architecture_id, setting_id, holder, utc_text(seconds)))
     return Lease(registry, architecture_id, setting_id, holder, seconds)
 
@@ -75,7 +77,8 @@ class Lease:
         self._registry, self._seconds = registry, seconds
         self._row = (architecture_id, setting_id, holder)
         self._over = Event()
-        self._renewal = Thread(target=_renew, args=(registry.path, self._row, seconds, self._over), daemon=True)
+        renewal = (registry.path, _RENEW, self._row, seconds, self._over)
+        self._renewal = Thread(target=_renew, args=renewal, daemon=True)
 
     def __enter__(self) -> Self:
         self._renewal.start()
@@ -89,28 +92,23 @@ class Lease:
                 connection.execute(_END, self._row)
 
 
-def _renew(path: Path, row: tuple[int, int, str], seconds: float, over: Event) -> None:
+@contextmanager
+def running(registry: Registry, run_id: int) -> Iterator[None]:
+    """Renew the lease of this process on a run that it has started, and end it with the block."""
+    row, over = (run_id, this_process()), Event()
+    renewal = Thread(target=_renew, args=(registry.path, _RENEW_RUN, row, LEASE_SECONDS, over), daemon=True)
+    renewal.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewal.join(timeout=1)  # a later renewal finds no row
+        with suppress(RegistryError), registry.transaction() as connection:
+            connection.execute(_END_RUN, row)
+
+
+def _renew(path: Path, statement: str, row: tuple[int | str, ...], seconds: float, over: Event) -> None:
     while not over.wait(seconds / 3):
         # If a renewal fails, the lease expires at worst.
-        with suppress(sqlite3.OperationalError), closing(connect_writable(path)) as connection:
-            connection.execute(_RENEW, (utc_text(seconds), *row))
-
-
-def _is_gone(holder: str) -> bool:
-    """True if the holder has ended for certain, which is known only of processes of this machine or container."""
-    import psutil
-
-    place, pid, _ = holder.split(":")
-    if place != _place():
-        return False
-    try:
-        return bool(psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
-@cache
-def _place() -> str:
-    """Hash that identifies the machine, or the container on it, within which process ids are unique."""
-    namespace = Path("/proc/self/ns/pid")
-    return content_key([platform.node(), getnode(), namespace.stat().st_ino if namespace.exists() else 0])
+        with suppress(sqlite3.OperationalError), closing(connect_existing(path)) as connection:
+            connection.execute(statement, (utc_text(seconds), *row))

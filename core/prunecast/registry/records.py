@@ -145,7 +145,7 @@ class RunRecord:
         id: number inside this registry.
         key: content key of the spec.
         name: name from the spec.
-        status: its status; a killed process leaves ``running`` behind.
+        status: its status; ``interrupted`` also if its process is gone without having recorded that.
         started_utc, finished_utc: e.g. ``2025-01-31T12:00:00Z``; ``finished_utc`` is None until it ends.
         spec_json, spec_text: the resolved spec, and the text of the spec file.
         result: result of the last time the run finished, kept if it is started again; None if it never has.

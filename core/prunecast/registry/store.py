@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,6 +20,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json, content_key
 from prunecast.plugins.interfaces import Measurement
+from prunecast.registry.holders import LEASE_SECONDS, holds, this_process
 from prunecast.registry.identity import (
     CALIBRATION,
     COMPENSATION,
@@ -105,6 +106,14 @@ _USED = """
     JOIN evaluators v ON v.id = s.evaluator_id
     WHERE u.run_id = ?
     ORDER BY u.position"""
+
+_TAKE_RUN_LEASE = "INSERT OR REPLACE INTO run_leases (run_id, holder, expires_utc) VALUES (?, ?, ?)"
+
+_END_EXPIRED_RUN_LEASES = "DELETE FROM run_leases WHERE run_id = ? AND expires_utc < ?"
+
+_END_RUN_LEASE = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
+
+_FIND_RUN_LEASES = "SELECT run_id, holder, expires_utc FROM run_leases"
 
 _FINISH_RUN = """
     UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
@@ -305,7 +314,8 @@ class Registry:
         """Start the run of a spec, or start it again, whatever its status.
 
         A run that is started again keeps its linked evaluations, and its result until it finishes with a new one. If
-        its model, data or code have changed since, a run of its own is started beside it.
+        its model, data or code have changed since, a run of its own is started beside it. This process gets a lease on
+        the run, which :func:`prunecast.registry.leases.running` renews.
 
         Args:
             key: content key of the resolved spec; the key of its first run.
@@ -323,10 +333,12 @@ class Registry:
         with self.transaction() as connection:
             values = (key, name, utc_text(), spec_json, spec_text, canonical_json(identity))
             (number,) = connection.execute(_START_RUN, values).fetchone()
+            connection.execute(_END_EXPIRED_RUN_LEASES, (number, utc_text()))
+            connection.execute(_TAKE_RUN_LEASE, (number, this_process(), utc_text(LEASE_SECONDS)))
         return RunStart(number, before is not None, changed)
 
     def _run_of_key(self, key: str) -> RunRecord | None:
-        return next((_run_record(row) for row in self.rows(_RUN_OF_KEY, (key,))), None)
+        return next((_run_record(row, self._runs_at_work()) for row in self.rows(_RUN_OF_KEY, (key,))), None)
 
     def identity_of(self, run: RunRecord) -> dict[str, str]:
         """Hashes of everything that the numbers of a run depend on, by description.
@@ -360,7 +372,9 @@ class Registry:
         result: Mapping[str, Any] | None,
         message: str = "",
     ) -> None:
-        """Record the end of a run.
+        """Record the end of a run in this process.
+
+        If another process is at the same run, a run that does not finish here stays running.
 
         Args:
             run_id: the run.
@@ -376,6 +390,9 @@ class Registry:
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
         with self.transaction() as connection:
+            connection.execute(_END_RUN_LEASE, (run_id, this_process()))
+            if status != "finished" and run_id in self._runs_at_work():
+                return
             row = (status, utc_text(), result_json, message, run_id)
             if not connection.execute(_FINISH_RUN, row).rowcount:
                 raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
@@ -383,7 +400,12 @@ class Registry:
     def runs(self, limit: int | None = None) -> list[RunRecord]:
         """Runs, latest start first, at most ``limit`` of them (None: all)."""
         statement = "SELECT * FROM runs ORDER BY started_utc DESC, id DESC LIMIT ?"
-        return [_run_record(row) for row in self.rows(statement, (-1 if limit is None else limit,))]
+        at_work = self._runs_at_work()
+        return [_run_record(row, at_work) for row in self.rows(statement, (-1 if limit is None else limit,))]
+
+    def _runs_at_work(self) -> set[int]:
+        """Ids of the runs that a process is executing now, as far as can be told."""
+        return {row["run_id"] for row in self.rows(_FIND_RUN_LEASES) if holds(row["holder"], row["expires_utc"])}
 
     def run(self, wanted: int | str) -> RunRecord:
         """The run with this id, else the latest with this name, else the one whose key starts with these digits.
@@ -425,6 +447,8 @@ class Registry:
         self._last_sync = now if sync else self._last_sync
 
 
-def _run_record(row: dict[str, Any]) -> RunRecord:
+def _run_record(row: dict[str, Any], at_work: Container[int]) -> RunRecord:
+    if row["status"] == "running" and row["id"] not in at_work:
+        row |= {"status": "interrupted", "message": "its process is gone; run its spec again to continue it"}
     result, identity = row.pop("result_json"), row.pop("identity_json", "{}")
     return RunRecord(**row, result=None if result is None else json.loads(result), identity=json.loads(identity))

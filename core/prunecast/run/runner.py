@@ -39,6 +39,7 @@ from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
+from prunecast.registry.leases import running
 from prunecast.run.delivery import deliver_run, recoverer_of
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
@@ -77,7 +78,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
-    with _outcome(registry, started.id, listeners):
+    with running(registry, started.id), _outcome(registry, started.id, listeners):
         result = Run(setup, prior, registry, started.id, progress, listeners).execute(began)
         result = replace(result, registry=registry.path.absolute(), host=host)
         registry.finish_run(started.id, "finished", result.to_json())
@@ -103,9 +104,10 @@ def _outcome(registry: Registry, run_id: int, listeners: Listeners) -> Iterator[
     """Record in the registry, and report to listeners, the end of a run that does not finish."""
     try:
         yield
-    except KeyboardInterrupt:
-        registry.finish_run(run_id, "interrupted", None, "interrupted by the user")
-        listeners.tell(RunFinished(run_id, "interrupted", "interrupted by the user", None))
+    except KeyboardInterrupt as interruption:
+        message = str(interruption) or "interrupted by the user"
+        registry.finish_run(run_id, "interrupted", None, message)
+        listeners.tell(RunFinished(run_id, "interrupted", message, None))
         raise
     except Exception as error:
         registry.finish_run(run_id, "failed", None, reason(error))

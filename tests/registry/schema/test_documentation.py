@@ -73,7 +73,7 @@ def read(address: str) -> str:
         return unescape(response.read().decode())
 
 
-@pytest.mark.parametrize("name", [*VIEWS, *(name for name in TABLES if name != "leases")])
+@pytest.mark.parametrize("name", [*VIEWS, *(name for name in TABLES if "leases" not in name)])
 def test_datasette_shows_every_view_and_table_and_its_links_lead_to_rows(served: str, name: str) -> None:
     shown = read(f"{served}/registry/{name}")
     assert {**TABLES, **VIEWS}[name][0] in shown.replace("\n", " ")

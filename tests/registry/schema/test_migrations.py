@@ -39,11 +39,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         migrations.v5_slopes,
         migrations.v6_steps,
         migrations.v7_code_and_versions,
+        migrations.v8_run_leases,
     ):
         later()(released)
 
     @later()
-    def v8_notes(database: Database) -> None:
+    def v9_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(migrations, "migrations", later)
@@ -66,7 +67,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_is_strict_and_has_an_integer_primary_key(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 15
+        assert len(tables) == 16
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}
@@ -164,7 +165,7 @@ def test_a_failed_migration_leaves_the_old_registry(old: Path, request: pytest.F
     later: Migrations = request.getfixturevalue("next_release")
 
     @later()
-    def v9_broken(database: Database) -> None:
+    def v10_broken(database: Database) -> None:
         database.conn.execute("DROP TABLE run_evaluations")
         raise ZeroDivisionError
 

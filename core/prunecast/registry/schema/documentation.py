@@ -99,7 +99,8 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             "key": "content key of the resolved spec",
             "name": "name from the spec",
-            "status": "`running`, `finished`, `failed` or `interrupted`; a killed process leaves `running` behind",
+            "status": "`running`, `finished`, `failed` or `interrupted`; a killed process leaves `running` behind: the "
+            "view `run_summary` has `interrupted` then",
             "started_utc": "time of its last start",
             "finished_utc": "time of its end; NULL while it runs",
             "spec_json": "the resolved spec",
@@ -155,6 +156,10 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "leases": (
         "Evaluations that a process is making, so that no other process makes them too.",
         {"holder": "the process", "expires_utc": "time from which others may take it over, unless it is renewed"},
+    ),
+    "run_leases": (
+        "Processes that execute a run. Without one, or with expired ones only, a run that is `running` was killed.",
+        {"holder": "the process", "expires_utc": "time from which it counts as gone, unless it is renewed"},
     ),
 }
 

@@ -309,10 +309,22 @@ def v7_code_and_versions(database: "Database") -> None:
 
 
 @migrations()
-def v8_identities(database: "Database") -> None:
-    """Identity of each run: hashes of all that its numbers depend on. Earlier runs have an empty one."""
+def v8_identities_and_run_leases(database: "Database") -> None:
+    """Identity of each run, empty for earlier ones; leases of processes on the runs that they execute.
+
+    An identity has the hashes of all that the numbers of a run depend on. A run without a lease is not running any more.
+    """
     database.conn.execute(
         "ALTER TABLE runs ADD COLUMN identity_json TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(identity_json))"
+    )
+    database.conn.execute(
+        """CREATE TABLE run_leases (
+            id INTEGER PRIMARY KEY,
+            run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+            holder TEXT NOT NULL,
+            expires_utc TEXT NOT NULL CHECK (expires_utc GLOB '????-??-??T??:??:??Z'),
+            UNIQUE (run_id, holder)
+        ) STRICT"""
     )
 
 

@@ -32,6 +32,12 @@ _LAYERS_JSON = """(
         FROM json_each(a.layer_ids_json) ids CROSS JOIN layers l ON l.id = ids.value
     )"""
 
+# A killed process leaves "running" behind. Whether it has expired is all that SQL can tell of a lease.
+_RUN_STATUS = """CASE WHEN r.status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM run_leases l
+            WHERE l.run_id = r.id AND l.expires_utc >= strftime('%Y-%m-%dT%H:%M:%SZ', 'now')
+        ) THEN 'interrupted' ELSE r.status END"""
+
 _SCORES = (
     *("r2", "mse", "rmse", "mae", "kendall_tau", "spearman_rho", "regret"),
     *("coverage_68", "coverage_95", "calibration_error"),
@@ -62,8 +68,8 @@ _VIEWS = {
     JOIN provenances o ON o.id = e.provenance_id
     JOIN metric_values x ON x.evaluation_id = e.id
     JOIN metrics n ON n.id = x.metric_id""",
-    "run_summary": """
-    SELECT r.id AS run_id, r.name, r.key, r.status, r.started_utc, r.finished_utc, r.message,
+    "run_summary": f"""
+    SELECT r.id AS run_id, r.name, r.key, {_RUN_STATUS} AS status, r.started_utc, r.finished_utc, r.message,
         count(used.id) AS evaluations,
         coalesce(sum(used.measured), 0) AS measured,
         count(used.id) - coalesce(sum(used.measured), 0) AS reused,

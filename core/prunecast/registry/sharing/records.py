@@ -2,7 +2,8 @@
 
 A record is a flat dict with a ``type``:
 
-- ``run``: the columns of the table ``runs`` except the id.
+- ``run``: the columns of the table ``runs`` except the id; one that runs is ``interrupted``, as no process continues it
+  outside of its registry.
 - ``evaluation``: model, pruner, evaluator, dtype, architecture, measured metrics and their provenance.
 - ``steps``: model, pruner, evaluator, dtype, architecture, and its local sensitivities.
 
@@ -164,7 +165,7 @@ def records_of(registry: Registry) -> Iterator[Record]:
 def run_records(registry: Registry) -> Iterator[Record]:
     """Records of all runs, in the order they were recorded."""
     for row in registry.rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"):
-        yield {"type": "run", **row}
+        yield {"type": "run", **row, "status": "interrupted" if row["status"] == "running" else row["status"]}
 
 
 def evaluation_records(registry: Registry) -> Iterator[Record]:

@@ -114,6 +114,11 @@ def connect_writable(path: Path) -> sqlite3.Connection:
     return _connect_uri(f"{path.absolute().as_uri()}?mode=rwc")
 
 
+def connect_existing(path: Path) -> sqlite3.Connection:
+    """Connection that can write to a file that is there; another one is not created."""
+    return _connect_uri(f"{path.absolute().as_uri()}?mode=rw")
+
+
 def copy_to(path: Path, copy: Path) -> None:
     """Copy a registry, including the commits that a killed process left in its write-ahead log."""
     with closing(connect_readonly(path)) as source, closing(sqlite3.connect(copy)) as target:
