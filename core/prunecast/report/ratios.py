@@ -154,8 +154,8 @@ def _panel(axes: "Axes", facts: Facts, series: Series, metric: MetricFacts) -> N
         (removed(parameters), values[metric.name]) for parameters, values in facts.collected if metric.name in values
     ]
     if measured:
-        sizes, values = zip(*measured, strict=True)
-        axes.scatter(sizes, values, s=9, color=CLOUD, linewidth=0, zorder=1)
+        x, y = zip(*measured, strict=True)
+        axes.scatter(x, y, s=9, color=CLOUD, linewidth=0, zorder=1)
     axes.axhline(facts.dense.metrics[metric.name], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
     for (name, rows), (colour, marker) in zip(series.items(), SERIES[: len(series)], strict=True):
         points = [(removed(row.parameters), row.metrics[metric.name]) for row in rows]

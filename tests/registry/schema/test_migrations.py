@@ -39,7 +39,7 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         migrations.v5_slopes,
         migrations.v6_steps,
         migrations.v7_code_and_versions,
-        migrations.v8_run_leases,
+        migrations.v8_identities_and_run_leases,
     ):
         later()(released)
 

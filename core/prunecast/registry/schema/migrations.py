@@ -312,7 +312,7 @@ def v7_code_and_versions(database: "Database") -> None:
 def v8_identities_and_run_leases(database: "Database") -> None:
     """Identity of each run, empty for earlier ones; leases of processes on the runs that they execute.
 
-    An identity has the hashes of all that the numbers of a run depend on. A run without a lease is not running any more.
+    An identity has the hashes of all that the numbers of a run depend on. A run without a lease is not running.
     """
     database.conn.execute(
         "ALTER TABLE runs ADD COLUMN identity_json TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(identity_json))"
