@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prunecast.cache import check_temporary_files
 from prunecast.export.huggingface import check_target
 from prunecast.measure.setup import Setup
 from prunecast.predict.transfer import Prior
@@ -18,9 +19,10 @@ def preflight(setup: Setup, registry: Registry) -> Prior | None:
         The pairs of other models, or None without a warm start.
 
     Raises:
-        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, or the
-            export would overwrite something else.
+        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
+            export would overwrite something else, or there is no folder for temporary files.
     """
+    check_temporary_files()
     setup.check()
     spec = setup.spec
     models = spec.warm_start.models if spec.warm_start else ()
