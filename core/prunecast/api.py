@@ -72,16 +72,17 @@ def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY) -> "Plan":
 
     Args:
         spec: as in :func:`run`.
-        registry: file of the registry; made if it is missing.
+        registry: file of the registry, which may be missing; it is only read.
 
     Raises:
         PrunecastError: what the run would raise before it measures.
     """
     from prunecast.measure.setup import Setup
+    from prunecast.registry.unchanged import unchanged
     from prunecast.run.plan import plan as plan_run
 
     loaded = _loaded(spec)
-    with _one_line_errors(), Registry.open(registry) as opened:
+    with _one_line_errors(), unchanged(Path(registry)) as opened:
         return plan_run(Setup(loaded, loaded.host), opened)
 
 
@@ -142,6 +143,8 @@ def _yaml(source: Mapping[str, Any]) -> str:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise SpecError([f"spec: {reason}; write plain dicts, lists, strings and numbers"]) from error
+    except RecursionError as error:
+        raise SpecError(["spec: nested too deeply, or inside itself: write plain dicts and lists"]) from error
 
 
 def _plain(value: Any) -> Any:

@@ -44,3 +44,26 @@ def better(gain: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A count with its noun, whose plural ends in s, e.g. ``1 pair`` or ``1,200 pairs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+_SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def amounts(*numbers: int) -> tuple[str, ...]:
+    """Numbers of bytes in one unit that shows which of them differ, e.g. ``148.0 KiB`` and ``236.9 KiB``.
+
+    The unit is that of the largest, or bytes where numbers differ by less than three decimals show.
+    """
+    unit, size = next((u, s) for u, s in reversed(_SIZES.items()) if s == 1 or max(numbers) >= s)
+    for decimals in (1, 2, 3) if size > 1 else ():
+        shown = tuple(f"{number / size:,.{decimals}f} {unit}" for number in numbers)
+        if len(set(shown)) == len(set(numbers)):
+            return shown
+    return tuple(f"{number:,} B" for number in numbers)
+
+
+def duration(seconds: float) -> str:
+    """A time in words, e.g. ``12 s``, ``3.5 minutes`` or ``27.0 hours``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
+    return f"{seconds / 60:,.1f} minutes" if seconds < 6000 else f"{seconds / 3600:,.1f} hours"

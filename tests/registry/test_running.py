@@ -112,12 +112,16 @@ def test_the_lease_is_renewed_and_ends_with_the_block(registry: Registry, monkey
     monkeypatch.setattr("prunecast.registry.leases.LEASE_SECONDS", 1.5)
     run = registry.start_run(KEY, "here", "{}", "").id
     let_leases_expire(registry)
-    with pytest.raises(SystemExit), running(registry, run):
+
+    def work() -> None:
         deadline = time.monotonic() + 10
         while summary(registry) == "interrupted":  # until the renewal
             assert time.monotonic() < deadline
             time.sleep(0.05)
         raise SystemExit  # which no one records
+
+    with pytest.raises(SystemExit), running(registry, run):
+        work()
     assert registry.run(run).status == "interrupted"
 
 

@@ -64,7 +64,7 @@ def test_table_of_stages(continued: Workplace) -> None:
         ["verify", "2", "2", "?"],
         ["baselines", "2", "4", "?"],
     ]
-    assert total == "about 0.0 minutes of evaluation, by recorded evaluations"
+    assert total == "about less than 1 s of evaluation, by recorded evaluations"
 
 
 def test_the_plan_counts_the_evaluations_of_the_run(workplace: Workplace) -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOMS = (
-    *("errors", "keys", "cache", "text", "progress", "moved"),
+    *("errors", "keys", "cache", "hub", "text", "progress", "moved"),
     *("architecture", "architecture.formats"),
     *("data", "models.cpu", "models"),
     *("plugins", "plugins.examples"),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from prunecast.cli.output import table
-from prunecast.text import counted, percent, text
+from prunecast.text import counted, duration, percent, text
 
 _ESTIMATE_NOTES = (
     "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
@@ -107,7 +107,7 @@ def render_plan(plan: dict[str, Any]) -> str:
         ]
         for step in plan["steps"]
     ]
-    total = f"about {plan['seconds'] / 60:,.1f} minutes of evaluation, by {plan['basis']}"
+    total = f"about {duration(plan['seconds'])} of evaluation, by {plan['basis']}"
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
 
 
@@ -119,8 +119,9 @@ def render_estimate(estimate: dict[str, Any]) -> str:
     petaflop = sum(stage["petaflop"] for stage in stages)
     head = f"{estimate['parameters']:,} parameters, {counted(estimate['choices'], 'choice')}"
     more = ", without the uncounted" if any(stage["uncounted"] for stage in stages) else ""
-    # 1 petaflop takes 10 seconds at 100 teraflop/s, so 6 petaflop take a minute.
-    last = f"{petaflop:,.0f} petaflop{more}: {counted(round(petaflop / 6), 'minute')} at 100 teraflop/s"
+    shown = f"{petaflop:,.0f}" if petaflop >= 10 else f"{petaflop:.2g}"
+    # 1 petaflop takes 10 seconds at 100 teraflop/s.
+    last = f"{shown} petaflop{more}: {duration(10 * petaflop)} at 100 teraflop/s"
     return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last])
 
 

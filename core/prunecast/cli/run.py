@@ -46,6 +46,7 @@ def run(
     from prunecast.plugins.listeners import EventLog
     from prunecast.progress import Progress
     from prunecast.registry import Registry
+    from prunecast.registry.unchanged import unchanged
     from prunecast.run.estimate import estimate
     from prunecast.run.plan import plan
     from prunecast.run.runner import run as run_spec
@@ -57,11 +58,12 @@ def run(
         estimated = estimate(spec, host).to_json()
         print_json(estimated) if as_json else click.echo(render_estimate(estimated))
         return
-    with Registry.open(registry_path) as registry:
-        if dry_run:
+    if dry_run:
+        with unchanged(Path(registry_path)) as registry:
             planned = plan(Setup(spec, host), registry).to_json()
-            print_json(planned) if as_json else click.echo(render_plan(planned))
-            return
+        print_json(planned) if as_json else click.echo(render_plan(planned))
+        return
+    with Registry.open(registry_path) as registry:
         if events is not None:
             host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prunecast.data.dataset import DataSet, Row, column_texts
 from prunecast.errors import DataError
+from prunecast.hub import hub_or_its_cache, why_unavailable
 
 _NAME = re.compile(
     r"(?:hub:)?(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:#(?P<column>.+))?|"
@@ -45,14 +46,14 @@ class HubPart:
         from datasets import load_dataset
 
         try:
-            loaded = load_dataset(
-                self.path, self.config, split=self.split, revision=self.revision, streaming=self.first is not None
-            )
-            return [dict(row) for row in (loaded if self.first is None else loaded.take(self.first))]
+            with hub_or_its_cache():
+                loaded = load_dataset(
+                    self.path, self.config, split=self.split, revision=self.revision, streaming=self.first is not None
+                )
+                return [dict(row) for row in (loaded if self.first is None else loaded.take(self.first))]
         # The library, the network and loading scripts raise errors of many types; all mean that the data are missing.
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise DataError(f"Hub data set {self.path}, split {self.split}: {reason[0]}") from error
+            raise DataError(f"Hub data set {self.path}, split {self.split}: {why_unavailable(error)}") from error
 
 
 class HubSet(DataSet):

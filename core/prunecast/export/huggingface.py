@@ -18,6 +18,7 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families import Family, family_of
 from prunecast.models.source import GENERATION_FILE
+from prunecast.text import amounts
 
 if TYPE_CHECKING:
     import torch
@@ -137,10 +138,8 @@ def check_target(folder: Path) -> None:
 def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
     needed, free = sum(tensor.nbytes for tensor in weights.values()), shutil.disk_usage(parent).free
     if free < needed:
-        raise ExportError(
-            f"{parent} has {free / 1e6:,.0f} MB free, the weights need {needed / 1e6:,.0f} MB: "
-            "free some space or choose another folder"
-        )
+        has, need = amounts(free, needed)
+        raise ExportError(f"{parent} has {has} free, the weights need {need}: free some space or choose another folder")
 
 
 def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from prunecast.architecture.architecture import LayerImportance
-from prunecast.cache import cache_dir
+from prunecast.cache import cached
 from prunecast.errors import ModelError, one_line
 from prunecast.measure.setup import Setup
 from prunecast.progress import Progress
@@ -120,7 +120,7 @@ def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
 def _ranking_path(setup: Setup) -> Path:
     """File of the ranking in the cache; it does not depend on compensation."""
     key = content_key([setup.model_record.fingerprint, setup.ranking_record.key])
-    return cache_dir() / "rankings" / f"{key}.npz"
+    return cached("rankings", f"{key}.npz")
 
 
 def _moments_path(setup: Setup) -> Path | None:
@@ -128,7 +128,7 @@ def _moments_path(setup: Setup) -> Path | None:
     if setup.pruner.options.compensate.method == "none":
         return None
     key = content_key([setup.model_record.fingerprint, setup.compensation_hash])
-    return cache_dir() / "moments" / f"{key}.safetensors"
+    return cached("moments", f"{key}.safetensors")
 
 
 def _read(path: Path) -> list[LayerImportance]:
@@ -145,7 +145,6 @@ def _read(path: Path) -> list[LayerImportance]:
 
 
 def _write(path: Path, importance: list[LayerImportance]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{part}.{i}": getattr(layer, part) for i, layer in enumerate(importance) for part in _PARTS}
     unfinished = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez_compressed(unfinished, **arrays)

@@ -7,6 +7,7 @@ folder takes four bytes per parameter on disk, and loads in a fraction of the ti
 import importlib.metadata
 import io
 import logging
+import os
 import re
 import shutil
 import sys
@@ -19,9 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prunecast.cache import cache_dir
+from prunecast.cache import allow_modules_of_models, cached
 from prunecast.errors import ModelError, one_line
+from prunecast.hub import hub_or_its_cache, why_unavailable
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
+from prunecast.text import amounts
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +40,6 @@ GENERATION_FILE = "generation_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _ALL_BUT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
-_GIB = 2**30
 
 _GGUF_PEAK = 1.5
 """Peak memory of a conversion, in units of the float32 weights: some tensors exist twice (measured: 1.33)."""
@@ -143,19 +145,19 @@ class ModelSource:
 
         # Files with the same weights may have different tokenizers, which the fingerprint does not cover.
         content = f"{self.fingerprint()}-{tokenizer_digest(self.path)}"
-        folder = cache_dir() / "models" / f"{content}-transformers-{transformers.__version__}"
+        folder = cached("models", f"{content}-transformers-{transformers.__version__}")
         if folder.is_dir():
             return folder
         needed = count_parameters(self.path) * torch.float32.itemsize
         self._check_memory(int(needed * _GGUF_PEAK), torch.float32, "cpu")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder.parent).free
         if free < needed:
+            need, has = amounts(needed, free)
             raise ModelError(
-                f"{self.name} needs {needed / _GIB:.1f} GiB of disk in {folder.parent}, {free / _GIB:.1f} GiB are "
-                "free: make room, or set PRUNECAST_CACHE to a folder elsewhere"
+                f"{self.name} needs {need} of disk in {folder.parent}, {has} are free: make room, or set "
+                "PRUNECAST_CACHE to a folder elsewhere"
             )
-        _log.info("converting %s once, %.1f GiB in %s", self.path.name, needed / _GIB, folder)
+        _log.info("converting %s once, %s in %s", self.path.name, *amounts(needed), folder)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, self._reading("weights"):
             _convert_gguf(self.path, Path(unfinished) / "model")
             _publish(Path(unfinished) / "model", folder)
@@ -164,9 +166,10 @@ class ModelSource:
     def _check_memory(self, needed: int, dtype: "torch.dtype", device: "torch.device | str") -> None:
         free = _free_memory(device)
         if needed > free:
+            need, has = amounts(needed, free)
             raise ModelError(
-                f"{self.name} needs about {needed / _GIB:.1f} GiB in {str(dtype).removeprefix('torch.')}, "
-                f"{free / _GIB:.1f} GiB are free: choose a smaller model or dtype, or a machine with more memory"
+                f"{self.name} needs about {need} in {str(dtype).removeprefix('torch.')}, {has} are free: choose a "
+                "smaller model or dtype, or a machine with more memory"
             )
 
     @contextmanager
@@ -196,7 +199,8 @@ def resolve_source(source: str, revision: str | None = None, trust_remote_code: 
     Raises:
         ModelError: no such model exists, or it cannot be downloaded. ``HF_HUB_OFFLINE`` is honoured.
     """
-    path = Path(source).expanduser()
+    allow_modules_of_models()
+    path = Path(os.path.expanduser(source))  # Path.expanduser fails where there is no home folder
     if source in ALIASES:
         return ModelSource("gguf", source, _file_of_alias(source))
     if path.suffix == ".gguf":
@@ -232,14 +236,14 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), hub_or_its_cache():
             return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     # The library and the network raise many classes of exceptions, all of which mean that the model is not available.
     except Exception as error:
         close = get_close_matches(name, ALIASES, n=1)
         hint = f"did you mean {close[0]}?" if close else "check the name, log in with `hf auth login`, or go online"
         raise ModelError(
-            f"model {name}: no such folder, and not available from the Hub ({one_line(error)}); {hint}"
+            f"model {name}: no such folder, and not available from the Hub ({why_unavailable(error)}); {hint}"
         ) from error
 
 

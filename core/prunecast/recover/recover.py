@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
-from prunecast.cache import cache_dir
+from prunecast.cache import cached
 from prunecast.compare.candidate import Candidate
 from prunecast.data import instruction_examples, read_rows
 from prunecast.errors import RecoveryError
@@ -272,7 +272,7 @@ class Recoverer:
         inputs = self._inputs
         pruner = self._record(inputs.pruner)
         key = content_key([inputs.model.fingerprint, pruner.key, str(inputs.dtype), architecture.key])
-        return cache_dir() / "recovered" / f"{key}.safetensors"
+        return cached("recovered", f"{key}.safetensors")
 
 
 def recover(recoverer: Recoverer, best: Candidate, measuring: Measuring) -> Recovered:
@@ -309,7 +309,6 @@ def _read(path: Path) -> Trained | None:
 def _write(path: Path, trained: Trained) -> None:
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     training = json.dumps({"losses": trained.losses, "seconds": trained.seconds})
     weights = {name: tensor.contiguous() for name, tensor in trained.weights.items()}

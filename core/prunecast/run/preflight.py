@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prunecast.cache import check_temporary_files
 from prunecast.export.huggingface import check_target
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
@@ -14,9 +15,10 @@ def preflight(setup: Setup, registry: Registry) -> None:
     The requirements of a recovery are not checked: a dry run may well be made on another machine.
 
     Raises:
-        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, or the
-            export would overwrite something else.
+        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
+            export would overwrite something else, or there is no folder for temporary files.
     """
+    check_temporary_files()
     setup.check()
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs

@@ -25,6 +25,14 @@ _ASSIGNED_PATH = re.compile(r'(?:"[^"]+"|[^".=]+)(?:\.(?:"[^"]+"|[^".=]+))*')
 _PATH_PART = re.compile(r'"([^"]+)"|([^".]+)')
 
 
+MOST_VALUES = 10_000
+"""Largest number of keys and values in a document, those behind an alias counted each time it is used."""
+
+_MOST_LEVELS = 100
+_MOST_NUMERIC = 100
+"""Largest number of characters of a number, a date or a truth value."""
+
+
 class Place(NamedTuple):
     """Position of a key or value: ``source`` is a file, or ``--set KEY=VALUE``; line and column count from 1."""
 
@@ -128,14 +136,49 @@ class _RefusedError(Exception):
 
 
 class _Composer(yaml.SafeLoader):
+    """Composes a document of bounded size, in which aliases count as what they stand for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = self._level = 0
+        self._sizes: dict[yaml.Node, int] = {}
+        self._heights: dict[yaml.Node, int] = {}
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        before = self._values
+        self._level += 1
+        if isinstance(event, yaml.AliasEvent):
             anchored = self.anchors.get(event.anchor)
             # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
                 raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)
-        return super().compose_node(parent, index)
+            self._count(event, self._sizes.get(anchored, 0), self._heights.get(anchored, 0))
+            node = super().compose_node(parent, index)
+        else:
+            self._count(event, 1, 1)
+            node = super().compose_node(parent, index)
+            if node is not None:
+                self._sizes[node] = self._values - before
+                self._heights[node] = 1 + max((self._heights[child] for child in _children(node)), default=0)
+        self._level -= 1
+        return node
+
+    def _count(self, event: yaml.Event, values: int, height: int) -> None:
+        self._values += values
+        place = _place(event.start_mark)
+        if self._values > MOST_VALUES:
+            message = f"more than {MOST_VALUES:,} values, aliases expanded: remove what multiplies or repeats them"
+            raise _RefusedError(place, message)
+        if self._level + height > _MOST_LEVELS:
+            raise _RefusedError(place, f"nested too deeply: use at most {_MOST_LEVELS} levels")
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        yield from (child for pair in node.value for child in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
@@ -153,8 +196,6 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         raise _RefusedError(_place(mark), _syntax_message(error)) from error
     except (ValueError, OverflowError) as error:
         raise _RefusedError(_place(composer.get_mark()), f"no such character: {error}") from error
-    except RecursionError as error:
-        raise _RefusedError(_place(composer.get_mark()), "nested too deeply: use fewer levels") from error
 
 
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:
@@ -253,6 +294,9 @@ def _refused(node: yaml.Node) -> str:
 
 def _refused_spelling(node: yaml.ScalarNode) -> str:
     text, tag = node.value, node.tag.removeprefix(_TAG)
+    if len(text) > _MOST_NUMERIC:
+        # The patterns and conversions below may take time that grows with the square of the length.
+        return "" if tag == "str" else f"{text[:40]}... cannot be read as a number: put it in quotes for text"
     as_text = f'"{text}" for text'
     if tag == "str" and (match := _EXPONENT.fullmatch(text)):
         return f"YAML reads {text} as text: write {_exponent_spelling(match)} for a number, {as_text}"

@@ -13,6 +13,9 @@ from prunecast.spec.document import Document, KeyPath, Place, Problem
 from prunecast.spec.explain import problem_of
 from prunecast.spec.model import Spec, SpecContext, SpecSource
 
+MOST_BYTES = 2**20
+"""Largest size of a spec file."""
+
 
 def load_spec(source: str | Path, host: PluginHost, overrides: Sequence[str] = ()) -> Spec:
     """Read and validate a spec file, options of its plugins included.
@@ -72,10 +75,14 @@ def find_spec(source: str | Path) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)  # a device may have no end
     except OSError as error:
         message = f"cannot be read: {error.strerror}; write the path of a readable YAML file"
         raise SpecError([str(Problem(Place(str(path), 1, 1), (), message))]) from error
+    if len(raw) > MOST_BYTES:
+        message = f"larger than {MOST_BYTES:,} bytes: name the file of a spec"
+        raise SpecError([str(Problem(Place(str(path), 1, 1), (), message))])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,7 +1,9 @@
 """Searchers by ask and tell with an Optuna sampler: it proposes architectures and gets their predicted scores."""
 
+import logging
 import warnings
 from abc import abstractmethod
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import Trial
 
+_log = logging.getLogger(__name__)
+
 OVER_BUDGET = "over_budget"
 
 LEARNS_FROM_ANY_TRIAL = ("TPESampler", "GPSampler")
@@ -24,6 +28,9 @@ LEARNS_FROM_ANY_TRIAL = ("TPESampler", "GPSampler")
 
 KNOWS_CONSTRAINTS = (*LEARNS_FROM_ANY_TRIAL, "NSGAIISampler", "NSGAIIISampler")
 """Samplers that use the constraints of a trial (:meth:`optuna.trial.Trial.set_constraint`)."""
+
+PROPOSES_ITS_OWN = ("GridSampler",)
+"""Samplers that refuse proposals of others: they count which of their own have been tried."""
 
 
 class AskTellOptions(PluginOptions):
@@ -46,7 +53,8 @@ class AskTell(Searcher[AskTellOptionsT]):
     Each choice is an integer parameter, the position in its ascending values, so that the sampler can generalise to
     neighbouring values. A sampler that supports constraints gets the score of its proposal as it is, with the excess
     over the budget as a constraint. Any other sampler gets the score of its proposal after that has been fitted to the
-    budget. Only architectures that meet the budget are returned.
+    budget. Only architectures that meet the budget are returned. A sampler that has proposed all of a small space ends
+    the search before the last trial.
     """
 
     @abstractmethod
@@ -66,25 +74,50 @@ class AskTell(Searcher[AskTellOptionsT]):
         architectures, scores = score(problem, start)
         scored = dict(zip(architectures, scores.tolist(), strict=True))
         best = np.argsort(scores, kind="stable")[: self.options.seeds]
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # A sampler at the end of its space warns at each proposal.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             for notice in (FutureWarning, optuna.exceptions.ExperimentalWarning):
                 warnings.simplefilter("ignore", category=notice)
             study = optuna.create_study(sampler=self.sampler(int(problem.rng.integers(2**31))))
+            over = _when_stopped(study)
             _start(study, problem, start[best], scores[best])
             for first in range(0, self.options.trials, self.options.batch):
                 scored |= _ask_and_tell(study, problem, min(self.options.batch, self.options.trials - first))
+                if over.is_set():
+                    tried = len({tuple(trial.params.values()) for trial in study.trials})
+                    _log.warning("note: the space is exhausted: %s has tried all of %d proposals", _name(study), tried)
+                    break
         return best_of(scored.items(), count)
 
 
+def _name(study: "Study") -> str:
+    return type(study.sampler).__name__
+
+
+def _when_stopped(study: "Study") -> Event:
+    """Event that is set when the sampler has nothing more to propose.
+
+    Samplers tell that by :meth:`optuna.Study.stop`, which raises an error outside of :meth:`optuna.Study.optimize`.
+    """
+    over = Event()
+    study.stop = over.set  # type: ignore[method-assign]
+    return over
+
+
 def _start(study: "Study", problem: SearchProblem, indices: Indices, scores: Floats) -> None:
-    """Give a sampler its starting points: as finished trials if it learns from them, else as its first proposals."""
+    """Give a sampler its starting points: as finished trials if it learns from them, else as its first proposals.
+
+    A sampler that proposes its own alone gets none.
+    """
     import optuna
 
     distributions = _distributions(problem)
+    if _name(study) in PROPOSES_ITS_OWN:
+        return
     for row, value in zip(indices.tolist(), scores.tolist(), strict=True):
         params = dict(zip(distributions, row, strict=True))
-        if type(study.sampler).__name__ in LEARNS_FROM_ANY_TRIAL:
+        if _name(study) in LEARNS_FROM_ANY_TRIAL:
             met = {OVER_BUDGET: 0.0}
             study.add_trial(
                 optuna.create_trial(params=params, distributions=distributions, value=value, constraints=met)
@@ -99,7 +132,7 @@ def _ask_and_tell(study: "Study", problem: SearchProblem, size: int) -> dict[Arc
     trials = [study.ask(distributions) for _ in range(size)]
     asked = np.array([[trial.params[name] for name in distributions] for trial in trials], dtype=np.int64)
     met: dict[Architecture, float] = {}
-    if constrained := type(study.sampler).__name__ in KNOWS_CONSTRAINTS:
+    if constrained := _name(study) in KNOWS_CONSTRAINTS:
         met = _tell_with_constraints(study, problem, trials, asked)
     repaired = problem.budget.fit(problem.space.choices, asked, problem.rng)
     architectures, scores = score(problem, repaired)

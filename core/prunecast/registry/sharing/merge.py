@@ -1,15 +1,11 @@
 """Merging another registry file into this one."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 from prunecast.errors import RegistryError
-from prunecast.registry.schema.migrations import SCHEMA_VERSION
 from prunecast.registry.sharing.records import Absorbed, absorb, records_of
-from prunecast.registry.sqlite.database import connect_readonly, copy_to, one_line_errors, schema_version
 from prunecast.registry.store import Registry
+from prunecast.registry.unchanged import readable
 
 
 def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
@@ -31,27 +27,5 @@ def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
     """
     if other.exists() and other.samefile(registry.path):
         raise RegistryError(f"{other}: is the registry it would be merged into; name another one")
-    with _readable(other) as opened:
+    with readable(other) as opened:
         return absorb(registry, records_of(opened), theirs)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[Registry]:
-    """The registry opened for reading; if its schema is older, an upgraded copy of it."""
-    if not _is_older(path):
-        with Registry.open(path, readonly=True) as opened:
-            yield opened
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        with one_line_errors(path):
-            copy_to(path, copy)
-        with Registry.open(copy) as upgraded:
-            yield upgraded
-
-
-def _is_older(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with one_line_errors(path), closing(connect_readonly(path)) as connection:
-        return 0 < schema_version(connection) < SCHEMA_VERSION

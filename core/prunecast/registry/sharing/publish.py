@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.errors import RegistryError
+from prunecast.hub import unreachable
 from prunecast.registry.sharing.files import read_records, write_records
 from prunecast.registry.sharing.records import (
     Absorbed,
@@ -58,6 +59,7 @@ def publish(registry: Registry, destination: str, private: bool = False) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+    _refuse_unreachable(destination)
     with tempfile.TemporaryDirectory() as name:
         try:
             try:
@@ -88,6 +90,7 @@ def pull(registry: Registry, source: str, theirs: bool = False, revision: str | 
     """
     if _is_folder(source):
         return absorb(registry, _read_folder(Path(source).expanduser()), theirs)
+    _refuse_unreachable(source)
     with tempfile.TemporaryDirectory() as name:
         try:
             _download(source, revision, name)
@@ -98,6 +101,11 @@ def pull(registry: Registry, source: str, theirs: bool = False, revision: str | 
 
 def _is_folder(name: str) -> bool:
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
+
+
+def _refuse_unreachable(name: str) -> None:
+    if unreachable():
+        raise _no_hub(name, ConnectionError("the Hub does not answer"))
 
 
 def _download(name: str, revision: str | None, folder: str) -> Any:

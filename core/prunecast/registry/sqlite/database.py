@@ -164,6 +164,15 @@ def _refuse_unsuitable(path: Path, readonly: bool) -> None:
         raise RegistryError(f"{path}: file or folder cannot be written; allow that, or copy it and name the copy")
 
 
+def check_writable(path: Path) -> None:
+    """Raise RegistryError if a registry could not be opened for writing at ``path``, or created there."""
+    with one_line_errors(path):
+        _refuse_unsuitable(path, readonly=False)
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if not path.exists() and not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            raise RegistryError(f"{path}: {nearest} cannot be written; name another file or allow that")
+
+
 def _refuse_foreign(path: Path) -> None:
     # Read without SQLite, which would recover or checkpoint a foreign database on opening.
     with path.open("rb") as file:
