@@ -60,7 +60,10 @@ def run(
         return
     with Registry.open(registry_path) as registry:
         if dry_run:
-            planned = plan(Setup(spec, host), registry).to_json()
+            setup = Setup(spec, host)
+            for note in setup.notes:
+                click.echo(note, err=True)
+            planned = plan(setup, registry).to_json()
             print_json(planned) if as_json else click.echo(render_plan(planned))
             return
         if events is not None:

@@ -18,8 +18,8 @@ def preflight(setup: Setup, registry: Registry) -> Prior | None:
         The pairs of other models, or None without a warm start.
 
     Raises:
-        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, or the
-            export would overwrite something else.
+        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
+            export would overwrite something else, or code of the model's own computes something else.
     """
     setup.check()
     spec = setup.spec
@@ -27,4 +27,5 @@ def preflight(setup: Setup, registry: Registry) -> Prior | None:
     prior = prior_of(setup.problem, registry, models, spec.pruner.use) if models else None
     if spec.export is not None:
         check_target(Path(spec.export.path))
+    setup.source.check_own_code(setup.device)
     return prior

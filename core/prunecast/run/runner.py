@@ -66,6 +66,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     """
     start = time.perf_counter()
     setup = Setup(spec, host)
+    for note in setup.notes:
+        progress.say(note)
     check_recovery(spec.recover, setup.device.type)
     prior = preflight(setup, registry)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
