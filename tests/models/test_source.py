@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from saved_models import edit_config, edit_weights, write_gguf
 
 from prunecast.errors import ModelError
 from prunecast.models import fingerprint as fingerprints
@@ -19,72 +20,7 @@ from prunecast.models.source import ModelSource, resolve_source
 Maker = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for each test."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("PRUNECAST_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def saved(tiny_model: Maker, tmp_path: Path) -> Path:
-    """Folder of a tiny Llama."""
-    folder = tmp_path / "llama"
-    tiny_model("llama").save_pretrained(folder)
-    return folder
-
-
-def edit_config(folder: Path, **changes: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
-    path = folder / "model.safetensors"
-    save_file(change(load_file(path)), path, metadata={"format": "pt"})
-
-
-def write_gguf(path: Path, merge: str = "A B") -> Path:
-    """Write a GGUF file of a tiny Llama with random weights; its tokenizer merges two letters into one token."""
-    import numpy as np
-    from gguf import GGUFWriter
-
-    rng = np.random.default_rng(0)
-    vocabulary = ["<unk>", "<s>", "</s>", *(chr(33 + number) for number in range(60)), merge.replace(" ", "")]
-    writer = GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(48)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_rope_dimension_count(8)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(vocabulary))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_merges([merge])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    shapes = {"token_embd": (64, 32), "output_norm": (32,), "output": (64, 32)}
-    for layer in range(2):
-        sizes = {
-            "attn_norm": (32,),
-            "attn_q": (32, 32),
-            "attn_k": (16, 32),
-            "attn_v": (16, 32),
-            "attn_output": (32, 32),
-        }
-        sizes |= {"ffn_norm": (32,), "ffn_gate": (48, 32), "ffn_up": (48, 32), "ffn_down": (32, 48)}
-        shapes |= {f"blk.{layer}.{name}": shape for name, shape in sizes.items()}
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", rng.standard_normal(shape).astype(np.float32) * 0.1)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])

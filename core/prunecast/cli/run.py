@@ -59,8 +59,11 @@ def run(
         print_json(estimated) if as_json else click.echo(render_estimate(estimated))
         return
     if dry_run:
+        setup = Setup(spec, host)
+        for note in setup.notes:
+            click.echo(note, err=True)
         with unchanged(Path(registry_path)) as registry:
-            planned = plan(Setup(spec, host), registry).to_json()
+            planned = plan(setup, registry).to_json()
         print_json(planned) if as_json else click.echo(render_plan(planned))
         return
     with Registry.open(registry_path) as registry:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.huggingface import MODELING, stored_weights, write_model
 from prunecast.models.families import family_of
-from prunecast.models.source import quiet_transformers
+from prunecast.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     import torch

@@ -63,6 +63,7 @@ class Setup:
 
     Attributes:
         source, family, shape: the dense model: files, description and sizes.
+        notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
         pruner, searcher: plugins of the spec.
 
@@ -78,6 +79,7 @@ class Setup:
         config = self.source.config()
         self.family: Family = family_of(config)
         self.shape: ModelShape = shape_of(config)
+        self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
         self.pruner: Pruner[Any] = spec.pruner.instance(host)

