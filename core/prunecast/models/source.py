@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
+from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete
 
 if TYPE_CHECKING:
     import torch
@@ -84,14 +85,21 @@ class ModelSource:
         return config
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """A new copy of the tokenizer. Raises ModelError if it cannot be read."""
+        """A new copy of the tokenizer.
+
+        Raises:
+            ModelError: it cannot be read, is not complete, or has tokens that the model has no embedding for.
+        """
         from transformers import AutoTokenizer
 
-        folder = self._folder
+        folder, embeddings = self._folder, self.config().get_text_config().vocab_size
+        if not has_vocabulary(folder) and not self.trust_remote_code:
+            raise incomplete(self.name, folder)
         with self._reading("tokenizer"):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
+        check_tokenizer(tokenizer, embeddings, self.name, folder)
         return tokenizer
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from prunecast.compare.uniform import UniformBaseline, uniform
 from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json
+from prunecast.plugins.bos import with_settled_bos
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
 from prunecast.predict.fitted import fit
@@ -16,7 +17,7 @@ from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
 from prunecast.registry.queries.pairs import Pairs, find_pairs
-from prunecast.registry.queries.series import described, find_series
+from prunecast.registry.queries.series import Series, described, find_series
 from prunecast.spec.model import PluginUse, Spec
 
 PROPOSALS = 5
@@ -68,15 +69,9 @@ def _left_out(spec: Spec, predictable: Sequence[UniformBaseline]) -> list[str]:
 
 def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
     """Pairs of a spec's model, by the names and options of its pruner and evaluators."""
-    model, pruner, evaluators = spec.model.source, _identity(spec.pruner), [_identity(use) for use in spec.evaluators]
+    model = spec.model.source
     names = metric_names(find_series(registry, model))
-    matching = [
-        series
-        for name in names
-        for series in find_series(registry, model, [name])
-        if (series.pruner, series.pruner_options_json) == pruner
-        and (series.columns[0].evaluator, series.columns[0].evaluator_options_json) in evaluators
-    ]
+    matching = [series for name in names for series in find_series(registry, model, [name]) if _is_of(series, spec)]
     metrics = metric_names(matching)
     used = [series.columns[0].evaluator_key for series in matching]
     keys = dict.fromkeys(series.pruner_key for series in matching)
@@ -84,12 +79,22 @@ def _pairs_of(registry: Registry, spec: Spec) -> Pairs:
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
         raise RegistryError(
-            f"{registry.path}: has too few pairs of {model} under {described(*pruner)} and the spec's evaluators; "
-            "run the spec to measure some"
+            f"{registry.path}: has too few pairs of {model} under {described(*_identity(spec.pruner, ''))} and the "
+            "spec's evaluators; run the spec to measure some"
         )
     return best
 
 
-def _identity(use: PluginUse) -> tuple[str, str]:
-    """Name and options as the registry keeps them."""
-    return use.use, canonical_json(use.options.material_options())
+def _is_of(series: Series, spec: Spec) -> bool:
+    """True if a series of one metric was measured by the pruner and one of the evaluators of a spec."""
+    family, column = series.shape.family, series.columns[0]
+    pruner, evaluator = (
+        (series.pruner, series.pruner_options_json),
+        (column.evaluator, column.evaluator_options_json),
+    )
+    return pruner == _identity(spec.pruner, family) and evaluator in [_identity(e, family) for e in spec.evaluators]
+
+
+def _identity(use: PluginUse, family: str) -> tuple[str, str]:
+    """Name and options as the registry keeps them for a model of a family."""
+    return use.use, canonical_json(with_settled_bos(use.options, family).material_options())
