@@ -1,5 +1,7 @@
 """Instructions as training examples, compared with prompts written out here."""
 
+from typing import Any
+
 import pytest
 
 from prunecast.data import instruction_examples
@@ -21,10 +23,15 @@ class Letters:
     """A tokenizer whose tokens are code points, implementing only the interface in use."""
 
     eos_token_id: int | None = END
+    unk_token_id = None
 
-    def __call__(self, texts: list[str], *, add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
+    def __call__(self, texts: list[str] | str, *, add_special_tokens: bool, verbose: bool) -> dict[str, Any]:
         assert not add_special_tokens
-        return {"input_ids": [list(map(ord, text)) for text in texts]}
+        one = isinstance(texts, str)
+        return {"input_ids": list(map(ord, texts)) if one else [list(map(ord, text)) for text in texts]}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
 
 
 def row(given: str = "", output: str = "3") -> dict[str, str]:

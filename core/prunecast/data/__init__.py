@@ -22,14 +22,23 @@ from prunecast.data.files import LocalFile
 from prunecast.data.hub import HubSet
 from prunecast.data.instructions import Example, instruction_examples
 from prunecast.data.python_docs import PythonDocs
-from prunecast.data.tokens import content_hash, sample_windows, tokenize_head, tokenize_spread
+from prunecast.data.tokens import (
+    check_embedded,
+    content_hash,
+    encode,
+    sample_windows,
+    tokenize_head,
+    tokenize_spread,
+)
 from prunecast.errors import DataError
 
 __all__ = [
     "DATA_SETS",
     "Example",
     "check_disjoint",
+    "check_embedded",
     "content_hash",
+    "encode",
     "instruction_examples",
     "read_documents",
     "read_rows",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prunecast.data.dataset import Row
+from prunecast.data.tokens import encode
 from prunecast.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Example:
     prompt: int
 
 
-def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: int) -> list[Example]:
+def instruction_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: int, bos: Sequence[int] = ()
+) -> list[Example]:
     """Examples in the prompt format of Alpaca, in the order of the rows.
 
     Args:
@@ -42,15 +45,16 @@ def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Ro
         rows: rows with the text columns ``instruction``, ``input`` and ``output``.
         tokens: maximum length of an example. Longer ones are truncated; one whose prompt alone has this length or more
             is left out.
+        bos: tokens in front of every prompt; they count towards its length.
 
     Raises:
-        DataError: a row lacks one of the columns, or no example is left.
+        DataError: a row lacks one of the columns, the rows are mostly unknown to the tokenizer, or no example is left.
     """
     if not all(isinstance(row.get(column), str) for row in rows for column in _COLUMNS):
         raise DataError(f"instructions need the columns {', '.join(_COLUMNS)}, all text: choose a data set like alpaca")
     prompts = [(_WITH_INPUT if row["input"] else _WITHOUT_INPUT).format_map(row) for row in rows]
-    questions = _ids(tokenizer, prompts)
-    answers = _ids(tokenizer, [row["output"] for row in rows])
+    questions = [[*bos, *ids] for ids in encode(tokenizer, prompts)]
+    answers = encode(tokenizer, [row["output"] for row in rows])
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     examples = [
         Example(tuple([*question, *answer, *end][:tokens]), len(question))
@@ -62,8 +66,3 @@ def instruction_examples(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Ro
             f"none of {len(rows):,} instructions leaves room for its answer in {tokens:,} tokens: allow more tokens"
         )
     return usable
-
-
-def _ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
-    found: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    return found

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.shape import ModelShape
-from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
+from prunecast.data import check_disjoint, check_embedded, content_hash, read_documents, sample_windows
 from prunecast.errors import DataError, EvaluationError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
+from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
@@ -22,7 +23,7 @@ from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
-from prunecast.spec.recovery import DistillRecovery
+from prunecast.spec.recovery import DistillRecovery, Recovery
 
 if TYPE_CHECKING:
     import torch
@@ -98,10 +99,18 @@ class Setup:
 
     @cached_property
     def calibration(self) -> "torch.Tensor | None":
-        """Calibration tokens of shape (samples, tokens), or None if the pruner needs weights only."""
+        """Calibration tokens of shape (samples, tokens), one more with ``bos`` in front; None if there is no text.
+
+        Raises:
+            DataError: a text is not there or too short, or only some have the beginning-of-sequence token in front.
+        """
         import torch
 
         texts = [self.sample(wanted, "pruner.calibration") for wanted in self.pruner.calibration]
+        if len({text.shape[1] for text in texts}) > 1:
+            raise DataError(
+                "pruner.calibration: only some texts begin with a beginning-of-sequence token; give all the same bos"
+            )
         return torch.cat(texts) if texts else None
 
     @cached_property
@@ -117,7 +126,7 @@ class Setup:
         return content_key([content_hash(tokens) for tokens in self.compensation])
 
     def sample(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> "torch.Tensor":
-        """Random windows of a text, int64 of shape (samples, tokens).
+        """Random windows of a text, int64 of shape (samples, tokens), one token longer with ``bos`` in front.
 
         Args:
             wanted: the text, and how much of it.
@@ -129,15 +138,31 @@ class Setup:
         self._check_context(wanted, section)
         documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
-            return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+            windows = sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
+            check_embedded(self.tokenizer, windows.flatten().tolist(), self.shape.vocabulary)
         except DataError as error:
             raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
+        return begin_with(self.bos(wanted, section), windows)
+
+    def bos(self, wanted: CalibrationOptions | Recovery, section: str) -> list[int]:
+        """Tokens in front of every sequence of a text: that of the beginning of a sequence, or none.
+
+        Raises:
+            DataError: the token is wanted and the tokenizer has none; names the section.
+        """
+        try:
+            return bos_tokens(wanted.bos, self.tokenizer, self.shape)
+        except DataError as error:
+            raise DataError(f"{section}: {error}") from error
 
     def _check_context(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> None:
-        if wanted.tokens > self.shape.context:
+        bos = self.bos(wanted, section)
+        longest = self.shape.context - len(bos)
+        if wanted.tokens > longest:
             raise DataError(
-                f"{section}: data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} is longer than "
-                f"the model's context, set it to {self.shape.context} or less"
+                f"{section}: data set {wanted.dataset}, split {wanted.split}: tokens {wanted.tokens} "
+                f"{'and a beginning-of-sequence token are' if bos else 'is'} longer than the model's context, set it "
+                f"to {longest} or less"
             )
 
     @property
@@ -193,7 +218,8 @@ class Setup:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
             DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated, or
-                windows to recover on are longer than the model's context.
+                windows to recover on are longer than the model's context, or are to begin with a token that the
+                tokenizer does not have.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -207,6 +233,8 @@ class Setup:
                     f"neighbours: {named.owner} has no losses to estimate them from; leave neighbours out, or search "
                     "by evaluators that have, such as kl and perplexity"
                 )
+        if self.spec.recover is not None:
+            self.bos(self.spec.recover, "recover")
         if isinstance(self.spec.recover, DistillRecovery):
             self._check_context(self.spec.recover, "recover")
         self._check_calibration()
@@ -239,7 +267,8 @@ class Setup:
 
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         origin = self.origin(use)
-        return PluginRecord(use.use, version, use.options.material_options(), data_hash, str(origin), origin.code_hash)
+        options = with_settled_bos(use.options, self.family.name).material_options()
+        return PluginRecord(use.use, version, options, data_hash, str(origin), origin.code_hash)
 
     def _find(self, use: PluginUse) -> Registered:
         return self._host.find(use.kind, use.use)

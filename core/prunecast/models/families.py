@@ -47,6 +47,7 @@ class Family:
             number of KV groups and the MLP width; None for the groups if every query head has its own.
         follows: attributes of the attention module that its forward pass depends on, each with the name of the size it
             is set to. ``config.NAME`` is an attribute of the config as read by this attention module alone.
+        bos: True if its models need a beginning-of-sequence token in front of every text: all were trained with it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Family:
     follows: Mapping[str, SizeName] = field(
         default_factory=lambda: {"num_key_value_groups": "heads_per_group"}, hash=False
     )
+    bos: bool = False
 
     def heads_of(self, config: "PreTrainedConfig") -> tuple[int, int]:
         """Number of KV groups, and of query heads per group, of the dense model."""
@@ -84,6 +86,7 @@ _DESCRIBED = (
         "gemma2",
         attention_norms=("input_layernorm", "post_attention_layernorm"),
         mlp_norms=("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+        bos=True,
     ),
     Family(
         "phi3",
@@ -187,6 +190,11 @@ def family_of(config: "PreTrainedConfig") -> Family:
     if family.norms_first is not None and not getattr(config, family.norms_first):
         return replace(family, attention_norms=(), mlp_norms=(), lasting=family.attention_norms + family.mlp_norms)
     return family
+
+
+def needs_bos(family: str) -> bool:
+    """True if models of the family, given by name, need a beginning-of-sequence token in front of every text."""
+    return family in FAMILIES and FAMILIES[family].bos
 
 
 @dataclass(frozen=True)

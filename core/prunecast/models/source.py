@@ -25,6 +25,7 @@ from prunecast.models.families import check_type
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
 from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
+from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete
 from prunecast.text import amounts
 
 if TYPE_CHECKING:
@@ -109,14 +110,21 @@ class ModelSource:
         self._checkpoint.check_own_code(device)
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """A new copy of the tokenizer. Raises ModelError if it cannot be read."""
+        """A new copy of the tokenizer.
+
+        Raises:
+            ModelError: it cannot be read, is not complete, or has tokens that the model has no embedding for.
+        """
         from transformers import AutoTokenizer
 
-        folder = self._folder
+        folder, embeddings = self._folder, self.config().get_text_config().vocab_size
+        if not has_vocabulary(folder) and not self.trust_remote_code:
+            raise incomplete(self.name, folder)
         with reading(self.name, self.path, "tokenizer"):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
+        check_tokenizer(tokenizer, embeddings, self.name, folder)
         return tokenizer
 
     @property

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from prunecast.architecture.shape import ComponentCost as ComponentCost
     from prunecast.architecture.shape import ModelShape as ModelShape
     from prunecast.architecture.shape import Quantity as Quantity
+    from prunecast.data import check_embedded as check_embedded
     from prunecast.data import content_hash as content_hash
+    from prunecast.data import encode as encode
     from prunecast.data import read_documents as read_documents
     from prunecast.data import read_rows as read_rows
     from prunecast.data import read_text as read_text
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     from prunecast.models.projections import ShrinkingOutput as ShrinkingOutput
     from prunecast.models.units import sum_over_units as sum_over_units
     from prunecast.models.units import where_float64_is as where_float64_is
+    from prunecast.plugins.bos import Bos as Bos
+    from prunecast.plugins.bos import begin_with as begin_with
+    from prunecast.plugins.bos import bos_tokens as bos_tokens
     from prunecast.plugins.events import ArchitectureMeasured as ArchitectureMeasured
     from prunecast.plugins.events import Event as Event
     from prunecast.plugins.events import PredictorFitted as PredictorFitted
@@ -95,12 +100,15 @@ _NAMES = {
         "smoothed_directions structured structured_directions"
     ),
     "prunecast.architecture.shape": "ComponentCost ModelShape Quantity",
-    "prunecast.data": "content_hash read_documents read_rows read_text tokenize_head tokenize_spread",
+    "prunecast.data": (
+        "check_embedded content_hash encode read_documents read_rows read_text tokenize_head tokenize_spread"
+    ),
     "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",
     "prunecast.models.families": "Family LayerParts Projection layers_of",
     "prunecast.models.loss": "Loss",
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",
+    "prunecast.plugins.bos": "Bos begin_with bos_tokens",
     "prunecast.plugins.events": "ArchitectureMeasured Event PredictorFitted RoundFinished RunFinished RunStarted",
     "prunecast.plugins.hookspecs": "CONTRACT Entry Trial hookimpl",
     "prunecast.plugins.interfaces": (

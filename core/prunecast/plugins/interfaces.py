@@ -67,6 +67,7 @@ from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import Choice, Indices, Value
 from prunecast.architecture.shape import ModelShape
 from prunecast.models.loss import Loss
+from prunecast.plugins.bos import Bos
 
 if TYPE_CHECKING:
     import torch
@@ -178,6 +179,7 @@ class CalibrationOptions(BaseModel):
     samples: int = Field(default=10, ge=1, description="number of sequences")
     tokens: int = Field(default=128, ge=2, description="length of a sequence in tokens")
     seed: int = Field(default=0, ge=0, description="seed of the draw")
+    bos: Bos = "auto"
 
 
 class CompensationOptions(BaseModel):
@@ -243,7 +245,8 @@ class Pruner(Plugin[PrunerOptionsT]):
         Args:
             model: the dense model.
             family: locations of the projections of each layer.
-            tokens: int64 of shape (samples, tokens), the texts one after the other; None if ``calibration`` is empty.
+            tokens: int64 of shape (samples, tokens), the texts one after the other, or (samples, tokens + 1) with a
+                beginning-of-sequence token in front of each sample; None if ``calibration`` is empty.
         """
 
 

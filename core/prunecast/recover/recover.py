@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
 from prunecast.cache import cached
 from prunecast.compare.candidate import Candidate
-from prunecast.data import instruction_examples, read_rows
+from prunecast.data import check_embedded, instruction_examples, read_rows
 from prunecast.errors import RecoveryError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import stored_weights
@@ -27,6 +28,7 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import NamedEvaluator
 from prunecast.models.families import Family
 from prunecast.models.source import ModelSource
+from prunecast.plugins.bos import bos_tokens, with_settled_bos
 from prunecast.progress import Progress
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
 from prunecast.recover.training import Log, Schedule, train
@@ -119,7 +121,7 @@ class RecoveryInputs:
         model, pruner: identities of the model and of its pruner in the registry.
         verifiers: evaluators of the verification.
         data_dir: folder of data sets that takes precedence over the Hub.
-        windows: reads the windows of plain text to distil on, int64 of shape (N, T).
+        windows: reads the windows of plain text to distil on, int64 of shape (N, T), with ``bos`` in front.
     """
 
     source: ModelSource
@@ -158,7 +160,10 @@ class Recoverer:
         if isinstance(options, DistillRecovery):
             return DistillationLoss(inputs.windows(options), self._dense_logits, options.temperature, inputs.device)
         rows = read_rows(options.dataset, options.split, inputs.data_dir)
-        return InstructionLoss(instruction_examples(inputs.tokenizer, rows, options.tokens), inputs.device)
+        bos = bos_tokens(options.bos, inputs.tokenizer, inputs.shape)
+        examples = instruction_examples(inputs.tokenizer, rows, options.tokens, bos)
+        check_embedded(inputs.tokenizer, chain.from_iterable(each.ids for each in examples), inputs.shape.vocabulary)
+        return InstructionLoss(examples, inputs.device)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -259,11 +264,12 @@ class Recoverer:
 
     def _record(self, pruner: PluginRecord) -> PluginRecord:
         """Identity of a recovered model's pruner: that of the pruner, and everything that decides the recovery."""
+        options = with_settled_bos(self._options, self._inputs.family.name).material_options()
         made_by = {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
         return replace(
             pruner,
             name=f"{pruner.name}+{self._options.method}",
-            options={**pruner.options, "recover": self._options.material_options() | made_by},
+            options={**pruner.options, "recover": options | made_by},
             data_hash=content_key([pruner.data_hash, self.data.data_hash]),
         )
 

@@ -9,6 +9,7 @@ from prunecast.compare.uniform import UniformBaseline, uniform
 from prunecast.errors import ChangedError, PrunecastError, RegistryError, SpecError
 from prunecast.keys import canonical_json
 from prunecast.measure.setup import Setup
+from prunecast.plugins.bos import with_settled_bos
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
 from prunecast.predict.fitted import fit
@@ -101,13 +102,12 @@ def _pairs_of(registry: Registry, spec: Spec, host: PluginHost) -> tuple[Pairs, 
 
 def _series_of(registry: Registry, spec: Spec) -> list[Series]:
     """Series of one metric each, by the names and options of a spec's pruner and evaluators."""
-    model, pruner, evaluators = spec.model.source, _identity(spec.pruner), [_identity(use) for use in spec.evaluators]
+    model = spec.model.source
     return [
         series
         for name in metric_names(find_series(registry, model))
         for series in find_series(registry, model, [name])
-        if (series.pruner, series.pruner_options_json) == pruner
-        and (series.columns[0].evaluator, series.columns[0].evaluator_options_json) in evaluators
+        if _is_of(series, spec)
     ]
 
 
@@ -120,12 +120,22 @@ def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
         raise RegistryError(
-            f"{registry.path}: has too few pairs of {spec.model.source} under {described(*_identity(spec.pruner))} and "
-            "the spec's evaluators; run the spec to measure some"
+            f"{registry.path}: has too few pairs of {spec.model.source} under {described(*_identity(spec.pruner, ''))} "
+            "and the spec's evaluators; run the spec to measure some"
         )
     return best
 
 
-def _identity(use: PluginUse) -> tuple[str, str]:
-    """Name and options as the registry keeps them."""
-    return use.use, canonical_json(use.options.material_options())
+def _is_of(series: Series, spec: Spec) -> bool:
+    """True if a series of one metric was measured by the pruner and one of the evaluators of a spec."""
+    family, column = series.shape.family, series.columns[0]
+    pruner, evaluator = (
+        (series.pruner, series.pruner_options_json),
+        (column.evaluator, column.evaluator_options_json),
+    )
+    return pruner == _identity(spec.pruner, family) and evaluator in [_identity(e, family) for e in spec.evaluators]
+
+
+def _identity(use: PluginUse, family: str) -> tuple[str, str]:
+    """Name and options as the registry keeps them for a model of a family."""
+    return use.use, canonical_json(with_settled_bos(use.options, family).material_options())

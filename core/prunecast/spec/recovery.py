@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prunecast.plugins.bos import Bos
 from prunecast.plugins.interfaces import KeyedOptions
 
 Part = Literal["query", "key", "value", "output", "gate", "up", "down"]
@@ -36,6 +37,11 @@ class _Training(KeyedOptions):
         description="True saves memory at the price of time; if not given, true on an accelerator, false on a CPU.",
     )
     seed: int = Field(0, ge=0, description="Seed of the order of the examples, the dropout and the initial adapters.")
+    bos: Bos = Field(
+        "auto",
+        description="Beginning-of-sequence token in front of each example; auto: for families that need it, such as "
+        "Gemma. It counts towards the tokens of an instruction, and comes on top of those of a window.",
+    )
 
 
 class _Adapters(BaseModel):

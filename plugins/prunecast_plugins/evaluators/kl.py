@@ -8,7 +8,7 @@ import numpy as np
 from prunecast.plugins import EvaluationError, Loss, Measurement, Metric
 from prunecast_plugins.evaluators.logits import CappedDivergence, LinearDivergence, divergence_from
 from prunecast_plugins.evaluators.naming import metric_name
-from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, hidden_states, loss_of
+from prunecast_plugins.evaluators.windows import TextEvaluator, WindowOptions, loss_of
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +39,14 @@ class KL(TextEvaluator):
     def observe_dense(self, model: "PreTrainedModel") -> None:
         """Compute the dense model's part of the divergence for all windows, and keep it on the model's device."""
         windows = self.windows(model.device)
-        self._divergence = divergence_from(model, (hidden_states(model, ids).flatten(0, 1) for ids in windows))
+        self._divergence = divergence_from(model, (self.hidden_states(model, ids).flatten(0, 1) for ids in windows))
 
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Mean over all predicted tokens. Raises EvaluationError if ``observe_dense`` was not called before."""
         if not hasattr(self, "_divergence"):
             raise EvaluationError(f"kl on {self.options.dataset}: the dense model is unknown; call observe_dense first")
         parts = [
-            divergence(hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1)
+            divergence(self.hidden_states(model, ids).flatten(0, 1)).view(len(ids), -1)
             for divergence, ids in self._batches(model)
         ]
         return [Measurement(self.metrics[0], *self.mean(parts))]
@@ -55,7 +55,7 @@ class KL(TextEvaluator):
         """Contribution of each batch to the mean over all predicted tokens."""
         tokens = self.predicted(self.windows(model.device))
         for divergence, ids in self._batches(model):
-            hidden = hidden_states(model, ids).flatten(0, 1)
+            hidden = self.hidden_states(model, ids).flatten(0, 1)
             yield loss_of(model, hidden, divergence.differentiable(hidden), tokens, rng)
 
     def _batches(
@@ -64,6 +64,6 @@ class KL(TextEvaluator):
         """Each batch of windows with the divergence there; they may be smaller than in ``observe_dense``."""
         start = 0
         for ids in self.windows(model.device):
-            stop = start + ids[:, 1:].numel()
+            stop = start + self.targets(ids).numel()
             yield self._divergence.at(slice(start, stop)), ids
             start = stop

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from prunecast.plugins import (
+    Bos,
     DataError,
     EvaluationError,
     Evaluator,
@@ -23,9 +24,10 @@ from prunecast.plugins import (
     ModelShape,
     PluginError,
     PluginOptions,
+    bos_tokens,
+    encode,
 )
 from prunecast_plugins.evaluators.logits import LOGIT_ROWS, logits_of
-from prunecast_plugins.evaluators.questions import encode
 from prunecast_plugins.evaluators.windows import hidden_states
 
 if TYPE_CHECKING:
@@ -64,6 +66,11 @@ class LMEvalOptions(PluginOptions):
     )
     definitions: Path | None = Field(default=None, description="folder with additional task definitions in YAML")
     batch: int = Field(default=8, ge=1, description="sequences per forward pass; does not change the result")
+    bos: Bos = Field(
+        default="auto",
+        description="beginning-of-sequence token in front of each request; auto: for families that need it, such as "
+        "Gemma, and for the others as the tokenizer is set",
+    )
 
 
 class LMEval(Evaluator[LMEvalOptions]):
@@ -83,13 +90,17 @@ class LMEval(Evaluator[LMEvalOptions]):
 
         Raises:
             PluginError: the harness is not installed.
-            DataError: a task is unknown, its data are not available, it generates text, or it lacks the metric.
+            DataError: a task is unknown, its data are not available, it generates text, it lacks the metric, or ``bos``
+                asks for a token that the tokenizer does not have.
         """
         options = self.options
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         manager = _harness("tasks").TaskManager(include_path=options.definitions)
         # A copy, because the harness adds a padding token to the tokenizer.
         self._tokenizer = copy.deepcopy(tokenizer)
+        self._bos = bos_tokens(options.bos, tokenizer, shape)
+        if self._bos:
+            self._tokenizer.add_bos_token = True
         try:
             loaded = manager.load(list(options.tasks))
             self._asked = [_named(name, loaded["groups"] | loaded["tasks"]) for name in options.tasks]
@@ -108,7 +119,10 @@ class LMEval(Evaluator[LMEvalOptions]):
     @property
     def data_hash(self) -> str:
         """Hash of the token ids of all requests, of everything that affects scores, and of the harness's version."""
-        return hash_of(_harness().__version__, self._asked, self._ids)
+        version = str(_harness().__version__)
+        # The key tells where the token is put in front; where it is taken from a tokenizer that adds it, this does.
+        taken = self.options.bos == "never" and _adds_bos(self._tokenizer)
+        return hash_of(f"{version}, no bos" if taken else version, self._asked, self._ids)
 
     @property
     def tokens(self) -> int:
@@ -120,7 +134,11 @@ class LMEval(Evaluator[LMEvalOptions]):
         options = self.options
         self._check(model)
         language_model = _harness("models.huggingface").HFLM(
-            pretrained=model, backend="causal", tokenizer=self._tokenizer, batch_size=options.batch
+            pretrained=model,
+            backend="causal",
+            tokenizer=self._tokenizer,
+            batch_size=options.batch,
+            add_bos_token=True if self._bos else None if options.bos == "auto" else False,
         )
         results = _harness().simple_evaluate(
             language_model,
@@ -161,7 +179,7 @@ class LMEval(Evaluator[LMEvalOptions]):
 
     def _ids(self, request: Any) -> list[list[int]]:
         texts = [text for text in request.args if isinstance(text, str)]
-        return encode(self._tokenizer, texts)
+        return [[*self._bos, *ids] for ids in encode(self._tokenizer, texts)]
 
     def _metric(self, name: str, asked: Any) -> Metric:
         metric, first = self.options.metric, _tasks_of(asked)[0]
@@ -217,6 +235,11 @@ def _harness(module: str = "") -> Any:
 def _tasks_of(asked: Any) -> list[Any]:
     """The tasks of a group, or a single task as a list."""
     return list(asked.get_all_tasks()) if hasattr(asked, "get_all_tasks") else [asked]
+
+
+def _adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """True if the tokenizer puts a beginning-of-sequence token in front of a text by itself."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def _named(name: str, loaded: dict[str, Any]) -> Any:

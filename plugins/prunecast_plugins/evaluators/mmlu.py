@@ -3,17 +3,29 @@
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginOptions,
+    bos_tokens,
+    check_embedded,
+    encode,
+)
 from prunecast_plugins.evaluators.branches import common_stem
 from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.padding import chunks, padded
-from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
+from prunecast_plugins.evaluators.questions import Question, QuestionBos, hash_of, read_questions
 from prunecast_plugins.evaluators.reading import Reading
 
 if TYPE_CHECKING:
@@ -42,6 +54,7 @@ class MMLUOptions(PluginOptions):
         default=None, ge=1, description="number of questions per subject, from the first; all if left out"
     )
     batch: int = Field(default=8, ge=1, description="questions per forward pass; does not change the result")
+    bos: QuestionBos = "auto"
     reuse_prefix: bool = Field(
         default=True, description="true: compute the shared prompt prefix of a subject once; does not change the result"
     )
@@ -85,7 +98,8 @@ class MMLU(Evaluator[MMLUOptions]):
         ... four more, then the question, up to "Answer:"
 
     The answer is the letter with the highest logit; the token of a letter is the last one of ``Answer: A``. No special
-    tokens are added. As in that code, a prompt longer than the model's context loses solved examples, the last first.
+    tokens are added but that of ``bos`` in front of the prompt. As in that code, a prompt longer than the model's
+    context loses solved examples, the last first.
 
     The common prefix of all prompts of a subject is read once, and its keys and values are reused for all questions.
     Prompts are tokenised as a whole, so reuse does not change the tokens.
@@ -99,8 +113,9 @@ class MMLU(Evaluator[MMLUOptions]):
         """Tokenise the prompts.
 
         Raises:
-            DataError: a subject is unknown or has too few questions, a question is longer than the model's context, or
-                the tokenizer encodes two of the letters as the same token.
+            DataError: a subject is unknown or has too few questions, a question is longer than the model's context,
+                the tokenizer encodes two of the letters as the same token or does not know the text, or ``bos`` asks
+                for a token that it does not have.
         """
         solved = _by_subject(read_questions("mmlu", "dev", data_dir))
         asked = _by_subject(read_questions("mmlu", self.options.split, data_dir))
@@ -109,7 +124,7 @@ class MMLU(Evaluator[MMLUOptions]):
             raise DataError(
                 "mmlu: the tokenizer encodes two of the letters A, B, C and D as one token; use multiple_choice"
             )
-        prompts = _Prompts(tokenizer, shape.context)
+        prompts = _Prompts(tokenizer, shape, bos_tokens(self.options.bos, tokenizer, shape))
         self._groups = [
             group
             for subject in self._subjects(asked)
@@ -207,21 +222,23 @@ class MMLU(Evaluator[MMLUOptions]):
 class _Prompts:
     """Builds and tokenises prompts with as many solved examples as fit in the context."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", context: int) -> None:
-        self._tokenizer, self._context = tokenizer, context
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, bos: list[int]) -> None:
+        self._tokenizer, self._shape, self._bos = tokenizer, shape, bos
 
     def of(self, subject: str, solved: list[Question], asked: list[Question]) -> list[tuple[int, list[int]]]:
         """Number of solved examples in the prompt of each question, and the token ids of the prompt."""
         texts = [_prompt(subject, solved, question) for question in asked]
+        prompts = [[*self._bos, *ids] for ids in encode(self._tokenizer, texts)]
+        check_embedded(self._tokenizer, chain.from_iterable(prompts), self._shape.vocabulary)
         return [
-            (len(solved), ids) if len(ids) <= self._context else self._shorter(subject, solved, question)
-            for question, ids in zip(asked, encode(self._tokenizer, texts), strict=True)
+            (len(solved), ids) if len(ids) <= self._shape.context else self._shorter(subject, solved, question)
+            for question, ids in zip(asked, prompts, strict=True)
         ]
 
     def _shorter(self, subject: str, solved: list[Question], question: Question) -> tuple[int, list[int]]:
         if not solved:
             raise DataError(
-                f"mmlu: a question of {subject} is longer than the model's context, {self._context:,} tokens; "
+                f"mmlu: a question of {subject} is longer than the model's context, {self._shape.context:,} tokens; "
                 "name the other subjects"
             )
         return self.of(subject, solved[:-1], [question])[0]

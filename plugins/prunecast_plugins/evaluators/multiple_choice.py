@@ -4,17 +4,29 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginOptions,
+    bos_tokens,
+    check_embedded,
+    encode,
+)
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.logits import next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
 from prunecast_plugins.evaluators.padding import chunks
-from prunecast_plugins.evaluators.questions import Question, encode, hash_of, read_questions
+from prunecast_plugins.evaluators.questions import Question, QuestionBos, hash_of, read_questions
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +51,7 @@ class MultipleChoiceOptions(PluginOptions):
         description="divisor of a choice's log-likelihood: its number of bytes, its number of tokens, or none",
     )
     batch: int = Field(default=8, ge=1, description="questions per forward pass; does not change the result")
+    bos: QuestionBos = "auto"
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
 
     By default the log-likelihood of a choice is divided by the bytes of its text (``normalise: bytes``), as in
     ``acc_bytes`` of lm-eval, which equals ``acc_norm`` for ASCII text; ``none`` corresponds to ``acc``. Zero-shot, no
-    special tokens, prompts as in lm-eval 0.4:
+    special tokens but that of ``bos`` in front of the question, prompts as in lm-eval 0.4:
 
     ================================= =========================== =========================
     data set                          context                     scored text
@@ -100,7 +113,8 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         """Tokenise the questions.
 
         Raises:
-            DataError: there are too few questions, a row is not a question, or one exceeds the model's context.
+            DataError: there are too few questions, a row is not a question, one exceeds the model's context, they are
+                not for this tokenizer, or ``bos`` asks for a token that the tokenizer does not have.
         """
         options = self.options
         questions = read_questions(options.dataset, options.split, data_dir)
@@ -110,7 +124,10 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
                 f"data set {options.dataset}, split {options.split}: {len(questions):,} questions, {wanted:,} are "
                 "wanted; ask for fewer"
             )
-        self._problems = self._tokenise(tokenizer, questions[:wanted])
+        try:
+            self._problems = self._tokenise(tokenizer, questions[:wanted], shape)
+        except DataError as error:
+            raise DataError(f"data set {options.dataset}, split {options.split}: {error}") from error
         too_long = [n for n, problem in enumerate(self._problems, start=1) if problem.longest > shape.context]
         if too_long:
             raise DataError(
@@ -149,12 +166,18 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         error = math.sqrt(accuracy * (1 - accuracy) / len(right))
         return [Measurement(self.metrics[0], accuracy, error, len(right))]
 
-    def _tokenise(self, tokenizer: "PreTrainedTokenizerBase", questions: list[Question]) -> list[Problem]:
+    def _tokenise(
+        self, tokenizer: "PreTrainedTokenizerBase", questions: list[Question], shape: ModelShape
+    ) -> list[Problem]:
         options = self.options
+        bos = bos_tokens(options.bos, tokenizer, shape)
         by_question = [_pairs(options.dataset, question) for question in questions]
         pairs = [_with_leading_space(pair) for pairs in by_question for pair in pairs]
-        contexts = encode(tokenizer, [context for context, _ in pairs])
-        wholes = encode(tokenizer, [context + scored for context, scored in pairs])
+        contexts, wholes = (
+            [[*bos, *ids] for ids in encode(tokenizer, texts)]
+            for texts in ([context for context, _ in pairs], [context + scored for context, scored in pairs])
+        )
+        check_embedded(tokenizer, chain.from_iterable(wholes), shape.vocabulary)
         choices = (
             Choice(whole, start, self._size(scored, len(whole) - start))
             for (_, scored), context, whole in zip(pairs, contexts, wholes, strict=True)

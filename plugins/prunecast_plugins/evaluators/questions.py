@@ -1,16 +1,23 @@
-"""Reading, tokenising and hashing of multiple-choice questions."""
+"""Reading and hashing of multiple-choice questions."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from prunecast.plugins import DataError, content_hash, read_rows
+from prunecast.plugins import Bos, DataError, content_hash, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerBase
+QuestionBos = Annotated[
+    Bos,
+    Field(
+        description="beginning-of-sequence token in front of each question; auto: for families that need it, such as "
+        "Gemma"
+    ),
+]
+"""Type of the option ``bos`` of evaluators that ask questions."""
 
 
 class Question(BaseModel):
@@ -39,12 +46,6 @@ def read_questions(dataset: str, split: str, data_dir: "Path | None") -> list[Qu
         return [_question(row, number) for number, row in enumerate(rows, start=1)]
     except DataError as error:
         raise DataError(f"data set {dataset}, split {split}, {error}") from error
-
-
-def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without special tokens."""
-    # verbose=False, because callers report a text that is longer than the model's context themselves.
-    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
 
 
 def hash_of(lists: Iterable[Sequence[int]]) -> str:

@@ -3,6 +3,7 @@
 Notation:
     B       number of windows in a batch
     T       length of a window in tokens
+    F       number of tokens in front of a window: 1 with a beginning-of-sequence token, else 0
     D       hidden size of the model
     C       number of windows
     N       number of predicted tokens, T - 1 in each window
@@ -13,7 +14,8 @@ Notation:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
@@ -21,12 +23,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from prunecast.plugins import (
+    Bos,
     DataError,
     EvaluationError,
     Evaluator,
     Loss,
     ModelShape,
     PluginOptions,
+    begin_with,
+    bos_tokens,
+    check_embedded,
     content_hash,
     read_text,
     tokenize_head,
@@ -54,6 +60,11 @@ class WindowOptions(PluginOptions):
     )
     context: int = Field(default=512, ge=2, description="window length in tokens; windows do not overlap")
     batch: int = Field(default=4, ge=1, description="windows per forward pass; does not change the result")
+    bos: Bos = Field(
+        default="auto",
+        description="beginning-of-sequence token in front of each window, on top of its context tokens and never "
+        "predicted; auto: for families that need it, such as Gemma",
+    )
 
     @model_validator(mode="after")
     def _whole_windows(self) -> Self:
@@ -73,8 +84,10 @@ class Mean(NamedTuple):
 class TextEvaluator(Evaluator[WindowOptions]):
     """Base of evaluators that average a number per token over non-overlapping windows of ``context`` tokens.
 
-    No special tokens are added. The first token of each window is context only, so a window of T tokens gives T - 1
-    numbers. A shorter last window is used too, unless it is a single token.
+    The first token of each window is context only, so a window of T tokens gives T - 1 numbers. A shorter last window
+    is used too, unless it is a single token. With ``bos`` the model reads a beginning-of-sequence token in front of
+    each window. It comes on top of the T tokens and is not predicted, nor is the first token of the window, so the same
+    tokens are predicted with it and without it. No other special tokens are added.
 
     Attributes:
         title: name of the evaluator in error messages.
@@ -86,18 +99,36 @@ class TextEvaluator(Evaluator[WindowOptions]):
     title: ClassVar[str]
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
-        """Tokenise the text. Raises DataError if ``context`` exceeds the model's, or the text is too short."""
+        """Tokenise the text.
+
+        Raises:
+            DataError: a window exceeds the model's context, the text is too short or not one for this tokenizer, or
+                ``bos`` asks for a token that the tokenizer does not have.
+        """
         options = self.options
-        if options.context > shape.context:
-            raise DataError(
-                f"{self.title} on {options.dataset}: context {options.context} is longer than the model's, "
-                f"set it to {shape.context} or less"
-            )
+        with self._naming_data():
+            self._bos = bos_tokens(options.bos, tokenizer, shape)
+            self._check_context(shape.context)
         text = read_text(options.dataset, options.split, data_dir)
-        try:
+        with self._naming_data():
             self._tokens = self._tokenize(tokenizer, text)
+            check_embedded(tokenizer, self._tokens.tolist(), shape.vocabulary)
+
+    @contextmanager
+    def _naming_data(self) -> Iterator[None]:
+        """Add the evaluator and its data to a DataError."""
+        try:
+            yield
         except DataError as error:
-            raise DataError(f"{self.title} on {options.dataset}, split {options.split}: {error}") from error
+            raise DataError(f"{self.title} on {self.options.dataset}, split {self.options.split}: {error}") from error
+
+    def _check_context(self, limit: int) -> None:
+        longest = limit - len(self._bos)
+        if self.options.context > longest:
+            and_bos = "and a beginning-of-sequence token are" if self._bos else "is"
+            raise DataError(
+                f"context {self.options.context} {and_bos} longer than the model's, set it to {longest} or less"
+            )
 
     def _tokenize(self, tokenizer: "PreTrainedTokenizerBase", text: str) -> "torch.LongTensor":
         options = self.options
@@ -107,16 +138,16 @@ class TextEvaluator(Evaluator[WindowOptions]):
 
     @property
     def data_hash(self) -> str:
-        """Hash of the token ids."""
-        return content_hash(self._tokens)
+        """Hash of the token ids, after that of the beginning of a sequence if it is put in front."""
+        return content_hash(self._tokens.new_tensor([*self._bos, *self._tokens.tolist()]))
 
     @property
     def tokens(self) -> int:
-        """The ``tokens`` option."""
-        return len(self._tokens)
+        """The ``tokens`` option, and the tokens in front of windows."""
+        return len(self._tokens) + len(self._bos) * math.ceil(len(self._tokens) / self.options.context)
 
     def windows(self, device: "torch.device") -> "list[torch.Tensor]":
-        """Batches of windows, int64 of shape (B, T), in the order of the text; the same at every call."""
+        """Batches of windows, int64 of shape (B, F + T), in the order of the text; the same at every call."""
         import torch
 
         context, batch = self.options.context, self.options.batch
@@ -125,11 +156,20 @@ class TextEvaluator(Evaluator[WindowOptions]):
         # torch.split would turn zero rows into one empty batch.
         batches = list(torch.split(tokens[:whole].view(-1, context), batch)) if whole else []
         rest = tokens[whole:]
-        return [*batches, rest[None]] if len(rest) > 1 else batches
+        batches += [rest[None]] if len(rest) > 1 else []
+        return [begin_with(self._bos, ids) for ids in batches]
+
+    def targets(self, ids: "torch.Tensor") -> "torch.Tensor":
+        """The predicted tokens of a batch (B, F + T): shape (B, T - 1)."""
+        return ids[:, len(self._bos) + 1 :]
+
+    def hidden_states(self, model: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor":
+        """Final hidden states that predict the targets of a batch (B, F + T): shape (B, T - 1, D), in model dtype."""
+        return hidden_states(model, ids)[:, len(self._bos) :]
 
     def predicted(self, windows: "Sequence[torch.Tensor]") -> int:
-        """Number of predicted tokens in batches of windows, each (B, T)."""
-        return sum(ids[:, 1:].numel() for ids in windows)
+        """Number of predicted tokens in batches of windows, each (B, F + T)."""
+        return sum(self.targets(ids).numel() for ids in windows)
 
     def mean(self, parts: "list[torch.Tensor]") -> Mean:
         """Mean of v over all tokens, from its batches of shape (B, T - 1).
