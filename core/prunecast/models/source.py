@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
+from prunecast.owned.files import give_usual_mode
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +155,7 @@ class ModelSource:
         _log.info("converting %s once, %.1f GiB in %s", self.path.name, needed / _GIB, folder)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, self._reading("weights"):
             _convert_gguf(self.path, Path(unfinished) / "model")
+            give_usual_mode(Path(unfinished) / "model")
             _publish(Path(unfinished) / "model", folder)
         return folder
 

@@ -5,7 +5,6 @@ registry under a pruner whose name, options and data say how the weights were re
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import NamedEvaluator
 from prunecast.models.families import Family
 from prunecast.models.source import ModelSource
+from prunecast.owned.files import written_whole
 from prunecast.progress import Progress
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
 from prunecast.recover.training import Log, Schedule, train
@@ -308,9 +308,7 @@ def _read(path: Path) -> Trained | None:
 def _write(path: Path, trained: Trained) -> None:
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     training = json.dumps({"losses": trained.losses, "seconds": trained.seconds})
     weights = {name: tensor.contiguous() for name, tensor in trained.weights.items()}
-    save_file(weights, unfinished, metadata={"format": "pt", "training": training})
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        save_file(weights, unfinished, metadata={"format": "pt", "training": training})

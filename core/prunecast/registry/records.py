@@ -121,14 +121,6 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class RunStart:
-    """A started run: its id, and ``resumed``, True if the registry already had a run of the same spec."""
-
-    id: int
-    resumed: bool
-
-
-@dataclass(frozen=True)
 class RunRecord:
     """A run of the registry.
 
@@ -153,6 +145,24 @@ class RunRecord:
     spec_text: str
     result: dict[str, Any] | None
     message: str
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A started run.
+
+    Attributes:
+        id: its id.
+        earlier: the run of the same spec that the registry already had, as it was before; None for a new one.
+    """
+
+    id: int
+    earlier: RunRecord | None = None
+
+    @property
+    def resumed(self) -> bool:
+        """True if the registry already had a run of the same spec."""
+        return self.earlier is not None
 
 
 def shape_to_json(shape: ModelShape) -> str:

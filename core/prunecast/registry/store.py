@@ -76,10 +76,6 @@ _START_RUN = """
         finished_utc = NULL, spec_json = excluded.spec_json, spec_text = excluded.spec_text, message = ''
     RETURNING id"""
 
-_FINISH_RUN = """
-    UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
-
-
 LEAST_DIGITS = 4
 """Least number of first digits that identify a key; with fewer, the id of a missing run could match a key."""
 
@@ -281,9 +277,9 @@ class Registry:
             spec_text: text of the spec file.
         """
         with self.transaction() as connection:
-            before = connection.execute("SELECT 1 FROM runs WHERE key = ?", (key,)).fetchone()
+            before = next(self.rows("SELECT * FROM runs WHERE key = ?", (key,)), None)
             row = connection.execute(_START_RUN, (key, name, utc_text(), spec_json, spec_text)).fetchone()
-        return RunStart(row[0], resumed=before is not None)
+        return RunStart(row[0], None if before is None else _run_record(before))
 
     def finish_run(
         self,
@@ -303,14 +299,42 @@ class Registry:
         Raises:
             RegistryError: there is no such run, or ``result`` is not JSON-able or holds a NaN or an infinity.
         """
+        result_json = None if result is None else self._result_json(run_id, result)
+        columns = "status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ?"
+        self._update_run(run_id, columns, (status, utc_text(), result_json, message))
+
+    def keep_result(self, run_id: int, result: Mapping[str, Any]) -> None:
+        """Store the result of a run that is still running, so that what comes after it can fail without losing it.
+
+        Raises:
+            RegistryError: as for :meth:`finish_run`.
+        """
+        self._update_run(run_id, "result_json = ?", (self._result_json(run_id, result),))
+
+    def finish_again(self, earlier: RunRecord, result: Mapping[str, Any]) -> None:
+        """Record that a finished run has been run again and measured nothing: it keeps its times.
+
+        Args:
+            earlier: the run as it was before.
+            result: its result, JSON-able.
+
+        Raises:
+            RegistryError: as for :meth:`finish_run`.
+        """
+        columns = "status = 'finished', started_utc = ?, finished_utc = ?, result_json = ?, message = ''"
+        times = (earlier.started_utc, earlier.finished_utc)
+        self._update_run(earlier.id, columns, (*times, self._result_json(earlier.id, result)))
+
+    def _update_run(self, run_id: int, columns: str, values: Sequence[object]) -> None:
+        with self.transaction() as connection:
+            if not connection.execute(f"UPDATE runs SET {columns} WHERE id = ?", (*values, run_id)).rowcount:
+                raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
+
+    def _result_json(self, run_id: int, result: Mapping[str, Any]) -> str:
         try:
-            result_json = None if result is None else json.dumps(result, ensure_ascii=False, allow_nan=False)
+            return json.dumps(result, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
-        with self.transaction() as connection:
-            row = (status, utc_text(), result_json, message, run_id)
-            if not connection.execute(_FINISH_RUN, row).rowcount:
-                raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
 
     def runs(self, limit: int | None = None) -> list[RunRecord]:
         """Runs, latest start first, at most ``limit`` of them (None: all)."""

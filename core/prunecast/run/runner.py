@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
@@ -38,9 +38,9 @@ from prunecast.problem.problem import Problem
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
-from prunecast.run.delivery import deliver_run, recoverer_of
+from prunecast.run.delivery import deliver_run, export_folder, recoverer_of
 from prunecast.run.preflight import preflight
-from prunecast.run.result import RunResult
+from prunecast.run.result import RunResult, result_to_record
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -57,8 +57,18 @@ from prunecast.spec.stages import (
 )
 
 
-def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) -> RunResult:
+def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, overwrite: bool = False) -> RunResult:
     """Execute a spec, or continue it.
+
+    A finished run that is run again and measures nothing keeps its times, its costs and its export in the registry;
+    the returned result is that of this call.
+
+    Args:
+        spec: the spec.
+        host: host of its plugins.
+        registry: where evaluations are found and recorded.
+        progress: where progress is shown.
+        overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong; what was measured before is in the registry.
@@ -67,14 +77,18 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     start = time.perf_counter()
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
-    prior = preflight(setup, registry)
+    prior = preflight(setup, registry, overwrite)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
     with _outcome(registry, started.id, listeners):
-        result = Run(setup, prior, registry, started.id, progress, listeners).execute(start)
-        result = replace(result, registry=registry.path.absolute(), host=host)
-        registry.finish_run(started.id, "finished", result.to_json())
+        execution = Run(setup, prior, registry, started.id, progress, listeners)
+        result = execution.execute()
+        registry.keep_result(started.id, result_to_record(result, started.earlier))
+        report = execution.export(result, overwrite)
+        seconds = time.perf_counter() - start
+        result = replace(result, export_report=report, seconds=seconds, registry=registry.path.absolute(), host=host)
+        _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result
 
@@ -90,6 +104,14 @@ def _started(setup: Setup, started: RunStart) -> RunStarted:
         budget={str(quantity): limit for quantity, limit in setup.problem.budget.limits.items()},
         resumed=started.resumed,
     )
+
+
+def _finish(registry: Registry, started: RunStart, result: RunResult) -> None:
+    earlier, record = started.earlier, result_to_record(result, started.earlier)
+    if earlier is not None and earlier.status == "finished" and not result.measured:
+        registry.finish_again(earlier, record)
+    else:
+        registry.finish_run(started.id, "finished", record)
 
 
 @contextmanager
@@ -130,8 +152,9 @@ class Run:
         self._reused = reused_architectures(self._spec, self._problem, registry, settings)
         self._expansions: dict[Architecture, TaylorExpansion] = {}
 
-    def execute(self, start: float) -> RunResult:
-        """All stages in order. ``start`` is the ``time.perf_counter`` reading that the seconds count from."""
+    def execute(self) -> RunResult:
+        """All stages in order but the export."""
+        start = time.perf_counter()
         setup, problem, measuring = self._setup, self._problem, self._measuring
         (dense,) = self._compared(DENSE, [problem.shape.dense], setup.verifiers)
         measured = self._initial_design()
@@ -147,8 +170,7 @@ class Run:
         best, *others = self._verified(fitted, measured, rounds)
         spent = baseline_evaluations(self._spec, len(measured), len(self._expansions))
         baselines = self._baselines(best.parameters, rounds, spent)
-        recoverer = self._recoverer()
-        recovered = None if recoverer is None else recover(recoverer, best, measuring)
+        recovered = None if self._recoverer is None else recover(self._recoverer, best, measuring)
         return RunResult(
             run=self._run_id,
             name=self._spec.name,
@@ -168,7 +190,7 @@ class Run:
             rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
-            export_report=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
+            export_report=None,
             seconds=time.perf_counter() - start,
             recovered=recovered,
         )
@@ -248,6 +270,7 @@ class Run:
         }
         return [self._candidate("best", a, found, predicted[a]) for a, found in metrics.items()]
 
+    @cached_property
     def _recoverer(self) -> Recoverer | None:
         """The recovery of the best architecture, if the spec asks for one."""
         options = self._spec.recover
@@ -255,14 +278,19 @@ class Run:
             return None
         return recoverer_of(self._setup, options, lambda: self._engine.elastic, self._progress)
 
-    def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
-        """Write the last of the compared architectures, recovered if the spec asks for it, if it names a folder."""
+    def export(self, result: RunResult, overwrite: bool) -> ExportReport | None:
+        """Write the best architecture, recovered if the spec asks for it, if the spec names a folder."""
         if self._spec.export is None:
             return None
-        folder, chosen = Path(self._spec.export.path), compared[-1].architecture
-        self._progress.say(f"writing {folder}")
-        model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._engine.elastic, chosen)
-        return deliver_run(self._setup, model, compared, folder)
+        path, chosen = self._spec.export.path, result.best.architecture
+        self._progress.say(f"writing {export_folder(self._setup, path).path}")
+
+        def model() -> Deliverable:
+            return (
+                self._recoverer.deliverable(chosen) if self._recoverer else Deliverable.of(self._engine.elastic, chosen)
+            )
+
+        return deliver_run(self._setup, chosen, model, result.candidates, path, self._spec.recover, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Uniform architectures at every total of the result, and search baselines at that of its best."""
