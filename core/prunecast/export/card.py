@@ -71,8 +71,8 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 
 It loads in transformers ({version("transformers")} has compared it with the measured model) and in programs that load
-models through transformers. Runtimes with model code of their own, such as vLLM, SGLang, TensorRT-LLM, MLX, and llama.cpp
-with its GGUF files, build stock architectures only and do not load it.
+models through transformers. Runtimes with model code of their own, such as vLLM, SGLang, TensorRT-LLM, MLX and
+llama.cpp, build stock architectures only and do not load it; nor can it be converted to GGUF.
 
 ## Results
 

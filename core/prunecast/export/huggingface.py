@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
@@ -132,8 +133,6 @@ def export_huggingface(
             logits of the measured one. The folder is as it was before.
         ModelError: the model family is not described.
     """
-    from safetensors import SafetensorError
-
     family = family_of(config)
     weights = stored_weights(config, family, state)
     target = OwnedFolder(EXPORT, folder)
@@ -141,15 +140,28 @@ def export_huggingface(
     target.check(origin, overwrite)
     target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
     with target.staged() as staged:
-        try:
+        with _disk_errors():
             _write(staged.path, config, family, weights, architecture, tokenizer, card)
-        except SafetensorError as error:
-            raise OSError(f"{error}") from error
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
         facts = {"parameters": _count(weights), "max_logit_difference": difference}
         manifest, changed = staged.publish(origin, facts, overwrite)
     return ExportReport.of(folder, manifest, unchanged=not changed)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    except Exception as error:
+        if type(error) is Exception:
+            raise OSError(str(error)) from error
+        raise
 
 
 def of_architecture(origin: Origin, architecture: Architecture) -> Origin:

@@ -73,12 +73,15 @@ def origin_of(setup: Setup) -> Origin:
 
 
 def _key(setup: Setup, architecture: Architecture, card: CardContent, recovery: Recovery | None) -> str:
-    """Content key of all that the files of an export follow from."""
+    """Content key of all that the files of an export follow from; empty if the tokenizer cannot be saved aside."""
     generation = setup.source.generation_file
-    with TemporaryDirectory() as scratch:
-        setup.tokenizer.save_pretrained(scratch)
-        saved = [file for file in Path(scratch).rglob("*") if file.is_file()]
-        tokenizer = {file.relative_to(scratch).as_posix(): digest(file) for file in saved}
+    try:
+        with TemporaryDirectory() as scratch:
+            setup.tokenizer.save_pretrained(scratch)
+            saved = [file for file in Path(scratch).rglob("*") if file.is_file()]
+            tokenizer = {file.relative_to(scratch).as_posix(): digest(file) for file in saved}
+    except Exception:  # noqa: BLE001  # no room for temporary files, for which tokenizers raises a bare Exception
+        return ""
     content = {
         "architecture": str(architecture),
         "card": asdict(card),
