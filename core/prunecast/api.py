@@ -48,13 +48,16 @@ def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     return load_file(source, host, overrides)
 
 
-def run(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, progress: bool = True) -> "RunResult":
+def run(
+    spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, progress: bool = True, overwrite: bool = False
+) -> "RunResult":
     """Run a spec, or continue it; evaluations that the registry has are not repeated.
 
     Args:
         spec: the spec: an object of :func:`load_spec`, or what that takes.
         registry: file of the registry; made if it is missing.
         progress: True shows progress on stderr.
+        overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong. What was measured is in the registry.
@@ -64,15 +67,16 @@ def run(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, progress: bool 
 
     loaded = _loaded(spec)
     with _one_line_errors(), Registry.open(registry) as opened:
-        return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress))
+        return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress), overwrite)
 
 
-def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY) -> "Plan":
+def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, overwrite: bool = False) -> "Plan":
     """Plan a run: evaluations of each stage, those in the registry already, estimated time. Nothing is measured.
 
     Args:
         spec: as in :func:`run`.
         registry: file of the registry, which may be missing; it is only read.
+        overwrite: as in :func:`run`.
 
     Raises:
         PrunecastError: what the run would raise before it measures.
@@ -83,7 +87,7 @@ def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY) -> "Plan":
 
     loaded = _loaded(spec)
     with _one_line_errors(), unchanged(Path(registry)) as opened:
-        return plan_run(Setup(loaded, loaded.host), opened)
+        return plan_run(Setup(loaded, loaded.host), opened, overwrite)
 
 
 def predict(

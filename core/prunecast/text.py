@@ -31,6 +31,15 @@ def number(value: float | None) -> str:
     return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4g}"
 
 
+def size(count: float) -> str:
+    """A number of bytes with its unit, e.g. ``312 kB``; from 10 units of the next size on in that unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 10_000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}"
+
+
 def percent(fraction: float) -> str:
     """A fraction in percent with one decimal, e.g. ``60.0 %``."""
     return f"{100 * fraction:.1f} %"

@@ -202,13 +202,15 @@ def test_a_query_without_answer_is_one_line(continued: Workplace, arguments: tup
 
 
 @pytest.mark.parametrize("command", ["run", "export"])
-def test_a_folder_that_is_no_export_is_one_line_and_is_not_changed(continued: Workplace, command: str) -> None:
+def test_a_folder_of_another_model_is_one_line_and_is_not_changed(continued: Workplace, command: str) -> None:
     target = continued.folder / "out" / "tiny"
     target.mkdir(parents=True)
-    (target / "precious.txt").write_text("mine")
+    (target / "config.json").write_text("mine")
     arguments = {"run": ("run", "tiny.yaml", "--quiet"), "export": ("export", "1", "out/tiny")}[command]
-    assert_one_line(continued.prunecast(*arguments), "out/tiny", "no earlier export", "choose another folder")
-    assert [file.name for file in target.iterdir()] == ["precious.txt"]
+    assert_one_line(
+        continued.prunecast(*arguments), "out/tiny", "config.json of another origin", "choose another folder"
+    )
+    assert [(file.name, file.read_text()) for file in target.iterdir()] == [("config.json", "mine")]
 
 
 @contextmanager

@@ -19,7 +19,10 @@ def test_export_repeats_the_best_model_exactly_and_replaces_it_by_another(
     assert "| best |" in (folder / "README.md").read_text()
 
     text = "4x2+24*2 0+12 2x2+0"
-    other = continued.prunecast("export", "1", "again", "--architecture", text)
+    refused = continued.prunecast("export", "1", "again", "--architecture", text)
+    assert (refused.code, refused.stderr.count("\n")) == (1, 1)
+    assert "again holds the export of run 'tiny', of another architecture" in refused.stderr
+    other = continued.prunecast("export", "1", "again", "--architecture", text, "--overwrite")
     assert (other.code, other.stdout.count("\n")) == (0, 1), other.stderr
     written = json.loads((folder / "architecture.json").read_text())
     assert written == [list(layer) for layer in Architecture.parse(text).layers]

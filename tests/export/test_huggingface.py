@@ -6,6 +6,7 @@ gives the same function as leaving the parts out.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from transformers import (
 from prunecast.architecture.architecture import Architecture, LayerImportance
 from prunecast.errors import ExportError, ModelError
 from prunecast.export.card import CardContent
+from prunecast.export.deliver import continue_text
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
@@ -560,11 +562,23 @@ def test_an_architecture_of_other_sizes_is_refused(small, tokenizer, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unrelated_folder_is_not_replaced(small, tokenizer, tmp_path):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "thesis.tex").write_text("years of work")
-    assert str(tmp_path / "model") in failure(small, tokenizer, tmp_path / "model")
-    assert (tmp_path / "model" / "thesis.tex").read_text() == "years of work"
+def test_files_of_others_in_the_folder_stay(small, tokenizer, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    report = export(small, tokenizer, tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert {path.name for path in tmp_path.iterdir()} == {*report.files, "thesis.tex"}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "adapter_config.json", "model.safetensors.index.json", "added_tokens.json", "README.md"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_another_model_are_neither_replaced_nor_mixed_with(small, tokenizer, tmp_path, name, overwrite):
+    (tmp_path / name).write_text("years of work")
+    message = failure(small, tokenizer, tmp_path, overwrite=overwrite)
+    assert f"{tmp_path} holds {name} of another origin" in message
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "years of work"
 
 
 def test_a_file_in_place_of_the_folder_is_not_replaced(small, tokenizer, tmp_path):
@@ -583,13 +597,76 @@ def test_generation_config_is_that_of_the_dense_model(case, tokenizer, tmp_path)
     assert (folder / "generation_config.json").read_bytes() == given.read_bytes()
 
 
-def test_an_earlier_export_is_replaced_as_a_whole(small, tokenizer, tmp_path):
+def test_an_export_of_another_architecture_is_replaced_only_with_overwrite(small, tokenizer, tmp_path):
     folder = export(small, tokenizer, tmp_path / "model").folder
-    (folder / "left-over.bin").write_text("stale")
+    (folder / "q8.gguf").write_text("of the user")
     other = prune(LlamaConfig(**SIZES, num_hidden_layers=1), "1x1+3")
-    assert "left-over.bin" not in export(other, tokenizer, folder).files
+    assert "of another architecture" in failure(other, tokenizer, folder)
+    assert Architecture.from_json((folder / "architecture.json").read_text()) == small.architecture
+    report = export(other, tokenizer, folder, overwrite=True)
+    assert "q8.gguf" not in report.files
+    assert (folder / "q8.gguf").read_text() == "of the user"
     assert Architecture.from_json((folder / "architecture.json").read_text()) == other.architecture
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_same_export_again_rewrites_nothing(small, tokenizer, tmp_path):
+    before = export(small, tokenizer, tmp_path)
+    stamps = {path.name: path.stat() for path in tmp_path.iterdir()}
+    again = export(small, tokenizer, tmp_path)
+    assert (before.unchanged, again.unchanged) == (False, True)
+    assert (again.files, again.bytes, again.parameters) == (before.files, before.bytes, before.parameters)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == {
+        name: stat.st_mtime_ns for name, stat in stamps.items()
+    }
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o027])
+def test_all_files_have_the_mode_that_the_umask_gives(small, tokenizer, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        report = export(small, tokenizer, tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {name: oct((report.folder / name).stat().st_mode & 0o777) for name in report.files}
+    assert modes == dict.fromkeys(report.files, oct(0o666 & ~umask))
+    assert report.folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+# Each makes generation fail, ask for code from the Hub or return something else than one greedy row.
+SETTINGS = {
+    "sequences": {"num_return_sequences": 4, "do_sample": True},
+    "stop strings": {"stop_strings": ["User:"]},
+    "code from the Hub": {"dola_layers": "high"},
+    "groups": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "contrastive": {"penalty_alpha": 0.6, "top_k": 4},
+    "forced": {"forced_eos_token_id": 3, "suppress_tokens": [1, 2], "max_length": 3},
+    "watermark": {"watermarking_config": {"greenlist_ratio": 0.5}, "do_sample": True},
+    "constraints": {"force_words_ids": [[5]], "num_beams": 3},
+    "another assistant": {"prompt_lookup_num_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_generation_settings_of_the_model_change_neither_the_comparison_nor_the_sentence(
+    small, tokenizer, tmp_path, settings, monkeypatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"eos_token_id": None} | settings))
+    report = export(small, tokenizer, tmp_path / "model", generation=given)
+    assert report.max_logit_difference <= 1e-4
+    assert (report.folder / "generation_config.json").read_bytes() == given.read_bytes()
+    plain = tmp_path / "plain"
+    shutil.copytree(report.folder, plain)
+    (plain / "generation_config.json").write_text('{"eos_token_id": null}')
+    assert continue_text(str(report.folder), "w3 w5") == continue_text(str(plain), "w3 w5")
+
+
+def test_the_card_says_what_loads_the_folder(exported):
+    card = (exported.report.folder / "README.md").read_text()
+    assert "vLLM" in card
+    assert "llama.cpp" in card
 
 
 def test_a_failed_export_keeps_the_earlier_one(small, tokenizer, tmp_path):
@@ -601,7 +678,7 @@ def test_a_failed_export_keeps_the_earlier_one(small, tokenizer, tmp_path):
 
 def test_a_folder_that_cannot_be_created_is_a_one_line_error(small, tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in failure(small, tokenizer, tmp_path / "file" / "model")
+    assert f"{tmp_path / 'file'} is a file, no folder" in failure(small, tokenizer, tmp_path / "file" / "model")
 
 
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(small, tokenizer, tmp_path):

@@ -451,7 +451,37 @@ def test_a_folder_that_cannot_be_written_is_an_error(continued: Workplace) -> No
     (continued.folder / "blocked").write_text("a file")
     outcome = continued.prunecast("report", "tiny", "--out", "blocked/report")
     assert outcome.code == 1
-    assert outcome.stderr == "error: blocked/report cannot be written (Not a directory): choose another folder\n"
+    blocked = continued.folder / "blocked"
+    assert outcome.stderr == f"error: {blocked} is a file, no folder: choose another folder\n"
+
+
+def test_a_report_replaces_no_other_report_and_no_page_of_others(continued: Workplace) -> None:
+    folder = continued.folder / "shared"
+    first = ("report", "tiny", "--out", "shared")
+    assert continued.prunecast(*first).code == 0
+    (folder / "notes.html").write_text("mine")
+    page, stamp = folder / "index.html", (folder / "index.html").stat().st_mtime_ns
+    assert continued.prunecast(*first).code == 0
+    assert page.stat().st_mtime_ns == stamp
+    with closing(sqlite3.connect(continued.registry)) as connection, connection:
+        connection.execute(
+            "INSERT INTO runs (key, name, status, started_utc, spec_json, spec_text, result_json, message) "
+            "SELECT ?, 'other', status, started_utc, spec_json, spec_text, result_json, message FROM runs",
+            ("f" * 32,),
+        )
+    refused = continued.prunecast("report", "other", "--out", "shared")
+    assert (refused.code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert f"{folder} holds the report of run 'tiny', of another spec" in refused.stderr
+    assert page.stat().st_mtime_ns == stamp
+    assert continued.prunecast("report", "other", "--out", "shared", "--overwrite").code == 0
+    assert page.stat().st_mtime_ns != stamp
+    assert (folder / "notes.html").read_text() == "mine"
+    assert continued.prunecast("report", "other", "--out", "{name}").code == 0
+    assert (continued.folder / "other" / "index.html").is_file()
+    (continued.folder / "site").mkdir()
+    (continued.folder / "site" / "index.html").write_text("years of work")
+    assert continued.prunecast("report", "tiny", "--out", "site", "--overwrite").code == 1
+    assert (continued.folder / "site" / "index.html").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])

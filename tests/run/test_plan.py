@@ -90,7 +90,7 @@ def test_search_baselines_use_as_many_evaluations_as_there_are_pairs(continued: 
         ("objective={validation.ppl: 1}", "no evaluator measures 'validation.ppl'"),
         ("budget.parameters=0.01", "no architecture of the search space meets"),
         ("warm_start.models=[absent]", "no metric is called 'validation.validation.ppl'; it holds: none"),
-        ("export.path=model", "model exists and is no earlier export"),
+        ("export.path=model", "of another origin (no prunecast_export.json lists it)"),
     ],
 )
 def test_a_dry_run_reports_the_errors_of_the_run(workplace: Workplace, override: str, message: str) -> None:

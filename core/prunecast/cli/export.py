@@ -11,13 +11,15 @@ from prunecast.cli.output import json_option, offline_option, print_json, regist
 @click.option(
     "--architecture", help="Architecture to export instead of the best of the run, e.g. '3x3+1536*3 3x2+768*27'."
 )
+@click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
 @offline_option
 @registry_option
 @json_option
-def export(run: str, folder: str, architecture: str | None, registry_path: str, as_json: bool) -> None:
-    """Write the best model of RUN (number, name or key) to FOLDER, in the format of Hugging Face transformers."""
-    from pathlib import Path
+def export(run: str, folder: str, architecture: str | None, overwrite: bool, registry_path: str, as_json: bool) -> None:
+    """Write the best model of RUN (number, name or key) to FOLDER, in the format of Hugging Face transformers.
 
+    Files of others in FOLDER stay. {name} in FOLDER is the name of the run.
+    """
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
     from prunecast.registry import Registry
@@ -25,12 +27,13 @@ def export(run: str, folder: str, architecture: str | None, registry_path: str, 
 
     with Registry.open(registry_path, readonly=True) as registry:
         host, progress = PluginHost.discover(), Progress()
-        report = export_again(registry, registry.run(run), architecture, Path(folder), host, progress).to_json()
+        record = registry.run(run)
+        report = export_again(registry, record, architecture, folder, host, progress, overwrite).to_json()
     if as_json:
         print_json(report)
     else:
         difference = report["max_logit_difference"]
         click.echo(
             f"{report['folder']}: {report['parameters']:,} parameters, "
-            f"logits within {difference:.1e} of the measured model"
+            f"logits within {difference:.1e} of the measured model{', unchanged' if report['unchanged'] else ''}"
         )

@@ -48,7 +48,8 @@ def render_result(result: dict[str, Any]) -> str:
         lines.append(f"recovery      {_training(recovery)}")
     if export := result["export"]:
         difference = export["max_logit_difference"]
-        lines.append(f"written to    {export['folder']} (logits within {difference:.1e} of the measured model's)")
+        state = "unchanged in  " if export.get("unchanged") else "written to    "
+        lines.append(f"{state}{export['folder']} (logits within {difference:.1e} of the measured model's)")
     return "\n".join(lines)
 
 

@@ -8,21 +8,26 @@ from prunecast.cli.output import json_option, print_json, registry_option
 @click.command()
 @click.argument("run")
 @click.option(
-    "--out", "folder", type=click.Path(file_okay=False), default="report", show_default=True, help="Folder to write to."
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False),
+    default="report",
+    show_default=True,
+    help="Folder to write to; {name} is the run's name.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the report of another run.")
 @click.option(
     "--as-recorded", is_flag=True, help="Do not compare model, data and code with what the run was made from."
 )
 @registry_option
 @json_option
-def report(run: str, folder: str, as_recorded: bool, registry_path: str, as_json: bool) -> None:
+def report(run: str, folder: str, overwrite: bool, as_recorded: bool, registry_path: str, as_json: bool) -> None:
     """Write RUN (number, name or key) as one HTML page and PNG pictures; no model is loaded.
 
     If the run's model, data or code have changed since, nothing is written. What is not on this machine is not
     compared.
     """
     import os
-    from pathlib import Path
 
     os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -34,7 +39,7 @@ def report(run: str, folder: str, as_recorded: bool, registry_path: str, as_json
     with Registry.open(registry_path, readonly=True) as registry:
         if not as_recorded and (missing := unchanged_at_hand(registry, registry.run(run), PluginHost.discover())):
             click.echo(f"not compared with what the run was made from, as not at hand: {', '.join(missing)}", err=True)
-        files = write_report(registry, run, Path(folder))
+        files = write_report(registry, run, folder, overwrite)
     if as_json:
         print_json([str(file) for file in files])
     else:

@@ -24,6 +24,7 @@ PROMPT = "The most important thing about writing a program is"
     metavar="FILE",
     help="Append the events of the run to FILE, one line of JSON each.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @plugin_dir_option
 @offline_option
@@ -34,13 +35,13 @@ def run(
     overrides: tuple[str, ...],
     dry_run: bool,
     events: TextIO | None,
+    overwrite: bool,
     quiet: bool,
     plugin_dirs: tuple[Path, ...],
     registry_path: str,
     as_json: bool,
 ) -> None:
     """Run SPEC, a YAML file or the name of a packaged spec; run it again to continue it."""
-    from prunecast.export.deliver import continue_text
     from prunecast.measure.setup import Setup
     from prunecast.plugins.host import PluginHost
     from prunecast.plugins.listeners import EventLog
@@ -63,17 +64,30 @@ def run(
         for note in setup.notes:
             click.echo(note, err=True)
         with unchanged(Path(registry_path)) as registry:
-            planned = plan(setup, registry).to_json()
+            planned = plan(setup, registry, overwrite).to_json()
         print_json(planned) if as_json else click.echo(render_plan(planned))
         return
     with Registry.open(registry_path) as registry:
         if events is not None:
             host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)
-        result = run_spec(spec, host, registry, progress).to_json()
+        result = run_spec(spec, host, registry, progress, overwrite).to_json()
     if as_json:
         click.echo(json_text(result))
         return
     click.echo(render_result(result))
     if result["export"]:
-        click.echo(f"a sentence    {continue_text(result['export']['folder'], PROMPT)}")
+        _show_sentence(result["export"]["folder"])
+
+
+def _show_sentence(folder: str) -> None:
+    """Print a sentence of the exported model. One that fails is a warning: the run and its export are complete."""
+    from prunecast.errors import one_line
+    from prunecast.export.deliver import continue_text
+
+    try:
+        sentence = continue_text(folder, PROMPT)
+    except Exception as error:  # noqa: BLE001  # transformers raises almost any class
+        click.echo(f"warning: no sentence of the exported model ({one_line(error)}); the export is complete", err=True)
+    else:
+        click.echo(f"a sentence    {sentence}")

@@ -1,6 +1,7 @@
 """The model card of an exported model."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from prunecast.architecture.architecture import Architecture
 
@@ -70,6 +71,10 @@ tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 inputs = tokenizer("The river", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
+
+It loads in transformers ({version("transformers")} has compared it with the measured model) and in programs that load
+models through transformers. Runtimes with model code of their own, such as vLLM, SGLang, TensorRT-LLM, MLX and
+llama.cpp, build stock architectures only and do not load it; nor can it be converted to GGUF.
 
 ## Results
 

@@ -9,6 +9,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.source import ModelSource
+from prunecast.owned.manifest import Origin
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,8 @@ def deliver(
     chosen: Deliverable,
     card: CardContent,
     folder: Path,
+    origin: Origin,
+    overwrite: bool,
 ) -> ExportReport:
     """Write a model as a Hugging Face folder, in the number format it was measured in.
 
@@ -58,7 +61,9 @@ def deliver(
         dtype: number format that the model was measured in.
         chosen: the model to write.
         card: content of the model card.
-        folder: destination.
+        folder: destination, absolute.
+        origin: origin of the model, the architecture left out.
+        overwrite: True allows another export, or an edited one, to be replaced.
 
     Raises:
         ExportError: it cannot be written, or does not load as what was measured.
@@ -82,6 +87,8 @@ def deliver(
             card,
             reference,
             source.generation_file,
+            origin,
+            overwrite,
         )
     finally:
         convert_parameters(chosen.model, dtype)
@@ -90,16 +97,22 @@ def deliver(
 def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
     """The prompt with its greedy continuation by the model in ``folder``, loaded as anyone would load it.
 
-    The folder's own modelling code is run, which prunecast has just written there.
+    The folder's own modelling code is run, which prunecast has just written there. Of the model's generation settings
+    only the tokens that end a text count.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=0,
+        do_sample=False,
+        repetition_penalty=1.3,
+        max_new_tokens=tokens,
+    )
     inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
     with torch.inference_mode():
-        output = model.generate(
-            **inputs, max_new_tokens=tokens, do_sample=False, repetition_penalty=1.3, pad_token_id=0
-        )
+        output = model.generate(**inputs)
     return " ".join(str(tokenizer.decode(output[0], skip_special_tokens=True)).split())

@@ -6,19 +6,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families import Family, family_of
 from prunecast.models.source import GENERATION_FILE
-from prunecast.text import amounts
+from prunecast.owned.folder import FolderKind, OwnedFolder
+from prunecast.owned.manifest import Manifest, Origin
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,22 @@ WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "prunecast_spec.yaml"
 MODELING = Path(__file__).with_name("modeling_prunecast.py")
 PARITY = Path(__file__).with_name("parity.py")
+
+EXPORT = FolderKind(
+    noun="export",
+    manifest="prunecast_export.json",
+    entry="config.json",
+    documents=frozenset({"README.md"}),
+    reserved=(
+        *("prunecast_export.json", SPEC_FILE, ARCHITECTURE_FILE, MODELING.name, "README.md"),
+        *("config.json", GENERATION_FILE, "model.safetensors*", "adapter_config.json"),
+        *("*token*.json", "*.model", "vocab.*", "merges.txt", "chat_template*", "additional_chat_templates"),
+    ),
+)
+"""An export: the names of its files, and of all that transformers would read beside them."""
+
+NO_ORIGIN = Origin()
+"""Origin of a model of no run."""
 
 PROBE_SHAPE = (4, 64)
 """Rows and tokens, (B, T), of the token ids whose logits are compared."""
@@ -43,12 +61,13 @@ class ExportReport:
     """Report of an export.
 
     Attributes:
-        folder: the exported folder, as passed.
+        folder: the exported folder, absolute.
         parameters: number of parameters in the weights file; tied embeddings count once.
-        bytes: size of all files.
+        bytes: size of all files of the export.
         max_logit_difference: largest absolute difference between the logits of the measured model and those of the
             exported folder, loaded in a fresh process without prunecast.
-        files: names of all files, sorted.
+        files: names of all files of the export, sorted; files of others in the folder are not listed.
+        unchanged: True if the folder held the same export already, so that nothing was written.
     """
 
     folder: Path
@@ -56,6 +75,20 @@ class ExportReport:
     bytes: int
     max_logit_difference: float
     files: tuple[str, ...]
+    unchanged: bool = False
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest, unchanged: bool) -> Self:
+        """The report of the export that a folder holds."""
+        files = sorted([*manifest.files, EXPORT.manifest])
+        return cls(
+            folder=folder,
+            parameters=manifest.facts["parameters"],
+            bytes=sum((folder / name).stat().st_size for name in files),
+            max_logit_difference=manifest.facts["max_logit_difference"],
+            files=tuple(files),
+            unchanged=unchanged,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -71,10 +104,13 @@ def export_huggingface(
     card: CardContent,
     reference: "Callable[[Tensor], Tensor]",
     generation: Path | None = None,
+    origin: Origin = NO_ORIGIN,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
-    The folder is written completely or not at all. An earlier export in its place is replaced.
+    The export is written completely or not at all. Files of others in the folder stay; those of an earlier export of
+    the same subject are replaced where they differ.
 
     Args:
         config: config of the dense model; it is not changed.
@@ -83,63 +119,54 @@ def export_huggingface(
             layer, every layer with this projection gets a bias, of zeros if ``state`` has none.
         architecture: sizes that each layer keeps, matching ``state``.
         tokenizer: tokenizer to save with the model.
-        folder: folder to write.
+        folder: folder to write, absolute.
         card: contents of the model card.
         reference: returns the logits (B, T, V) of the measured model for int64 ``input_ids`` (B, T) on the CPU,
             computed in float32 whatever the dtype of ``state``. Called once.
         generation: the dense model's ``generation_config.json``, to be copied; for a chat model it holds the tokens
             that end a reply. None to derive it from ``config``.
+        origin: origin of the model; the architecture is added to its subject.
+        overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
 
     Raises:
-        ExportError: ``folder`` exists and is not an export, the disk is full, or the written model does not load, or
-            does not return the logits of the measured one.
+        ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
+            logits of the measured one. The folder is as it was before.
         ModelError: the model family is not described.
     """
-    from safetensors import SafetensorError
-
     family = family_of(config)
     weights = stored_weights(config, family, state)
+    target = OwnedFolder(EXPORT, folder)
+    origin = of_architecture(origin, architecture)
+    target.check(origin, overwrite)
+    target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
+    with target.staged() as staged:
+        with _disk_errors():
+            _write(staged.path, config, family, weights, architecture, tokenizer, card)
+        _write_generation(staged.path, config, generation)
+        difference = _verify(staged.path, config, reference)
+        facts = {"parameters": _count(weights), "max_logit_difference": difference}
+        manifest, changed = staged.publish(origin, facts, overwrite)
+    return ExportReport.of(folder, manifest, unchanged=not changed)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
+    from safetensors import SafetensorError
+
     try:
-        check_target(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(folder.parent, weights)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
-            fresh = Path(workplace, "fresh")
-            fresh.mkdir()
-            _write(fresh, config, family, weights, architecture, tokenizer, card)
-            _write_generation(fresh, config, generation)
-            difference = _verify(fresh, config, reference)
-            check_target(folder)
-            if folder.exists():
-                folder.rename(Path(workplace, "replaced"))
-            fresh.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"{folder} cannot be written: {error}; free some space or choose another folder") from error
-    files = sorted(folder.iterdir())
-    return ExportReport(
-        folder=folder,
-        parameters=_count(weights),
-        bytes=sum(file.stat().st_size for file in files),
-        max_logit_difference=difference,
-        files=tuple(file.name for file in files),
-    )
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    except Exception as error:
+        if type(error) is Exception:
+            raise OSError(str(error)) from error
+        raise
 
 
-def check_target(folder: Path) -> None:
-    """Raise ExportError if ``folder`` exists and is neither empty nor an earlier export."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / ARCHITECTURE_FILE).is_file()):
-        return
-    if folder.exists():
-        raise ExportError(
-            f"{folder} exists and is no earlier export (it lacks {ARCHITECTURE_FILE}): choose another folder"
-        )
-
-
-def _check_space(parent: Path, weights: "Mapping[str, Tensor]") -> None:
-    needed, free = sum(tensor.nbytes for tensor in weights.values()), shutil.disk_usage(parent).free
-    if free < needed:
-        has, need = amounts(free, needed)
-        raise ExportError(f"{parent} has {has} free, the weights need {need}: free some space or choose another folder")
+def of_architecture(origin: Origin, architecture: Architecture) -> Origin:
+    """The origin with an architecture as a part of its subject."""
+    return replace(origin, subject={**origin.subject, "architecture": str(architecture)})
 
 
 def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 GENERATED = 8
 """Number of tokens to generate."""
@@ -62,7 +62,8 @@ def stored_parameters(folder: str) -> int:
 def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the generated tokens: from ``generate`` with a KV cache, and from one full forward pass without.
 
-    In all prompts but the first, the left third is masked as padding.
+    In all prompts but the first, the left third is masked as padding. Generation is greedy, and the model's own
+    generation settings, which may ask for anything, are put aside.
 
     Args:
         model: the exported model.
@@ -74,9 +75,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
     length = prompts.shape[1]
     mask = torch.ones(len(prompts), length + GENERATED, dtype=torch.int64)
     mask[1:, : length // 3] = 0
-    output = model.generate(
-        prompts,
-        attention_mask=mask[:, :length],
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
         min_new_tokens=GENERATED,
@@ -85,6 +84,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
         output_logits=True,
         return_dict_in_generate=True,
     )
+    output = model.generate(prompts, attention_mask=mask[:, :length])
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     full = model(output.sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
     return torch.stack(output.logits, 1).float(), full[:, length - 1 : -1].float()

@@ -3,7 +3,6 @@
 The ranking of units and the moments of inputs, which calibration finds, are cached by content.
 """
 
-import os
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from prunecast.architecture.architecture import LayerImportance
 from prunecast.cache import cached
 from prunecast.errors import ModelError, one_line
 from prunecast.measure.setup import Setup
+from prunecast.owned.files import written_whole
 from prunecast.progress import Progress
 from prunecast.registry import content_key
 
@@ -146,6 +146,5 @@ def _read(path: Path) -> list[LayerImportance]:
 
 def _write(path: Path, importance: list[LayerImportance]) -> None:
     arrays = {f"{part}.{i}": getattr(layer, part) for i, layer in enumerate(importance) for part in _PARTS}
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez_compressed(unfinished, **arrays)
-    unfinished.replace(path)
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -7,8 +7,6 @@ division into shards, or the order of tensors.
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
@@ -19,6 +17,7 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import read_json, read_tensors, stored_tensors, weight_files
 from prunecast.models.gguf_files import gguf_parts, open_gguf, readers
+from prunecast.owned.files import written_whole
 
 _SCHEME = 1
 """Version of the fingerprint, raised when the same model would get a different one."""
@@ -171,8 +170,5 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 def _write_cache(path: Path, cache: dict[str, Any]) -> None:
     # Without a writable cache folder the hashes are computed again each time.
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False, encoding="utf-8") as new:
-            json.dump(cache, new, indent=1)
-        os.replace(new.name, path)
+    with suppress(OSError), written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(cache, indent=1), encoding="utf-8")

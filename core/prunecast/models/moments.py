@@ -11,7 +11,6 @@ Notation:
 Heads and channels are in the order of the stock model, so one file serves every pruner.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from prunecast.architecture.choices import Component
 from prunecast.errors import ModelError, one_line
 from prunecast.models.families import Family, layers_of
+from prunecast.owned.files import written_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,10 +97,8 @@ class MomentSums:
         """Write the means over all tokens to ``path``, atomically."""
         from safetensors.torch import save_file
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({name: (total / self.tokens).cpu() for name, total in self._sums.items()}, unfinished)
-        unfinished.replace(path)
+        with written_whole(path) as unfinished:
+            save_file({name: (total / self.tokens).cpu() for name, total in self._sums.items()}, unfinished)
         return Moments(path)
 
     def _adding(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -26,6 +26,7 @@ from prunecast.models.fingerprint import count_parameters, fingerprint, tokenize
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
 from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
 from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete
+from prunecast.owned.files import give_usual_mode
 from prunecast.text import amounts
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class ModelSource:
         _log.info("converting %s once, %s in %s", self.path.name, *amounts(needed), folder)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, reading(self.name, self.path, "weights"):
             convert_gguf(self.path, Path(unfinished) / "model", self.name)
+            give_usual_mode(Path(unfinished) / "model")
             _publish(Path(unfinished) / "model", folder)
         return folder
 

@@ -5,7 +5,6 @@ registry under a pruner whose name, options and data say how the weights were re
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import NamedEvaluator
 from prunecast.models.families import Family
 from prunecast.models.source import ModelSource
+from prunecast.owned.files import written_whole
 from prunecast.plugins.bos import bos_tokens, with_settled_bos
 from prunecast.progress import Progress
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, four_bits, merge
@@ -315,8 +315,7 @@ def _read(path: Path) -> Trained | None:
 def _write(path: Path, trained: Trained) -> None:
     from safetensors.torch import save_file
 
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     training = json.dumps({"losses": trained.losses, "seconds": trained.seconds})
     weights = {name: tensor.contiguous() for name, tensor in trained.weights.items()}
-    save_file(weights, unfinished, metadata={"format": "pt", "training": training})
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        save_file(weights, unfinished, metadata={"format": "pt", "training": training})

@@ -1,7 +1,6 @@
 """The training loop: AdamW with warm-up, reproducible by its seed, and continued after an interruption."""
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from prunecast.data import read_rows
 from prunecast.errors import RecoveryError
+from prunecast.owned.files import written_whole
 from prunecast.progress import Progress
 from prunecast.recover.training_data import TrainingData
 from prunecast.spec.recovery import DistillRecovery, Recovery
@@ -185,12 +185,10 @@ def _check_finite(losses: Sequence[float], schedule: Schedule) -> None:
 def _save(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, scheduler: Any, log: Log) -> None:
     import torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
     state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": scheduler.state_dict()}
-    torch.save(state | asdict(log), unfinished)
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        torch.save(state | asdict(log), unfinished)
 
 
 def _restore(path: Path, parameters: "Mapping[str, nn.Parameter]", optimizer: Any, scheduler: Any) -> Log:

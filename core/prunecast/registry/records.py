@@ -123,21 +123,6 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class RunStart:
-    """A started run.
-
-    Attributes:
-        id: its number.
-        resumed: True if the registry already had a run of the same spec and identity.
-        changed: what changed since the first run of the spec, if that has another identity; else empty.
-    """
-
-    id: int
-    resumed: bool
-    changed: str = ""
-
-
-@dataclass(frozen=True)
 class RunRecord:
     """A run of the registry.
 
@@ -170,6 +155,27 @@ class RunRecord:
     def described(self) -> str:
         """Number, name and start, e.g. ``run 3 (smollm2) of 2025-01-31T12:00:00Z``."""
         return f"run {self.id} ({self.name}) of {self.started_utc}"
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A started run.
+
+    Attributes:
+        id: its id.
+        earlier: the run of the same spec and identity that the registry already had, as it was before; None for a new
+            one.
+        changed: what changed since the first run of the spec, if that has another identity; else empty.
+    """
+
+    id: int
+    earlier: RunRecord | None = None
+    changed: str = ""
+
+    @property
+    def resumed(self) -> bool:
+        """True if the registry already had a run of the same spec and identity."""
+        return self.earlier is not None
 
 
 def shape_to_json(shape: ModelShape) -> str:

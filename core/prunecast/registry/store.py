@@ -115,10 +115,6 @@ _END_RUN_LEASE = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
 
 _FIND_RUN_LEASES = "SELECT run_id, holder, expires_utc FROM run_leases"
 
-_FINISH_RUN = """
-    UPDATE runs SET status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ? WHERE id = ?"""
-
-
 LEAST_DIGITS = 4
 """Least number of first digits that identify a key; with fewer, the id of a missing run could match a key."""
 
@@ -335,7 +331,7 @@ class Registry:
             (number,) = connection.execute(_START_RUN, values).fetchone()
             connection.execute(_END_EXPIRED_RUN_LEASES, (number, utc_text()))
             connection.execute(_TAKE_RUN_LEASE, (number, this_process(), utc_text(LEASE_SECONDS)))
-        return RunStart(number, before is not None, changed)
+        return RunStart(number, before, changed)
 
     def _run_of_key(self, key: str) -> RunRecord | None:
         return next((_run_record(row, self._runs_at_work()) for row in self.rows(_RUN_OF_KEY, (key,))), None)
@@ -385,17 +381,47 @@ class Registry:
         Raises:
             RegistryError: there is no such run, or ``result`` is not JSON-able or holds a NaN or an infinity.
         """
-        try:
-            result_json = None if result is None else json.dumps(result, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
+        result_json = None if result is None else self._result_json(run_id, result)
+        columns = "status = ?, finished_utc = ?, result_json = coalesce(?, result_json), message = ?"
         with self.transaction() as connection:
             connection.execute(_END_RUN_LEASE, (run_id, this_process()))
-            if status != "finished" and run_id in self._runs_at_work():
-                return
-            row = (status, utc_text(), result_json, message, run_id)
-            if not connection.execute(_FINISH_RUN, row).rowcount:
-                raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
+            if status == "finished" or run_id not in self._runs_at_work():
+                self._update_run(connection, run_id, columns, (status, utc_text(), result_json, message))
+
+    def keep_result(self, run_id: int, result: Mapping[str, Any]) -> None:
+        """Store the result of a run that is still running, so that what comes after it can fail without losing it.
+
+        Raises:
+            RegistryError: as for :meth:`finish_run`.
+        """
+        with self.transaction() as connection:
+            self._update_run(connection, run_id, "result_json = ?", (self._result_json(run_id, result),))
+
+    def finish_again(self, earlier: RunRecord, result: Mapping[str, Any]) -> None:
+        """Record that a finished run has been run again and measured nothing: it keeps its times.
+
+        Args:
+            earlier: the run as it was before.
+            result: its result, JSON-able.
+
+        Raises:
+            RegistryError: as for :meth:`finish_run`.
+        """
+        columns = "status = 'finished', started_utc = ?, finished_utc = ?, result_json = ?, message = ''"
+        times = (earlier.started_utc, earlier.finished_utc)
+        with self.transaction() as connection:
+            connection.execute(_END_RUN_LEASE, (earlier.id, this_process()))
+            self._update_run(connection, earlier.id, columns, (*times, self._result_json(earlier.id, result)))
+
+    def _update_run(self, connection: sqlite3.Connection, run_id: int, columns: str, values: Sequence[object]) -> None:
+        if not connection.execute(f"UPDATE runs SET {columns} WHERE id = ?", (*values, run_id)).rowcount:
+            raise RegistryError(f"{self.path}: there is no run {run_id} to finish; start it first")
+
+    def _result_json(self, run_id: int, result: Mapping[str, Any]) -> str:
+        try:
+            return json.dumps(result, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise RegistryError(f"{self.path}: result of run {run_id} cannot be stored as JSON: {error}") from error
 
     def runs(self, limit: int | None = None) -> list[RunRecord]:
         """Runs, latest start first, at most ``limit`` of them (None: all)."""

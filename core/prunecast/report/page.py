@@ -5,6 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prunecast.errors import PrunecastError
+from prunecast.owned.folder import FolderKind, OwnedFolder
+from prunecast.owned.location import located
+from prunecast.owned.manifest import Origin
 from prunecast.registry import Registry
 from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
 from prunecast.report.drawing import png, svg
@@ -14,6 +17,9 @@ from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+REPORT = FolderKind(
+    noun="report", manifest="prunecast_report.json", entry=PAGE, reserved=("prunecast_report.json", PAGE)
+)
 
 SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     comparison.section,
@@ -31,35 +37,37 @@ SECTIONS: tuple[Callable[[Facts], Section], ...] = (
 """Sections of the page in order."""
 
 
-def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]:
+def write_report(registry: Registry, run: int | str, folder: str | Path, overwrite: bool = False) -> list[Path]:
     """Write the report of a finished run.
 
     Args:
         registry: the registry of the run.
         run: id, name or key of the run; see :meth:`Registry.run`.
-        folder: destination, created if it does not exist. Files of an earlier report are replaced.
+        folder: destination, created if it does not exist; see :func:`prunecast.owned.location.located`. Files of an
+            earlier report of the run are replaced where they differ; files of others stay.
+        overwrite: True allows the report of another run, or an edited one, to be replaced.
 
     Returns:
         Paths of the page and of a PNG file for each picture.
 
     Raises:
         RegistryError: no such run, or it has no result.
-        PrunecastError: matplotlib or jinja2 is missing, or the folder cannot be written.
+        PrunecastError: matplotlib or jinja2 is missing, files are in the way, or the folder cannot be written.
     """
     _check_installed()
-    facts = Facts(registry, registry.run(run))
+    record = registry.run(run)
+    target = OwnedFolder(REPORT, located(folder, record.name))
+    origin = Origin(record.name, {"spec": record.key})
+    target.check(origin, overwrite)
+    facts = Facts(registry, record)
     sections = [make(facts) for make in SECTIONS]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        page = folder / PAGE
-        page.write_text(render(facts, sections), encoding="utf-8")
-        files = [page]
-        for picture in (section.picture for section in sections if section.picture):
-            files.append(folder / f"{picture.name}.png")
-            png(picture, files[-1])
-    except OSError as error:
-        raise PrunecastError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-    return files
+    pictures = [section.picture for section in sections if section.picture]
+    with target.staged() as staged:
+        (staged.path / PAGE).write_text(render(facts, sections), encoding="utf-8")
+        for picture in pictures:
+            png(picture, staged.path / f"{picture.name}.png")
+        staged.publish(origin, {}, overwrite)
+    return [target.path / PAGE, *(target.path / f"{picture.name}.png" for picture in pictures)]
 
 
 def _check_installed() -> None:

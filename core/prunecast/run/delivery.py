@@ -1,29 +1,99 @@
 """Delivery of a run's model: the model card, and the export, from the run's set-up."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
 from prunecast.export.card import CardContent
 from prunecast.export.deliver import Deliverable, deliver
-from prunecast.export.huggingface import ExportReport
+from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
 from prunecast.measure.setup import Setup
+from prunecast.owned.files import digest
+from prunecast.owned.folder import OwnedFolder
+from prunecast.owned.location import located
+from prunecast.owned.manifest import Origin
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
+from prunecast.registry import content_key
 from prunecast.spec.recovery import Recovery
 
 if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
 
 
-def deliver_run(setup: Setup, chosen: Deliverable, compared: Sequence[Candidate], folder: Path) -> ExportReport:
+def deliver_run(
+    setup: Setup,
+    architecture: Architecture,
+    model: Callable[[], Deliverable],
+    compared: Sequence[Candidate],
+    folder: str | Path,
+    recovery: Recovery | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
     """Write a model of a run as a Hugging Face folder, with ``compared`` as the table of its card.
+
+    If the folder holds this very export already, nothing is made and nothing is written.
+
+    Args:
+        setup: set-up of the run.
+        architecture: the architecture to write.
+        model: makes the model of this architecture.
+        compared: candidates of the card.
+        folder: destination as the user gives it; see :func:`prunecast.owned.location.located`.
+        recovery: the training that the model has had, None for none.
+        overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
 
     Raises:
         ExportError: it cannot be written, or does not load as what was measured.
     """
-    return deliver(setup.source, setup.tokenizer, setup.dtype, chosen, _card(setup, compared, folder), folder)
+    target = export_folder(setup, folder)
+    card = _card(setup, compared, target.path)
+    origin = replace(origin_of(setup), key=_key(setup, architecture, card, recovery))
+    exact = of_architecture(origin, architecture)
+    target.check(exact, overwrite)
+    if (found := target.holding(exact)) is not None:
+        return ExportReport.of(target.path, found, unchanged=True)
+    return deliver(setup.source, setup.tokenizer, setup.dtype, model(), card, target.path, origin, overwrite)
+
+
+def export_folder(setup: Setup, folder: str | Path) -> OwnedFolder:
+    """The folder of an export. Raises ExportError if the path leads nowhere."""
+    return OwnedFolder(EXPORT, located(folder, setup.spec.name))
+
+
+def origin_of(setup: Setup) -> Origin:
+    """Origin of a run's exports, as far as it is known before anything is measured."""
+    subject = {"model": setup.model_record.fingerprint, "spec": setup.spec.key}
+    return Origin(setup.spec.name, subject)
+
+
+def _key(setup: Setup, architecture: Architecture, card: CardContent, recovery: Recovery | None) -> str:
+    """Content key of all that the files of an export follow from; empty if the tokenizer cannot be saved aside."""
+    generation = setup.source.generation_file
+    try:
+        with TemporaryDirectory() as scratch:
+            setup.tokenizer.save_pretrained(scratch)
+            saved = [file for file in Path(scratch).rglob("*") if file.is_file()]
+            tokenizer = {file.relative_to(scratch).as_posix(): digest(file) for file in saved}
+    except Exception:  # noqa: BLE001  # no room for temporary files, for which tokenizers raises a bare Exception
+        return ""
+    content = {
+        "architecture": str(architecture),
+        "card": asdict(card),
+        "dtype": str(setup.dtype),
+        "generation": None if generation is None else digest(generation),
+        "model": setup.model_record.fingerprint,
+        "pruner": setup.pruner_record.key,
+        "recovery": None if recovery is None else recovery.model_dump(mode="json"),
+        "tokenizer": tokenizer,
+        "version": version("prunecast"),
+    }
+    return content_key(content)
 
 
 def recoverer_of(

@@ -25,9 +25,10 @@ def export_again(
     registry: Registry,
     record: RunRecord,
     architecture: str | None,
-    folder: Path,
+    folder: str | Path,
     host: PluginHost,
     progress: Progress,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a model of a finished run to ``folder``.
 
@@ -38,6 +39,7 @@ def export_again(
         folder: destination.
         host: host of the plugins of the run's spec.
         progress: where progress is shown.
+        overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
 
     Raises:
         ChangedError: model, data or code are not what the run was made from.
@@ -53,14 +55,18 @@ def export_again(
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
     elastic = cache(lambda: build_elastic(setup, progress))
+
+    def pruned() -> Deliverable:
+        return Deliverable.of(elastic(), chosen)
+
     if chosen != best.architecture:
-        return deliver_run(setup, Deliverable.of(elastic(), chosen), [dense, *baselines], folder)
-    if setup.spec.recover is None:
-        model = Deliverable.of(elastic(), chosen)
-    else:
-        check_recovery(setup.spec.recover, setup.device.type)
-        model = recoverer_of(setup, setup.spec.recover, elastic, progress).deliverable(chosen)
-    return deliver_run(setup, model, [dense, *baselines, best, *recovered], folder)
+        return deliver_run(setup, chosen, pruned, [dense, *baselines], folder, overwrite=overwrite)
+    compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
+    if options is None:
+        return deliver_run(setup, chosen, pruned, compared, folder, overwrite=overwrite)
+    check_recovery(options, setup.device.type)
+    recoverer = recoverer_of(setup, options, elastic, progress)
+    return deliver_run(setup, chosen, lambda: recoverer.deliverable(chosen), compared, folder, options, overwrite)
 
 
 def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

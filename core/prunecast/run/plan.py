@@ -53,9 +53,9 @@ class Plan:
         return {"steps": [asdict(step) for step in self.steps], "seconds": self.seconds, "basis": self.basis}
 
 
-def plan(setup: Setup, registry: Registry) -> Plan:
+def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
     """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
-    preflight(setup, registry)
+    preflight(setup, registry, overwrite)
     spec, problem, clock = setup.spec, setup.problem, _Clock(setup, registry)
     settings = [named.setting for named in setup.evaluators]
     pairs = propose(problem, spec.collect, reused_architectures(spec, problem, registry, settings))

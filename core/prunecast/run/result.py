@@ -9,14 +9,15 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
-from prunecast.export.huggingface import ExportReport
+from prunecast.export.huggingface import EXPORT, ExportReport
+from prunecast.owned.folder import OwnedFolder
 from prunecast.plugins.host import PluginHost
 from prunecast.predict.importance import ChoiceImportance
 from prunecast.predict.quality import QualityCard
 from prunecast.predict.warm_start import WarmStart
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recovered
-from prunecast.registry import ModelRecord
+from prunecast.registry import ModelRecord, RunRecord
 from prunecast.search.refine import Refinement
 from prunecast.search.search import Round
 
@@ -90,8 +91,15 @@ class RunResult:
         ]
         return pandas.DataFrame(rows, index=pandas.Index([each.name for each in self.candidates], name="model"))
 
-    def export(self, folder: str | Path, architecture: Architecture | str | None = None) -> ExportReport:
+    def export(
+        self, folder: str | Path, architecture: Architecture | str | None = None, overwrite: bool = False
+    ) -> ExportReport:
         """Write the best model, or another architecture of the run, as a folder that transformers loads.
+
+        Args:
+            folder: destination; ``{name}`` in it is the run's name. Files of others in it stay.
+            architecture: the architecture, the best if not given.
+            overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
 
         Raises:
             ExportError: the folder cannot be written, or the architecture is not one of the model.
@@ -105,15 +113,15 @@ class RunResult:
         host = self.host or PluginHost.discover()
         with Registry.open(self.registry, readonly=True) as opened:
             record = opened.run(self.run)
-            return export_again(opened, record, text, Path(folder).expanduser(), host, Progress(quiet=True))
+            return export_again(opened, record, text, folder, host, Progress(quiet=True), overwrite)
 
     def load_model(self) -> "PreTrainedModel":
         """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.
 
         The modelling code of the folder, which prunecast has written there, is executed.
         """
-        if self.export_report is not None and Path(self.export_report.folder, "config.json").is_file():
-            return _load(Path(self.export_report.folder))
+        if self.export_report is not None and self._is_export(self.export_report.folder):
+            return _load(self.export_report.folder)
         with TemporaryDirectory() as scratch:
             self.export(folder := Path(scratch) / "model")
             return _load(folder)
@@ -121,6 +129,11 @@ class RunResult:
     def _model_json(self) -> dict[str, str]:
         model = {"source": self.model.source, "fingerprint": self.model.fingerprint, "dtype": self.dtype}
         return model if self.model.revision is None else {**model, "revision": self.model.revision}
+
+    def _is_export(self, folder: Path) -> bool:
+        """True if a folder holds the best model, whole."""
+        subject = {"architecture": str(self.best.architecture), "model": self.model.fingerprint}
+        return OwnedFolder(EXPORT, folder).is_whole(subject)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""
@@ -150,6 +163,24 @@ class RunResult:
             "seconds": round(self.seconds, 2),
             "export": None if self.export_report is None else self.export_report.to_json(),
         }
+
+
+def result_to_record(result: RunResult, earlier: RunRecord | None) -> dict[str, Any]:
+    """The result as the registry keeps it.
+
+    Args:
+        result: the result of a run.
+        earlier: the run of the same spec before. If it had a result and nothing has been measured since, the number
+            of evaluations and the seconds stay those of then. Its export stays unless there is a new one, or another
+            best.
+    """
+    record, before = result.to_json(), None if earlier is None else earlier.result
+    if before is None:
+        return record
+    costs = {} if result.measured else {name: before[name] for name in ("evaluations", "seconds") if name in before}
+    same_best = before["best"]["architecture"] == record["best"]["architecture"]
+    export = record["export"] or (before.get("export") if same_best else None)
+    return record | costs | {"export": export}
 
 
 def _load(folder: Path) -> "PreTrainedModel":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
@@ -40,9 +40,9 @@ from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
 from prunecast.registry.leases import running
-from prunecast.run.delivery import deliver_run, recoverer_of
+from prunecast.run.delivery import deliver_run, export_folder, recoverer_of
 from prunecast.run.preflight import preflight
-from prunecast.run.result import RunResult
+from prunecast.run.result import RunResult, result_to_record
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -59,8 +59,18 @@ from prunecast.spec.stages import (
 )
 
 
-def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) -> RunResult:
+def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, overwrite: bool = False) -> RunResult:
     """Execute a spec, or continue it.
+
+    A finished run that is run again and measures nothing keeps its times, its costs and its export in the registry;
+    the returned result is that of this call.
+
+    Args:
+        spec: the spec.
+        host: host of its plugins.
+        registry: where evaluations are found and recorded.
+        progress: where progress is shown.
+        overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong; what was measured before is in the registry.
@@ -72,7 +82,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
         progress.say(note)
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
-    preflight(setup, registry)
+    preflight(setup, registry, overwrite)
     prior = prior_of(spec, setup.problem, registry)
     recorded = spec.at_commit(setup.source.revision).to_json()
     started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
@@ -81,9 +91,13 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
     with running(registry, started.id), _outcome(registry, started.id, listeners):
-        result = Run(setup, prior, registry, started.id, progress, listeners).execute(began)
-        result = replace(result, registry=registry.path.absolute(), host=host)
-        registry.finish_run(started.id, "finished", result.to_json())
+        execution = Run(setup, prior, registry, started.id, progress, listeners)
+        result = execution.execute()
+        registry.keep_result(started.id, result_to_record(result, started.earlier))
+        report = execution.export(result, overwrite)
+        seconds = time.perf_counter() - began
+        result = replace(result, export_report=report, seconds=seconds, registry=registry.path.absolute(), host=host)
+        _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result
 
@@ -99,6 +113,14 @@ def _started(setup: Setup, started: RunStart) -> RunStarted:
         budget={str(quantity): limit for quantity, limit in setup.problem.budget.limits.items()},
         resumed=started.resumed,
     )
+
+
+def _finish(registry: Registry, started: RunStart, result: RunResult) -> None:
+    earlier, record = started.earlier, result_to_record(result, started.earlier)
+    if earlier is not None and earlier.status == "finished" and not result.measured:
+        registry.finish_again(earlier, record)
+    else:
+        registry.finish_run(started.id, "finished", record)
 
 
 @contextmanager
@@ -140,8 +162,9 @@ class Run:
         self._reused = reused_architectures(self._spec, self._problem, registry, settings)
         self._expansions: dict[Architecture, TaylorExpansion] = {}
 
-    def execute(self, began: float) -> RunResult:
-        """All stages in order. ``began`` is the ``time.perf_counter`` reading that the seconds count from."""
+    def execute(self) -> RunResult:
+        """All stages in order but the export."""
+        began = time.perf_counter()
         setup, problem, measuring = self._setup, self._problem, self._measuring
         (dense,) = self._compared(DENSE, [problem.shape.dense], setup.verifiers)
         measured = self._initial_design()
@@ -157,8 +180,7 @@ class Run:
         best, *others = self._verified(fitted, measured, rounds)
         spent = baseline_evaluations(self._spec, len(measured), len(self._expansions))
         baselines = self._baselines(best.parameters, rounds, spent)
-        recoverer = self._recoverer()
-        recovered = None if recoverer is None else recover(recoverer, best, measuring)
+        recovered = None if self._recoverer is None else recover(self._recoverer, best, measuring)
         return RunResult(
             run=self._run_id,
             name=self._spec.name,
@@ -178,7 +200,7 @@ class Run:
             rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
-            export_report=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
+            export_report=None,
             seconds=time.perf_counter() - began,
             recovered=recovered,
         )
@@ -258,6 +280,7 @@ class Run:
         }
         return [self._candidate("best", a, found, predicted[a]) for a, found in metrics.items()]
 
+    @cached_property
     def _recoverer(self) -> Recoverer | None:
         """The recovery of the best architecture, if the spec asks for one."""
         options = self._spec.recover
@@ -265,14 +288,19 @@ class Run:
             return None
         return recoverer_of(self._setup, options, lambda: self._engine.elastic, self._progress)
 
-    def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
-        """Write the last of the compared architectures, recovered if the spec asks for it, if it names a folder."""
+    def export(self, result: RunResult, overwrite: bool) -> ExportReport | None:
+        """Write the best architecture, recovered if the spec asks for it, if the spec names a folder."""
         if self._spec.export is None:
             return None
-        folder, chosen = Path(self._spec.export.path), compared[-1].architecture
-        self._progress.say(f"writing {folder}")
-        model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._engine.elastic, chosen)
-        return deliver_run(self._setup, model, compared, folder)
+        path, chosen = self._spec.export.path, result.best.architecture
+        self._progress.say(f"writing {export_folder(self._setup, path).path}")
+
+        def model() -> Deliverable:
+            return (
+                self._recoverer.deliverable(chosen) if self._recoverer else Deliverable.of(self._engine.elastic, chosen)
+            )
+
+        return deliver_run(self._setup, chosen, model, result.candidates, path, self._spec.recover, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Uniform architectures at every total of the result, and search baselines at that of its best."""

@@ -293,7 +293,10 @@ class VerifySpec(_Section):
 class ExportSpec(_Section):
     """Export of the best architecture."""
 
-    path: str = Field(min_length=1, description="Folder to write the pruned model to.")
+    path: str = Field(
+        min_length=1,
+        description="Folder to write the pruned model to, relative to the current one; {name} in it is the run's name.",
+    )
 
 
 PositiveFloat = Annotated[float, Field(gt=0)]
