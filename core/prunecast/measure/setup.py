@@ -83,9 +83,18 @@ class Setup:
         self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
+        if (stored := self.source.stored_dtype()) not in (None, self.dtype):
+            self.notes.append(
+                f"model {self.source.name}: stored in {_name_of(stored)}, measured and exported in "
+                f"{_name_of(self.dtype)}; model.dtype and export.dtype choose another"
+            )
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
         self._problem = Problem.of(spec, host, self.shape)
+
+    def in_dtype(self, dtype: str) -> "Setup":
+        """The same set-up with weights in another dtype, e.g. ``float32``."""
+        return Setup(self.spec.settled(dtype=dtype), self._host)
 
     @cached_property
     def problem(self) -> Problem:
@@ -274,6 +283,10 @@ class Setup:
         return self._host.find(use.kind, use.use)
 
 
+def _name_of(dtype: "torch.dtype | None") -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     """All metrics of several evaluators, in order."""
     return [metric for named in evaluators for metric in named.metrics]
@@ -287,9 +300,7 @@ def spec_as_measured(record: RunRecord, host: PluginHost, dtype: str | None = No
         host: host of the plugins of its spec.
         dtype: the dtype; by default, that of the last time it finished.
     """
-    spec = spec_of(record, host)
-    dtype = dtype or (record.result or {}).get("model", {}).get("dtype", spec.model.dtype)
-    return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
+    return spec_of(record, host).settled(dtype=dtype or (record.result or {}).get("model", {}).get("dtype"))
 
 
 def spec_of(record: RunRecord, host: PluginHost) -> Spec:

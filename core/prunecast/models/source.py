@@ -90,6 +90,12 @@ class ModelSource:
         """
         return self._checkpoint.config()
 
+    def stored_dtype(self) -> "torch.dtype | None":
+        """Number format of the weights as the config states it; None if it states none, or they are quantised."""
+        config = self.config()
+        quantised = self.kind == "gguf" or getattr(config, "quantization_config", None) is not None
+        return None if quantised else config.dtype
+
     def check(self) -> list[str]:
         """Compare the stored weights with the config. Only headers are read, but those of a Hub model are downloaded.
 

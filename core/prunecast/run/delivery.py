@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
+from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
 from prunecast.export.deliver import Deliverable, deliver
 from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
@@ -23,11 +24,14 @@ from prunecast.registry import content_key
 from prunecast.spec.recovery import Recovery
 
 if TYPE_CHECKING:
+    import torch
+
     from prunecast.models.elastic import ElasticModel
 
 
 def deliver_run(
     setup: Setup,
+    written: Setup,
     architecture: Architecture,
     model: Callable[[], Deliverable],
     compared: Sequence[Candidate],
@@ -41,6 +45,7 @@ def deliver_run(
 
     Args:
         setup: set-up of the run.
+        written: set-up in the dtype to write, of :func:`written_setup`.
         architecture: the architecture to write.
         model: makes the model of this architecture.
         compared: candidates of the card.
@@ -52,13 +57,29 @@ def deliver_run(
         ExportError: it cannot be written, or does not load as what was measured.
     """
     target = export_folder(setup, folder)
-    card = _card(setup, compared, target.path)
-    origin = replace(origin_of(setup), key=_key(setup, architecture, card, recovery))
+    card = _card(setup, written, compared, target.path)
+    origin = replace(origin_of(setup), key=_key(written, architecture, card, recovery))
     exact = of_architecture(origin, architecture)
     target.check(exact, overwrite)
     if (found := target.holding(exact)) is not None:
         return ExportReport.of(target.path, found, unchanged=True)
-    return deliver(setup.source, setup.tokenizer, setup.dtype, model(), card, target.path, origin, overwrite)
+    return deliver(setup.source, setup.tokenizer, written.dtype, model(), card, target.path, origin, overwrite)
+
+
+def written_setup(setup: Setup, dtype: str) -> Setup:
+    """The set-up in the dtype in which the model is written; ``measured`` is that of the set-up itself.
+
+    Raises:
+        ExportError: a recovered model is to be written in another dtype than it was measured in.
+    """
+    if dtype in ("measured", _name(setup.dtype)):
+        return setup
+    if setup.spec.recover is not None:
+        raise ExportError(
+            f"export.dtype {dtype}: a recovered model is written in the dtype it was measured in, "
+            f"{_name(setup.dtype)}; leave it out, or set model.dtype"
+        )
+    return setup.in_dtype(dtype)
 
 
 def export_folder(setup: Setup, folder: str | Path) -> OwnedFolder:
@@ -68,8 +89,13 @@ def export_folder(setup: Setup, folder: str | Path) -> OwnedFolder:
 
 def origin_of(setup: Setup) -> Origin:
     """Origin of a run's exports, as far as it is known before anything is measured."""
-    subject = {"model": setup.model_record.fingerprint, "spec": setup.spec.key}
+    spec = setup.spec.settled(setup.source.revision, _name(setup.dtype))
+    subject = {"model": setup.model_record.fingerprint, "spec": spec.key}
     return Origin(setup.spec.name, subject)
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _key(setup: Setup, architecture: Architecture, card: CardContent, recovery: Recovery | None) -> str:
@@ -116,7 +142,7 @@ def recoverer_of(
     return Recoverer(inputs, options, elastic, progress)
 
 
-def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
+def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
         (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
@@ -128,16 +154,16 @@ def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardCont
         spec_text=setup.spec.source.text,
         columns=("model", "parameters", *metrics),
         rows=rows,
-        protocol=_protocol(setup),
+        protocol=_protocol(setup, written),
     )
 
 
-def _protocol(setup: Setup) -> str:
+def _protocol(setup: Setup, written: Setup) -> str:
     """Conditions of a run's numbers, in one line."""
-    dtype = str(setup.dtype).removeprefix("torch.")
+    other = "" if written is setup else f", which these weights in {_name(written.dtype)} differ from"
     evaluators = "; ".join(
         f"{named.setting.evaluator.name}: "
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    return f"Measured in {dtype}; parameters include embeddings. {evaluators}."
+    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}."

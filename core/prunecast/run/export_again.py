@@ -18,7 +18,7 @@ from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
-from prunecast.run.delivery import deliver_run, recoverer_of
+from prunecast.run.delivery import deliver_run, recoverer_of, written_setup
 
 
 def export_again(
@@ -29,6 +29,7 @@ def export_again(
     host: PluginHost,
     progress: Progress,
     overwrite: bool = False,
+    dtype: str | None = None,
 ) -> ExportReport:
     """Write a model of a finished run to ``folder``.
 
@@ -40,6 +41,7 @@ def export_again(
         host: host of the plugins of the run's spec.
         progress: where progress is shown.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
+        dtype: dtype to write, ``measured`` for that of the run; None for what the spec says.
 
     Raises:
         ChangedError: model, data or code are not what the run was made from.
@@ -54,19 +56,22 @@ def export_again(
     baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
-    elastic = cache(lambda: build_elastic(setup, progress))
+    written = written_setup(setup, dtype or (setup.spec.export.dtype if setup.spec.export else "measured"))
+    elastic = cache(lambda: build_elastic(written, progress))
 
     def pruned() -> Deliverable:
         return Deliverable.of(elastic(), chosen)
 
     if chosen != best.architecture:
-        return deliver_run(setup, chosen, pruned, [dense, *baselines], folder, overwrite=overwrite)
+        return deliver_run(setup, written, chosen, pruned, [dense, *baselines], folder, overwrite=overwrite)
     compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
     if options is None:
-        return deliver_run(setup, chosen, pruned, compared, folder, overwrite=overwrite)
+        return deliver_run(setup, written, chosen, pruned, compared, folder, overwrite=overwrite)
     check_recovery(options, setup.device.type)
     recoverer = recoverer_of(setup, options, elastic, progress)
-    return deliver_run(setup, chosen, lambda: recoverer.deliverable(chosen), compared, folder, options, overwrite)
+    return deliver_run(
+        setup, written, chosen, lambda: recoverer.deliverable(chosen), compared, folder, options, overwrite
+    )
 
 
 def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from prunecast.cache import check_temporary_files
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
-from prunecast.run.delivery import export_folder, origin_of
+from prunecast.run.delivery import export_folder, origin_of, written_setup
 
 
 def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None:
@@ -29,12 +29,13 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
     if spec.export is not None:
-        _check_export(setup, spec.export.path, overwrite)
+        _check_export(setup, spec.export.path, spec.export.dtype, overwrite)
     setup.source.check_own_code(setup.device)
 
 
-def _check_export(setup: Setup, path: str, overwrite: bool) -> None:
+def _check_export(setup: Setup, path: str, dtype: str, overwrite: bool) -> None:
     folder, origin, problem = export_folder(setup, path), origin_of(setup), setup.problem
+    written = written_setup(setup, dtype)
     folder.check(origin, overwrite)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
-    folder.check_room(origin, int(most) * setup.dtype.itemsize)
+    folder.check_room(origin, int(most) * written.dtype.itemsize)

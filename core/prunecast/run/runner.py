@@ -18,6 +18,7 @@ from prunecast.compare.uniform import UniformBaseline, distinct_totals, uniform
 from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
+from prunecast.measure.build import build_elastic
 from prunecast.measure.engine import Engine
 from prunecast.measure.identity import identity_of
 from prunecast.measure.measure import Measuring
@@ -40,7 +41,7 @@ from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
 from prunecast.registry.leases import running
-from prunecast.run.delivery import deliver_run, export_folder, recoverer_of
+from prunecast.run.delivery import deliver_run, export_folder, recoverer_of, written_setup
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult, result_to_record
 from prunecast.search.initial_design import propose, reused_architectures
@@ -84,7 +85,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     check_recovery(spec.recover, setup.device.type)
     preflight(setup, registry, overwrite)
     prior = prior_of(spec, setup.problem, registry)
-    recorded = spec.at_commit(setup.source.revision).to_json()
+    recorded = spec.settled(setup.source.revision).to_json()
     started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
     if started.changed:
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
@@ -292,15 +293,17 @@ class Run:
         """Write the best architecture, recovered if the spec asks for it, if the spec names a folder."""
         if self._spec.export is None:
             return None
-        path, chosen = self._spec.export.path, result.best.architecture
-        self._progress.say(f"writing {export_folder(self._setup, path).path}")
+        setup, path, chosen = self._setup, self._spec.export.path, result.best.architecture
+        written = written_setup(setup, self._spec.export.dtype)
+        self._progress.say(f"writing {export_folder(setup, path).path}")
 
         def model() -> Deliverable:
-            return (
-                self._recoverer.deliverable(chosen) if self._recoverer else Deliverable.of(self._engine.elastic, chosen)
-            )
+            if self._recoverer:
+                return self._recoverer.deliverable(chosen)
+            elastic = self._engine.elastic if written is setup else build_elastic(written, self._progress)
+            return Deliverable.of(elastic, chosen)
 
-        return deliver_run(self._setup, chosen, model, result.candidates, path, self._spec.recover, overwrite)
+        return deliver_run(setup, written, chosen, model, result.candidates, path, self._spec.recover, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Uniform architectures at every total of the result, and search baselines at that of its best."""

@@ -297,6 +297,11 @@ class ExportSpec(_Section):
         min_length=1,
         description="Folder to write the pruned model to, relative to the current one; {name} in it is the run's name.",
     )
+    dtype: Literal["measured", "float32", "bfloat16", "float16"] = Field(
+        "measured",
+        description="Number format of the written weights; measured is the one of the measurements, whose numbers are "
+        "exactly those of the file.",
+    )
 
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -438,11 +443,10 @@ class Spec(_Section):
         content = self.model_dump(mode="json", exclude={"name", "export", "plugins"}, exclude_defaults=True)
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
-    def at_commit(self, revision: str | None) -> Self:
-        """The spec with the exact commit of its Hub model; the spec itself if ``revision`` is None."""
-        if revision is None:
-            return self
-        return self.model_copy(update={"model": self.model.model_copy(update={"revision": revision})})
+    def settled(self, revision: str | None = None, dtype: str | None = None) -> Self:
+        """The spec with the commit of its Hub model and the dtype that it came to; None leaves either as it is."""
+        exact = {name: value for name, value in (("revision", revision), ("dtype", dtype)) if value is not None}
+        return self.model_copy(update={"model": self.model.model_copy(update=exact)})
 
     def to_json(self) -> str:
         """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces. A valid spec of its own."""
