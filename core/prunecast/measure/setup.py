@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.shape import ModelShape
-from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
+from prunecast.data import check_disjoint, content_hash, overlap, read_documents, read_rows, reading, sample_windows
+from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.models.families import Family, family_of, shape_of
-from prunecast.models.source import ModelSource, resolve_source
+from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
@@ -21,7 +22,7 @@ from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
-from prunecast.spec.recovery import DistillRecovery
+from prunecast.spec.recovery import DistillRecovery, Recovery
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,13 @@ class NamedEvaluator:
         """Metrics that it measures."""
         return self.evaluator.metrics
 
+    @property
+    def text(self) -> tuple[str, str] | None:
+        """Data set and split that it measures on, if its options name both."""
+        options = self.evaluator.options
+        named = hasattr(options, "dataset") and hasattr(options, "split")
+        return (options.dataset, options.split) if named else None
+
 
 class Setup:
     """A spec with its model, its plugins and its data.
@@ -72,7 +80,7 @@ class Setup:
     def __init__(self, spec: Spec, host: PluginHost) -> None:
         self.spec, self._host = spec, host
         self.source: ModelSource = resolve_source(
-            spec.model.source, spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+            _place_of_model(spec), spec.model.revision, trust_remote_code=spec.model.trust_remote_code
         )
         config = self.source.config()
         self.family: Family = family_of(config)
@@ -124,11 +132,17 @@ class Setup:
             DataError: there is no such text, or not enough; names it and the section.
         """
         self._check_context(wanted, section)
-        documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+        with reading(self.spec.reading):
+            documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
             return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
         except DataError as error:
             raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
+
+    def rows(self, wanted: Recovery) -> list[Row]:
+        """Rows of the data set of a recovery. Raises DataError if there is no such data set."""
+        with reading(self.spec.reading):
+            return read_rows(wanted.dataset, wanted.split, self.data_dir)
 
     def _check_context(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> None:
         if wanted.tokens > self.shape.context:
@@ -189,8 +203,9 @@ class Setup:
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
-            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated, or
-                windows to recover on are longer than the model's context.
+            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated; text of
+                the verification is searched by as another split; or windows to recover on are longer than the model's
+                context.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -206,21 +221,29 @@ class Setup:
                 )
         if isinstance(self.spec.recover, DistillRecovery):
             self._check_context(self.spec.recover, "recover")
-        self._check_calibration()
+        with reading(self.spec.reading):
+            self._check_texts()
 
-    def _check_calibration(self) -> None:
+    def _check_texts(self) -> None:
+        """Raise DataError if a text is used for calibration and evaluation, or is searched by under another split."""
         compensate = self.pruner.options.compensate
         compensated = compensate.calibration if compensate.method != "none" else ()
-        looked_at = [*self.pruner.calibration, self.spec.recover, *compensated]
-        for wanted in filter(None, looked_at):
-            used = [named.evaluator.options for named in self.verifiers]
-            evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
+        evaluated = [text for named in self.verifiers if (text := named.text)]
+        for wanted in filter(None, [*self.pruner.calibration, self.spec.recover, *compensated]):
             check_disjoint((wanted.dataset, wanted.split), evaluated)
+        searched = [text for named in self.evaluators if (text := named.text)]
+        for name, split in evaluated[len(searched) :]:
+            for other, part in searched:
+                if split != part and overlap((name, split), (other, part)):
+                    raise DataError(
+                        f"verify: data set {name}, split {split}: part of what the search measures, {other}, split "
+                        f"{part}; search by another split or data set"
+                    )
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
         evaluator: Evaluator[Any] = use.instance(self._host)
         owner = str(self._find(use))
-        with isolated(owner, "prepare"):
+        with reading(self.spec.reading), isolated(owner, "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
         with isolated(owner, "metrics"):
             check_metrics(owner, evaluator.metrics)
@@ -241,6 +264,12 @@ class Setup:
 def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     """All metrics of several evaluators, in order."""
     return [metric for named in evaluators for metric in named.metrics]
+
+
+def _place_of_model(spec: Spec) -> str:
+    """Source of the model, as a path from the current folder if it is a file or folder."""
+    found = spec.paths.find(spec.model.source)
+    return str(found) if spec.model.source not in ALIASES and found.exists() else spec.model.source
 
 
 def spec_of(record: RunRecord, host: PluginHost) -> Spec:

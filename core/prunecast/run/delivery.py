@@ -11,6 +11,7 @@ from prunecast.export.huggingface import ExportReport
 from prunecast.measure.setup import Setup
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
+from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def recoverer_of(
         model=setup.model_record,
         pruner=setup.pruner_record,
         verifiers=setup.verifiers,
-        data_dir=setup.data_dir,
+        rows=setup.rows,
         windows=lambda wanted: setup.sample(wanted, "recover"),
     )
     return Recoverer(inputs, options, elastic, progress)
@@ -62,11 +63,12 @@ def _card(setup: Setup, compared: Sequence[Candidate], folder: Path) -> CardCont
 
 
 def _protocol(setup: Setup) -> str:
-    """Conditions of a run's numbers, in one line."""
+    """Conditions of a run's numbers, and its texts by purpose."""
     dtype = str(setup.dtype).removeprefix("torch.")
     evaluators = "; ".join(
         f"{named.setting.evaluator.name}: "
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    return f"Measured in {dtype}; parameters include embeddings. {evaluators}."
+    texts = "".join(f"\n- {line}" for line in lines_of(texts_of(setup)))
+    return f"Measured in {dtype}; parameters include embeddings. {evaluators}.\n{texts}"

@@ -1,7 +1,5 @@
 """The preflight of a run: everything that could stop it later is checked before anything is measured."""
 
-from pathlib import Path
-
 from prunecast.export.huggingface import check_target
 from prunecast.measure.setup import Setup
 from prunecast.predict.transfer import Prior
@@ -25,6 +23,6 @@ def preflight(setup: Setup, registry: Registry) -> Prior | None:
     spec = setup.spec
     models = spec.warm_start.models if spec.warm_start else ()
     prior = prior_of(setup.problem, registry, models, spec.pruner.use) if models else None
-    if spec.export is not None:
-        check_target(Path(spec.export.path))
+    if spec.export_path is not None:
+        check_target(spec.export_path)
     return prior

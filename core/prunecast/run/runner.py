@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
@@ -41,6 +40,7 @@ from prunecast.registry import Registry, RunStart
 from prunecast.run.delivery import deliver_run, recoverer_of
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
+from prunecast.run.texts import lines_of, notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -68,6 +68,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
     prior = preflight(setup, registry)
+    for line in [*(f"note: {note}" for note in notes_of(setup)), *lines_of(texts_of(setup))]:
+        progress.say(line)
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
@@ -171,6 +173,7 @@ class Run:
             export_report=self._export(recoverer, [dense, *baselines, best, *([recovered.after] if recovered else [])]),
             seconds=time.perf_counter() - start,
             recovered=recovered,
+            texts=texts_of(setup),
         )
 
     def _initial_design(self) -> Measured:
@@ -257,9 +260,9 @@ class Run:
 
     def _export(self, recoverer: Recoverer | None, compared: list[Candidate]) -> ExportReport | None:
         """Write the last of the compared architectures, recovered if the spec asks for it, if it names a folder."""
-        if self._spec.export is None:
+        folder, chosen = self._spec.export_path, compared[-1].architecture
+        if folder is None:
             return None
-        folder, chosen = Path(self._spec.export.path), compared[-1].architecture
         self._progress.say(f"writing {folder}")
         model = recoverer.deliverable(chosen) if recoverer else Deliverable.of(self._engine.elastic, chosen)
         return deliver_run(self._setup, model, compared, folder)

@@ -17,6 +17,9 @@ from prunecast.errors import SpecError
 KeyPath = tuple[str | int, ...]
 """Keys and list positions on the way from the top of a document to one of its values."""
 
+_TYPED = "--set "
+"""Start of the name of an override in marks and messages."""
+
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _EXPONENT = re.compile(r"([-+]?)(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE]([-+]?)(\d+)")
@@ -83,6 +86,11 @@ class Document:
     def data(self) -> dict[str, Any]:
         """Content as dicts, lists, strings, numbers, booleans and None, with anchors and merge keys resolved."""
         return {key: _data(value) for key, (_, value) in _entries(self.root).items()}
+
+    @property
+    def typed(self) -> frozenset[str]:
+        """Every text among the values of overrides."""
+        return frozenset(node.value for node in _scalars(self.root) if node.start_mark.name.startswith(_TYPED))
 
     def find(self, path: KeyPath) -> tuple[KeyPath, Place, Place]:
         """Follow ``path``, leaving out the parts that do not exist.
@@ -209,6 +217,18 @@ def _scalar(node: yaml.Node) -> Any:
     return SafeConstructor().construct_document(node)
 
 
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    """Values of a node and of those in it; not its keys."""
+    if isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _scalars(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.ScalarNode):
+        yield node
+
+
 # -------------------------------------------------------------------------------------------- refused spellings
 
 
@@ -286,7 +306,7 @@ def _exponent_spelling(match: re.Match[str]) -> str:
 
 
 def _parse_assignment(assignment: str) -> tuple[KeyPath, yaml.Node]:
-    source = f"--set {assignment}"
+    source = f"{_TYPED}{assignment}"
     match = _ASSIGNED_PATH.match(assignment)
     if match is None or not assignment.startswith("=", match.end()):
         raise _RefusedError(Place(source, 1, 1), "write KEY.PATH=VALUE, e.g. evaluators.0.tokens=2048")
