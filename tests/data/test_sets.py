@@ -199,44 +199,44 @@ def test_misspelt_name_suggests_the_right_one() -> None:
 
 def test_local_text_is_one_document(folder: Path) -> None:
     path = write(folder / "notes.md", "a\n\nb\n")
-    assert read_documents(str(path), "validation") == ["a\n\nb\n"]
+    assert read_documents(str(path), "all") == ["a\n\nb\n"]
 
 
 def test_local_rows_use_the_named_column(folder: Path) -> None:
     path = write_jsonl(folder / "rows.jsonl.gz", [{"text": "wrong", "summary": "right"}])
-    assert read_documents(f"{path}#summary", "any") == ["right"]
-    assert read_documents(str(path), "any") == ["wrong"]
+    assert read_documents(f"{path}#summary", "all") == ["right"]
+    assert read_documents(str(path), "all") == ["wrong"]
 
 
 def test_ambiguous_column_error_asks_for_the_column(folder: Path) -> None:
     path = write_jsonl(folder / "rows.jsonl.gz", [{"left": "a", "right": "b"}])
     with pytest.raises(DataError, match=r"name one of left, right as .*rows.jsonl.gz#COLUMN"):
-        read_documents(str(path), "any")
+        read_documents(str(path), "all")
 
 
 def test_damaged_line_is_named(folder: Path) -> None:
     path = write(folder / "rows.jsonl", '{"text": "fine"}\n{"text": \n')
     with pytest.raises(DataError, match=r"rows.jsonl:2: not valid JSON"):
-        read_documents(str(path), "any")
+        read_documents(str(path), "all")
 
 
 def test_truncated_gzip_is_a_data_error(folder: Path) -> None:
     path = write_jsonl(folder / "rows.jsonl.gz", [{"text": str(number)} for number in range(1000)])
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="not a readable JSON Lines file"):
-        read_documents(str(path), "any")
+    with pytest.raises(DataError, match=r"rows.jsonl.gz: not a readable .gz file"):
+        read_documents(str(path), "all")
 
 
 def test_text_that_is_not_utf8_is_a_data_error(folder: Path) -> None:
     path = folder / "latin.txt"
     path.write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
-        read_text(str(path), "any")
+        read_text(str(path), "all")
 
 
 def test_empty_text_is_a_data_error(folder: Path) -> None:
     with pytest.raises(DataError, match="no text in it"):
-        read_text(str(write(folder / "empty.txt", " \n")), "any")
+        read_text(str(write(folder / "empty.txt", " \n")), "all")
 
 
 def test_unreachable_hub_set_is_a_one_line_data_error() -> None:

@@ -55,7 +55,9 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
             "device": "auto",
             "trust_remote_code": False,
         },
+        "folder": str(Path("folder").absolute()),
         "data_dir": None,
+        "splits": {"train": 0.9, "validation": 0.05, "test": 0.05},
         "plugins": [],
         "space": {"use": "ladder", "steps": [0.0, 0.5, 1.0], "layers": "all"},
         "pruner": {
@@ -108,8 +110,9 @@ def test_the_source_text_is_kept_outside_the_content() -> None:
 
 
 def test_data_dir_is_relative_to_the_file_whose_folder_is_not_in_the_key() -> None:
-    first = parse_spec(MINIMAL, HOST, ["data_dir=texts"], Path("/a/s.yaml"))
-    second = parse_spec(MINIMAL, HOST, ["data_dir=texts"], Path("/b/s.yaml"))
+    text = f"{MINIMAL}\ndata_dir: texts\n"
+    first = parse_spec(text, HOST, path=Path("/a/s.yaml"))
+    second = parse_spec(text, HOST, path=Path("/b/s.yaml"))
     assert (first.data_path, second.data_path) == (Path("/a/texts"), Path("/b/texts"))
     assert first.key == second.key
     assert parse_spec(MINIMAL, HOST, ["data_dir=/texts"], Path("/a/s.yaml")).data_path == Path("/texts")
@@ -222,9 +225,9 @@ LONG_PARTS = {
         "'uniform', 'uniform-mlp', 'uniform-uncompensated', 'uniform-mlp-uncompensated', 'random-search' or 'evolution'"
     ),
     "KNOWN": (
-        "name, model, data_dir, plugins, space, pruner, evaluators, predictor, searcher, objective, budget, collect, "
-        "warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, baseline_evaluations, recover, "
-        "export, seed"
+        "name, folder, model, data_dir, splits, plugins, space, pruner, evaluators, predictor, searcher, objective, "
+        "budget, collect, warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, "
+        "baseline_evaluations, recover, export, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed",
     "REASON": "No module named 'no_such_module'",

@@ -44,6 +44,7 @@ def render_result(result: dict[str, Any]) -> str:
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
     ]
+    lines += _texts(result["texts"])
     if recovery:
         lines.append(f"recovery      {_training(recovery)}")
     if export := result["export"]:
@@ -74,6 +75,15 @@ def _candidates(result: dict[str, Any]) -> str:
         for row in (dense, *result["baselines"], predicted, measured, *recovered)
     ]
     return table(["", "parameters", "kept", *metrics], rows)
+
+
+def render_preface(plan: dict[str, Any]) -> str:
+    """The notes and texts of a plan, a line each; ``plan`` as ``Plan.to_json``."""
+    return "\n".join([*(f"note: {note}" for note in plan["notes"]), *_texts(plan["texts"])])
+
+
+def _texts(texts: dict[str, list[str]]) -> list[str]:
+    return [f"{purpose.replace('_', ' '):16}{'; '.join(names)}" for purpose, names in texts.items()]
 
 
 def _quality(predictor: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import click
 
 from prunecast.cli.output import json_option, json_text, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
-from prunecast.cli.render import render_estimate, render_plan, render_result
+from prunecast.cli.render import render_estimate, render_plan, render_preface, render_result
 
 PROMPT = "The most important thing about writing a program is"
 
@@ -65,6 +65,8 @@ def run(
             click.echo(note, err=True)
         with unchanged(Path(registry_path)) as registry:
             planned = plan(setup, registry, overwrite).to_json()
+        if not quiet:
+            click.echo(render_preface(planned), err=True)
         print_json(planned) if as_json else click.echo(render_plan(planned))
         return
     with Registry.open(registry_path) as registry:

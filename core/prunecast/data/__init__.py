@@ -4,7 +4,8 @@ A name is one of
 
 - a data set of :data:`prunecast.data.catalog.CATALOG` (``wikitext2``, ``mmlu``, ...);
 - ``python-docs``, which needs no file;
-- the path of a local ``.txt``, ``.md``, ``.jsonl`` or ``.jsonl.gz`` file;
+- the path of a local file (``.txt``, ``.md``, ``.json``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``, ..., each also
+  compressed), with ``#column`` for the text column of its rows;
 - a data set of the Hugging Face Hub (``org/name``, ``hub:org/name:config#column``).
 
 The data folder is the argument ``data_dir`` or else the environment variable ``PRUNECAST_DATA``. It is searched before
@@ -17,11 +18,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from prunecast.data.catalog import CATALOG
-from prunecast.data.dataset import DataSet, Row
-from prunecast.data.files import LocalFile
+from prunecast.data.dataset import DataSet, Row, place_of
+from prunecast.data.files import FORMS
 from prunecast.data.hub import HubSet
 from prunecast.data.instructions import Example, instruction_examples
+from prunecast.data.local import LocalFile, dataset_label
 from prunecast.data.python_docs import PythonDocs
+from prunecast.data.reading import Reading, Shares, local_path, reading
 from prunecast.data.tokens import (
     check_embedded,
     content_hash,
@@ -35,14 +38,21 @@ from prunecast.errors import DataError
 __all__ = [
     "DATA_SETS",
     "Example",
+    "Reading",
+    "Shares",
     "check_disjoint",
     "check_embedded",
     "content_hash",
+    "dataset_label",
     "encode",
     "instruction_examples",
+    "local_path",
+    "overlap",
+    "place_of",
     "read_documents",
     "read_rows",
     "read_text",
+    "reading",
     "sample_windows",
     "tokenize_head",
     "tokenize_spread",
@@ -61,7 +71,8 @@ def read_text(name: str, split: str, data_dir: str | Path | None = None) -> str:
 
     Args:
         name: name of the data set.
-        split: name of a split, e.g. ``test``. Ignored for a local file, which has no splits.
+        split: name of a split, e.g. ``test``; a local file without splits is cut into ``train``, ``validation`` and
+            ``test``, and is ``all`` as a whole.
         data_dir: folder searched before the Hub; by default the one in the environment variable ``PRUNECAST_DATA``.
 
     Raises:
@@ -92,9 +103,6 @@ def read_rows(name: str, split: str, data_dir: str | Path | None = None) -> list
 def check_disjoint(calibration: tuple[str, str], evaluation: Iterable[tuple[str, str]]) -> None:
     """Raise DataError if the calibration text overlaps an evaluation text.
 
-    Two texts overlap if they are the same file or the same split of the same data set, even under different names, or
-    if one is a part of the other.
-
     Args:
         calibration: (name, split) of the calibration text.
         evaluation: (name, split) of each evaluation text.
@@ -102,13 +110,22 @@ def check_disjoint(calibration: tuple[str, str], evaluation: Iterable[tuple[str,
     Raises:
         DataError: a text overlaps the calibration text, or a name is unknown.
     """
-    used = _find(calibration[0]).identity(calibration[1])
     for name, split in evaluation:
-        if all(mine == theirs for mine, theirs in zip(_find(name).identity(split), used, strict=False)):
+        if overlap(calibration, (name, split)):
             raise DataError(
                 f"data set {name}, split {split}: used for calibration and for evaluation; calibrate on another split "
                 "or data set"
             )
+
+
+def overlap(first: tuple[str, str], second: tuple[str, str]) -> bool:
+    """True if two texts, each given as (name, split), overlap.
+
+    They do if they are the same file (or a copy of it) or the same split of the same data set, even under different
+    names, or if one is a part of the other. Raises DataError if a name is unknown.
+    """
+    identities = (_find(name).identity(split) for name, split in (first, second))
+    return all(mine == theirs for mine, theirs in zip(*identities, strict=False))
 
 
 def _find(name: str) -> DataSet:
@@ -122,8 +139,11 @@ def _find(name: str) -> DataSet:
         return HubSet(name)
     close = get_close_matches(name, DATA_SETS, n=1)
     hint = f"did you mean {close[0]}" if close else f"choose one of {', '.join(DATA_SETS)}"
+    if os.path.isdir(local_path(name)):
+        raise DataError(f"data set {name}: {local_path(name).absolute()} is a folder; name one file in it")
     raise DataError(
-        f"data set {name!r}: unknown; {hint}, a .txt, .md or .jsonl(.gz) file, or a Hub data set (org/name)?"
+        f"data set {name!r}: unknown; {hint}, a file ({', '.join(FORMS)}, each also compressed), or a Hub data set "
+        "(org/name)?"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunecast.data.dataset import DataSet, Row, column_texts, missing_split
-from prunecast.data.files import read_jsonl, read_lines
+from prunecast.data.files import read_json, read_lines
 from prunecast.data.hub import HubPart
 from prunecast.data.spacing import spaced_like_wikitext
 from prunecast.errors import DataError
@@ -44,7 +44,7 @@ class CatalogSet(DataSet):
             raise missing_split(self.name, split, self.splits)
         path = folder / self.files[split] if folder and split in self.files else None
         if path and path.is_file():
-            return read_jsonl(path) if path.suffix == ".gz" else read_lines(path)
+            return read_json(path) if path.suffix == ".gz" else read_lines(path)
         return self._hub_rows(split, path)
 
     def documents(self, rows: list[Row]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunecast.data.dataset import Row
+from prunecast.data.dataset import Row, place_of
 from prunecast.data.tokens import encode
 from prunecast.errors import DataError
 
@@ -50,8 +50,13 @@ def instruction_examples(
     Raises:
         DataError: a row lacks one of the columns, the rows are mostly unknown to the tokenizer, or no example is left.
     """
-    if not all(isinstance(row.get(column), str) for row in rows for column in _COLUMNS):
-        raise DataError(f"instructions need the columns {', '.join(_COLUMNS)}, all text: choose a data set like alpaca")
+    for number, row in enumerate(rows, start=1):
+        if wrong := [column for column in _COLUMNS if not isinstance(row.get(column), str)]:
+            place = place_of(row, "of instructions", number)
+            raise DataError(
+                f"{place}: {wrong[0]} is not text; instructions need the columns {', '.join(_COLUMNS)}, all text: "
+                "correct the row, or choose a data set like alpaca"
+            )
     prompts = [(_WITH_INPUT if row["input"] else _WITHOUT_INPUT).format_map(row) for row in rows]
     questions = [[*bos, *ids] for ids in encode(tokenizer, prompts)]
     answers = encode(tokenizer, [row["output"] for row in rows])

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.shape import ModelShape
-from prunecast.data import check_disjoint, check_embedded, content_hash, read_documents, sample_windows
+from prunecast.data import (
+    check_disjoint,
+    check_embedded,
+    content_hash,
+    overlap,
+    read_documents,
+    read_rows,
+    reading,
+    sample_windows,
+)
+from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.models.families import Family, family_of, shape_of
-from prunecast.models.source import ModelSource, resolve_source
+from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
@@ -54,6 +64,13 @@ class NamedEvaluator:
         """Metrics that it measures."""
         return self.evaluator.metrics
 
+    @property
+    def text(self) -> tuple[str, str] | None:
+        """Data set and split that it measures on, if its options name both."""
+        options = self.evaluator.options
+        named = hasattr(options, "dataset") and hasattr(options, "split")
+        return (options.dataset, options.split) if named else None
+
 
 class Setup:
     """A spec with its model, its plugins and its data.
@@ -75,7 +92,7 @@ class Setup:
     def __init__(self, spec: Spec, host: PluginHost) -> None:
         self.spec, self._host = spec, host
         self.source: ModelSource = resolve_source(
-            spec.model.source, spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+            _place_of_model(spec), spec.model.revision, trust_remote_code=spec.model.trust_remote_code
         )
         config = self.source.config()
         self.family: Family = family_of(config)
@@ -145,7 +162,8 @@ class Setup:
             DataError: there is no such text, or not enough; names it and the section.
         """
         self._check_context(wanted, section)
-        documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+        with reading(self.spec.reading):
+            documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
         try:
             windows = sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
             check_embedded(self.tokenizer, windows.flatten().tolist(), self.shape.vocabulary)
@@ -163,6 +181,11 @@ class Setup:
             return bos_tokens(wanted.bos, self.tokenizer, self.shape)
         except DataError as error:
             raise DataError(f"{section}: {error}") from error
+
+    def rows(self, wanted: Recovery) -> list[Row]:
+        """Rows of the data set of a recovery. Raises DataError if there is no such data set."""
+        with reading(self.spec.reading):
+            return read_rows(wanted.dataset, wanted.split, self.data_dir)
 
     def _check_context(self, wanted: CalibrationOptions | DistillRecovery, section: str) -> None:
         bos = self.bos(wanted, section)
@@ -226,9 +249,9 @@ class Setup:
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
-            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated, or
-                windows to recover on are longer than the model's context, or are to begin with a token that the
-                tokenizer does not have.
+            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated; text of
+                the verification is searched by as another split; or windows to recover on are longer than the model's
+                context, or are to begin with a token that the tokenizer does not have.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -246,21 +269,29 @@ class Setup:
             self.bos(self.spec.recover, "recover")
         if isinstance(self.spec.recover, DistillRecovery):
             self._check_context(self.spec.recover, "recover")
-        self._check_calibration()
+        with reading(self.spec.reading):
+            self._check_texts()
 
-    def _check_calibration(self) -> None:
+    def _check_texts(self) -> None:
+        """Raise DataError if a text is used for calibration and evaluation, or is searched by under another split."""
         compensate = self.pruner.options.compensate
         compensated = compensate.calibration if compensate.method != "none" else ()
-        looked_at = [*self.pruner.calibration, self.spec.recover, *compensated]
-        for wanted in filter(None, looked_at):
-            used = [named.evaluator.options for named in self.verifiers]
-            evaluated = [(o.dataset, o.split) for o in used if hasattr(o, "dataset") and hasattr(o, "split")]
+        evaluated = [text for named in self.verifiers if (text := named.text)]
+        for wanted in filter(None, [*self.pruner.calibration, self.spec.recover, *compensated]):
             check_disjoint((wanted.dataset, wanted.split), evaluated)
+        searched = [text for named in self.evaluators if (text := named.text)]
+        for name, split in evaluated[len(searched) :]:
+            for other, part in searched:
+                if split != part and overlap((name, split), (other, part)):
+                    raise DataError(
+                        f"verify: data set {name}, split {split}: part of what the search measures, {other}, split "
+                        f"{part}; search by another split or data set"
+                    )
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
         evaluator: Evaluator[Any] = use.instance(self._host)
         owner = str(self._find(use))
-        with isolated(owner, "prepare"):
+        with reading(self.spec.reading), isolated(owner, "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
         with isolated(owner, "metrics"):
             check_metrics(owner, evaluator.metrics)
@@ -290,6 +321,12 @@ def _name_of(dtype: "torch.dtype | None") -> str:
 def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     """All metrics of several evaluators, in order."""
     return [metric for named in evaluators for metric in named.metrics]
+
+
+def _place_of_model(spec: Spec) -> str:
+    """Source of the model, as a path from the current folder if it is a file or folder."""
+    found = spec.paths.find(spec.model.source)
+    return str(found) if spec.model.source not in ALIASES and found.exists() else spec.model.source
 
 
 def spec_as_measured(record: RunRecord, host: PluginHost, dtype: str | None = None) -> Spec:

@@ -92,9 +92,11 @@ class ModelSource:
 
     def stored_dtype(self) -> "torch.dtype | None":
         """Number format of the weights as the config states it; None if it states none, or they are quantised."""
+        import torch
+
         config = self.config()
         quantised = self.kind == "gguf" or getattr(config, "quantization_config", None) is not None
-        return None if quantised else config.dtype
+        return config.dtype if isinstance(config.dtype, torch.dtype) and not quantised else None
 
     def check(self) -> list[str]:
         """Compare the stored weights with the config. Only headers are read, but those of a Hub model are downloaded.

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from prunecast.architecture.shape import Quantity as Quantity
     from prunecast.data import check_embedded as check_embedded
     from prunecast.data import content_hash as content_hash
+    from prunecast.data import dataset_label as dataset_label
     from prunecast.data import encode as encode
+    from prunecast.data import local_path as local_path
+    from prunecast.data import place_of as place_of
     from prunecast.data import read_documents as read_documents
     from prunecast.data import read_rows as read_rows
     from prunecast.data import read_text as read_text
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from prunecast.plugins.hookspecs import Trial as Trial
     from prunecast.plugins.hookspecs import hookimpl as hookimpl
     from prunecast.plugins.interfaces import CalibrationOptions as CalibrationOptions
+    from prunecast.plugins.interfaces import CalibrationTexts as CalibrationTexts
     from prunecast.plugins.interfaces import CompensationOptions as CompensationOptions
     from prunecast.plugins.interfaces import Evaluator as Evaluator
     from prunecast.plugins.interfaces import Measurement as Measurement
@@ -101,7 +105,8 @@ _NAMES = {
     ),
     "prunecast.architecture.shape": "ComponentCost ModelShape Quantity",
     "prunecast.data": (
-        "check_embedded content_hash encode read_documents read_rows read_text tokenize_head tokenize_spread"
+        "check_embedded content_hash dataset_label encode local_path place_of read_documents read_rows read_text "
+        "tokenize_head tokenize_spread"
     ),
     "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",
     "prunecast.models.families": "Family LayerParts Projection layers_of",
@@ -112,7 +117,7 @@ _NAMES = {
     "prunecast.plugins.events": "ArchitectureMeasured Event PredictorFitted RoundFinished RunFinished RunStarted",
     "prunecast.plugins.hookspecs": "CONTRACT Entry Trial hookimpl",
     "prunecast.plugins.interfaces": (
-        "CalibrationOptions CompensationOptions Evaluator Measurement Metric Plugin "
+        "CalibrationOptions CalibrationTexts CompensationOptions Evaluator Measurement Metric Plugin "
         "PluginOptions Prediction Predictor Pruner PrunerOptions SearchProblem "
         "SearchSpace Searcher"
     ),

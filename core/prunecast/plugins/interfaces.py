@@ -57,10 +57,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from prunecast.architecture.architecture import Architecture, Floats, LayerImportance
 from prunecast.architecture.budget import Budget
@@ -182,6 +183,24 @@ class CalibrationOptions(BaseModel):
     bos: Bos = "auto"
 
 
+def _listed(given: object) -> object:
+    texts = given if isinstance(given, list | tuple) else (given,)
+    if not texts:
+        # Not by min_length, which counts valid texts only, and so finds too few in a list with a mistake.
+        raise PydanticCustomError("too_short", "at least one text is needed", {"min_length": 1, "actual_length": 0})
+    return texts
+
+
+CalibrationTexts = Annotated[
+    tuple[CalibrationOptions, ...],
+    BeforeValidator(
+        _listed,
+        json_schema_input_type=CalibrationOptions | Annotated[tuple[CalibrationOptions, ...], Field(min_length=1)],
+    ),
+]
+"""One or several calibration texts; a spec has a mapping or a list of them."""
+
+
 class CompensationOptions(BaseModel):
     """Compensation of the error of pruning by the remaining weights.
 
@@ -195,10 +214,10 @@ class CompensationOptions(BaseModel):
         description="none; bias: add the mean contribution of the removed units (arXiv 2312.11983, equation 7); "
         "least-squares: refit the output projections to their outputs before pruning",
     )
-    calibration: tuple[CalibrationOptions, ...] = Field(
+    calibration: CalibrationTexts = Field(
         default=(CalibrationOptions(samples=32, tokens=512),),
-        min_length=1,
-        description="text for the inputs of the output projections",
+        description="text or texts for the inputs of the output projections; if not given, those of the pruner's "
+        "calibration, if that is given",
     )
     damping: float = Field(
         default=0.01,
@@ -213,11 +232,35 @@ class CompensationOptions(BaseModel):
 
 
 class PrunerOptions(PluginOptions):
-    """Base of every pruner's options."""
+    """Base of every pruner's options. A pruner that needs calibration text has it in the option ``calibration``."""
 
     compensate: CompensationOptions = Field(
         default=CompensationOptions(), description="compensation of the error of pruning by the remaining weights"
     )
+
+    @model_validator(mode="after")
+    def _compensate_on_the_same_text(self) -> Self:
+        compensate = self.compensate
+        if compensate.method != "none" and "calibration" in self.model_fields_set:
+            own = self._own_texts()
+            told = compensate.calibration if "calibration" in compensate.model_fields_set else ()
+            texts = [text for each in told for text in _completed(each, own)] or own
+            # The texts become part of the options, so that everything that names or records them has them.
+            object.__setattr__(self, "compensate", compensate.model_copy(update={"calibration": tuple(texts)}))
+        return self
+
+    def _own_texts(self) -> tuple[CalibrationOptions, ...]:
+        own = getattr(self, "calibration", ())
+        texts = own if isinstance(own, tuple) else (own,)
+        usable = texts and all(isinstance(text, CalibrationOptions) for text in texts)
+        return texts if usable else self.compensate.calibration
+
+
+def _completed(told: CalibrationOptions, own: tuple[CalibrationOptions, ...]) -> list[CalibrationOptions]:
+    """A text of the compensation; one that names no data set is that of the pruner, with the amounts it names."""
+    if "dataset" in told.model_fields_set:
+        return [told]
+    return [text.model_copy(update={name: getattr(told, name) for name in told.model_fields_set}) for text in own]
 
 
 class Pruner(Plugin[PrunerOptionsT]):

@@ -17,7 +17,8 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
 from prunecast.cache import cached
 from prunecast.compare.candidate import Candidate
-from prunecast.data import check_embedded, instruction_examples, read_rows
+from prunecast.data import check_embedded, instruction_examples
+from prunecast.data.dataset import Row
 from prunecast.errors import RecoveryError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import stored_weights
@@ -120,7 +121,7 @@ class RecoveryInputs:
         device, dtype: place and number format of the measurements.
         model, pruner: identities of the model and of its pruner in the registry.
         verifiers: evaluators of the verification.
-        data_dir: folder of data sets that takes precedence over the Hub.
+        rows: reads the rows of instructions to train on.
         windows: reads the windows of plain text to distil on, int64 of shape (N, T), with ``bos`` in front.
     """
 
@@ -133,7 +134,7 @@ class RecoveryInputs:
     model: ModelRecord
     pruner: PluginRecord
     verifiers: Sequence[NamedEvaluator]
-    data_dir: Path | None
+    rows: Callable[[Recovery], list[Row]]
     windows: "Callable[[DistillRecovery], Tensor]"
 
 
@@ -159,7 +160,7 @@ class Recoverer:
         inputs, options = self._inputs, self._options
         if isinstance(options, DistillRecovery):
             return DistillationLoss(inputs.windows(options), self._dense_logits, options.temperature, inputs.device)
-        rows = read_rows(options.dataset, options.split, inputs.data_dir)
+        rows = inputs.rows(options)
         bos = bos_tokens(options.bos, inputs.tokenizer, inputs.shape)
         examples = instruction_examples(inputs.tokenizer, rows, options.tokens, bos)
         check_embedded(inputs.tokenizer, chain.from_iterable(each.ids for each in examples), inputs.shape.vocabulary)

@@ -21,6 +21,7 @@ from prunecast.owned.manifest import Origin
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
 from prunecast.registry import content_key
+from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def recoverer_of(
         model=setup.model_record,
         pruner=setup.pruner_record,
         verifiers=setup.verifiers,
-        data_dir=setup.data_dir,
+        rows=setup.rows,
         windows=lambda wanted: setup.sample(wanted, "recover"),
     )
     return Recoverer(inputs, options, elastic, progress)
@@ -159,11 +160,12 @@ def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: P
 
 
 def _protocol(setup: Setup, written: Setup) -> str:
-    """Conditions of a run's numbers, in one line."""
+    """Conditions of a run's numbers, and its texts by purpose."""
     other = "" if written is setup else f", which these weights in {_name(written.dtype)} differ from"
     evaluators = "; ".join(
         f"{named.setting.evaluator.name}: "
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}."
+    texts = "".join(f"\n- {line}" for line in lines_of(texts_of(setup)))
+    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}.\n{texts}"

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from prunecast.architecture.shape import ModelShape
+from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
 from prunecast.models.families import check_type, shape_of
 from prunecast.plugins.host import PluginHost
@@ -113,7 +114,8 @@ class _Meter:
         if options is None:
             return stage
         try:
-            steps = planned_steps(options, self._spec.data_path)
+            with reading(self._spec.reading):
+                steps = planned_steps(options, self._spec.data_path)
         except DataError:
             return replace(stage, uncounted=stage.uncounted + 1)
         tokens = PASSES * steps * options.batch * options.tokens

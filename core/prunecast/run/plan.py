@@ -7,12 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.data import reading
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.isolation import isolated
 from prunecast.recover.training import PASSES, planned_steps
 from prunecast.registry import Registry
 from prunecast.registry.queries.stats import mean_seconds
 from prunecast.run.preflight import preflight
+from prunecast.run.texts import Texts, notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.spec.stages import DENSE, PAIRS, RECOVER, Stage, stages_of
 
@@ -38,10 +40,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of a run in order, and the basis of the time estimate."""
+    """All stages of a run in order, and the basis of the time estimate.
+
+    Attributes:
+        steps: the stages.
+        basis: basis of the time estimate, in words.
+        texts: names of the texts of the run by purpose.
+        notes: sentences to read before the run.
+    """
 
     steps: tuple[Step, ...]
     basis: str
+    texts: Texts
+    notes: Sequence[str]
 
     @property
     def seconds(self) -> float:
@@ -50,7 +61,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"steps": [asdict(step) for step in self.steps], "seconds": self.seconds, "basis": self.basis}
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            "seconds": self.seconds,
+            "basis": self.basis,
+            "texts": {purpose: list(names) for purpose, names in self.texts.items()},
+            "notes": list(self.notes),
+        }
 
 
 def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
@@ -61,7 +78,7 @@ def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
     pairs = propose(problem, spec.collect, reused_architectures(spec, problem, registry, settings))
     known = {DENSE: [problem.shape.dense], PAIRS: pairs}
     steps = [clock.step(stage, known.get(stage.name)) for stage in stages_of(spec, len(pairs))]
-    return Plan(tuple(steps), clock.basis)
+    return Plan(tuple(steps), clock.basis, texts_of(setup), notes_of(setup))
 
 
 class _Clock:
@@ -102,7 +119,8 @@ class _Clock:
         options = self._setup.spec.recover
         if options is None:
             return step
-        tokens = planned_steps(options, self._setup.data_dir) * options.batch * options.tokens
+        with reading(self._setup.spec.reading):
+            tokens = planned_steps(options, self._setup.data_dir) * options.batch * options.tokens
         return replace(step, seconds=step.seconds + PASSES * tokens * self._seconds_per_token)
 
     def _estimate(self, named: NamedEvaluator) -> float:

@@ -1,6 +1,7 @@
 """The preflight of a run or of its plan: what could stop the run on any machine is checked before it measures."""
 
 import math
+from pathlib import Path
 
 from prunecast.cache import check_temporary_files
 from prunecast.measure.setup import Setup
@@ -28,12 +29,12 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None
     setup.check()
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
-    if spec.export is not None:
-        _check_export(setup, spec.export.path, spec.export.dtype, overwrite)
+    if spec.export is not None and spec.export_path is not None:
+        _check_export(setup, spec.export_path, spec.export.dtype, overwrite)
     setup.source.check_own_code(setup.device)
 
 
-def _check_export(setup: Setup, path: str, dtype: str, overwrite: bool) -> None:
+def _check_export(setup: Setup, path: Path, dtype: str, overwrite: bool) -> None:
     folder, origin, problem = export_folder(setup, path), origin_of(setup), setup.problem
     written = written_setup(setup, dtype)
     folder.check(origin, overwrite)

@@ -1,5 +1,6 @@
 """The result of a run."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,7 @@ class RunResult:
         export_report: report of the export, or None.
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
+        texts: names of the texts of the run by purpose.
         registry, host: file and plugins of the run, for :meth:`export`.
     """
 
@@ -73,6 +75,7 @@ class RunResult:
     export_report: ExportReport | None
     seconds: float
     recovered: Recovered | None
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
 
@@ -159,6 +162,7 @@ class RunResult:
             "refinement": None if self.refinement is None else self.refinement.to_json(),
             "rounds": [each.to_json() for each in self.rounds],
             "recovery": None if self.recovered is None else self.recovered.to_json(),
+            "texts": {purpose: list(names) for purpose, names in self.texts.items()},
             "evaluations": {"measured": self.measured, "cached": self.cached},
             "seconds": round(self.seconds, 2),
             "export": None if self.export_report is None else self.export_report.to_json(),

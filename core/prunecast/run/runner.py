@@ -44,6 +44,7 @@ from prunecast.registry.leases import running
 from prunecast.run.delivery import deliver_run, export_folder, recoverer_of, written_setup
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult, result_to_record
+from prunecast.run.texts import lines_of, notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -85,6 +86,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     check_recovery(spec.recover, setup.device.type)
     preflight(setup, registry, overwrite)
     prior = prior_of(spec, setup.problem, registry)
+    for line in [*(f"note: {note}" for note in notes_of(setup)), *lines_of(texts_of(setup))]:
+        progress.say(line)
     recorded = spec.settled(setup.source.revision).to_json()
     started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
     if started.changed:
@@ -204,6 +207,7 @@ class Run:
             export_report=None,
             seconds=time.perf_counter() - began,
             recovered=recovered,
+            texts=texts_of(setup),
         )
 
     def _initial_design(self) -> Measured:
@@ -291,9 +295,9 @@ class Run:
 
     def export(self, result: RunResult, overwrite: bool) -> ExportReport | None:
         """Write the best architecture, recovered if the spec asks for it, if the spec names a folder."""
-        if self._spec.export is None:
+        setup, path, chosen = self._setup, self._spec.export_path, result.best.architecture
+        if self._spec.export is None or path is None:
             return None
-        setup, path, chosen = self._setup, self._spec.export.path, result.best.architecture
         written = written_setup(setup, self._spec.export.dtype)
         self._progress.say(f"writing {export_folder(setup, path).path}")
 

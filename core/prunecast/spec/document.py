@@ -17,6 +17,9 @@ from prunecast.errors import SpecError
 KeyPath = tuple[str | int, ...]
 """Keys and list positions on the way from the top of a document to one of its values."""
 
+_TYPED = "--set "
+"""Start of the name of an override in marks and messages."""
+
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _EXPONENT = re.compile(r"([-+]?)(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE]([-+]?)(\d+)")
@@ -92,6 +95,11 @@ class Document:
         """Content as dicts, lists, strings, numbers, booleans and None, with anchors and merge keys resolved."""
         return {key: _data(value) for key, (_, value) in _entries(self.root).items()}
 
+    @property
+    def typed(self) -> frozenset[str]:
+        """Every text among the values of overrides."""
+        return frozenset(node.value for node in _scalars(self.root) if node.start_mark.name.startswith(_TYPED))
+
     def find(self, path: KeyPath) -> tuple[KeyPath, Place, Place]:
         """Follow ``path``, leaving out the parts that do not exist.
 
@@ -152,8 +160,9 @@ class _Composer(yaml.SafeLoader):
             anchored = self.anchors.get(event.anchor)
             # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
-                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)
-            self._count(event, self._sizes.get(anchored, 0), self._heights.get(anchored, 0))
+                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)  # type: ignore[arg-type]
+            sizes = (0, 0) if anchored is None else (self._sizes[anchored], self._heights[anchored])
+            self._count(event, *sizes)
             node = super().compose_node(parent, index)
         else:
             self._count(event, 1, 1)
@@ -166,7 +175,7 @@ class _Composer(yaml.SafeLoader):
 
     def _count(self, event: yaml.Event, values: int, height: int) -> None:
         self._values += values
-        place = _place(event.start_mark)
+        place = _place(event.start_mark)  # type: ignore[arg-type]
         if self._values > MOST_VALUES:
             message = f"more than {MOST_VALUES:,} values, aliases expanded: remove what multiplies or repeats them"
             raise _RefusedError(place, message)
@@ -250,6 +259,18 @@ def _scalar(node: yaml.Node) -> Any:
     return SafeConstructor().construct_document(node)
 
 
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    """Values of a node and of those in it; not its keys."""
+    if isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _scalars(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.ScalarNode):
+        yield node
+
+
 # -------------------------------------------------------------------------------------------- refused spellings
 
 
@@ -330,7 +351,7 @@ def _exponent_spelling(match: re.Match[str]) -> str:
 
 
 def _parse_assignment(assignment: str) -> tuple[KeyPath, yaml.Node]:
-    source = f"--set {assignment}"
+    source = f"{_TYPED}{assignment}"
     match = _ASSIGNED_PATH.match(assignment)
     if match is None or not assignment.startswith("=", match.end()):
         raise _RefusedError(Place(source, 1, 1), "write KEY.PATH=VALUE, e.g. evaluators.0.tokens=2048")

@@ -39,7 +39,8 @@ def parse_spec(text: str, host: PluginHost, overrides: Sequence[str] = (), path:
     for override in overrides:
         document = document.override(override)
     data = {"name": path.stem, **document.data} if path else document.data
-    context = SpecContext(host, SpecSource(path, text, tuple(overrides)))
+    packaged = path is not None and path.resolve() in {file.resolve() for file in packaged_specs().values()}
+    context = SpecContext(host, SpecSource(path, text, tuple(overrides), document.typed, packaged))
     try:
         spec = Spec.model_validate(data, context=context)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -21,10 +22,12 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from prunecast.architecture.shape import Quantity
+from prunecast.data import Reading, Shares
 from prunecast.errors import PluginError
 from prunecast.plugins.guard import instance
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import PluginOptions
+from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import Recovery
 
 
@@ -36,11 +39,15 @@ class SpecSource:
         path: its file, or None for a spec from text.
         text: the text as written, comments included.
         overrides: the ``KEY.PATH=VALUE`` applied to it, in order.
+        typed: every text among their values.
+        packaged: True for a spec that comes with prunecast: it is not the user's, so nothing is written beside it.
     """
 
     path: Path | None = None
     text: str = ""
     overrides: tuple[str, ...] = ()
+    typed: frozenset[str] = frozenset()
+    packaged: bool = False
 
     @property
     def folder(self) -> Path:
@@ -295,13 +302,29 @@ class ExportSpec(_Section):
 
     path: str = Field(
         min_length=1,
-        description="Folder to write the pruned model to, relative to the current one; {name} in it is the run's name.",
+        description="Folder to write the pruned model to, relative to the spec file (to the current folder for a "
+        "packaged spec); {name} in it is the run's name.",
     )
     dtype: Literal["measured", "float32", "bfloat16", "float16"] = Field(
         "measured",
         description="Number format of the written weights; measured is the one of the measurements, whose numbers are "
         "exactly those of the file.",
     )
+
+
+class SplitsSpec(_Section):
+    """Shares of the documents of a local file that has no splits of its own."""
+
+    train: float = Field(Shares.train, ge=0, le=1, description="Share of the split train.")
+    validation: float = Field(Shares.validation, ge=0, le=1, description="Share of the split validation.")
+    test: float = Field(Shares.test, ge=0, le=1, description="Share of the split test.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test add up to {total:.4g}: make it 1")
+        return self
 
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -311,7 +334,9 @@ def _add_local(path: str, info: ValidationInfo) -> str:
     """Add the plugins at ``path`` to the host. Fields are validated in order, so those after ``plugins`` find them."""
     if isinstance(info.context, SpecContext):
         try:
-            info.context.host.add_local(info.context.source.folder / Path(path).expanduser())
+            source = info.context.source
+            folder = source.folder / (info.data.get("folder") or "")
+            info.context.host.add_local(Paths(folder, source.typed).find(path))
         except PluginError as error:
             raise ValueError(str(error)) from error
     return path
@@ -326,9 +351,19 @@ class Spec(_Section):
     name: str = Field(
         "spec", min_length=1, description="Name of the runs; the file's name without suffix if not given."
     )
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder that relative paths of this spec start from; that of the spec file if not given. Those on "
+        "the command line start from the current folder.",
+    )
     model: ModelSpec
     data_dir: str | None = Field(
         None, min_length=1, description="Folder of data sets, searched before the Hub; relative to the spec file."
+    )
+    splits: SplitsSpec = Field(
+        SplitsSpec(),
+        description="Shares into which local files without splits are cut, by documents: train, validation and test.",
     )
     plugins: list[LocalPlugins] = Field(
         default=[],
@@ -415,32 +450,61 @@ class Spec(_Section):
         return self._host or PluginHost.discover()
 
     @property
+    def paths(self) -> Paths:
+        """Places of the files that this spec names."""
+        return Paths(self.source.folder / (self.folder or ""), self.source.typed)
+
+    @property
+    def reading(self) -> Reading:
+        """Settings under which its data sets are read."""
+        return Reading(self.paths.find, Shares(**self.splits.model_dump()))
+
+    @property
     def data_path(self) -> Path | None:
-        """``data_dir``, relative to the folder of the spec file (the current one for a spec from text), or None."""
-        return self._from_folder(self.data_dir)
+        """``data_dir`` by :attr:`paths`, or None."""
+        return self._found(self.data_dir)
 
     @property
     def architectures_path(self) -> Path | None:
-        """``collect.architectures``, relative to the same folder as :attr:`data_path`, or None."""
-        return self._from_folder(self.collect.architectures)
+        """``collect.architectures`` by :attr:`paths`, or None."""
+        return self._found(self.collect.architectures)
 
     @property
     def config_path(self) -> Path | None:
-        """``model.config``, relative to the same folder as :attr:`data_path`, or None."""
-        return self._from_folder(self.model.config)
+        """``model.config`` by :attr:`paths`, or None."""
+        return self._found(self.model.config)
 
-    def _from_folder(self, path: str | None) -> Path | None:
-        """Path of a file or folder that the spec names, ``~`` expanded; None if it names none."""
-        return None if path is None else self.source.folder / Path(path).expanduser()
+    @property
+    def export_path(self) -> Path | None:
+        """``export.path`` by :attr:`paths`, or None; that of a packaged spec starts from the current folder."""
+        if self.export is None:
+            return None
+        paths = Paths(Path()) if self.source.packaged and self.folder is None else self.paths
+        return paths.find(self.export.path)
+
+    def _found(self, path: str | None) -> Path | None:
+        return None if path is None else self.paths.find(path)
+
+    @property
+    def path_notes(self) -> list[str]:
+        """One sentence per relative path that is found where earlier versions looked, and not by the rule."""
+        named = [self.model.source, *_datasets_in(self.model_dump(mode="json"))]
+        if self.export is not None and not self.source.packaged:
+            named.append(self.export.path)
+        named += [
+            path for path in (self.data_dir, self.model.config, self.collect.architectures, *self.plugins) if path
+        ]
+        return [note for path in dict.fromkeys(named) if (note := self.paths.note(path))]
 
     @property
     def key(self) -> str:
-        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``export`` and ``plugins``.
+        """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``folder``, ``export`` and
+        ``plugins``.
 
         It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
-        content = self.model_dump(mode="json", exclude={"name", "export", "plugins"}, exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude={"name", "folder", "export", "plugins"}, exclude_defaults=True)
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
     def settled(self, revision: str | None = None, dtype: str | None = None) -> Self:
@@ -449,8 +513,21 @@ class Spec(_Section):
         return self.model_copy(update={"model": self.model.model_copy(update=exact)})
 
     def to_json(self) -> str:
-        """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces. A valid spec of its own."""
-        return _canonical_json(self.model_dump(mode="json"))
+        """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces.
+
+        A valid spec of its own: ``folder`` is absolute, so that its files are found from anywhere.
+        """
+        return _canonical_json({**self.model_dump(mode="json"), "folder": str(self.paths.folder.absolute())})
+
+
+def _datasets_in(content: Any) -> Iterator[str]:
+    """Every ``dataset`` of a spec, without the name of a column."""
+    if isinstance(content, dict):
+        if isinstance(content.get("dataset"), str):
+            yield from {content["dataset"], content["dataset"].rpartition("#")[0]} - {""}
+        content = list(content.values())
+    for item in content if isinstance(content, list) else []:
+        yield from _datasets_in(item)
 
 
 def _canonical_json(content: dict[str, Any]) -> str:

@@ -51,14 +51,23 @@ def options_of(model: type[BaseModel]) -> list[Option]:
 def _options(schema: Mapping[str, Any], definitions: Mapping[str, Any], inside: str) -> Iterator[Option]:
     for name, field in schema.get("properties", {}).items():
         default = json.dumps(field["default"], ensure_ascii=False) if "default" in field else "required"
+        one = _one_of_list(field)
+        field, kind = (field, "mapping") if one is None else (one, "mapping or list of mapping")
         nested = _definition(field, definitions)
         if "properties" not in nested:
             yield Option(inside + name, _kind(field, definitions), default, field.get("description", ""))
             continue
-        yield Option(
-            inside + name, "mapping", "as below" if "default" in field else default, field.get("description", "")
-        )
+        yield Option(inside + name, kind, "as below" if "default" in field else default, field.get("description", ""))
         yield from _options(_with_defaults(nested, field.get("default")), definitions, f"{inside}{name}.")
+
+
+def _one_of_list(field: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The field as a single mapping, if it takes one or a list of such, and has at most one by default."""
+    references = [way.get("items", way).get("$ref") for way in field.get("anyOf", ())]
+    default = field.get("default", [None])
+    if len(references) != 2 or references[0] is None or references[0] != references[1] or len(default) != 1:
+        return None
+    return {**field, "$ref": references[0], **({"default": default[0]} if "default" in field else {})}
 
 
 def _with_defaults(nested: Mapping[str, Any], default: object) -> Mapping[str, Any]:

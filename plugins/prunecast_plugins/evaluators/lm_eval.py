@@ -26,6 +26,7 @@ from prunecast.plugins import (
     PluginOptions,
     bos_tokens,
     encode,
+    local_path,
 )
 from prunecast_plugins.evaluators.logits import LOGIT_ROWS, logits_of
 from prunecast_plugins.evaluators.windows import hidden_states
@@ -95,7 +96,8 @@ class LMEval(Evaluator[LMEvalOptions]):
         """
         options = self.options
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        manager = _harness("tasks").TaskManager(include_path=options.definitions)
+        definitions = options.definitions and local_path(options.definitions)
+        manager = _harness("tasks").TaskManager(include_path=definitions)
         # A copy, because the harness adds a padding token to the tokenizer.
         self._tokenizer = copy.deepcopy(tokenizer)
         self._bos = bos_tokens(options.bos, tokenizer, shape)

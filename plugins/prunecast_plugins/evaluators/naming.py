@@ -1,11 +1,8 @@
 """Names of metrics."""
 
-import re
-
-_LOCAL_FILE = re.compile(r"(?:.*[/\\])?(?P<stem>[^/\\]+?)\.(?:txt|md|jsonl|jsonl\.gz)(?:#.*)?")
+from prunecast.plugins import dataset_label
 
 
 def metric_name(dataset: str, split: str, metric: str) -> str:
     """``DATASET.SPLIT.METRIC``. A local file is named by its stem: ``texts/notes.txt`` is ``notes``."""
-    file = _LOCAL_FILE.fullmatch(dataset)
-    return f"{file['stem'] if file else dataset}.{split}.{metric}"
+    return f"{dataset_label(dataset)}.{split}.{metric}"

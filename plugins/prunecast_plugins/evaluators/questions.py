@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from prunecast.plugins import Bos, DataError, content_hash, read_rows
+from prunecast.plugins import Bos, DataError, content_hash, place_of, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,10 +42,8 @@ def read_questions(dataset: str, split: str, data_dir: "Path | None") -> list[Qu
         DataError: the data are not available, or a row is not a question; the message names the row.
     """
     rows = read_rows(dataset, split, data_dir)
-    try:
-        return [_question(row, number) for number, row in enumerate(rows, start=1)]
-    except DataError as error:
-        raise DataError(f"data set {dataset}, split {split}, {error}") from error
+    name = f"{dataset}, split {split}"
+    return [_question(row, place_of(row, name, number)) for number, row in enumerate(rows, start=1)]
 
 
 def hash_of(lists: Iterable[Sequence[int]]) -> str:
@@ -55,13 +53,13 @@ def hash_of(lists: Iterable[Sequence[int]]) -> str:
     return content_hash(torch.tensor([number for part in lists for number in (len(part), *part)], dtype=torch.int64))
 
 
-def _question(row: dict[str, object], number: int) -> Question:
+def _question(row: dict[str, object], place: str) -> Question:
     try:
         return Question.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "row"
         raise DataError(
-            f"row {number}: {where}: {first['msg']}; a row is "
+            f"{place}: {where}: {first['msg']}; a row is "
             '{"question": "...", "choices": ["...", "..."], "answer": INDEX}'
         ) from error

@@ -1,23 +1,47 @@
 """Base of pruners that need calibration text."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, field_serializer
 
-from prunecast.plugins import CalibrationOptions, DataError, Family, LayerImportance, Pruner, PrunerOptions
+from prunecast.plugins import (
+    CalibrationOptions,
+    CalibrationTexts,
+    DataError,
+    Family,
+    LayerImportance,
+    Pruner,
+    PrunerOptions,
+)
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 
+def _equally_long(texts: tuple[CalibrationOptions, ...]) -> tuple[CalibrationOptions, ...]:
+    if len({text.tokens for text in texts}) > 1:
+        raise ValueError("all calibration texts need the same number of tokens per sample")
+    return texts
+
+
+PrunerTexts = Annotated[CalibrationTexts, AfterValidator(_equally_long)]
+"""Calibration texts of a pruner, all with the same ``tokens``."""
+
+
 class CalibratedOptions(PrunerOptions):
     """Options of a pruner that needs calibration text."""
 
-    calibration: CalibrationOptions = Field(
-        default=CalibrationOptions(), description="calibration text for the importance of units"
+    calibration: PrunerTexts = Field(
+        default=(CalibrationOptions(),), description="calibration text or texts for the importance of units"
     )
+
+    @field_serializer("calibration", mode="wrap")
+    def _mapping_of_one(self, texts: tuple[CalibrationOptions, ...], written: SerializerFunctionWrapHandler) -> Any:
+        # Content keys of the registry are made of this form: a single text was a mapping before there were lists.
+        items = written(texts)
+        return items[0] if len(items) == 1 else items
 
 
 OptionsT = TypeVar("OptionsT", bound=CalibratedOptions)
@@ -28,8 +52,8 @@ class Calibrated(Pruner[OptionsT]):
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
-        """The calibration text of the options."""
-        return (self.options.calibration,)
+        """The calibration texts of the options."""
+        return self.options.calibration
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
         """Importance by ``rank_on_text``. Raises DataError without calibration text."""

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prunecast.plugins import (
     CalibrationOptions,
@@ -34,7 +34,7 @@ from prunecast.plugins import (
     layers_of,
     where_float64_is,
 )
-from prunecast_plugins.pruners.calibrated import text_for
+from prunecast_plugins.pruners.calibrated import PrunerTexts, text_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,10 +51,9 @@ GRADIENT_DAMPING = 1e-6
 class OBSOptions(PrunerOptions):
     """Options of the optimal-brain-surgery pruner."""
 
-    calibration: tuple[CalibrationOptions, ...] = Field(
+    calibration: PrunerTexts = Field(
         default=(CalibrationOptions(samples=32, tokens=512),),
-        min_length=1,
-        description="texts for inputs and gradients of the output projections, all with the same tokens",
+        description="text or texts for inputs and gradients of the output projections, all with the same tokens",
     )
     outputs: Literal["loss", "alike"] = Field(
         default="loss",
@@ -64,12 +63,6 @@ class OBSOptions(PrunerOptions):
     damping: float = Field(
         default=0.01, gt=0, description="added to the diagonal of the second moment, in units of the mean squared input"
     )
-
-    @model_validator(mode="after")
-    def _equal_lengths(self) -> Self:
-        if len({text.tokens for text in self.calibration}) > 1:
-            raise ValueError("all calibration texts need the same number of tokens per sample")
-        return self
 
 
 class OBS(Pruner[OBSOptions]):
