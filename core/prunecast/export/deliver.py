@@ -97,7 +97,7 @@ def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     with torch.inference_mode():
         output = model.generate(
             **inputs, max_new_tokens=tokens, do_sample=False, repetition_penalty=1.3, pad_token_id=0

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
-from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete
+from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete, tokenizer_files
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,9 @@ class ModelSource:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
-        check_tokenizer(tokenizer, embeddings, self.name, folder)
+        # transformers wrote the files of a converted model, and may have added special tokens of its own to them.
+        files = [] if self.kind == "gguf" else tokenizer_files(folder)
+        check_tokenizer(tokenizer, embeddings, self.name, folder, files)
         return tokenizer
 
     @property
