@@ -70,3 +70,11 @@ def test_no_room_for_any_response_is_an_error() -> None:
 def test_rows_without_instructions_are_an_error() -> None:
     with pytest.raises(DataError, match="instruction, input, output"):
         instruction_examples(Letters(), [{"text": "a"}], 20)  # type: ignore[arg-type]
+
+
+def test_a_token_in_front_belongs_to_the_prompt_and_counts_towards_the_length() -> None:
+    length = len(WITHOUT_INPUT) + 3
+    [example] = instruction_examples(Letters(), [row(output="abcdef")], length, [5])  # type: ignore[arg-type]
+    assert example.ids[0] == 5
+    assert text(example.ids[1 : example.prompt]) == WITHOUT_INPUT
+    assert (text(example.ids[example.prompt :]), len(example.ids)) == ("ab", length)

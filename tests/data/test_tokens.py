@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from prunecast.data import content_hash, read_documents, read_text, sample_windows, tokenize_head, tokenize_spread
+from prunecast.data import (
+    check_embedded,
+    content_hash,
+    encode,
+    read_documents,
+    read_text,
+    sample_windows,
+    tokenize_head,
+    tokenize_spread,
+)
 from prunecast.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +47,9 @@ def sentence_tokenizer() -> "PreTrainedTokenizerBase":
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "<unk>"], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "<unk>"], initial_alphabet=list("äöü日本é🙂"), show_progress=False
+    )
     tokenizer.train_from_iterator(read_text("python-docs", "calibration")[:20_000].split("\n"), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
@@ -75,11 +86,15 @@ def test_head_has_the_ids_of_the_whole_text_for_every_cut_position(
 def test_head_tokenises_only_what_it_needs(tokenizer: "PreTrainedTokenizerBase") -> None:
     seen = []
 
-    def watched(text: str, **options: object) -> object:
-        seen.append(len(text))
-        return tokenizer(text, **options)
+    class Watched:
+        def __call__(self, text: str, **options: object) -> object:
+            seen.append(len(text))
+            return tokenizer(text, **options)
 
-    tokenize_head(watched, read_text("python-docs", "calibration"), 100)  # type: ignore[arg-type]
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer, name)
+
+    tokenize_head(Watched(), read_text("python-docs", "calibration"), 100)  # type: ignore[arg-type]
     assert sum(seen) < 20_000
 
 
@@ -168,3 +183,54 @@ def test_spread_windows_do_not_overlap_and_short_text_is_refused(tokenizer: "Pre
     assert tokenize_spread(tokenizer, text, len(ids), 1).tolist() == ids
     with pytest.raises(DataError, match=r"^text has [\d,]+ tokens, [\d,]+ are wanted: ask for fewer"):
         tokenize_spread(tokenizer, text, len(ids) + 1, 1)
+
+
+CHINESE = "天地玄黄宇宙洪荒"
+
+
+def letters_tokenizer(unknown: str | None) -> "PreTrainedTokenizerBase":
+    """One token per letter of English; others become ``unknown``, or nothing if that is None."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = [*"abcdefghijklmnopqrstuvwxyz .", *filter(None, [unknown])]
+    vocabulary = {token: number for number, token in enumerate(known)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=unknown)
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", None], ids=["unknown-token", "left-out"])
+def test_a_text_that_is_mostly_unknown_is_an_error_with_the_share(unknown: str | None) -> None:
+    tokenizer, text = letters_tokenizer(unknown), (CHINESE * 6 + "a few words. ") * 50
+    for tokenise in (
+        lambda: tokenize_head(tokenizer, text, 100),
+        lambda: tokenize_spread(tokenizer, text, 4, 25),
+        lambda: sample_windows(tokenizer, [text] * 3, 4, 25, seed=0),
+        lambda: encode(tokenizer, [text, text]),
+    ):
+        with pytest.raises(DataError, match=r"^[89]\d% of the text is unknown to the model's tokenizer: choose text"):
+            tokenise()
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", None], ids=["unknown-token", "left-out"])
+def test_a_text_with_some_unknown_words_is_taken(unknown: str | None) -> None:
+    tokenizer, text = letters_tokenizer(unknown), ("a few english words before " * 4 + CHINESE) * 50
+    assert len(tokenize_head(tokenizer, text, 100)) == 100
+    assert sample_windows(tokenizer, [text] * 3, 4, 25, seed=0).shape == (4, 25)
+    assert len(encode(tokenizer, [text, "and none"])) == 2
+
+
+def test_special_tokens_in_a_text_are_known(tokenizer: "PreTrainedTokenizerBase") -> None:
+    assert tokenize_head(tokenizer, "<s>" * 200, 100).unique().numel() <= 2
+
+
+def test_a_token_beyond_the_embeddings_is_named() -> None:
+    tokenizer = letters_tokenizer("<unk>")
+    tokenizer.add_tokens(["<image>"])
+    beyond = len(tokenizer) - 1
+    ids = tokenize_head(tokenizer, "a few <image> words", 10).tolist()
+    with pytest.raises(DataError, match=f"has the token '<image>', id {beyond}, and the model has {beyond} embeddings"):
+        check_embedded(tokenizer, ids, beyond)
+    check_embedded(tokenizer, ids, beyond + 1)

@@ -22,7 +22,10 @@ from sliced_models import slice_stock, zero_stock
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM as AutoCausal
 from transformers import (
+    AutoTokenizer,
     Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -97,6 +100,11 @@ CASES = {
         "3x1+17*2",
     ),
     "gemma2-sliding": (Gemma2Config(**SIZES, num_hidden_layers=4, sliding_window=8), "2x1+48 0+10 1x2+0 4x2+7"),
+    "gemma": (GemmaConfig(**SIZES, num_hidden_layers=3), "2x1+48 0+10 4x2+0"),
+    "gemma3-sliding": (
+        Gemma3TextConfig(**SIZES, num_hidden_layers=4, sliding_window=8, layer_types=MIXED),
+        "2x1+48 0+10 1x2+0 4x2+7",
+    ),
     "smollm3-no-rope": (
         SmolLM3Config(**SIZES, num_hidden_layers=4, no_rope_layer_interval=2, pad_token_id=0),
         "0+10 3x1+48 1x2+0 2x2+7",
@@ -136,6 +144,10 @@ CASES = {
 
 NORMS = {
     "gemma2": (
+        ("input_layernorm", "post_attention_layernorm"),
+        ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+    "gemma3_text": (
         ("input_layernorm", "post_attention_layernorm"),
         ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
     ),
@@ -405,11 +417,19 @@ def test_config_has_no_keys_of_stock_classes(exported):
 
 def test_modelling_file_names_only_its_own_family(exported):
     code = (exported.report.folder / "modeling_prunecast.py").read_text().lower()
-    every = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "smollm3", "phi3", "gpt2", "opt"}
-    others = every - {exported.pruned.config.model_type}
+    every = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "smollm3", "phi3", "gpt2", "opt"}
+    others = every - {exported.pruned.config.model_type.removesuffix("_text")}
     assert exported.pruned.config.model_type in code
     assert not [name for name in others if name in code]
     assert "import prunecast" not in code
+
+
+def test_the_tokenizer_loads_without_trusting_code(exported, tokenizer):
+    if (exported.config.get("rope_parameters") or {}).get("rope_type") == "longrope":
+        pytest.skip("transformers checks these frequencies by the number of heads, which differs between layers")
+    loaded = AutoTokenizer.from_pretrained(exported.report.folder, trust_remote_code=False)
+    text = " ".join(tokenizer.convert_ids_to_tokens([5, 17, 3]))
+    assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
 def test_report_lists_the_folder(exported):

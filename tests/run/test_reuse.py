@@ -122,6 +122,16 @@ def test_the_expansion_remainder_ignores_pairs_of_other_models(with_other_model:
     assert cold == warm
 
 
+def test_a_spec_is_predicted_from_pairs_with_the_same_token_in_front(continued: Workplace) -> None:
+    expected = continued.prunecast("predict", "tiny.yaml", "--json")
+    assert expected.code == 0, expected.stderr
+    never = continued.prunecast("predict", "tiny.yaml", "--json", "--set", "evaluators.0.bos=never")
+    assert never.stdout == expected.stdout
+    always = continued.prunecast("predict", "tiny.yaml", "--json", "--set", "evaluators.0.bos=always")
+    assert (always.code, always.stdout) == (1, "")
+    assert "too few pairs of model" in always.stderr
+
+
 def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(continued: Workplace) -> None:
     row = json.loads(continued.prunecast("registry", "best", VALIDATION, "--limit", "1", "--json").stdout)[0]
     told = continued.prunecast("predict", row["key"][:10], "--metric", VALIDATION, "--json")

@@ -63,7 +63,14 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "pruner": {
             "use": "slope",
             "order": 1,
-            "calibration": {"dataset": "books", "split": "calibration", "samples": 10, "tokens": 128, "seed": 0},
+            "calibration": {
+                "dataset": "books",
+                "split": "calibration",
+                "samples": 10,
+                "tokens": 128,
+                "seed": 0,
+                "bos": "auto",
+            },
         },
         "evaluators": [{"use": "words", "dataset": "books", "tokens": 1024}],
         "predictor": {"use": "line", "ridge": 1.0},
@@ -229,7 +236,7 @@ LONG_PARTS = {
         "budget, collect, warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, "
         "baseline_evaluations, recover, export, seed"
     ),
-    "SAMPLES": "dataset, split, samples, tokens, seed",
+    "SAMPLES": "dataset, split, samples, tokens, seed, bos",
     "REASON": "No module named 'no_such_module'",
     "QUANTITIES": "'parameters', 'parameters_without_embeddings', 'macs' or 'kv_cache_bytes'",
 }

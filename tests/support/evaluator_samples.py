@@ -72,10 +72,10 @@ def without_attention(dense: Architecture, gone: Iterable[int]) -> Architecture:
     return Architecture([(0, 0, layer[2]) if i in gone else layer for i, layer in enumerate(dense.layers)])
 
 
-def shape_with_room(context: int = 100_000) -> Any:
-    """The shape of a tiny model with this context, the only property that data depend on."""
+def shape_with_room(context: int = 100_000, vocabulary: int = BYTES) -> Any:
+    """The shape of a tiny Llama with this context and vocabulary."""
     config = AutoConfig.for_model(
-        "llama", vocab_size=BYTES, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        "llama", vocab_size=vocabulary, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
     )
     return replace(shape_of(config), context=context)
 

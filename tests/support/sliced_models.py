@@ -15,9 +15,13 @@ from prunecast.models.families import family_of, shape_of
 HEAD_DIM, HIDDEN, WIDTH = 8, 64, 24
 IDS = torch.tensor([[3, 14, 15, 92, 65, 35, 89, 79], [5, 2, 71, 82, 81, 82, 8, 45]])
 
+SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
+
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     **{family: (family, {}) for family in ("llama", "mistral", "qwen2", "qwen3", "phi3")},
+    "gemma": ("gemma", {}),
     "gemma2": ("gemma2", {"sliding_window": 4}),
+    "gemma3": ("gemma3_text", {"sliding_window": 4, "layer_types": SLIDING}),
     "smollm3": ("smollm3", {"no_rope_layer_interval": 2}),
     "gpt2": ("gpt2", {"n_inner": WIDTH}),
     "opt": ("opt", {"ffn_dim": WIDTH}),

@@ -112,7 +112,7 @@ def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
         repetition_penalty=1.3,
         max_new_tokens=tokens,
     )
-    inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     with torch.inference_mode():
         output = model.generate(**inputs)
     return " ".join(str(tokenizer.decode(output[0], skip_special_tokens=True)).split())

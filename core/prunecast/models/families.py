@@ -82,11 +82,15 @@ class Family:
 
 _DESCRIBED = (
     *map(Family, ("llama", "mistral", "qwen2", "qwen3", "smollm3")),
-    Family(
-        "gemma2",
-        attention_norms=("input_layernorm", "post_attention_layernorm"),
-        mlp_norms=("pre_feedforward_layernorm", "post_feedforward_layernorm"),
-        bos=True,
+    Family("gemma", bos=True),
+    *(
+        Family(
+            name,
+            attention_norms=("input_layernorm", "post_attention_layernorm"),
+            mlp_norms=("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+            bos=True,
+        )
+        for name in ("gemma2", "gemma3_text")
     ),
     Family(
         "phi3",

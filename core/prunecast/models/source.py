@@ -25,7 +25,7 @@ from prunecast.models.families import check_type
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
 from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
-from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete
+from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete, tokenizer_files
 from prunecast.owned.files import give_usual_mode
 from prunecast.text import amounts
 
@@ -133,7 +133,9 @@ class ModelSource:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
-        check_tokenizer(tokenizer, embeddings, self.name, folder)
+        # transformers wrote the files of a converted model, and may have added special tokens of its own to them.
+        files = [] if self.kind == "gguf" else tokenizer_files(folder)
+        check_tokenizer(tokenizer, embeddings, self.name, folder, files)
         return tokenizer
 
     @property

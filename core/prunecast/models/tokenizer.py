@@ -5,7 +5,7 @@ embeddings.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,9 @@ _TRIED = 100
 """Number of tokens that are turned into text and back."""
 
 
-def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", embeddings: int, name: str, folder: Path) -> None:
+def check_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", embeddings: int, name: str, folder: Path, files: Sequence[Path]
+) -> None:
     """Raise ModelError if a tokenizer is made up, incomplete, or has tokens that the model has no embedding for.
 
     Placeholders of images and sound, which text models share with multimodal ones (Gemma 3), may have no embedding; so
@@ -37,6 +39,7 @@ def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", embeddings: int, name:
         embeddings: number of embeddings of the model.
         name: name of the model, for the message.
         folder: where the tokenizer was read.
+        files: files of the tokenizer that came with the model; none if transformers has written them.
     """
     vocabulary = tokenizer.get_vocab()
     # The tokenizers of mistral-common do not say which tokens were added.
@@ -49,7 +52,7 @@ def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", embeddings: int, name:
     tolerated = {token for role, token in tokenizer.special_tokens_map.items() if role not in _ROLES}
     beyond = sorted((number, token) for token, number in vocabulary.items() if number >= embeddings)
     unfit = [
-        (n, token) for n, token in beyond if token not in tolerated and (token in ordinary or _named(token, folder))
+        (n, token) for n, token in beyond if token not in tolerated and (token in ordinary or _named(token, files))
     ]
     if unfit:
         number, token = unfit[0]
@@ -60,9 +63,14 @@ def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", embeddings: int, name:
         )
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Files of a tokenizer in a folder, those with a vocabulary first."""
+    return [file for pattern in (*_VOCABULARIES, *_OTHERS) for file in sorted(folder.glob(pattern)) if file.is_file()]
+
+
 def has_vocabulary(folder: Path) -> bool:
     """True if a folder has a file that holds the vocabulary of a stock tokenizer, and the one that belongs to it."""
-    names = {file.name for file in _files(folder)} - set(_OTHERS)
+    names = {file.name for file in tokenizer_files(folder)} - set(_OTHERS)
     return bool(names - {"vocab.json"}) or ("vocab.json" in names and (folder / "merges.txt").is_file())
 
 
@@ -74,7 +82,7 @@ def incomplete(name: str, folder: Path, reason: str = "") -> ModelError:
         folder: the folder.
         reason: reason that transformers gives, if any.
     """
-    found = [file.name for file in _files(folder)]
+    found = [file.name for file in tokenizer_files(folder)]
     has = f"of its files there are only {', '.join(found)}" if found else "there is none of its files"
     because = f" ({reason})" if reason else ""
     return ModelError(
@@ -100,13 +108,8 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _named(token: str, folder: Path) -> bool:
-    """True if a file of the tokenizer names the token."""
+def _named(token: str, files: Sequence[Path]) -> bool:
+    """True if one of the files names the token."""
     forms = {json.dumps(token, ensure_ascii=ascii_only) for ascii_only in (True, False)}
-    texts = (file.read_text(encoding="utf-8", errors="replace") for file in _files(folder))
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
     return any(form in text for text in texts for form in forms)
-
-
-def _files(folder: Path) -> list[Path]:
-    """Files of a tokenizer in a folder."""
-    return [file for pattern in (*_VOCABULARIES, *_OTHERS) for file in sorted(folder.glob(pattern)) if file.is_file()]

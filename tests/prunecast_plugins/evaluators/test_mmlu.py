@@ -21,6 +21,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.families import shape_of
 from prunecast_plugins.evaluators.mmlu import MMLU, MMLUOptions
 
 Rows = list[dict[str, Any]]
@@ -56,7 +57,7 @@ def folder_of(tmp_path: Path, asked: Rows = ASKED, solved: Rows = SOLVED) -> Pat
 
 def prepared(tokenizer: Any, folder: Path, context: int = 100_000, **options: Any) -> MMLU:
     evaluator = MMLU(MMLUOptions(**options))
-    evaluator.prepare(tokenizer, shape_with_room(context), folder)
+    evaluator.prepare(tokenizer, shape_with_room(context, len(tokenizer)), folder)
     return evaluator
 
 
@@ -213,3 +214,22 @@ def test_options_give_no_token_count_for_a_custom_split() -> None:
     assert (
         MMLU(MMLUOptions(split="mine", subjects=("law",), questions_per_subject=3, shots=2)).expected_tokens == 5 * 108
     )
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@torch.inference_mode()
+def test_with_bos_every_prompt_begins_with_the_token(
+    reuse: bool, tmp_path: Path, tiny_model: Callable[..., Any]
+) -> None:
+    begin, model = "~", model_of(tiny_model, "gemma2", max_position_embeddings=4096, sliding_window=4096)
+    tokenizer = byte_tokenizer()
+    tokenizer.bos_token = begin
+    own = [row | {"answer": answer(model, tokenizer, begin + prompt(row, 0))} for row in ASKED]
+    assert own != solved_by(model, tokenizer, shots=0)
+    found = {}
+    for bos in ("auto", "never"):
+        evaluator = MMLU(MMLUOptions(shots=0, reuse_prefix=reuse, bos=bos))
+        evaluator.prepare(tokenizer, shape_of(model.config), folder_of(tmp_path, own))
+        found[bos] = (evaluator.evaluate(model)[0].value, evaluator.data_hash)
+    assert found["auto"][0] == 1.0 > found["never"][0]
+    assert found["auto"][1] != found["never"][1]

@@ -22,6 +22,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.families import shape_of
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.multiple_choice import MultipleChoice, MultipleChoiceOptions
 
@@ -232,3 +233,28 @@ def test_real_data_sets_are_valid(name: str, tokenizer: Any) -> None:
     dataset, split = name.split(".")
     evaluator = prepared(tokenizer, real_data(), dataset=dataset, split=split, questions=200)
     assert evaluator.tokens > 200 * 40
+
+
+@pytest.mark.parametrize("dataset", ["arc_easy.test", "openbookqa.test"])
+@torch.inference_mode()
+def test_with_bos_every_question_begins_with_the_token(
+    dataset: str, tmp_path: Path, tiny_model: Callable[..., Any]
+) -> None:
+    begin, model, rows = "~", model_of(tiny_model, "gemma2"), asked(24)
+    name, split = dataset.split(".")
+    write_rows(tmp_path / f"zeroshot/{name}.{split}.jsonl.gz", rows)
+    tokenizer = byte_tokenizer()
+    tokenizer.bos_token = begin
+    found = {}
+    for bos in ("auto", "never"):
+        evaluator = MultipleChoice(MultipleChoiceOptions(dataset=name, split=split, bos=bos))
+        evaluator.prepare(tokenizer, shape_of(model.config), tmp_path)
+        found[bos] = (evaluator.evaluate(model)[0].value, evaluator.data_hash)
+    prompt, size = PROMPTS[dataset], lambda text: len(text.encode())
+    after = likeliest(model, tokenizer, rows, lambda q, c: (begin + prompt(q, c)[0], prompt(q, c)[1]), size)
+    alone = likeliest(model, tokenizer, rows, prompt, size)
+    assert after != alone
+    right = [row["answer"] for row in rows]
+    assert found["auto"][0] == pytest.approx(np.mean(np.equal(after, right)))
+    assert found["never"][0] == pytest.approx(np.mean(np.equal(alone, right)))
+    assert found["auto"][1] != found["never"][1]

@@ -20,7 +20,9 @@ from evaluator_samples import (
 )
 from pydantic import ValidationError
 
+from prunecast.data import content_hash
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.families import shape_of
 from prunecast_plugins.evaluators import logits
 from prunecast_plugins.evaluators.kl import KL, KLOptions
 from prunecast_plugins.evaluators.perplexity import Perplexity, PerplexityOptions
@@ -298,3 +300,88 @@ def test_spread_windows_cover_the_whole_text(
     assert spread.data_hash != head.data_hash
     with pytest.raises(ValidationError, match="place spread takes whole windows: give a multiple of 16 tokens"):
         options(dataset=text, tokens=65, context=16, place="spread")
+
+
+BEGIN = 200
+
+
+def with_bos() -> Any:
+    tokenizer = byte_tokenizer()
+    tokenizer.bos_token = tokenizer.convert_ids_to_tokens(BEGIN)
+    return tokenizer
+
+
+@pytest.mark.parametrize(("case", "bos"), [("gemma2", "auto"), ("llama", "always"), ("gpt2", "always")])
+@pytest.mark.parametrize(("tokens", "context"), [(90, 20), (81, 20), (82, 20), (40, 64)])
+def test_with_bos_the_same_tokens_are_predicted_after_one_token_more(
+    case: str, bos: str, tokens: int, context: int, text: str, tiny_model: Callable[..., Any]
+) -> None:
+    model = model_of(tiny_model, case)
+    pruned = elastic_of(model, gone=(0, 2)).model
+    plain = windows_of(text, byte_tokenizer(), tokens, context)
+    begun = [torch.cat([torch.tensor([[BEGIN]]), window], dim=1) for window in plain]
+    dense, other = ([each[1:] for each in by_window(m, begun)] for m in (model, pruned))
+    losses = torch.cat([-p.gather(1, w[0, 1:, None])[:, 0] for p, w in zip(other, plain, strict=True)])
+    divergences = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(dense, other, strict=True)])
+    expected = {Perplexity: losses.mean().exp(), KL: divergences.mean()}
+    for evaluator, options in BOTH:
+        made = evaluator(options(dataset=text, tokens=tokens, context=context, batch=2, bos=bos))
+        made.prepare(with_bos(), shape_of(model.config), None)
+        assert made.tokens == tokens + math.ceil(tokens / context)
+        with torch.inference_mode():
+            made.observe_dense(model)
+            [found] = made.evaluate(pruned)
+        assert found.value == pytest.approx(float(expected[evaluator]), rel=1e-3)
+        assert found.count == len(losses) == sum(window.shape[1] - 1 for window in plain)
+        sums = [float(loss.value) for loss in made.losses(pruned, np.random.default_rng(0))]
+        assert sum(sums) == pytest.approx(math.log(found.value) if evaluator is Perplexity else found.value, rel=1e-3)
+
+
+@each_evaluator
+def test_bos_is_in_the_data_hash_where_it_is_put_in_front(
+    evaluator: Any, options: Any, text: str, tiny_model: Callable[..., Any]
+) -> None:
+    hashes = {}
+    for case in ("llama", "gemma2"):
+        for bos in ("auto", "always", "never"):
+            made = evaluator(options(dataset=text, tokens=90, context=20, bos=bos))
+            made.prepare(with_bos(), shape_of(model_of(tiny_model, case).config), None)
+            hashes[case, bos] = made.data_hash
+    ids = byte_tokenizer()(Path(text).read_text())["input_ids"][:90]
+    without, begun = (content_hash(torch.tensor(each)) for each in (ids, [BEGIN, *ids]))
+    assert hashes == {
+        ("llama", "auto"): without,
+        ("llama", "never"): without,
+        ("llama", "always"): begun,
+        ("gemma2", "auto"): begun,
+        ("gemma2", "always"): begun,
+        ("gemma2", "never"): without,
+    }
+
+
+@each_evaluator
+def test_bos_needs_room_in_the_context_of_the_model(evaluator: Any, options: Any, text: str) -> None:
+    made = evaluator(options(dataset=text, context=512, bos="always"))
+    with pytest.raises(DataError, match=r"512 and a beginning-of-sequence token are longer .* set it to 511 or less"):
+        made.prepare(with_bos(), shape_with_room(512), None)
+
+
+@each_evaluator
+def test_bos_of_a_tokenizer_without_one_is_an_error_that_names_the_data(
+    evaluator: Any, options: Any, text: str
+) -> None:
+    made = evaluator(options(dataset=text, bos="always"))
+    with pytest.raises(DataError, match=rf"^{evaluator.title} on .*a\.story\.txt, split validation: bos: always, but"):
+        made.prepare(byte_tokenizer(), shape_with_room(), None)
+
+
+@each_evaluator
+def test_a_token_without_an_embedding_is_an_error_before_the_model_reads_it(
+    evaluator: Any, options: Any, text: str
+) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<image>"])
+    Path(text).write_text("a picture <image> " * 50)
+    made = evaluator(options(dataset=text, tokens=100, context=50))
+    with pytest.raises(DataError, match=f"'<image>', id {BYTES}, and the model has {BYTES} embeddings"):
+        made.prepare(tokenizer, shape_with_room(), None)
