@@ -18,6 +18,7 @@ from prunecast.cli.run import run
 from prunecast.cli.runs import runs
 from prunecast.cli.spec import spec
 from prunecast.errors import PrunecastError, SpecError, resource_error
+from prunecast.text import visible
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: an error the user can correct, a wrong command line, and an interruption."""
@@ -37,9 +38,9 @@ class Commands(click.Group):
             error.show()
             return error.exit_code
         except SpecError as error:
-            return _fail(str(error), HANDLED)
+            return _fail("\n".join(map(visible, error.problems)), HANDLED)
         except PrunecastError as error:
-            return _fail(f"error: {error}", HANDLED)
+            return _fail(visible(f"error: {error}"), HANDLED)
         except (KeyboardInterrupt, click.Abort):
             return _fail(
                 "interrupted: all measurements so far are kept; run the same command again to continue", INTERRUPTED

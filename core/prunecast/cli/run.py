@@ -1,12 +1,11 @@
 """``prunecast run``."""
 
-import json
 from pathlib import Path
 from typing import TextIO
 
 import click
 
-from prunecast.cli.output import json_option, offline_option, print_json, registry_option
+from prunecast.cli.output import echo, echo_lines, json_option, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
 from prunecast.cli.render import render_estimate, render_plan, render_result
 
@@ -56,20 +55,20 @@ def run(
     spec = load_spec(spec_name, host, overrides)
     if dry_run and spec.config_path is not None:
         estimated = estimate(spec, host).to_json()
-        print_json(estimated) if as_json else click.echo(render_estimate(estimated))
+        print_json(estimated) if as_json else echo_lines(render_estimate(estimated))
         return
     with Registry.open(registry_path) as registry:
         if dry_run:
             planned = plan(Setup(spec, host), registry).to_json()
-            print_json(planned) if as_json else click.echo(render_plan(planned))
+            print_json(planned) if as_json else echo_lines(render_plan(planned))
             return
         if events is not None:
             host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)
         result = run_spec(spec, host, registry, progress).to_json()
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
+        print_json(result, indent=None)
         return
-    click.echo(render_result(result))
+    echo_lines(render_result(result))
     if result["export"]:
-        click.echo(f"a sentence    {continue_text(result['export']['folder'], PROMPT)}")
+        echo(f"a sentence    {continue_text(result['export']['folder'], PROMPT)}")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.text import markdown
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
 {front.to_yaml()}
 ---
 
-# {card.model_name}
+# {markdown(card.model_name)}
 
 A causal language model of {parameters:,} parameters, pruned by prunecast.{origin}
 
@@ -73,7 +74,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 
 {_table(card)}
 
-{card.protocol}
+{markdown(card.protocol)}
 
 ## Architecture
 
@@ -93,5 +94,5 @@ def _table(card: CardContent) -> str:
 
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|")
+        return markdown(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4f}"

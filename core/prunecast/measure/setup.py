@@ -1,15 +1,19 @@
 """The set-up of a run: model source, plugins, data and settings of a spec, instantiated; no weight is loaded yet."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import check_disjoint, content_hash, read_documents, sample_windows
-from prunecast.errors import DataError, EvaluationError
+from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
+from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.plugins.guard import check_metrics
@@ -20,6 +24,7 @@ from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
+from prunecast.spec.document import dotted
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
 from prunecast.spec.recovery import DistillRecovery
 
@@ -243,6 +248,17 @@ def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     return [metric for named in evaluators for metric in named.metrics]
 
 
-def spec_of(record: RunRecord, host: PluginHost) -> Spec:
-    """The spec of a run that is in the registry."""
-    return Spec.model_validate_json(record.spec_json, context=SpecContext(host, SpecSource(text=record.spec_text)))
+def spec_of(record: RunRecord, host: PluginHost, permissions: Permissions = NOTHING_PERMITTED) -> Spec:
+    """The spec of a run that is in the registry; it may execute only code that the user has named.
+
+    Raises:
+        RegistryError: it names code that is not permitted, or it is not valid here, e.g. a plugin is missing.
+    """
+    content = json.dumps(permitted_content(record, host, permissions))
+    try:
+        return Spec.model_validate_json(content, context=SpecContext(host, SpecSource(text=record.spec_text)))
+    except ValidationError as error:
+        problems = "; ".join(f"{dotted(each['loc'])}: {each['msg']}" for each in error.errors(include_url=False))
+        raise RegistryError(
+            f"run {record.id} ({record.name}): its recorded spec is not valid here: {problems}; run its spec file anew"
+        ) from error

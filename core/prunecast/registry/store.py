@@ -358,5 +358,11 @@ class Registry:
 
 
 def _run_record(row: dict[str, Any]) -> RunRecord:
-    result = row.pop("result_json")
-    return RunRecord(**row, result=None if result is None else json.loads(result))
+    result_json = row.pop("result_json")
+    try:
+        result = None if result_json is None else json.loads(result_json)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"run {row['id']} ({row['name']}): its result is no JSON ({error})") from error
+    if not isinstance(result, dict | None):
+        raise RegistryError(f"run {row['id']} ({row['name']}): its result is no mapping; run its spec again")
+    return RunRecord(**row, result=result)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from prunecast.errors import PrunecastError
 from prunecast.registry import Registry
+from prunecast.registry.records import reading_result
 from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
 from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
 from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE
+from prunecast.text import visible
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -43,16 +45,19 @@ def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]
         Paths of the page and of a PNG file for each picture.
 
     Raises:
-        RegistryError: no such run, or it has no result.
+        RegistryError: no such run, or it has no result of the form that prunecast writes.
         PrunecastError: matplotlib or jinja2 is missing, or the folder cannot be written.
     """
     _check_installed()
-    facts = Facts(registry, registry.run(run))
-    sections = [make(facts) for make in SECTIONS]
+    record = registry.run(run)
+    with reading_result(record):
+        facts = Facts(registry, record)
+        sections = [make(facts) for make in SECTIONS]
+        page_html = render(facts, sections)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         page = folder / PAGE
-        page.write_text(render(facts, sections), encoding="utf-8")
+        page.write_text(page_html, encoding="utf-8")
         files = [page]
         for picture in (section.picture for section in sections if section.picture):
             files.append(folder / f"{picture.name}.png")
@@ -60,6 +65,10 @@ def write_report(registry: Registry, run: int | str, folder: Path) -> list[Path]
     except OSError as error:
         raise PrunecastError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
     return files
+
+
+def _shown(value: object) -> object:
+    return visible(value, keep="\n\t") if type(value) is str else value
 
 
 def _check_installed() -> None:
@@ -73,7 +82,10 @@ def render(facts: Facts, sections: list[Section]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Names and texts may come from anyone: hidden characters are shown as escapes, markup is escaped after that.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.filters["drawn"] = lambda picture: Markup("\n".join(svg(picture, layout) for layout in (WIDE, NARROW)))
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts, sections=sections, light=LIGHT, dark=DARK

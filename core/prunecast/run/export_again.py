@@ -11,17 +11,24 @@ from prunecast.errors import ExportError
 from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.build import build_elastic
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_of
 from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import RunRecord
+from prunecast.registry.records import reading_result
 from prunecast.run.delivery import deliver_run, recoverer_of
 
 
 def export_again(
-    record: RunRecord, architecture: str | None, folder: Path, host: PluginHost, progress: Progress
+    record: RunRecord,
+    architecture: str | None,
+    folder: Path,
+    host: PluginHost,
+    permissions: Permissions,
+    progress: Progress,
 ) -> ExportReport:
     """Write a model of a finished run to ``folder``.
 
@@ -30,17 +37,20 @@ def export_again(
         architecture: its text, or None for the best of the run.
         folder: destination.
         host: host of the plugins of the run's spec.
+        permissions: code that the run's spec may execute.
         progress: where progress is shown.
 
     Raises:
+        RegistryError: the run's spec names code that is not permitted.
         RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = Setup(spec_of(record, host), host)
-    dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
-    baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+    setup = Setup(spec_of(record, host, permissions), host)
+    with reading_result(record):
+        dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
+        baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
     elastic = cache(lambda: build_elastic(setup, progress))

@@ -10,6 +10,7 @@ from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
 from prunecast.export.huggingface import ExportReport
+from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions
 from prunecast.plugins.host import PluginHost
 from prunecast.predict.importance import ChoiceImportance
 from prunecast.predict.quality import QualityCard
@@ -48,7 +49,7 @@ class RunResult:
         export_report: report of the export, or None.
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
-        registry, host: file and plugins of the run, for :meth:`export`.
+        registry, host, permissions: file, plugins and named code of the run, for :meth:`export`.
     """
 
     run: int
@@ -74,6 +75,7 @@ class RunResult:
     recovered: Recovered | None
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
+    permissions: Permissions = field(default=NOTHING_PERMITTED, compare=False, repr=False)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -105,7 +107,7 @@ class RunResult:
             record = opened.run(self.run)
         text = None if architecture is None else str(architecture)
         host = self.host or PluginHost.discover()
-        return export_again(record, text, Path(folder).expanduser(), host, Progress(quiet=True))
+        return export_again(record, text, Path(folder).expanduser(), host, self.permissions, Progress(quiet=True))
 
     def load_model(self) -> "PreTrainedModel":
         """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.

@@ -20,6 +20,7 @@ from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
@@ -73,7 +74,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     listeners.tell(_started(setup, started))
     with _outcome(registry, started.id, listeners):
         result = Run(setup, prior, registry, started.id, progress, listeners).execute(start)
-        result = replace(result, registry=registry.path.absolute(), host=host)
+        permissions = Permissions.of(spec)
+        result = replace(result, registry=registry.path.absolute(), host=host, permissions=permissions)
         registry.finish_run(started.id, "finished", result.to_json())
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result

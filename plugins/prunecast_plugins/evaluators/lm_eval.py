@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from inspect import getsource
@@ -64,6 +64,12 @@ class LMEvalOptions(PluginOptions):
     )
     definitions: Path | None = Field(default=None, description="folder with additional task definitions in YAML")
     batch: int = Field(default=8, ge=1, description="sequences per forward pass; does not change the result")
+
+    @classmethod
+    def named_code(cls, options: Mapping[str, Any]) -> Iterator[str]:
+        """The folder of definitions: a definition can name Python functions beside it, which the harness imports."""
+        if isinstance(options.get("definitions"), str):
+            yield options["definitions"]
 
 
 class LMEval(Evaluator[LMEvalOptions]):

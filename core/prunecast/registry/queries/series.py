@@ -114,7 +114,8 @@ def described(plugin: str, options_json: str) -> str:
 
     Lists are left out; ``options_json`` has all options.
     """
-    return " ".join([plugin, *_leaves(json.loads(options_json))])
+    options = json.loads(options_json)
+    return " ".join([plugin, *(_leaves(options) if isinstance(options, dict) else ())])
 
 
 def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from prunecast.errors import RegistryError
 from prunecast.registry.schema.migrations import SCHEMA_VERSION
 from prunecast.registry.sharing.records import Absorbed, absorb, records_of
-from prunecast.registry.sqlite.database import connect_readonly, copy_to, one_line_errors, schema_version
+from prunecast.registry.sqlite.database import check_content, connect_readonly, copy_to, one_line_errors, schema_version
 from prunecast.registry.store import Registry
 
 
@@ -40,14 +40,18 @@ def _readable(path: Path) -> Iterator[Registry]:
     """The registry opened for reading; if its schema is older, an upgraded copy of it."""
     if not _is_older(path):
         with Registry.open(path, readonly=True) as opened:
+            check_content(opened.database.conn, path)
             yield opened
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         with one_line_errors(path):
             copy_to(path, copy)
-        with Registry.open(copy) as upgraded:
-            yield upgraded
+        try:
+            with Registry.open(copy) as upgraded:
+                yield upgraded
+        except RegistryError as error:
+            raise RegistryError(str(error).replace(str(copy), str(path))) from error
 
 
 def _is_older(path: Path) -> bool:
