@@ -65,7 +65,8 @@ def permitted_content(record: RunRecord, host: PluginHost, permissions: Permissi
     """
     with reading_result(record):
         content = dict(json.loads(record.spec_json))
-    if forbidden := list(_forbidden(content, host, permissions)):
+        forbidden = list(_forbidden(content, host, permissions))
+    if forbidden:
         raise RegistryError(
             f"run {record.id} ({record.name}): its recorded spec names code, which no record may execute by itself: "
             f"{'; '.join(forbidden)}; read that code, then repeat the command with these options"

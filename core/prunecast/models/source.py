@@ -92,6 +92,9 @@ class ModelSource:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=self.trust_remote_code
             )
+        if not self.trust_remote_code:
+            # A stock class was loaded. Saved again, the reference would have others execute the code it names.
+            tokenizer.init_kwargs.pop("auto_map", None)
         return tokenizer
 
     @property

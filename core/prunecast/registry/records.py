@@ -195,7 +195,15 @@ def reading_result(run: RunRecord) -> Iterator[None]:
         yield
     except PrunecastError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        StopIteration,
+    ) as error:
         raise RegistryError(
             f"run {run.id} ({run.name}): its result is not of the form that prunecast writes "
             f"({type(error).__name__}: {error}); run its spec again"

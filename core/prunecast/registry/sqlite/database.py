@@ -169,9 +169,9 @@ def only_select(connection: sqlite3.Connection) -> None:
 
 
 def check_content(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise RegistryError unless all rows are what their tables allow; reads the whole file.
+    """Raise RegistryError unless the file is sound and every value has the type of its column; reads the whole file.
 
-    Only a file that was not written by SQLite alone, or with its checks switched off, has others.
+    A file can hold others if its schema was exchanged for a while, or if it was not written by SQLite.
     """
     with one_line_errors(path):
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
