@@ -87,9 +87,9 @@ def trusting(**model: Any) -> dict[str, Any]:
             ["--allow-code optuna.samplers.RandomSampler"],
         ),
         (
-            spec(verify={"top": 1, "evaluators": [{"use": "lm_eval", "tasks": ["x"], "definitions": "/tmp/tasks"}]}),
-            Permissions(code=frozenset({"/tmp/tasks"})),
-            ["--allow-code /tmp/tasks"],
+            spec(verify={"top": 1, "evaluators": [{"use": "lm_eval", "tasks": ["x"], "definitions": "tasks/own"}]}),
+            Permissions(code=frozenset({"tasks/own"})),
+            ["--allow-code tasks/own"],
         ),
         (
             {**trusting(), "predictor": KERNEL},

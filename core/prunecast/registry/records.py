@@ -205,7 +205,7 @@ def reading_result(run: RunRecord) -> Iterator[None]:
         StopIteration,
     ) as error:
         raise RegistryError(
-            f"run {run.id} ({run.name}): its result is not of the form that prunecast writes "
+            f"run {run.id} ({run.name}): its spec or result is not of the form that prunecast writes "
             f"({type(error).__name__}: {error}); run its spec again"
         ) from error
 

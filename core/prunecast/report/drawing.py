@@ -7,6 +7,7 @@ sheet, so that one drawing serves light and dark pages.
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,5 +51,7 @@ def _styled(picture: Picture) -> Iterator[None]:
     import matplotlib
 
     # The salt makes the ids in an SVG the same in every process: the same run gives the same page.
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": picture.name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": picture.name}), warnings.catch_warnings():
+        # A name may have any characters; those that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -1,6 +1,7 @@
 """Exporting again: the model of a run that is already in the registry."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def export_again(
     with reading_result(record):
         dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
         baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+        _check_numbers(setup, [dense, *baselines, best, *recovered])
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
     elastic = cache(lambda: build_elastic(setup, progress))
@@ -68,6 +70,14 @@ def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The dense model, the best architecture, and that after recovery if there was one."""
     recovery = result.get("recovery")
     return [result["dense"], result["best"], *([recovery["after"]] if recovery else [])]
+
+
+def _check_numbers(setup: Setup, compared: Sequence[Candidate]) -> None:
+    """Raise LookupError, TypeError or ValueError unless every metric of the card is a number of each candidate."""
+    names = [metric.name for named in setup.verifiers for metric in named.metrics]
+    for row in compared:
+        if not all(math.isfinite(number) for number in (row.parameters, *(row.metrics[name] for name in names))):
+            raise ValueError(f"a number of {row.name} is not finite")
 
 
 def _parse(text: str) -> Architecture:
