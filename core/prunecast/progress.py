@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from prunecast.text import visible
+
 LINE_SECONDS = 60.0
 """Minimum time between two progress lines in seconds, if there is no bar."""
 
@@ -23,10 +25,13 @@ class Progress:
     quiet: bool = False
 
     def say(self, message: str) -> None:
-        """Print one line to stderr. A run goes on without its progress where stderr cannot be written any more."""
+        """Print one line to stderr; hidden characters are escaped.
+
+        A run goes on without its progress where stderr cannot be written any more.
+        """
         if not self.quiet:
             with suppress(OSError):
-                tqdm.write(message, file=sys.stderr)
+                tqdm.write(visible(message), file=sys.stderr)
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:

@@ -1,6 +1,44 @@
-"""Formatting of values for terminals and reports."""
+"""Formatting of values for terminals and reports, and escaping of text that others wrote."""
 
+import re
+import unicodedata
 from typing import Any
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of characters that move a cursor, reorder or hide text, or break lines."""
+
+_JOINERS = "\u200c\u200d"
+"""Characters of category Cf that Persian, Indic scripts and emoji are written with."""
+
+_MARKUP = re.compile(r"[\\`*_\[\]|~#]")
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def is_hidden(character: str) -> bool:
+    """True for a character that a terminal or a page does not show as itself; a line break is one."""
+    return unicodedata.category(character) in _HIDDEN and character not in _JOINERS
+
+
+def visible(written: str, keep: str = "") -> str:
+    """Text with every hidden character as a visible escape, e.g. ``\\x1b``, so that it cannot control a terminal.
+
+    Args:
+        written: text that may come from elsewhere.
+        keep: hidden characters that stay, e.g. line breaks in a text of several lines.
+    """
+    if written.isprintable():
+        return written
+    return "".join(
+        character.encode("unicode_escape").decode() if is_hidden(character) and character not in keep else character
+        for character in written
+    )
+
+
+def markdown(written: str) -> str:
+    """Text as one line of Markdown that displays it as it is: markup, HTML and the ends of table cells are escaped."""
+    escaped = _MARKUP.sub(r"\\\g<0>", visible(written))
+    return "".join(_ENTITIES.get(character, character) for character in escaped)
 
 
 def text(value: Any) -> str:

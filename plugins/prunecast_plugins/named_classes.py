@@ -128,6 +128,14 @@ class NamedClassOptions(PluginOptions):
     naming: ClassVar[str]
     withheld: ClassVar[frozenset[str]]
 
+    @classmethod
+    def named_code(cls, options: Mapping[str, Any]) -> Iterator[str]:
+        """The named class, and those of nested instances; a package of a hub is left to ``trust_remote_code``."""
+        name = options.get(cls.naming)
+        if isinstance(name, str) and "/" not in name:
+            yield name
+        yield from _nested_classes(list(options.values()))
+
     @property
     def named_class(self) -> type[Any]:
         """The named class."""
@@ -193,6 +201,16 @@ class NamedClassOptions(PluginOptions):
             return self.misfit(name, self.importable.build(value, {}))
         except (ValueError, TypeError) as error:
             return _first_line(error)
+
+
+def _nested_classes(value: Any) -> Iterator[str]:
+    """Import paths of all ``{class: PATH}`` in plain data."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get(CLASS), str):
+            yield value[CLASS]
+        value = list(value.values())
+    for part in value if isinstance(value, list) else ():
+        yield from _nested_classes(part)
 
 
 def parameters_of(found: type[Any]) -> dict[str, Any]:

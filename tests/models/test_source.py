@@ -383,3 +383,14 @@ def test_smollm2_loads_complete_and_tokenises_like_its_file() -> None:
     with torch.inference_mode():
         ids = converted("The capital of France is", return_tensors="pt")["input_ids"]
         assert converted.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
+
+
+def test_a_stock_tokenizer_is_not_saved_with_a_reference_to_code(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    named = {"auto_map": {"AutoTokenizer": [f"{folder}--own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | named))
+    resolve_source(str(folder)).tokenizer().save_pretrained(tmp_path / "saved")
+    assert "auto_map" not in json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert not (tmp_path / "ran").exists()

@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 Sizes = NDArray[np.int64]
 """Architectures as integers, shape (N, L, 3): KV groups, query heads per group and MLP width of each layer."""
 
+MOST_LAYERS = 10_000
+"""Largest number of layers that a text can have: a few digits after ``*`` could ask for any amount of memory."""
+
 _RUN = re.compile(r"(?:(?P<groups>\d+)x(?P<heads>\d+)|0)\+(?P<width>\d+)(?:\*(?P<repeat>\d+))?")
 
 
@@ -102,7 +105,8 @@ class Architecture:
 
     @classmethod
     def parse(cls, text: str) -> "Architecture":
-        """Inverse of ``str``. Raises ValueError naming the part that is not of the form ``KVxH+width[*count]``."""
+        """Inverse of ``str``. Raises ValueError naming the part that is not of the form ``KVxH+width[*count]``, or that
+        has more than :data:`MOST_LAYERS` layers."""
         layers: list[Layer] = []
         for run in text.split():
             match = _RUN.fullmatch(run)
@@ -110,7 +114,10 @@ class Architecture:
                 raise ValueError(f"{run!r} is not a layer: write KVxH+width[*count], e.g. 3x2+1024*4 or 0+1024")
             part = match.groupdict(default="0")
             layer = Layer(int(part["groups"]), int(part["heads"]), int(part["width"]))
-            layers += [layer] * int(match["repeat"] or 1)
+            repeat = int(match["repeat"] or 1)
+            if len(layers) + repeat > MOST_LAYERS:
+                raise ValueError(f"{run!r} has more layers than any model: write up to {MOST_LAYERS:,} layers in all")
+            layers += [layer] * repeat
         return cls(layers)
 
 

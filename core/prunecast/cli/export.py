@@ -1,8 +1,12 @@
 """``prunecast export``."""
 
+from pathlib import Path
+
 import click
 
-from prunecast.cli.output import json_option, offline_option, print_json, registry_option
+from prunecast.cli.output import echo, json_option, offline_option, print_json, registry_option
+from prunecast.cli.permissions import permission_options
+from prunecast.cli.plugins import plugin_dir_option
 
 
 @click.command()
@@ -17,6 +21,8 @@ from prunecast.cli.output import json_option, offline_option, print_json, regist
     help="Number format of the weights; by default what the spec says, which is the one they were measured in.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
+@plugin_dir_option
+@permission_options
 @offline_option
 @registry_option
 @json_option
@@ -26,27 +32,35 @@ def export(
     architecture: str | None,
     dtype: str | None,
     overwrite: bool,
+    plugin_dirs: tuple[Path, ...],
+    remote_code: bool,
+    code: tuple[str, ...],
     registry_path: str,
     as_json: bool,
 ) -> None:
     """Write the best model of RUN (number, name or key) to FOLDER, in the format of Hugging Face transformers.
 
-    Files of others in FOLDER stay. {name} in FOLDER is the name of the run.
+    Files of others in FOLDER stay. {name} in FOLDER is the name of the run. The spec comes from the registry, which
+    others may have written: code that it names is executed only if you name it again.
     """
+    from prunecast.measure.recorded import Permissions
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
     from prunecast.registry import Registry
     from prunecast.run.export_again import export_again
 
     with Registry.open(registry_path, readonly=True) as registry:
-        host, progress = PluginHost.discover(), Progress()
+        host, progress = PluginHost.discover(plugin_dirs), Progress()
         record = registry.run(run)
-        report = export_again(registry, record, architecture, folder, host, progress, overwrite, dtype).to_json()
+        permissions = Permissions(remote_code, frozenset(code))
+        report = export_again(
+            registry, record, architecture, folder, host, permissions, progress, overwrite, dtype
+        ).to_json()
     if as_json:
         print_json(report)
     else:
         difference = report["max_logit_difference"]
-        click.echo(
+        echo(
             f"{report['folder']}: {report['parameters']:,} parameters, "
             f"logits within {difference:.1e} of the measured model{', unchanged' if report['unchanged'] else ''}"
         )

@@ -20,6 +20,7 @@ from prunecast.cli.runs import runs
 from prunecast.cli.signals import EndedBySignal
 from prunecast.cli.spec import spec
 from prunecast.errors import PrunecastError, SpecError, resource_error
+from prunecast.text import visible
 
 HANDLED, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes: an error the user can correct, a wrong command line, and an interruption by Ctrl-C."""
@@ -46,9 +47,9 @@ class Commands(click.Group):
             error.show()
             return error.exit_code
         except SpecError as error:
-            return _fail(str(error), HANDLED)
+            return _fail("\n".join(map(visible, error.problems)), HANDLED)
         except PrunecastError as error:
-            return _fail(f"error: {error}", HANDLED)
+            return _fail(visible(f"error: {error}"), HANDLED)
         except (_Interrupted, click.Abort) as error:
             return _fail(
                 "interrupted: all measurements so far are kept; run the same command again to continue",

@@ -1,4 +1,9 @@
-"""Output of commands: data on stdout, as a table or as JSON, CSV or JSON lines; shared options."""
+"""Output of commands: data on stdout, as a table or as JSON, CSV or JSON lines; shared options.
+
+All text of the commands is printed here. Much of it comes from a registry, which others may have written: characters
+that control a terminal are printed as escapes, and a CSV cell that a spreadsheet would compute as a formula gets an
+apostrophe in front.
+"""
 
 import csv
 import io
@@ -10,7 +15,27 @@ from typing import Any
 
 import click
 
-from prunecast.text import text
+from prunecast.text import is_hidden, text, visible
+
+LONGEST_CELL = 4000
+"""Characters of a cell of a table that are printed; the forms for programs print all."""
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters of a cell that spreadsheets compute; the last four are their full-width forms."""
+
+_FORMULA_AFTER = " \t\r\n"
+"""Characters that spreadsheets skip in front of a formula."""
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line; every hidden character is escaped, line breaks too."""
+    click.echo(visible(line), err=err)
+
+
+def echo_lines(block: str, *, err: bool = False) -> None:
+    """Print a text of several lines; names in it that others may have chosen have to be escaped already."""
+    click.echo(visible(block, keep="\n\t"), err=err)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -52,32 +77,42 @@ def show_rows(
         print_json(list(rows))
     elif form == "nl":
         for row in rows:
-            click.echo(json_text(row))
+            print_json(row, indent=None)
     elif form == "csv" and rows:
         lines = io.StringIO()
-        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerows([map(_csv_cell, line) for line in (rows[0], *(row.values() for row in rows))])
         click.echo(lines.getvalue(), nl=False)
     elif rows:
         print_rows([short(row) for row in rows], as_json=False, empty=empty)
     if not rows and form != "json":
-        click.echo(empty, err=True)
+        echo(empty, err=True)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value on stdout."""
-    click.echo(json_text(value, indent=2))
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    safe = visible(value, keep="\n\t")
+    return f"'{safe}" if value.lstrip(_FORMULA_AFTER).startswith(_FORMULA) else safe
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """A value as JSON, in ASCII where stdout cannot print all of its characters."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print one JSON value on stdout; hidden characters are JSON escapes, which do not change the value.
+
+    It is in ASCII where stdout cannot print all of its characters.
+    """
+    dumped = json.dumps(value, ensure_ascii=False, indent=indent)
+    # json.dumps itself escapes line breaks inside of strings.
+    shown = dumped if dumped.isprintable() else "".join(map(_json_character, dumped))
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        shown.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, indent=indent)
-    return text
+        shown = json.dumps(value, indent=indent)
+    click.echo(shown)
+
+
+def _json_character(character: str) -> str:
+    return json.dumps(character)[1:-1] if is_hidden(character) and character != "\n" else character
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
@@ -85,13 +120,17 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> 
     if as_json:
         print_json(list(rows))
     elif rows:
-        click.echo(table(list(rows[0]), [[text(value) for value in row.values()] for row in rows]))
+        echo_lines(table(list(rows[0]), [[text(value) for value in row.values()] for row in rows]))
     else:
-        click.echo(empty, err=True)
+        echo(empty, err=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with two spaces between its columns; columns of numbers are right-aligned, others left-aligned."""
+    """A table with two spaces between its columns; columns of numbers are right-aligned, others left-aligned.
+
+    Hidden characters in a cell are escaped, line breaks too; a cell of more than ``LONGEST_CELL`` characters is cut.
+    """
+    columns, *rows = [[_table_cell(cell) for cell in line] for line in (columns, *rows)]
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     aligns: list[Callable[[str, int], str]] = [
         str.rjust if rows and all(_is_number(row[i]) for row in rows) else str.ljust for i in range(len(columns))
@@ -101,6 +140,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(align(cell, width) for cell, width, align in zip(line, widths, aligns, strict=True)).rstrip()
         for line in lines
     )
+
+
+def _table_cell(cell: str) -> str:
+    return visible(cell if len(cell) <= LONGEST_CELL else f"{cell[:LONGEST_CELL]}…")
 
 
 def _is_number(cell: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prunecast.cli.output import json_option, print_json, print_rows, table
+from prunecast.cli.output import echo, echo_lines, json_option, print_json, print_rows, table
 from prunecast.text import counted
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ plugin_dir_option = click.option(
     "--plugin-dir",
     "plugin_dirs",
     multiple=True,
-    metavar="DIR",
+    metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Folder of Python files with plugins that are not installed; may be given several times.",
+    help="Python file, or folder of Python files, with plugins that are not installed; repeatable.",
 )
 
 
@@ -89,10 +89,10 @@ def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bo
             owner = {"distribution": registered.distribution, "version": registered.version}
             print_json({**about, **owner, "options": schema})
             continue
-        click.echo(f"{registered.kind} {name}, {registered.origin}")
-        click.echo(f"{inspect.getdoc(plugin)}\n")
+        echo(f"{registered.kind} {name}, {registered.origin}")
+        echo_lines(f"{inspect.getdoc(plugin)}\n")
         rows = [list(option) for option in options_of(plugin.options_model)]
-        click.echo(table(["option", "type", "default", "meaning"], rows) if rows else "no options")
+        echo_lines(table(["option", "type", "default", "meaning"], rows) if rows else "no options")
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
@@ -125,9 +125,9 @@ def new(name: str, kind: str, folder: Path) -> None:
 
     written = write_package(kind, name, folder)
     for file in written:
-        click.echo(folder / file)
+        echo(str(folder / file))
     package = folder / written[0].parent
-    click.echo(f"next: cd {package} && python -m pytest && pip install . && prunecast plugins show {name}", err=True)
+    echo(f"next: cd {package} && python -m pytest && pip install . && prunecast plugins show {name}", err=True)
 
 
 @plugins.command()
@@ -146,7 +146,7 @@ def check(
     rows = [row for registered in found for row in _verdicts(registered)]
     print_rows(rows, as_json, empty="")
     broken = sum(row["outcome"] == "broken" for row in rows)
-    click.echo(f"{counted(len(found), 'plugin')}, {counted(len(rows), 'check')}, {broken} broken", err=True)
+    echo(f"{counted(len(found), 'plugin')}, {counted(len(rows), 'check')}, {broken} broken", err=True)
     return 1 if broken else 0
 
 
@@ -183,4 +183,4 @@ def reference() -> None:
     from prunecast.cli.plugins_reference import reference as markdown
     from prunecast.plugins.host import PluginHost
 
-    click.echo(markdown(PluginHost.discover()), nl=False)
+    echo_lines(markdown(PluginHost.discover()).removesuffix("\n"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 from click.core import ParameterSource
 
-from prunecast.cli.output import registry_option, rows_option, show_rows
+from prunecast.cli.output import echo, registry_option, rows_option, show_rows
 from prunecast.text import text
 
 
@@ -59,7 +59,7 @@ def predict(
             model = model or model_of_depth(opened, len(architecture.layers))
             found, basis = predict_architecture(opened, host, architecture, model, metrics, predictor, pruner, seed)
     for line in basis:
-        click.echo(line, err=True)
+        echo(line, err=True)
     show_rows(
         [each.to_json() for each in found],
         form,

@@ -2,7 +2,7 @@
 
 import click
 
-from prunecast.cli.output import json_option, print_json, registry_option
+from prunecast.cli.output import echo_lines, json_option, print_json, registry_option
 
 
 @click.group()
@@ -50,4 +50,4 @@ def card(
     if as_json:
         print_json(cards)
         return
-    click.echo("\n\n".join(map(render_card, cards)))
+    echo_lines("\n\n".join(map(render_card, cards)))

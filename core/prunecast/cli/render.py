@@ -3,7 +3,7 @@
 from typing import Any
 
 from prunecast.cli.output import table
-from prunecast.text import counted, duration, percent, text
+from prunecast.text import counted, duration, percent, text, visible
 
 _ESTIMATE_NOTES = (
     "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
@@ -35,11 +35,8 @@ def render_result(result: dict[str, Any]) -> str:
     model, best = result["model"], result["best"]
     predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
     limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
+    head = f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}"
     lines = [
-        f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}",
-        "",
-        _candidates(result),
-        "",
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
@@ -51,7 +48,7 @@ def render_result(result: dict[str, Any]) -> str:
         difference = export["max_logit_difference"]
         state = "unchanged in  " if export.get("unchanged") else "written to    "
         lines.append(f"{state}{export['folder']} (logits within {difference:.1e} of the measured model's)")
-    return "\n".join(lines)
+    return "\n".join([visible(head), "", _candidates(result), "", *map(visible, lines)])
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -144,8 +141,10 @@ def render_card(card: dict[str, Any]) -> str:
     scored = {**card["metrics"], "overall": card["overall"], "objective": card["objective"]}
     rows = [[name, *(f"{scores[score]:.3f}" for score in _SCORES)] for name, scores in scored.items()]
     lines = [
-        f"{card['predictor']} on {card['held_out']} held-out of {card['pairs']} pairs, mean of {card['splits']} random "
-        f"splits; standardised targets; regret of the top {card['top']}",
+        visible(
+            f"{card['predictor']} on {card['held_out']} held-out of {card['pairs']} pairs, mean of {card['splits']} "
+            f"random splits; standardised targets; regret of the top {card['top']}"
+        ),
         table(["", *_SCORES.values()], rows),
     ]
     if card["learning_curve"]:

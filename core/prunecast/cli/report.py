@@ -2,7 +2,7 @@
 
 import click
 
-from prunecast.cli.output import json_option, print_json, registry_option
+from prunecast.cli.output import echo, json_option, print_json, registry_option
 
 
 @click.command()
@@ -43,4 +43,5 @@ def report(run: str, folder: str, overwrite: bool, as_recorded: bool, registry_p
     if as_json:
         print_json([str(file) for file in files])
     else:
-        click.echo("\n".join(map(str, files)))
+        for file in files:
+            echo(str(file))

@@ -5,7 +5,7 @@ from typing import TextIO
 
 import click
 
-from prunecast.cli.output import json_option, json_text, offline_option, print_json, registry_option
+from prunecast.cli.output import echo, echo_lines, json_option, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
 from prunecast.cli.render import render_estimate, render_plan, render_preface, render_result
 
@@ -57,17 +57,17 @@ def run(
     spec = load_spec(spec_name, host, overrides)
     if dry_run and spec.config_path is not None:
         estimated = estimate(spec, host).to_json()
-        print_json(estimated) if as_json else click.echo(render_estimate(estimated))
+        print_json(estimated) if as_json else echo_lines(render_estimate(estimated))
         return
     if dry_run:
         setup = Setup(spec, host)
         for note in setup.notes:
-            click.echo(note, err=True)
+            echo(note, err=True)
         with unchanged(Path(registry_path)) as registry:
             planned = plan(setup, registry, overwrite).to_json()
         if not quiet:
-            click.echo(render_preface(planned), err=True)
-        print_json(planned) if as_json else click.echo(render_plan(planned))
+            echo_lines(render_preface(planned), err=True)
+        print_json(planned) if as_json else echo_lines(render_plan(planned))
         return
     with Registry.open(registry_path) as registry:
         if events is not None:
@@ -75,9 +75,9 @@ def run(
         progress = Progress(quiet=quiet)
         result = run_spec(spec, host, registry, progress, overwrite).to_json()
     if as_json:
-        click.echo(json_text(result))
+        print_json(result, indent=None)
         return
-    click.echo(render_result(result))
+    echo_lines(render_result(result))
     if result["export"]:
         _show_sentence(result["export"]["folder"])
 
@@ -90,6 +90,6 @@ def _show_sentence(folder: str) -> None:
     try:
         sentence = continue_text(folder, PROMPT)
     except Exception as error:  # noqa: BLE001  # transformers raises almost any class
-        click.echo(f"warning: no sentence of the exported model ({one_line(error)}); the export is complete", err=True)
+        echo(f"warning: no sentence of the exported model ({one_line(error)}); the export is complete", err=True)
     else:
-        click.echo(f"a sentence    {sentence}")
+        echo(f"a sentence    {sentence}")

@@ -1,11 +1,12 @@
 """``prunecast runs``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunecast.cli.output import json_option, print_json, print_rows, registry_option
+from prunecast.cli.output import echo_lines, json_option, print_json, print_rows, registry_option
 from prunecast.cli.registry.questions import compare
+from prunecast.text import visible
 
 if TYPE_CHECKING:
     from prunecast.registry import RunRecord
@@ -46,8 +47,6 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
 @json_option
 def show_run(run: str, registry_path: str, as_json: bool) -> None:
     """Show RUN (number, name or first digits of its key)."""
-    import json
-
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
@@ -59,23 +58,34 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
                 "name": record.name,
                 "status": record.status,
                 "message": record.message,
-                "spec": json.loads(record.spec_json),
+                "spec": _spec(record),
                 "result": record.result,
             }
         )
     else:
-        click.echo("\n\n".join([*_outcome(record), record.spec_text.rstrip()]))
+        echo_lines("\n\n".join([*_outcome(record), record.spec_text.rstrip()]))
+
+
+def _spec(record: "RunRecord") -> Any:
+    import json
+
+    from prunecast.registry.records import reading_result
+
+    with reading_result(record):
+        return json.loads(record.spec_json)
 
 
 def _outcome(record: "RunRecord") -> list[str]:
     """Status of a run, and the result of the last time it finished."""
     from prunecast.cli.render import render_card, render_result
+    from prunecast.registry.records import reading_result
 
-    status = f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip()
+    status = visible(f"run {record.id} ({record.name}): {record.status}. {record.message}".rstrip())
     if record.result is None:
         return [status]
-    card = record.result.get("quality_card")
-    result = [render_result(record.result), *([render_card(card)] if card else [])]
+    with reading_result(record):
+        card = record.result.get("quality_card")
+        result = [render_result(record.result), *([render_card(card)] if card else [])]
     return result if record.status == "finished" else [status, "Result of the last time it finished:", *result]
 
 

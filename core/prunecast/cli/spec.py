@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from prunecast.cli.output import json_option, print_json
+from prunecast.cli.output import echo, json_option, print_json
 from prunecast.cli.plugins import plugin_dir_option
 
 
@@ -29,7 +29,7 @@ def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path
     if as_json:
         print_json(json.loads(loaded.to_json()))
     else:
-        click.echo(f"{loaded.name} is valid (key {loaded.key})")
+        echo(f"{loaded.name} is valid (key {loaded.key})")
 
 
 @spec.command()

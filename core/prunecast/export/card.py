@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.text import markdown
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
 {front.to_yaml()}
 ---
 
-# {card.model_name}
+# {markdown(card.model_name)}
 
 A causal language model of {parameters:,} parameters, pruned by prunecast.{origin}
 
@@ -80,7 +81,7 @@ llama.cpp, build stock architectures only and do not load it; nor can it be conv
 
 {_table(card)}
 
-{card.protocol}
+{markdown(card.protocol)}
 
 ## Architecture
 
@@ -106,5 +107,5 @@ def _table(card: CardContent) -> str:
 
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|")
+        return markdown(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4f}"

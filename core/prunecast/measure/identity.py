@@ -3,11 +3,16 @@
 Whoever hands out a number, a table or a file of a recorded run compares the identity that was recorded with today's.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from prunecast.errors import ChangedError, PrunecastError
-from prunecast.measure.setup import Setup, spec_as_measured
+from prunecast.measure.setup import Setup, place_of_model, spec_as_measured
+from prunecast.models.source import resolve_source
 from prunecast.plugins.host import PluginHost
+from prunecast.plugins.local import modules_at
 from prunecast.registry import Registry
 from prunecast.registry.identity import (
     CALIBRATION,
@@ -21,6 +26,7 @@ from prunecast.registry.identity import (
     what_changed,
 )
 from prunecast.registry.records import RunRecord
+from prunecast.spec.paths import Paths
 
 
 def identity_of(setup: Setup) -> dict[str, str]:
@@ -72,12 +78,28 @@ def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost) -
         ChangedError: something differs; the message describes what, and since when.
     """
     try:
-        setup = Setup(spec_as_measured(record, host), host)
-    except (PrunecastError, ValueError):
-        return list(_GROUPS)
-    today, missing = identity_at_hand(setup)
+        today, missing = identity_at_hand(Setup(spec_as_measured(record, host), host))
+    except PrunecastError:
+        today, missing = _files_at_hand(record), ["the calibration text", "the evaluated data"]
     check_unchanged(registry, record, today)
     return missing
+
+
+def _files_at_hand(record: RunRecord) -> dict[str, str]:
+    """Hashes of the model, the tokenizer and the local plugins of a recorded spec, as far as they are at hand.
+
+    Nothing of them is executed, so they are compared even if the spec needs code that the user has not named.
+    """
+    spec = json.loads(record.spec_json)
+    paths = Paths(Path(spec.get("folder") or ""))
+    found: dict[str, str] = {}
+    with suppress(PrunecastError):
+        source = resolve_source(place_of_model(paths, spec["model"]["source"]), spec["model"].get("revision"))
+        found |= {MODEL: source.fingerprint(), TOKENIZER: source.tokenizer_digest()}
+    for path in spec.get("plugins", ()):
+        with suppress(PrunecastError):
+            found |= {code_part(f"{file} "): str(origin.code_hash) for _, file, origin in modules_at(paths.find(path))}
+    return found
 
 
 def _model(setup: Setup) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.errors import PrunecastError, RegistryError
 from prunecast.measure.engine import Engine
 from prunecast.measure.identity import check_unchanged, identity_of
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
@@ -78,7 +79,9 @@ class Remeasured:
         return abs(self.again - self.recorded) <= self.tolerance
 
 
-def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progress: Progress) -> Iterator[Remeasured]:
+def remeasure(
+    registry: Registry, count: int, seed: int, host: PluginHost, permissions: Permissions, progress: Progress
+) -> Iterator[Remeasured]:
     """Measure a random sample of evaluations again, each by the spec of the run that measured it, as it comes.
 
     Args:
@@ -86,10 +89,12 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
         count: how many evaluations.
         seed: draws the sample.
         host: where the plugins of the specs come from.
+        permissions: code that the specs may execute.
         progress: where to tell what is being done.
 
     Raises:
-        PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same.
+        PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same, or
+            it names code that is not permitted.
     """
     rows = list(registry.rows(_REPEATABLE, {"recover": RECOVER}))
     rng = np.random.default_rng(seed)
@@ -98,7 +103,7 @@ def remeasure(registry: Registry, count: int, seed: int, host: PluginHost, progr
         record = registry.run(run_id)
         progress.say(f"measuring again by the spec of run {run_id} ({record.name}), in {dtype}")
         try:
-            setup = Setup(spec_as_measured(record, host, dtype), host)
+            setup = Setup(spec_as_measured(record, host, permissions, dtype), host)
             check_unchanged(registry, record, identity_of(setup))
             yield from _of_one_run(registry, setup, [row["id"] for row in group], progress)
         except PrunecastError as error:

@@ -1,10 +1,13 @@
 """The set-up of a run: model source, plugins, data and settings of a spec, instantiated; no weight is loaded yet."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import (
@@ -18,8 +21,9 @@ from prunecast.data import (
     sample_windows,
 )
 from prunecast.data.dataset import Row
-from prunecast.errors import DataError, EvaluationError
+from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
+from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
 from prunecast.models.families import Family, family_of, shape_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
@@ -32,7 +36,9 @@ from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
+from prunecast.spec.document import dotted
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
+from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import DistillRecovery, Recovery
 
 if TYPE_CHECKING:
@@ -92,7 +98,9 @@ class Setup:
     def __init__(self, spec: Spec, host: PluginHost) -> None:
         self.spec, self._host = spec, host
         self.source: ModelSource = resolve_source(
-            _place_of_model(spec), spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+            place_of_model(spec.paths, spec.model.source),
+            spec.model.revision,
+            trust_remote_code=spec.model.trust_remote_code,
         )
         config = self.source.config()
         self.family: Family = family_of(config)
@@ -323,23 +331,41 @@ def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
     return [metric for named in evaluators for metric in named.metrics]
 
 
-def _place_of_model(spec: Spec) -> str:
-    """Source of the model, as a path from the current folder if it is a file or folder."""
-    found = spec.paths.find(spec.model.source)
-    return str(found) if spec.model.source not in ALIASES and found.exists() else spec.model.source
+def place_of_model(paths: Paths, source: str) -> str:
+    """Source of a spec's model, as a path from the current folder if it is a file or folder."""
+    found = paths.find(source)
+    return str(found) if source not in ALIASES and found.exists() else source
 
 
-def spec_as_measured(record: RunRecord, host: PluginHost, dtype: str | None = None) -> Spec:
+def spec_as_measured(
+    record: RunRecord, host: PluginHost, permissions: Permissions = NOTHING_PERMITTED, dtype: str | None = None
+) -> Spec:
     """The spec of a run with the dtype that it was measured in: ``auto`` may be another one on this machine.
 
     Args:
         record: the run.
         host: host of the plugins of its spec.
+        permissions: code that the spec may execute.
         dtype: the dtype; by default, that of the last time it finished.
+
+    Raises:
+        RegistryError: as for :func:`spec_of`.
     """
-    return spec_of(record, host).settled(dtype=dtype or (record.result or {}).get("model", {}).get("dtype"))
+    measured = (record.result or {}).get("model", {}).get("dtype")
+    return spec_of(record, host, permissions).settled(dtype=dtype or measured)
 
 
-def spec_of(record: RunRecord, host: PluginHost) -> Spec:
-    """The spec of a run that is in the registry."""
-    return Spec.model_validate_json(record.spec_json, context=SpecContext(host, SpecSource(text=record.spec_text)))
+def spec_of(record: RunRecord, host: PluginHost, permissions: Permissions = NOTHING_PERMITTED) -> Spec:
+    """The spec of a run that is in the registry; it may execute only code that the user has named.
+
+    Raises:
+        RegistryError: it names code that is not permitted, or it is not valid here, e.g. a plugin is missing.
+    """
+    content = json.dumps(permitted_content(record, host, permissions))
+    try:
+        return Spec.model_validate_json(content, context=SpecContext(host, SpecSource(text=record.spec_text)))
+    except ValidationError as error:
+        problems = "; ".join(f"{dotted(each['loc'])}: {each['msg']}" for each in error.errors(include_url=False))
+        raise RegistryError(
+            f"run {record.id} ({record.name}): its recorded spec is not valid here: {problems}; run its spec file anew"
+        ) from error

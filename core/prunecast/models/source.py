@@ -136,6 +136,9 @@ class ModelSource:
         # transformers wrote the files of a converted model, and may have added special tokens of its own to them.
         files = [] if self.kind == "gguf" else tokenizer_files(folder)
         check_tokenizer(tokenizer, embeddings, self.name, folder, files)
+        if not self.trust_remote_code:
+            # A stock class was loaded. Saved again, the reference would have others execute the code it names.
+            tokenizer.init_kwargs.pop("auto_map", None)
         return tokenizer
 
     @property

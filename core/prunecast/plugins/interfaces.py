@@ -54,7 +54,7 @@ that a plugin has to pass.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
@@ -103,6 +103,19 @@ class PluginOptions(KeyedOptions):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def named_code(cls, options: Mapping[str, Any]) -> Iterable[str]:
+        """Code that options name and that using them executes, such as the import path of a class; none by default.
+
+        Override this if an option decides which code runs. ``export RUN`` and ``registry verify --remeasure`` take
+        their options from a registry, which others may have written, and refuse names that the user does not repeat
+        (``--allow-code NAME``). An option called ``trust_remote_code`` is treated like that without this method.
+
+        Args:
+            options: the options as a spec has them, before they are validated; values may be of any JSON type.
+        """
+        return ()
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)

@@ -1,9 +1,10 @@
 """Identities of runs: hashes of everything that the numbers of a run depend on, by description.
 
-A description is a noun phrase that stands in messages, e.g. ``the model`` or ``the code of plugins/evaluator.py``.
+A description is a noun phrase that stands in messages, e.g. ``the model`` or ``the code of evaluator.py``.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 MODEL = "the model (weights or config)"
@@ -22,7 +23,7 @@ def data_part(evaluator: str, options: Mapping[str, Any]) -> str:
 
 def code_part(owner: str) -> str:
     """Description of the code of a local plugin; ``owner`` is its path and the beginning of its hash."""
-    return f"the code of {owner.rpartition(' ')[0] or owner}"
+    return f"the code of {Path(owner.rpartition(' ')[0] or owner).name}"
 
 
 def version_part(plugin: str) -> str:

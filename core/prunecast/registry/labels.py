@@ -55,7 +55,13 @@ def described(plugin: str, options_json: str) -> str:
 
     ``options_json`` has the options that differ from their defaults.
     """
-    return " ".join([plugin, *(f"{path}={value}" for path, value in _leaves(json.loads(options_json)))])
+    return " ".join([plugin, *(f"{path}={value}" for path, value in _leaves(_options(options_json)))])
+
+
+def _options(options_json: str) -> Mapping[str, Any]:
+    """Options as a mapping; empty for anything else, which a registry of others may hold."""
+    options = json.loads(options_json)
+    return options if isinstance(options, dict) else {}
 
 
 def _leaves(options: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -96,7 +102,7 @@ def _labels(rows: Sequence[Row]) -> list[str]:
         return lambda n: f"{name}={rows[n][column][:_DIGITS]}" if rows[n][column] else ""
 
     details = [
-        lambda n: _lists(json.loads(rows[n]["options_json"])),
+        lambda n: _lists(_options(rows[n]["options_json"])),
         lambda n: f"version={rows[n]['version']}",
         digits("data_hash", "text"),
         digits("code_hash", "code"),

@@ -1,13 +1,17 @@
 """Records that go into the registry and come out of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.errors import PrunecastError, RegistryError
 from prunecast.keys import canonical_json, content_key
 from prunecast.plugins.interfaces import Measurement
 
@@ -183,11 +187,50 @@ def shape_to_json(shape: ModelShape) -> str:
     return canonical_json(asdict(shape))
 
 
+LARGEST_SIZE = 2**48
+"""Largest size or parameter count of a model that is believed."""
+
+
+@lru_cache(maxsize=64)
 def shape_from_json(text: str) -> ModelShape:
-    """Inverse of :func:`shape_to_json`."""
-    sizes = json.loads(text)
-    components = {name: ComponentCost(**sizes[name]) for name in ("attention", "mlp")}
-    return ModelShape(**sizes | components | {"dense": Architecture(sizes["dense"]["layers"])})
+    """Inverse of :func:`shape_to_json`. Raises RegistryError if the text is not the sizes of a model."""
+    try:
+        sizes = json.loads(text)
+        dense = Architecture(sizes["dense"]["layers"])
+        components = {name: ComponentCost(**sizes[name]) for name in ("attention", "mlp")}
+        shape = ModelShape(**sizes | components | {"dense": dense})
+        counts = [*vars(shape.attention).values(), *vars(shape.mlp).values(), *chain.from_iterable(dense.layers)]
+        counts += [value for name, value in vars(shape).items() if name not in ("family", "dense", *components)]
+        if not isinstance(shape.family, str) or not all(type(n) is int and 0 <= n < LARGEST_SIZE for n in counts):
+            raise ValueError("a size is no whole number, or is too large")
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise RegistryError(f"{text[:60]!r} is not the sizes of a model ({error}); the registry is damaged") from error
+    return shape
+
+
+@contextmanager
+def reading_result(run: RunRecord) -> Iterator[None]:
+    """Raise RegistryError if the spec or the result of a run is not of the form that prunecast writes.
+
+    Both are JSON in the registry, and may have been written by anyone.
+    """
+    try:
+        yield
+    except PrunecastError:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        StopIteration,
+    ) as error:
+        raise RegistryError(
+            f"run {run.id} ({run.name}): its spec or result is not of the form that prunecast writes "
+            f"({type(error).__name__}: {error}); run its spec again"
+        ) from error
 
 
 def utc_text(seconds_from_now: float = 0.0) -> str:

@@ -476,5 +476,12 @@ class Registry:
 def _run_record(row: dict[str, Any], at_work: Container[int]) -> RunRecord:
     if row["status"] == "running" and row["id"] not in at_work:
         row |= {"status": "interrupted", "message": "its process is gone; run its spec again to continue it"}
-    result, identity = row.pop("result_json"), row.pop("identity_json", "{}")
-    return RunRecord(**row, result=None if result is None else json.loads(result), identity=json.loads(identity))
+    result_json = row.pop("result_json")
+    identity = json.loads(row.pop("identity_json", "{}"))
+    try:
+        result = None if result_json is None else json.loads(result_json)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"run {row['id']} ({row['name']}): its result is no JSON ({error})") from error
+    if not isinstance(result, dict | None):
+        raise RegistryError(f"run {row['id']} ({row['name']}): its result is no mapping; run its spec again")
+    return RunRecord(**row, result=result, identity=identity)

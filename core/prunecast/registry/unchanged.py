@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from prunecast.errors import RegistryError
 from prunecast.registry.schema.migrations import SCHEMA_VERSION
 from prunecast.registry.sqlite.database import (
     check_writable,
@@ -31,8 +32,11 @@ def readable(path: Path) -> Iterator[Registry]:
         copy = Path(folder) / path.name
         with one_line_errors(path):
             copy_to(path, copy)
-        with Registry.open(copy) as upgraded:
-            yield upgraded
+        try:
+            with Registry.open(copy) as upgraded:
+                yield upgraded
+        except RegistryError as error:
+            raise RegistryError(str(error).replace(str(copy), str(path))) from error
 
 
 @contextmanager

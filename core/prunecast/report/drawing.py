@@ -7,12 +7,14 @@ sheet, so that one drawing serves light and dark pages.
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from prunecast.report.section import Picture
 from prunecast.report.theme import LIGHT, STYLE, WIDE, Layout
+from prunecast.text import visible
 
 _PNG_DPI = 150
 
@@ -23,7 +25,7 @@ def svg(picture: Picture, layout: Layout) -> str:
         buffer = io.StringIO()
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # None leaves an entry out
         picture.draw(layout).savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    drawn = buffer.getvalue()
+    drawn = visible(buffer.getvalue(), keep="\n\t")
     drawn = drawn[drawn.index("<svg") :]
     for name, colour in LIGHT.items():
         drawn = re.sub(colour, f"var(--{name})", drawn, flags=re.IGNORECASE)
@@ -34,7 +36,7 @@ def svg(picture: Picture, layout: Layout) -> str:
     # Without a fixed size the style sheet can fit the drawing to the page.
     drawn = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, count=1, flags=re.DOTALL)
-    label = html.escape(picture.alt, quote=True)
+    label = html.escape(visible(picture.alt), quote=True)
     return drawn.replace("<svg ", f'<svg class="{layout.name}" role="img" aria-label="{label}" ', 1).strip()
 
 
@@ -49,5 +51,7 @@ def _styled(picture: Picture) -> Iterator[None]:
     import matplotlib
 
     # The salt makes the ids in an SVG the same in every process: the same run gives the same page.
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": picture.name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": picture.name}), warnings.catch_warnings():
+        # A name may have any characters; those that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -9,11 +9,13 @@ from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.location import located
 from prunecast.owned.manifest import Origin
 from prunecast.registry import Registry
+from prunecast.registry.records import reading_result
 from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
 from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
 from prunecast.report.theme import DARK, LIGHT, NARROW, WIDE
+from prunecast.text import visible
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -51,7 +53,7 @@ def write_report(registry: Registry, run: int | str, folder: str | Path, overwri
         Paths of the page and of a PNG file for each picture.
 
     Raises:
-        RegistryError: no such run, or it has no result.
+        RegistryError: no such run, or it has no result of the form that prunecast writes.
         PrunecastError: matplotlib or jinja2 is missing, files are in the way, or the folder cannot be written.
     """
     _check_installed()
@@ -59,15 +61,21 @@ def write_report(registry: Registry, run: int | str, folder: str | Path, overwri
     target = OwnedFolder(REPORT, located(folder, record.name))
     origin = Origin(record.name, {"spec": record.key})
     target.check(origin, overwrite)
-    facts = Facts(registry, record)
-    sections = [make(facts) for make in SECTIONS]
+    with reading_result(record):
+        facts = Facts(registry, record)
+        sections = [make(facts) for make in SECTIONS]
+        page_html = render(facts, sections)
     pictures = [section.picture for section in sections if section.picture]
     with target.staged() as staged:
-        (staged.path / PAGE).write_text(render(facts, sections), encoding="utf-8")
+        (staged.path / PAGE).write_text(page_html, encoding="utf-8")
         for picture in pictures:
             png(picture, staged.path / f"{picture.name}.png")
         staged.publish(origin, {}, overwrite)
     return [target.path / PAGE, *(target.path / f"{picture.name}.png" for picture in pictures)]
+
+
+def _shown(value: object) -> object:
+    return visible(value, keep="\n\t") if type(value) is str else value
 
 
 def _check_installed() -> None:
@@ -81,7 +89,10 @@ def render(facts: Facts, sections: list[Section]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Names and texts may come from anyone: hidden characters are shown as escapes, markup is escaped after that.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.filters["drawn"] = lambda picture: Markup("\n".join(svg(picture, layout) for layout in (WIDE, NARROW)))
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts, sections=sections, light=LIGHT, dark=DARK

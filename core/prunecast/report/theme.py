@@ -76,6 +76,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 5,
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a metric's name with a dollar sign is no formula
 }
 
 

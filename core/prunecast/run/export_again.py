@@ -1,6 +1,7 @@
 """Exporting again: the model of a run that is already in the registry."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
 from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
+from prunecast.registry.records import reading_result
 from prunecast.run.delivery import deliver_run, recoverer_of, written_setup
 
 
@@ -27,6 +30,7 @@ def export_again(
     architecture: str | None,
     folder: str | Path,
     host: PluginHost,
+    permissions: Permissions,
     progress: Progress,
     overwrite: bool = False,
     dtype: str | None = None,
@@ -39,21 +43,25 @@ def export_again(
         architecture: its text, or None for the best of the run.
         folder: destination.
         host: host of the plugins of the run's spec.
+        permissions: code that the run's spec may execute.
         progress: where progress is shown.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
         dtype: dtype to write, ``measured`` for that of the run; None for what the spec says.
 
     Raises:
         ChangedError: model, data or code are not what the run was made from.
+        RegistryError: the run's spec names code that is not permitted.
         RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = Setup(spec_as_measured(record, host), host)
+    setup = Setup(spec_as_measured(record, host, permissions), host)
     check_unchanged(registry, record, identity_of(setup))
-    dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
-    baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+    with reading_result(record):
+        dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
+        baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
+        _check_numbers(setup, [dense, *baselines, best, *recovered])
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
     written = written_setup(setup, dtype or (setup.spec.export.dtype if setup.spec.export else "measured"))
@@ -78,6 +86,14 @@ def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The dense model, the best architecture, and that after recovery if there was one."""
     recovery = result.get("recovery")
     return [result["dense"], result["best"], *([recovery["after"]] if recovery else [])]
+
+
+def _check_numbers(setup: Setup, compared: Sequence[Candidate]) -> None:
+    """Raise LookupError, TypeError or ValueError unless every metric of the card is a number of each candidate."""
+    names = [metric.name for named in setup.verifiers for metric in named.metrics]
+    for row in compared:
+        if not all(math.isfinite(number) for number in (row.parameters, *(row.metrics[name] for name in names))):
+            raise ValueError(f"a number of {row.name} is not finite")
 
 
 def _parse(text: str) -> Architecture:

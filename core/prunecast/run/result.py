@@ -11,6 +11,7 @@ from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
 from prunecast.export.huggingface import EXPORT, ExportReport
+from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions
 from prunecast.owned.folder import OwnedFolder
 from prunecast.plugins.host import PluginHost
 from prunecast.predict.importance import ChoiceImportance
@@ -51,7 +52,7 @@ class RunResult:
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
         texts: names of the texts of the run by purpose.
-        registry, host: file and plugins of the run, for :meth:`export`.
+        registry, host, permissions: file, plugins and named code of the run, for :meth:`export`.
     """
 
     run: int
@@ -78,6 +79,7 @@ class RunResult:
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
+    permissions: Permissions = field(default=NOTHING_PERMITTED, compare=False, repr=False)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -116,7 +118,7 @@ class RunResult:
         host = self.host or PluginHost.discover()
         with Registry.open(self.registry, readonly=True) as opened:
             record = opened.run(self.run)
-            return export_again(opened, record, text, folder, host, Progress(quiet=True), overwrite)
+            return export_again(opened, record, text, folder, host, self.permissions, Progress(quiet=True), overwrite)
 
     def load_model(self) -> "PreTrainedModel":
         """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.

@@ -22,6 +22,7 @@ from prunecast.measure.build import build_elastic
 from prunecast.measure.engine import Engine
 from prunecast.measure.identity import identity_of
 from prunecast.measure.measure import Measuring
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
@@ -100,7 +101,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         registry.keep_result(started.id, result_to_record(result, started.earlier))
         report = execution.export(result, overwrite)
         seconds = time.perf_counter() - began
-        result = replace(result, export_report=report, seconds=seconds, registry=registry.path.absolute(), host=host)
+        result = replace(result, export_report=report, seconds=seconds)
+        result = replace(result, registry=registry.path.absolute(), host=host, permissions=Permissions.of(spec))
         _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
     return result

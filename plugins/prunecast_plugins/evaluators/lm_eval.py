@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from inspect import getsource
@@ -72,6 +72,12 @@ class LMEvalOptions(PluginOptions):
         description="beginning-of-sequence token in front of each request; auto: for families that need it, such as "
         "Gemma, and for the others as the tokenizer is set",
     )
+
+    @classmethod
+    def named_code(cls, options: Mapping[str, Any]) -> Iterator[str]:
+        """The folder of definitions: a definition can name Python functions beside it, which the harness imports."""
+        if isinstance(options.get("definitions"), str):
+            yield options["definitions"]
 
 
 class LMEval(Evaluator[LMEvalOptions]):

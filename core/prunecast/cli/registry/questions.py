@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunecast.cli.output import print_json, registry_option, rows_option, show_rows, table
-from prunecast.text import percent, text
+from prunecast.cli.output import echo_lines, print_json, registry_option, rows_option, show_rows, table
+from prunecast.text import percent, text, visible
 
 if TYPE_CHECKING:
     from prunecast.registry.queries.ranges import Ranges
@@ -171,7 +171,7 @@ def show(architecture: str, registry_path: str, as_json: bool) -> None:
 
     with Registry.open(registry_path, readonly=True) as opened:
         shown = show(opened, find_architecture(opened, architecture))
-    print_json(shown) if as_json else click.echo(_drawn(shown))
+    print_json(shown) if as_json else echo_lines(_drawn(shown))
 
 
 @click.command()
@@ -246,7 +246,7 @@ def _drawn(shown: Mapping[str, Any]) -> str:
         quantities = ", ".join(
             f"{model[name]:,} {name.replace('_', ' ')}" for name in ("parameters", "macs", "kv_cache_bytes")
         )
-        blocks.append(f"{model['model']}: {percent(model['kept'])} kept, {quantities}")
+        blocks.append(f"{visible(model['model'])}: {percent(model['kept'])} kept, {quantities}")
         rows = [_layer_row(layer) for layer in model["layers"]]
         blocks.append(table(["layer", "attention", "", "mlp", ""], rows))
     numbers = [

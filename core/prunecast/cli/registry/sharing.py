@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunecast.cli.output import registry_option, rows_option, show_rows
+from prunecast.cli.output import echo, echo_lines, registry_option, rows_option, show_rows
 from prunecast.text import counted, text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def export(file: str, registry_path: str) -> None:
 
     with Registry.open(registry_path, readonly=True) as opened:
         count = write_records(records_of(opened), Path(file))
-    click.echo(f"{file}: {counted(count, 'record')}", err=True)
+    echo(f"{file}: {counted(count, 'record')}", err=True)
 
 
 @click.command("import")
@@ -95,9 +95,9 @@ def import_(
         raise click.UsageError(f"--format {kind} needs --model: the model of the configuration")
     imported = _imported(kind, file, model, registry_path, _levels(cols_removed_attn), _levels(cols_removed_mlp))
     for note in imported.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if form is None:
-        click.echo("\n".join(map(str, imported.architectures)))
+        echo_lines("\n".join(map(str, imported.architectures)))
     else:
         rows = [{"architecture": str(each), "key": each.key} for each in imported.architectures]
         show_rows(rows, form, "no architectures")
@@ -113,7 +113,7 @@ def publish(destination: str, private: bool, registry_path: str) -> None:
     from prunecast.registry.sharing.publish import publish
 
     with Registry.open(registry_path, readonly=True) as opened:
-        click.echo(publish(opened, destination, private))
+        echo(publish(opened, destination, private))
 
 
 @click.command()
@@ -134,14 +134,14 @@ def pull(source: str, revision: str | None, theirs: bool, registry_path: str, fo
 
 def _show_absorbed(absorbed: "Absorbed", form: str | None) -> None:
     kept = "theirs taken" if absorbed.replaced else "ours kept"
-    click.echo(
+    echo(
         f"new: {counted(absorbed.evaluations, 'evaluation')} and {counted(absorbed.runs, 'run')}; here already: "
         f"{counted(absorbed.known, 'evaluation')}; {counted(len(absorbed.conflicts), 'conflicting number')}"
         f"{f', {kept}' if absorbed.conflicts else ''}",
         err=True,
     )
     if absorbed.steps:
-        click.echo(f"new: the local sensitivities of {counted(absorbed.steps, 'architecture')}", err=True)
+        echo(f"new: the local sensitivities of {counted(absorbed.steps, 'architecture')}", err=True)
     rows: list[dict[str, Any]] = [asdict(conflict) for conflict in absorbed.conflicts]
     order = ("model", "metric", "ours", "theirs", "standard_error", "architecture")
     show_rows(rows, form, "", lambda row: {name: text(row[name]) for name in order}) if rows or form else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from prunecast.cli.output import registry_option, rows_option, show_rows
+from prunecast.cli.output import echo, registry_option, rows_option, show_rows
 from prunecast.text import counted
 
 
@@ -43,9 +43,9 @@ def transfer(
     with Registry.open(registry_path, readonly=True) as opened:
         known, own = (find_pairs(opened, model, [metric], pruner) for model in (source, target))
     evaluated = transfer_between(host, predictor, known, own, seed)
-    click.echo(f"from {known.series}: {counted(len(known), 'pair')}", err=True)
-    click.echo(f"to   {own.series}: {counted(len(own), 'pair')}; Kendall tau of {metric} on held-out pairs", err=True)
-    click.echo(f"by the number of parameters alone: {evaluated.size:.3f}", err=True)
+    echo(f"from {known.series}: {counted(len(known), 'pair')}", err=True)
+    echo(f"to   {own.series}: {counted(len(own), 'pair')}; Kendall tau of {metric} on held-out pairs", err=True)
+    echo(f"by the number of parameters alone: {evaluated.size:.3f}", err=True)
     rows = [{"own pairs": p.own_pairs, "with source": p.warm, "without": p.cold} for p in evaluated.kendall_tau]
     tau = "{:.3f}".format
     show_rows(

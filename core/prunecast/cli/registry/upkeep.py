@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prunecast.cli.output import json_option, print_json, registry_option
+from prunecast.cli.output import echo, json_option, print_json, registry_option
+from prunecast.cli.permissions import permission_options
+from prunecast.cli.plugins import plugin_dir_option
 from prunecast.errors import RegistryError
-from prunecast.text import counted
+from prunecast.text import counted, visible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prunecast.measure.recorded import Permissions
     from prunecast.registry import Registry
 
 MOST_LISTED = 50
@@ -19,22 +24,39 @@ MOST_LISTED = 50
 @click.command()
 @click.option("--remeasure", "count", type=click.IntRange(min=1), help="Number of evaluations to measure again.")
 @click.option("--seed", default=0, show_default=True, help="Seed that draws the evaluations to measure again.")
+@plugin_dir_option
+@permission_options
 @registry_option
 @json_option
-def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> None:
-    """Verify the registry: recompute its keys and counts, and check its references and numbers."""
+def verify(
+    count: int | None,
+    seed: int,
+    plugin_dirs: "tuple[Path, ...]",
+    remote_code: bool,
+    code: tuple[str, ...],
+    registry_path: str,
+    as_json: bool,
+) -> None:
+    """Verify the registry: recompute its keys and counts, and check its references and numbers.
+
+    With --remeasure, evaluations are repeated by the specs in the registry, which others may have written: code that a
+    spec names is executed only if you name it again.
+    """
     from itertools import islice
 
+    from prunecast.measure.recorded import Permissions
     from prunecast.registry import Registry
     from prunecast.registry.upkeep.verify import problems
 
-    write = (lambda _: None) if as_json else click.echo
+    permissions = Permissions(remote_code, frozenset(code))
+    write = (lambda _: None) if as_json else echo
     again = []
     with Registry.open(registry_path, readonly=True) as opened:
         found = list(islice(problems(opened), MOST_LISTED + 1))
         for line in found[:MOST_LISTED]:
             write(line)
-        for agrees, line in () if found or count is None else _measured_again(opened, count, seed, as_json):
+        count = None if found else count
+        for agrees, line in _measured_again(opened, count, seed, plugin_dirs, permissions, as_json):
             write(line)
             again.append(line)
             found += [] if agrees else [line]
@@ -46,15 +68,25 @@ def verify(count: int | None, seed: int, registry_path: str, as_json: bool) -> N
             f"{registry_path}: problems: {number}; restore a backup, or move the file away to start a new registry"
         )
     if not as_json:
-        click.echo(f"{registry_path}: no problems found")
+        echo(f"{registry_path}: no problems found")
 
 
-def _measured_again(registry: "Registry", count: int, seed: int, quiet: bool) -> Iterator[tuple[bool, str]]:
+def _measured_again(
+    registry: "Registry",
+    count: int | None,
+    seed: int,
+    plugin_dirs: "tuple[Path, ...]",
+    permissions: "Permissions",
+    quiet: bool,
+) -> Iterator[tuple[bool, str]]:
+    if count is None:
+        return
     from prunecast.measure.remeasure import remeasure
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
 
-    for one in remeasure(registry, count, seed, PluginHost.discover(), Progress(quiet=quiet)):
+    host = PluginHost.discover(plugin_dirs)
+    for one in remeasure(registry, count, seed, host, permissions, Progress(quiet=quiet)):
         yield (
             one.agrees,
             f"{'' if one.agrees else 'beyond the tolerance: '}{one.metric} of evaluation {one.evaluation_id}: "
@@ -75,7 +107,7 @@ def gc(registry_path: str, as_json: bool) -> None:
     if as_json:
         print_json(removed)
     else:
-        click.echo(", ".join(f"{table}: {count}" for table, count in removed.items() if count) or "nothing to remove")
+        echo(", ".join(f"{table}: {count}" for table, count in removed.items() if count) or "nothing to remove")
 
 
 @click.command()
@@ -91,7 +123,7 @@ def vacuum(registry_path: str, as_json: bool) -> None:
     if as_json:
         print_json({"bytes_before": before, "bytes_after": after})
     else:
-        click.echo(f"{before:,} bytes before, {after:,} after")
+        echo(f"{before:,} bytes before, {after:,} after")
 
 
 @click.command()
@@ -110,11 +142,9 @@ def delete(run: str, with_evaluations: bool, yes: bool, registry_path: str) -> N
         record = opened.run(run)
         what = f"run {record.id} ({record.name}, {record.status}, started {record.started_utc})"
         also = " and the evaluations that only it uses" if with_evaluations else ""
-        if not yes and not click.confirm(f"Delete {what}{also} from {registry_path}?", err=True):
-            click.echo("nothing was deleted", err=True)
+        if not yes and not click.confirm(visible(f"Delete {what}{also} from {registry_path}?"), err=True):
+            echo("nothing was deleted", err=True)
             return
         deleted = delete_evaluations(opened, record.id) if with_evaluations else 0
         delete_run(opened, record.id)
-    click.echo(
-        f"deleted {what} and {counted(deleted, 'evaluation')}; prunecast registry gc removes what is unreferenced now"
-    )
+    echo(f"deleted {what} and {counted(deleted, 'evaluation')}; prunecast registry gc removes what is unreferenced now")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prunecast.registry.records import RunRecord
+from prunecast.registry.records import RunRecord, reading_result
 from prunecast.registry.store import Registry
 
 _COUNTS = ("evaluations", "measured", "reused", "seconds_spent", "seconds_saved")
@@ -32,9 +32,10 @@ def compare(registry: Registry, first: int | str, second: int | str) -> list[dic
     runs = [registry.run(first), registry.run(second)]
     counts = [next(registry.rows("SELECT * FROM run_summary WHERE run_id = ?", (run.id,))) for run in runs]
     shared = next(registry.rows(_SHARED, (runs[0].id, runs[1].id)))["n"]
-    sides = [
-        {**_facts(run), **{name: count[name] for name in _COUNTS}} for run, count in zip(runs, counts, strict=True)
-    ]
+    sides = []
+    for run, count in zip(runs, counts, strict=True):
+        with reading_result(run):
+            sides.append({**_facts(run), **{name: count[name] for name in _COUNTS}})
     rows = [_row(what, *(side.get(what) for side in sides)) for what in dict.fromkeys([*sides[0], *sides[1]])]
     specs = [dict(_leaves(json.loads(run.spec_json))) for run in runs]
     differing = [path for path in dict.fromkeys([*specs[0], *specs[1]]) if specs[0].get(path) != specs[1].get(path)]

@@ -82,11 +82,22 @@ def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10
 
 
 def architectures_of(registry: Registry, layer_ids: Sequence[str]) -> list[Architecture]:
-    """Architectures from their stored form, the ids of their layers as JSON lists."""
+    """Architectures from their stored form, the ids of their layers as JSON lists.
+
+    Raises:
+        RegistryError: one of them is not of this form, or refers to a layer that is not there.
+    """
     if not layer_ids:
         return []
     layers = {row.pop("id"): Layer(**row) for row in registry.rows("SELECT * FROM layers")}
-    return [Architecture(layers[number] for number in numbers) for numbers in json.loads(f"[{','.join(layer_ids)}]")]
+    try:
+        every = json.loads(f"[{','.join(layer_ids)}]")
+        return [Architecture(layers[number] for number in numbers) for numbers in every]
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise RegistryError(
+            f"{registry.path}: is damaged, an architecture is no list of layers that are there ({error}); restore a "
+            "copy of it"
+        ) from error
 
 
 class Selection:

@@ -6,6 +6,9 @@ mostly of integers. ``layers`` has each distinct layer once and an architecture 
 the space of its layers as JSON; the view ``architecture_layers`` joins the two.
 """
 
+from collections.abc import Mapping
+from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlite_utils import Migrations
@@ -326,6 +329,22 @@ def v8_identities_and_run_leases(database: "Database") -> None:
             UNIQUE (run_id, holder)
         ) STRICT"""
     )
+
+
+@cache
+def tables_of(version: int) -> Mapping[str, str]:
+    """SQL of every table and index of a registry of a schema version, by name, as SQLite keeps it.
+
+    Every registry has come through the same migrations, so this is the same text in every file. The table in which
+    sqlite-utils notes the migrations is left out.
+    """
+    from sqlite_utils import Database
+
+    with closing(Database(memory=True)) as database:
+        later = [migration.name for migration in migrations.pending(database)][version:]
+        migrations.apply(database, stop_before=later[:1])
+        own = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name <> ?"
+        return dict(database.conn.execute(own, (migrations.migrations_table,)).fetchall())
 
 
 def migrate(database: "Database") -> None:

@@ -176,28 +176,41 @@ _METRIC = """
         ) AS {identifier},"""
 
 
+NAMES = (*_VIEWS, "measurements")
+"""Names of the views; those of earlier schema versions are among them."""
+
+
+def definitions(connection: sqlite3.Connection) -> dict[str, str]:
+    """The statement that creates each view of this file, by name; ``measurements`` follows from its metrics."""
+    selects = {**_VIEWS, "measurements": _measurements(connection)}
+    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()}
+
+
 def drop_views(connection: sqlite3.Connection) -> None:
     """Drop every view of the registry."""
-    for name in (*_VIEWS, "measurements"):
+    for name in NAMES:
         connection.execute(f"DROP VIEW IF EXISTS {name}")
 
 
 def create_views(connection: sqlite3.Connection) -> None:
-    """Create every view. None of them may exist already."""
-    for name, select in _VIEWS.items():
-        connection.execute(f"CREATE VIEW {name} AS {select}")
-    create_measurements(connection)
+    """Create every view again. Call this inside a transaction."""
+    drop_views(connection)
+    for statement in definitions(connection).values():
+        connection.execute(statement)
 
 
 def create_measurements(connection: sqlite3.Connection) -> None:
     """Create ``measurements`` again, with a column for every metric. Call this inside a transaction."""
+    connection.execute("DROP VIEW IF EXISTS measurements")
+    connection.execute(f"CREATE VIEW measurements AS {_measurements(connection)}")
+
+
+def _measurements(connection: sqlite3.Connection) -> str:
     rows = connection.execute("SELECT name FROM metrics GROUP BY name ORDER BY min(id) LIMIT ?", (MOST_METRIC_COLUMNS,))
     columns = "".join(
         _METRIC.format(literal=_quoted(name, "'"), identifier=_quoted(name, '"')) for (name,) in rows.fetchall()
     )
-    connection.execute("DROP VIEW IF EXISTS measurements")
-    select = _MEASUREMENTS.replace("{architecture}", _ARCHITECTURE).replace("{metrics}", columns)
-    connection.execute(f"CREATE VIEW measurements AS {select}")
+    return _MEASUREMENTS.replace("{architecture}", _ARCHITECTURE).replace("{metrics}", columns)
 
 
 def _quoted(name: str, mark: str) -> str:

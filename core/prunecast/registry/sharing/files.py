@@ -8,6 +8,7 @@ from typing import Any
 
 from prunecast.errors import RegistryError
 from prunecast.registry.sharing.records import BATCH, PROVENANCE_COLUMNS, RUN_COLUMNS, Record
+from prunecast.registry.sqlite.defences import MOST_CELL_BYTES
 
 SUFFIXES = (".jsonl", ".parquet")
 
@@ -53,13 +54,19 @@ def _write_lines(records: Iterable[Record], path: Path) -> int:
 
 def _read_lines(path: Path) -> Iterator[Record]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        lines = iter(lambda: file.readline(MOST_CELL_BYTES), b"")
+        for number, line in enumerate(lines, start=1):
+            if len(line) == MOST_CELL_BYTES:
+                raise RegistryError(f"{path}:{number}: is longer than any record; name a file that export wrote")
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise RegistryError(f"{path}:{number}: is no JSON ({error.msg})") from error
             except UnicodeDecodeError as error:
                 raise RegistryError(f"{path}:{number}: is no UTF-8 text; name a file that export wrote") from error
+            # Python refuses deep nesting, and integers of thousands of digits.
+            except (RecursionError, ValueError) as error:
+                raise RegistryError(f"{path}:{number}: is no record ({error})") from error
             if not isinstance(record, dict):
                 raise RegistryError(f"{path}:{number}: is no JSON object")
             yield record
@@ -102,5 +109,5 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH):
                 yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise RegistryError(f"{path}: is no Parquet file, or a damaged one") from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prunecast.errors import RegistryError
 from prunecast.registry.sharing.records import Absorbed, absorb, records_of
+from prunecast.registry.sqlite.database import check_content
 from prunecast.registry.store import Registry
 from prunecast.registry.unchanged import readable
 
@@ -28,4 +29,5 @@ def merge(registry: Registry, other: Path, theirs: bool = False) -> Absorbed:
     if other.exists() and other.samefile(registry.path):
         raise RegistryError(f"{other}: is the registry it would be merged into; name another one")
     with readable(other) as opened:
+        check_content(opened.database.conn, other)
         return absorb(registry, records_of(opened), theirs)

@@ -18,6 +18,7 @@ from prunecast.registry.sharing.records import (
     steps_records,
 )
 from prunecast.registry.store import Registry
+from prunecast.text import markdown
 
 EVALUATIONS, RUNS, STEPS, CARD = "evaluations.parquet", "runs.jsonl", "steps.parquet", "README.md"
 
@@ -149,6 +150,8 @@ def _write_files(registry: Registry, folder: Path, name: str) -> None:
     runs = write_records(run_records(registry), folder / RUNS)
     measured = write_records(evaluation_records(registry), folder / EVALUATIONS)
     write_records(steps_records(registry), folder / STEPS)
-    models = ", ".join(row["source"] for row in registry.rows("SELECT DISTINCT source FROM models ORDER BY id"))
+    models = ", ".join(
+        markdown(row["source"]) for row in registry.rows("SELECT DISTINCT source FROM models ORDER BY id")
+    )
     card = _CARD.format(evaluations=EVALUATIONS, measured=measured, runs=runs, models=models or "none yet", name=name)
     (folder / CARD).write_text(card, encoding="utf-8")

@@ -15,13 +15,14 @@ records had no ``*_code_hash``, and those of type ``steps`` no ``version``; befo
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from sqlite3 import Connection
+from sqlite3 import Connection, IntegrityError, InterfaceError, ProgrammingError
 from typing import Any, NamedTuple
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.errors import RegistryError
+from prunecast.errors import PrunecastError, RegistryError
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry.queries.selection import architectures_of
 from prunecast.registry.recording import (
@@ -114,6 +115,9 @@ _WRITE_RUN = f"""
     WHERE excluded.status = 'finished' AND runs.status <> 'finished'"""
 
 Record = dict[str, Any]
+
+_WRONG_IN_PYTHON = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_WRONG_IN_SQLITE = (IntegrityError, InterfaceError, ProgrammingError)
 
 
 @dataclass(frozen=True)
@@ -223,12 +227,12 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
     while batch := list(islice(stream, BATCH)):
         by_type: dict[str, list[Record]] = {name: [] for name in TYPES}
         for record in batch:
-            if record.get("type") not in by_type:
+            if record.get("type") not in TYPES:
                 raise RegistryError(f"a record is of type {record.get('type')!r}, not one of {', '.join(TYPES)}")
             by_type[record["type"]].append(record)
         incoming = by_type["evaluation"]
         evaluations = [evaluation_of(record) for record in incoming]
-        with registry.transaction() as connection:
+        with _checked("a record"), registry.transaction() as connection:
             result.runs += sum(_absorb_run(connection, record) for record in by_type["run"])
             result.steps += sum(_absorb_steps(connection, record) for record in by_type["steps"])
             by_setting = groupby(zip(incoming, evaluations, strict=True), key=lambda pair: pair[1].setting.key)
@@ -237,23 +241,32 @@ def absorb(registry: Registry, records: Iterable[Record], theirs: bool = False) 
     return result
 
 
-def _absorb_run(connection: Connection, record: Record) -> int:
+@contextmanager
+def _checked(what: str) -> Iterator[None]:
+    """Raise whatever is wrong with a record, or refused by the tables, as RegistryError: anyone may have written it."""
     try:
-        values = [record[name] for name in RUN_COLUMNS if name != "identity_json"]
-        return connection.execute(_WRITE_RUN, [*values, record.get("identity_json") or "{}"]).rowcount
-    except KeyError as error:
-        raise RegistryError(f"a record of a run has no {error}") from error
+        yield
+    except PrunecastError:
+        raise
+    except (*_WRONG_IN_PYTHON, *_WRONG_IN_SQLITE) as error:
+        raise RegistryError(f"{what} is damaged: {type(error).__name__} {error}") from error
+
+
+def _absorb_run(connection: Connection, record: Record) -> int:
+    record = {"identity_json": "{}", **record}
+    if missing := [name for name in RUN_COLUMNS if name not in record]:
+        raise RegistryError(f"a record of a run has no {missing[0]!r}")
+    with _checked("a record of a run"):
+        return connection.execute(_WRITE_RUN, [record[name] for name in RUN_COLUMNS]).rowcount
 
 
 def _absorb_steps(connection: Connection, record: Record) -> int:
-    try:
+    with _checked("a record of steps"):
         setting, architecture = _setting(record), _architecture(record)
         if not all(len(row) == 6 and all(map(math.isfinite, row)) for row in json.loads(record["changes_json"])):
             raise ValueError("in changes_json")
         found = record["changes_json"], float(record["seconds"]), record["measured_utc"], int(record.get("version", 1))
         run_key = record["run_key"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"a record of steps is damaged: {type(error).__name__} {error}") from error
     (architecture_id,) = ensure_architectures(connection, [architecture])
     setting_id = ensure_setting(connection, setting)
     row = StepsRow(architecture_id, setting_id, _run_ids(connection, [run_key]).get(run_key), *found)
@@ -288,15 +301,13 @@ def _architecture(record: Record) -> Architecture:
 
 def evaluation_of(record: Record) -> Evaluation:
     """Evaluation of a record, with its setting. Raises RegistryError if the record is damaged."""
-    try:
+    with _checked("a record of an evaluation"):
         setting, architecture = _setting(record), _architecture(record)
         measurements = [
             Measurement(Metric(*(each[name] for name in _METRIC)), each["value"], each["standard_error"], each["count"])
             for each in record["metrics"]
         ]
         return Evaluation(setting, architecture, measurements, record["seconds"], record["device"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"a record of an evaluation is damaged: {type(error).__name__} {error}") from error
 
 
 def _absorb_group(

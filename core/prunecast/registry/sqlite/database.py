@@ -12,6 +12,14 @@ from sqlite_utils import Database
 
 from prunecast.errors import RegistryError
 from prunecast.registry.schema import migrations
+from prunecast.registry.schema.views import create_views
+from prunecast.registry.sqlite.defences import (
+    MOST_CELL_BYTES,
+    check_schema,
+    guard,
+    missing_views,
+    oversized_columns,
+)
 from prunecast.registry.sqlite.file_systems import network_file_system
 
 BUSY_SECONDS = 60.0
@@ -63,16 +71,38 @@ def one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0)
-        # The low byte is the primary code; the higher bits distinguish variants, most of which have the same remedy.
-        reason = _NO_LOCKS if code in _LOCK_REASONS else _REASONS.get(code & 0xFF)
+        reason = _reason(error, path)
         if reason is None:
             raise
-        raise RegistryError(f"{path}: {reason} ({error})") from error
+        raise RegistryError(f"{path}: {reason}") from error
     except UnicodeEncodeError as error:
         raise RegistryError(f"{path}: {error.object!r} is no Unicode text and was not recorded; rename it") from error
     except OSError as error:
         raise RegistryError(f"{path}: {error.strerror}; name another file or make this one accessible") from error
+
+
+def _reason(error: sqlite3.Error, path: Path) -> str | None:
+    """Reason of an error of SQLite and its remedy; None if no user can remedy it."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_TOOBIG:
+        return _too_big(path)
+    # The error of Python's own decoder has no code, and its message repeats the text.
+    if code == 0 and "decode" in str(error):
+        return "holds text that is not UTF-8: it is damaged, or not made by prunecast; restore a copy of it"
+    if code == sqlite3.SQLITE_ERROR and "malformed JSON" in str(error):
+        return "holds text that should be JSON and is not: it is damaged; restore a copy of it"
+    # The low byte is the primary code; the higher bits distinguish variants, most of which have the same remedy.
+    known = _NO_LOCKS if code in _LOCK_REASONS else _REASONS.get(code & 0xFF)
+    return None if known is None else f"{known} ({error})"
+
+
+def _too_big(path: Path) -> str:
+    with closing(connect_readonly(path)) as connection:
+        columns = ", ".join(oversized_columns(connection))
+    limit = f"more than {MOST_CELL_BYTES // 2**20} MiB"
+    if not columns:
+        return f"a value of {limit} cannot be recorded; make it shorter"
+    return f"holds {limit} in one cell of {columns}, which prunecast never writes; do not use it, or delete that row"
 
 
 def open_database(path: Path, readonly: bool) -> Database:
@@ -132,6 +162,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Call :func:`only_select` on it before it executes SQL of a user.
     """
     with one_line_errors(path), closing(connect_readonly(path)) as connection:
+        check_schema(connection, path, schema_version(connection))
         yield connection
 
 
@@ -142,9 +173,22 @@ def only_select(connection: sqlite3.Connection) -> None:
     connection.set_authorizer(lambda action, *subject: sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY)
 
 
+def check_content(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise RegistryError unless the file is sound and every value has the type of its column; reads the whole file.
+
+    A file can hold others if its schema was exchanged for a while, or if it was not written by SQLite.
+    """
+    with one_line_errors(path):
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise RegistryError(f"{path}: is damaged ({found}); take it from its author again")
+
+
 def _connect_uri(uri: str) -> sqlite3.Connection:
     # isolation_level=None: transactions start only by an explicit BEGIN IMMEDIATE.
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    guard(connection)
+    return connection
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -195,16 +239,24 @@ def _bring_up_to_date(database: Database, path: Path, readonly: bool) -> None:
             f"{path}: has schema version {found}, this prunecast knows versions up to {migrations.SCHEMA_VERSION}; "
             "upgrade prunecast (pip install --upgrade prunecast), or name another file"
         )
+    check_schema(database.conn, path, found)
     if readonly:
         if found < migrations.SCHEMA_VERSION:
             raise RegistryError(
                 f"{path}: has the old schema version {found}; run a spec with it once, which keeps a copy and "
                 f"upgrades it to version {migrations.SCHEMA_VERSION}"
             )
+        if missing := missing_views(database.conn):
+            raise RegistryError(
+                f"{path}: lacks the views {', '.join(missing)}; make them again with prunecast registry gc"
+            )
         return
     if found < migrations.SCHEMA_VERSION:
         with immediate(database.conn):
             _upgrade(database, path)
+    elif missing_views(database.conn):
+        with immediate(database.conn):
+            create_views(database.conn)
     _use_journal(database.conn, "delete" if network_file_system(path) else "wal")
     database.conn.execute("PRAGMA foreign_keys = ON")
 
@@ -217,7 +269,15 @@ def _upgrade(database: Database, path: Path) -> None:
     if found:
         _refuse_dangling(database.conn, path)
         _back_up(path, found)
-    migrations.migrate(database)
+    try:
+        migrations.migrate(database)
+    except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            raise
+        raise RegistryError(
+            f"{path}: is not what schema version {found} holds ({error}); restore a copy of it, or move it away to "
+            "start a new registry"
+        ) from error
 
 
 def _refuse_dangling(connection: sqlite3.Connection, path: Path) -> None:

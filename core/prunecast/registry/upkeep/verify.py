@@ -7,6 +7,7 @@ from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
+from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json
 from prunecast.registry.records import PluginRecord, shape_from_json, shape_to_json
 from prunecast.registry.schema.views import MOST_METRIC_COLUMNS
@@ -81,7 +82,7 @@ def _models(registry: Registry) -> Iterator[str]:
 def _shape(text: str) -> ModelShape | None:
     try:
         return shape_from_json(text)
-    except (ValueError, TypeError, KeyError):
+    except RegistryError:
         return None
 
 
