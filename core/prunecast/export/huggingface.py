@@ -291,7 +291,8 @@ def _config_json(
     this config fails instead of building dense layers with random weights.
     """
     pruned = config.to_diff_dict()
-    pruned.pop("quantization_config", None)
+    for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
+        pruned.pop(entry, None)
     model, configuration = (f"Pruned{stock.__name__}" for stock in (_stock_class(config), type(config)))
     layers = enumerate(architecture.layers)
     return pruned | {

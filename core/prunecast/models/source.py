@@ -238,7 +238,10 @@ def resolve_source(source: str, revision: str | None = None, trust_remote_code: 
     snapshot = _snapshot(source, revision, _ALL_BUT_WEIGHTS)
     check_merged(snapshot, source)
     if not (snapshot / "config.json").is_file():
-        raise ModelError(f"model {source}: the Hub repository has no config.json; choose one in transformers format")
+        raise ModelError(
+            f"model {source}: the Hub repository has no config.json; choose one in transformers format, or download "
+            "a .gguf file from it and name that"
+        )
     return ModelSource("hub", source, snapshot, snapshot.name, trust_remote_code)
 
 

@@ -184,7 +184,11 @@ class ModelSpec(_Section):
         min_length=1,
         description="Device to compute on, e.g. cpu or cuda:0; auto is the accelerator if there is one, else the CPU.",
     )
-    trust_remote_code: bool = Field(False, description="True allows code that comes with the model to be executed.")
+    trust_remote_code: bool = Field(
+        False,
+        description="True allows code that comes with the model to be executed: a tokenizer of its own, and classes of "
+        "its own, which are compared with the stock class that computes the model.",
+    )
 
 
 class CollectSpec(_Section):
