@@ -361,6 +361,23 @@ def test_a_kill_at_any_change_leaves_the_old_the_new_or_what_the_next_call_compl
     assert seen == {(True, False, True), (True, False, False), (False, False, False), (False, True, False)}
 
 
+def test_a_kill_never_leaves_a_mixture_that_is_read_though_the_entry_file_is_the_same(
+    shared: Path, moments: range
+) -> None:
+    same_entry = NEW | {"config": OLD["config"]}
+    old, new = {**OLD, **FOREIGN}, {**same_entry, **FOREIGN}
+    states = set()
+    for number in moments[-36:]:
+        kill_at(number, lambda: write(shared, same_entry))
+        after = without_workplace(content(shared))
+        assert after in (old, new) or "config" not in after
+        states.add("config" in after)
+        OwnedFolder(KIND, shared).check(SMALL)
+        assert content(shared) in (old, new)
+        write(shared, OLD)
+    assert states == {True, False}
+
+
 def test_a_kill_while_a_killed_exchange_is_completed_loses_nothing(shared: Path, moments: range) -> None:
     new = {**NEW, **FOREIGN}
     middle = next(n for n in moments if _is_halfway(shared, n))

@@ -476,8 +476,6 @@ def test_a_report_replaces_no_other_report_and_no_page_of_others(continued: Work
     assert continued.prunecast("report", "other", "--out", "shared", "--overwrite").code == 0
     assert page.stat().st_mtime_ns != stamp
     assert (folder / "notes.html").read_text() == "mine"
-    assert continued.prunecast("report", "other", "--out", "{name}").code == 0
-    assert (continued.folder / "other" / "index.html").is_file()
     (continued.folder / "site").mkdir()
     (continued.folder / "site" / "index.html").write_text("years of work")
     assert continued.prunecast("report", "tiny", "--out", "site", "--overwrite").code == 1

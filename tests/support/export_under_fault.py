@@ -21,7 +21,6 @@ from prunecast.export.huggingface import export_huggingface
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "subprocess.Popen")
 VOCABULARY = 97
-NOBODY = 65534
 
 
 def watch(folder: Path, fault: str, number: int) -> list[str]:
@@ -65,9 +64,6 @@ def export(folder: Path, seed: int) -> None:
 def main(folder: str, seed: str, fault: str = "", number: str = "-1") -> int:
     """Export, with or without a fault."""
     seen = watch(Path(folder), fault, int(number))
-    if fault == "forbid":
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
     try:
         export(Path(folder), int(seed))
     except ExportError as error:

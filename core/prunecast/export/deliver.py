@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
-from prunecast.models.source import ModelSource
+from prunecast.models.source import ModelSource, quiet_transformers
 from prunecast.owned.manifest import Origin
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=model.generation_config.eos_token_id,
         pad_token_id=0,

@@ -220,6 +220,10 @@ class OwnedFolder:
         if (lost := sorted(edited.intersection(in_place))) and not overwrite:
             raise self._edited_error(lost)
         gone = [name for name in before if name not in new.files and here[name] == before[name]]
+        entry = self.kind.entry
+        if (put or gone) and entry in before and entry in new.files and entry not in put:
+            # It leaves and comes back although it is the same: while others are exchanged nothing may read the folder.
+            put, in_place = [*put, entry], [*in_place, entry]
         return self._ordered([*in_place, *gone], put, found is not None, new_digest)
 
     def _ordered(self, take: list[str], put: list[str], has_manifest: bool, new_digest: str) -> Exchange:

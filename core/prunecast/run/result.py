@@ -184,9 +184,16 @@ def result_to_record(result: RunResult, earlier: RunRecord | None) -> dict[str, 
     if before is None:
         return record
     costs = {} if result.measured else {name: before[name] for name in ("evaluations", "seconds") if name in before}
-    same_best = before["best"]["architecture"] == record["best"]["architecture"]
-    export = record["export"] or (before.get("export") if same_best else None)
-    return record | costs | {"export": export}
+    return record | costs | {"export": _export_to_record(record, before)}
+
+
+def _export_to_record(record: dict[str, Any], before: dict[str, Any]) -> dict[str, Any] | None:
+    """The export of a result, or that of the earlier one if it is of the same model and nothing was written since."""
+    new: dict[str, Any] | None = record["export"]
+    old: dict[str, Any] | None = before.get("export")
+    if old is None or before["best"]["architecture"] != record["best"]["architecture"]:
+        return new
+    return old if new is None or (new["unchanged"] and new["folder"] == old["folder"]) else new
 
 
 def _load(folder: Path) -> "PreTrainedModel":
