@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from prunecast.errors import one_line
 
@@ -34,7 +35,7 @@ def hub_or_its_cache() -> Iterator[None]:
         yield
         return
     # datasets copies the constant when it is imported.
-    holders = [constants, *filter(None, [sys.modules.get("datasets.config")])]
+    holders: list[Any] = [constants, *filter(None, [sys.modules.get("datasets.config")])]
     before = [holder.HF_HUB_OFFLINE for holder in holders]
     for holder in holders:
         holder.HF_HUB_OFFLINE = True
@@ -63,7 +64,7 @@ def why_unavailable(error: Exception) -> str:
 @cache
 def _answers(endpoint: str, when: int) -> bool:
     """True if an HTTP response of any kind comes. ``when`` is the time of the question, in units of its validity."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     try:
         get_session().head(endpoint, timeout=CONNECT_SECONDS)
