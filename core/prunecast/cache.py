@@ -34,13 +34,11 @@ def cached(*parts: str) -> Path:
     path = cache_dir().joinpath(*parts)
     if os.path.exists(path):  # Path.exists raises an error where a folder may not be searched
         return path
-    reason = _obstacle(path.parent)
-    if not reason:
-        return path
-    _warn_once(cache_dir(), reason)
-    substitute = _temporary_folder().joinpath(*parts)
-    substitute.parent.mkdir(parents=True, exist_ok=True)
-    return substitute
+    if reason := _obstacle(path.parent):
+        _warn_once(cache_dir(), reason)
+        path = _temporary_folder().joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def check_temporary_files() -> None:
@@ -63,12 +61,12 @@ def allow_modules_of_models() -> None:
 
 
 def _obstacle(folder: Path) -> str:
-    """Reason why no file can be written to a folder, which is created if it is missing; empty if one can."""
+    """Reason why no file can be written to a folder, which need not exist yet; empty if one can."""
     if str(folder).startswith("~"):
         return "there is no home folder"
+    nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             return ""
     except OSError as error:
         return error.strerror or type(error).__name__

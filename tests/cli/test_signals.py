@@ -17,17 +17,17 @@ from prunecast.cli.main import cli
 
 @cli.command()
 def wait():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60 if {hangup} is signal.SIG_DFL else 1)
     finally:
-        time.sleep(0.5)  # the time of recording the end
+        time.sleep(1.0)  # the time of recording the end
         print("cleaned up", flush=True)
 
 sys.argv = ["prunecast", "wait"]
 main()
 """
-"""A command that waits, then takes half a second to clean up."""
+"""A command that waits, then takes a second to clean up."""
 
 
 def started(folder: Path, hangup: str = "signal.SIG_DFL") -> "subprocess.Popen[str]":
@@ -62,7 +62,7 @@ def test_a_command_cleans_up_and_exits_with_128_plus_the_signal(
     process = started(tmp_path)
     for number in numbers:
         process.send_signal(number)
-        time.sleep(0.1)
+        time.sleep(0.05)
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (code, "cleaned up\n")
     assert stderr.strip() == "interrupted: all measurements so far are kept; run the same command again to continue"

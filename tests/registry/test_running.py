@@ -68,7 +68,7 @@ def test_a_run_whose_process_was_killed_is_interrupted_at_once(registry: Registr
 def test_a_suspended_process_is_still_running(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunecast.registry.holders.LEASE_SECONDS", 0.0)  # as if it had been suspended for longer
+    monkeypatch.setattr("prunecast.registry.holders.LEASE_SECONDS", -60.0)  # as if it had been suspended for longer
     child = at_work(registry.path, tmp_path / "started")
     os.kill(child.pid, signal.SIGSTOP)
     let_leases_expire(registry)

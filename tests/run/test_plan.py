@@ -1,5 +1,9 @@
 """Dry runs: planned and cached evaluations."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import psutil
 import pytest
 from workplace import Workplace
@@ -27,8 +31,7 @@ def test_before_a_run_nothing_is_cached_and_nothing_is_written(workplace: Workpl
     assert all(step["seconds"] > 0 for step in steps.values())
     assert outcome.json["seconds"] == pytest.approx(sum(step["seconds"] for step in steps.values()))
     assert outcome.json["basis"] == "a matrix multiplication timed on this machine"
-    for table in ("evaluations", "runs", "settings"):
-        assert workplace.sql(f"SELECT count(*) FROM {table}") == [(0,)]
+    assert not workplace.registry.exists()
 
 
 def test_neighbours_are_a_stage_that_costs_several_evaluations(workplace: Workplace) -> None:
@@ -97,3 +100,47 @@ def test_a_dry_run_reports_the_errors_of_the_run(workplace: Workplace, override:
     outcome = workplace.prunecast(*DRY, "--set", override)
     assert (outcome.code, outcome.stdout) == (1, "")
     assert message in outcome.stderr
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder but the model, by name."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("registry", ["registry.db", "new/folder/r.db", "empty.db"])
+def test_a_dry_run_leaves_no_registry_behind(workplace: Workplace, registry: str) -> None:
+    (workplace.folder / "empty.db").touch()
+    before = files(workplace.folder)
+    outcome = workplace.prunecast(*DRY, "--registry", registry)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert files(workplace.folder) == before
+    assert not (workplace.folder / "new").exists()
+
+
+def test_a_dry_run_counts_what_an_old_registry_has_without_upgrading_it(continued: Workplace) -> None:
+    with closing(sqlite3.connect(continued.registry)) as connection:
+        connection.executescript(
+            "PRAGMA journal_mode = delete; DROP VIEW run_summary; DROP TABLE run_leases; PRAGMA user_version = 7;"
+            "DELETE FROM _sqlite_migrations WHERE name = 'v8_run_leases';"
+        )
+    before = files(continued.folder)
+    planned = continued.prunecast(*DRY, "--json").json
+    assert {step["stage"]: step["cached"] for step in planned["steps"]}["pairs"] == 12
+    assert files(continued.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("registry", "message"),
+    [
+        ("model", "error: model: is a folder; name a file in it"),
+        ("validation.txt", "error: validation.txt: is no SQLite file, or a damaged one"),
+        ("/proc/nope/r.db", "error: /proc/nope/r.db: "),
+        ("validation.txt/r.db", "error: validation.txt/r.db: "),
+    ],
+)
+def test_a_dry_run_refuses_the_registry_that_the_run_would(workplace: Workplace, registry: str, message: str) -> None:
+    for command in (DRY, DRY[:-1]):
+        outcome = workplace.prunecast(*command, "--registry", registry)
+        assert (outcome.code, outcome.stderr.count("\n")) == (1, 1)
+        if command is DRY:
+            assert outcome.stderr.startswith(message)

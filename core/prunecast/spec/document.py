@@ -153,16 +153,16 @@ class _Composer(yaml.SafeLoader):
         self._heights: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         before = self._values
         self._level += 1
         if isinstance(event, yaml.AliasEvent):
-            anchored = self.anchors.get(event.anchor)
+            anchored: Any = self.anchors.get(event.anchor)
             # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
-                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)  # type: ignore[arg-type]
-            sizes = (0, 0) if anchored is None else (self._sizes[anchored], self._heights[anchored])
-            self._count(event, *sizes)
+                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)
+            known = anchored in self._sizes  # an unknown anchor is an error of its own
+            self._count(event, self._sizes[anchored] if known else 0, self._heights[anchored] if known else 0)
             node = super().compose_node(parent, index)
         else:
             self._count(event, 1, 1)
@@ -173,9 +173,9 @@ class _Composer(yaml.SafeLoader):
         self._level -= 1
         return node
 
-    def _count(self, event: yaml.Event, values: int, height: int) -> None:
+    def _count(self, event: Any, values: int, height: int) -> None:
         self._values += values
-        place = _place(event.start_mark)  # type: ignore[arg-type]
+        place = _place(event.start_mark)
         if self._values > MOST_VALUES:
             message = f"more than {MOST_VALUES:,} values, aliases expanded: remove what multiplies or repeats them"
             raise _RefusedError(place, message)

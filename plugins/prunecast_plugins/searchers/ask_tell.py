@@ -83,11 +83,11 @@ class AskTell(Searcher[AskTellOptionsT]):
             over = _when_stopped(study)
             _start(study, problem, start[best], scores[best])
             for first in range(0, self.options.trials, self.options.batch):
-                scored |= _ask_and_tell(study, problem, min(self.options.batch, self.options.trials - first))
                 if over.is_set():
                     tried = len({tuple(trial.params.values()) for trial in study.trials})
                     _log.warning("note: the space is exhausted: %s has tried all of %d proposals", _name(study), tried)
                     break
+                scored |= _ask_and_tell(study, problem, min(self.options.batch, self.options.trials - first))
         return best_of(scored.items(), count)
 
 

@@ -1,14 +1,18 @@
 """Optuna's samplers by name: their parameters and seeds, and samplers of OptunaHub."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from search_problems import problem_of
 
+from prunecast.architecture.choices import architectures_at
 from prunecast.architecture.shape import ModelShape
 from prunecast_plugins.searchers.optuna import Optuna, OptunaOptions
+from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
 
 SMALL: dict[str, Any] = {"trials": 24, "startup": 100, "seeds": 10, "batch": 6}
 
@@ -73,3 +77,48 @@ def test_a_sampler_of_optunahub_is_found_by_its_package_name(
     assert len(Optuna(options).search(problem_of(shape, lambda a: truth(a)[:, 0]), 5)) == 5
     with pytest.raises(ValueError, match=r"unknown option 'lick' .did you mean 'luck'?"):
         OptunaOptions(**lucky, lick=3)
+
+
+def small_space(shape: ModelShape, count: int) -> Any:
+    """A space of 2 to the power of ``count`` architectures."""
+    return Layerwise(LayerwiseOptions(attention=(), mlp=(0.0, 0.5), layers=f"0:{count}"), shape)
+
+
+@pytest.mark.parametrize("trials", [4, 60])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"sampler": "BruteForceSampler"},
+        {"sampler": "BruteForceSampler", "avoid_premature_stop": True},
+        {"sampler": "GridSampler", "search_space": {"mlp.0": [0, 1], "mlp.1": [0, 1]}},
+        {
+            "sampler": "PartialFixedSampler",
+            "fixed_params": {"mlp.0": 1},
+            "base_sampler": {"class": "BruteForceSampler"},
+        },
+        {"sampler": "TPESampler"},
+        {"sampler": "CmaEsSampler"},
+    ],
+    ids=str,
+)
+def test_a_search_of_an_exhausted_space_ends_with_the_best_of_it(
+    sampler: dict[str, Any],
+    trials: int,
+    shape: ModelShape,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    space = small_space(shape, 2)
+    ranked = architectures_at(space.choices, shape.dense, np.array([[1, 1], [1, 0], [0, 1], [0, 0]]))
+    share = float(shape.count([ranked[1]])[0] / shape.count([shape.dense])[0])  # the first does not meet it
+    problem = problem_of(
+        shape, lambda batch: np.array([float(ranked.index(a)) for a in batch]), space=space, share=share
+    )
+    searcher = Optuna(OptunaOptions(**sampler, trials=trials, startup=5, seeds=2, batch=3))
+    with caplog.at_level(logging.WARNING):
+        found = searcher.search(problem, 10)
+    assert found[:2] == ranked[1:3]
+    assert set(found) <= set(ranked[1:])
+    exhausted = sampler["sampler"] in ("BruteForceSampler", "GridSampler") and trials == 60
+    assert [line.partition(":")[0] for line in caplog.messages if "exhausted" in line] == ["note"] * exhausted
+    assert capfd.readouterr().err == "", "no warning for every proposal"

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -212,9 +213,10 @@ def check_writable(path: Path) -> None:
     """Raise RegistryError if a registry could not be opened for writing at ``path``, or created there."""
     with one_line_errors(path):
         _refuse_unsuitable(path, readonly=False)
-        nearest = next(folder for folder in path.absolute().parents if folder.exists())
-        if not path.exists() and not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-            raise RegistryError(f"{path}: {nearest} cannot be written; name another file or allow that")
+        if not path.exists():
+            nearest = next(folder for folder in path.absolute().parents if folder.exists())
+            with tempfile.TemporaryFile(dir=nearest):
+                pass  # root may write to any folder, but not to every file system
 
 
 def _refuse_foreign(path: Path) -> None:
