@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, field_serializer
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from prunecast.plugins import (
     CalibrationOptions,
@@ -30,18 +30,18 @@ PrunerTexts = Annotated[CalibrationTexts, AfterValidator(_equally_long)]
 """Calibration texts of a pruner, all with the same ``tokens``."""
 
 
+def _mapping_of_one(texts: tuple[CalibrationOptions, ...], written: SerializerFunctionWrapHandler) -> Any:
+    # Content keys of the registry are made of this form: a single text was a mapping before there were lists.
+    items = written(texts)
+    return items[0] if len(items) == 1 else items
+
+
 class CalibratedOptions(PrunerOptions):
     """Options of a pruner that needs calibration text."""
 
-    calibration: PrunerTexts = Field(
+    calibration: Annotated[PrunerTexts, WrapSerializer(_mapping_of_one)] = Field(
         default=(CalibrationOptions(),), description="calibration text or texts for the importance of units"
     )
-
-    @field_serializer("calibration", mode="wrap")
-    def _mapping_of_one(self, texts: tuple[CalibrationOptions, ...], written: SerializerFunctionWrapHandler) -> Any:
-        # Content keys of the registry are made of this form: a single text was a mapping before there were lists.
-        items = written(texts)
-        return items[0] if len(items) == 1 else items
 
 
 OptionsT = TypeVar("OptionsT", bound=CalibratedOptions)
