@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 # Names of the modules of a layer; a module named for several projections concatenates their outputs in this order.
 LAYERS = "model.layers"
@@ -60,13 +60,15 @@ class TokenCounter(nn.Module):
         super().__init__()
         self.layer_idx = layer_idx
 
-    def forward(self, hidden_states: Tensor, past_key_values: Any = None, **_: Any) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> tuple[Tensor, None]:
         """A scalar zero, which broadcasts over (B, T, D), and None for the attention weights."""
-        if past_key_values is not None:
+        # The cache is found by its type: transformers called this argument past_key_values before 5.24, cache since.
+        cache = next((value for value in (*others, *named.values()) if isinstance(value, Cache)), None)
+        if cache is not None:
             # Positions and masks are computed from the number of tokens in the cache, often from that of layer 0. Every
             # kind of cache counts entries of one number per token.
             token_count = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
-            past_key_values.update(token_count, token_count, self.layer_idx)
+            cache.update(token_count, token_count, self.layer_idx)
         return hidden_states.new_zeros(()), None
 
 
