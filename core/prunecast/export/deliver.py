@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
-from prunecast.models.source import ModelSource, quiet_transformers
+from prunecast.models.loading import quiet_transformers
+from prunecast.models.source import ModelSource
 from prunecast.owned.manifest import Origin
 
 if TYPE_CHECKING:
