@@ -23,19 +23,27 @@ def check_merged(folder: Path, name: str) -> None:
         raise ModelError(
             f"model {name}: an adapter lies in its folder ({found}), without {_CONFIG}: remove it, or merge it first"
         )
-    merged = f"{folder.name}-merged"
+    merged, beside = f"{folder.name}-merged", _has_weights(folder)
+    already = f" (or delete {found}, if the weights beside it have it already)" if beside else ""
     raise ModelError(
-        f"model {name}: an adapter lies in its folder ({found}): delete {found} if the weights have it already, else "
-        f"merge it first, and take {merged} as the model; in Python: {_merging(folder, merged)}"
+        f"model {name}: an adapter lies in its folder ({found}): merge it first{already}, and take {merged} as the "
+        f"model; in Python: {_merging(folder, merged, beside)}"
     )
 
 
-def _merging(folder: Path, merged: str) -> str:
-    """Python code that merges the adapter in ``folder`` into its base model, and saves the result as ``merged``."""
+def _has_weights(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors", "pytorch_model*.bin"))
+
+
+def _merging(folder: Path, merged: str, beside: bool) -> str:
+    """Python code that merges the adapter in ``folder`` into its base model, and saves the result as ``merged``.
+
+    The base model is that ``beside`` it, else the one that the adapter's config names.
+    """
     adapter, base = str(folder), str(read_json(folder / _CONFIG).get("base_model_name_or_path") or "BASE")
     options = ""
-    if any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors", "pytorch_model*.bin")):
-        # The weights beside the adapter are its base model; looked for elsewhere, the adapter is not loaded with them.
+    if beside:
+        # Looked for in another folder, the adapter is not loaded with the weights.
         base, options = adapter, ", adapter_kwargs={'subfolder': 'none'}"
     tokenizer = adapter if (folder / "tokenizer_config.json").is_file() else base
     return (
