@@ -123,13 +123,14 @@ def test_the_expansion_remainder_ignores_pairs_of_other_models(with_other_model:
 
 
 def test_a_spec_is_predicted_from_pairs_with_the_same_token_in_front(continued: Workplace) -> None:
-    expected = continued.prunecast("predict", "tiny.yaml", "--json")
-    assert expected.code == 0, expected.stderr
-    never = continued.prunecast("predict", "tiny.yaml", "--json", "--set", "evaluators.0.bos=never")
-    assert never.stdout == expected.stdout
-    always = continued.prunecast("predict", "tiny.yaml", "--json", "--set", "evaluators.0.bos=always")
-    assert (always.code, always.stdout) == (1, "")
-    assert "too few pairs of model" in always.stderr
+    told = {}
+    for bos in ("auto", "never", "always"):
+        continued.write_spec(bos, {"evaluators": [SPEC["evaluators"][0] | {"bos": bos}]})
+        told[bos] = continued.prunecast("predict", f"{bos}.yaml", "--json")
+    assert told["auto"].code == 0, told["auto"].stderr
+    assert told["never"].stdout == told["auto"].stdout
+    assert (told["always"].code, told["always"].stdout) == (1, "")
+    assert "too few pairs of model" in told["always"].stderr
 
 
 def test_an_architecture_and_a_spec_are_predicted_from_the_registry_alone(continued: Workplace) -> None:

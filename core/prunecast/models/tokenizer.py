@@ -55,9 +55,9 @@ def check_tokenizer(
         (n, token) for n, token in beyond if token not in tolerated and (token in ordinary or _named(token, files))
     ]
     if unfit:
-        number, token = unfit[0]
+        (number, token), tokens = unfit[0], "token" if len(unfit) == 1 else "tokens"
         raise ModelError(
-            f"model {name}: its tokenizer has {len(unfit):,} tokens beyond the model's {embeddings:,} embeddings, the "
+            f"model {name}: its tokenizer has {len(unfit):,} {tokens} beyond the model's {embeddings:,} embeddings, the "
             f"first is {token!r} with id {number:,}: use the tokenizer that the model was trained with, or give the "
             f"model embeddings for them (model.resize_token_embeddings({beyond[-1][0] + 1}))"
         )

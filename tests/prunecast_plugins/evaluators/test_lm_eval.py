@@ -89,6 +89,41 @@ def test_a_task_or_group_is_scored_by_the_models_likelihoods(
 
 
 @needs_harness
+@pytest.mark.parametrize(("bos", "first"), [("always", True), ("never", False), ("auto", False)])
+@torch.inference_mode()
+def test_with_bos_every_request_begins_with_the_token(
+    bos: str, first: bool, definitions: Path, tiny_model: Callable[..., Any]
+) -> None:
+    tokenizer, model = byte_tokenizer(), model_of(tiny_model, "llama")
+    tokenizer.bos_token = "~"
+    evaluator = prepared(tokenizer, tasks=["toy"], definitions=definitions, bos=bos)
+    read: list[torch.Tensor] = []
+    model.model.register_forward_pre_hook(
+        lambda _, ids, given: read.append(ids[0] if ids else given["input_ids"]), with_kwargs=True
+    )
+    evaluator.evaluate(model)
+    rows = torch.cat([ids[:, 0] for ids in read[1:]])  # the first call checks that logits are finite
+    assert (rows == tokenizer.bos_token_id).all() == first
+    assert tokenizer.add_bos_token is False  # the run's own tokenizer stays as it was
+
+
+@needs_harness
+def test_bos_that_changes_the_requests_is_in_the_hash(definitions: Path) -> None:
+    plain, adding = byte_tokenizer(), byte_tokenizer()
+    for each in (plain, adding):
+        each.bos_token = "~"
+    adding.add_bos_token = True
+    hashes = {
+        (name, bos): prepared(tokenizer, tasks=["toy"], definitions=definitions, bos=bos).data_hash
+        for name, tokenizer in (("plain", plain), ("adding", adding))
+        for bos in ("auto", "never", "always")
+    }
+    assert hashes["plain", "auto"] == hashes["plain", "never"] == hashes["adding", "auto"]  # as first recorded
+    assert hashes["plain", "always"] == hashes["adding", "always"] != hashes["plain", "auto"]
+    assert hashes["adding", "never"] != hashes["adding", "auto"]
+
+
+@needs_harness
 def test_shots_and_limit_are_in_the_hash(tokenizer: Any, definitions: Path) -> None:
     changes: list[dict[str, Any]] = [{}, {"batch": 2}, {"limit": 3}, {"shots": 1}]
     hashes = [prepared(tokenizer, tasks=["toy"], definitions=definitions, **own).data_hash for own in changes]
