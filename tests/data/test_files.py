@@ -149,6 +149,7 @@ def test_json_may_be_a_list_of_texts_or_objects_over_several_lines(tmp_path: Pat
         ("table.xlsx", b"PK", "files named .xlsx are not read; convert it to one of .txt, .*plain text is .txt"),
         ("README", b"text", "files named without a suffix are not read"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",
 )
 def test_a_bad_file_is_one_line_with_its_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
