@@ -13,6 +13,7 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
 from prunecast.export.deliver import Deliverable, deliver
 from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
+from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import Setup
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
@@ -21,6 +22,7 @@ from prunecast.owned.manifest import Origin
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
 from prunecast.registry import content_key
+from prunecast.registry.identity import RECOVERY
 from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.recovery import Recovery
 
@@ -141,6 +143,19 @@ def recoverer_of(
         windows=lambda wanted: setup.sample(wanted, "recover"),
     )
     return Recoverer(inputs, options, elastic, progress)
+
+
+def recovery_identity(setup: Setup) -> dict[str, str]:
+    """Hash of the text or the instructions that a spec recovers on, by description; empty without a recovery.
+
+    Raises:
+        DataError: there is no such data set, or not enough of it.
+    """
+    options = setup.spec.recover
+    if options is None:
+        return {}
+    recoverer = recoverer_of(setup, options, lambda: build_elastic(setup, Progress(quiet=True)), Progress(quiet=True))
+    return {RECOVERY: recoverer.data.data_hash}
 
 
 def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:

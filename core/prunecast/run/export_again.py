@@ -21,7 +21,7 @@ from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
 from prunecast.registry.records import reading_result
-from prunecast.run.delivery import deliver_run, recoverer_of, written_setup
+from prunecast.run.delivery import deliver_run, recoverer_of, recovery_identity, written_setup
 
 
 def export_again(
@@ -57,7 +57,7 @@ def export_again(
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
     setup = Setup(spec_as_measured(record, host, permissions), host)
-    check_unchanged(registry, record, identity_of(setup))
+    check_unchanged(registry, record, identity_of(setup) | recovery_identity(setup))
     with reading_result(record):
         dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
         baselines = [Candidate.from_json(row) for row in record.result["baselines"]]

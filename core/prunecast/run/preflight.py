@@ -4,26 +4,30 @@ import math
 from pathlib import Path
 
 from prunecast.cache import check_temporary_files
+from prunecast.measure.identity import identity_of
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
-from prunecast.run.delivery import export_folder, origin_of, written_setup
+from prunecast.run.delivery import export_folder, origin_of, recovery_identity, written_setup
 
 
-def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None:
-    """Check a set-up.
+def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict[str, str]:
+    """Check a set-up; whatever can be known before anything is measured is found here.
 
-    The requirements of a recovery are not checked: a dry run may well be made on another machine.
+    Devices and packages that a recovery needs are not checked: a dry run may well be made on another machine.
 
     Args:
         setup: the set-up.
         registry: where the pairs of other models are.
         overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
 
+    Returns:
+        The identity of the run.
+
     Raises:
-        PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
-            export would overwrite something else, cannot be written or has no room, code of the model's own computes
-            something else, or there is no folder for temporary files.
+        PrunecastError: something that the spec names is missing, cannot be read or is too small; its parts contradict
+            one another; the export would overwrite something else, cannot be written or has no room; code of the
+            model's own computes something else; or there is no folder for temporary files.
     """
     check_temporary_files()
     setup.check()
@@ -32,6 +36,7 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None
     if spec.export is not None and spec.export_path is not None:
         _check_export(setup, spec.export_path, spec.export.dtype, overwrite)
     setup.source.check_own_code(setup.device)
+    return identity_of(setup) | recovery_identity(setup)
 
 
 def _check_export(setup: Setup, path: Path, dtype: str, overwrite: bool) -> None:

@@ -20,7 +20,6 @@ from prunecast.export.deliver import Deliverable
 from prunecast.export.huggingface import ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.engine import Engine
-from prunecast.measure.identity import identity_of
 from prunecast.measure.measure import Measuring
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
@@ -85,12 +84,12 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         progress.say(note)
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
-    preflight(setup, registry, overwrite)
+    identity = preflight(setup, registry, overwrite)
     prior = prior_of(spec, setup.problem, registry)
     for line in [*(f"note: {note}" for note in notes_of(setup)), *lines_of(texts_of(setup))]:
         progress.say(line)
     recorded = spec.settled(setup.source.revision).to_json()
-    started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity_of(setup))
+    started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity)
     if started.changed:
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)
