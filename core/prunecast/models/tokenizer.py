@@ -57,9 +57,9 @@ def check_tokenizer(
     if unfit:
         (number, token), tokens = unfit[0], "token" if len(unfit) == 1 else "tokens"
         raise ModelError(
-            f"model {name}: its tokenizer has {len(unfit):,} {tokens} beyond the model's {embeddings:,} embeddings, the "
-            f"first is {token!r} with id {number:,}: use the tokenizer that the model was trained with, or give the "
-            f"model embeddings for them (model.resize_token_embeddings({beyond[-1][0] + 1}))"
+            f"model {name}: its tokenizer has {len(unfit):,} {tokens} beyond the model's {embeddings:,} embeddings, "
+            f"the first is {token!r} with id {number:,}: use the tokenizer that the model was trained with, or give "
+            f"the model embeddings for them (model.resize_token_embeddings({beyond[-1][0] + 1}))"
         )
 
 
