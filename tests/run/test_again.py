@@ -19,6 +19,8 @@ RUN = ("run", "tiny.yaml", "--quiet")
 def exported(finished: Finished, continued: Workplace) -> Workplace:
     """A workplace with the registry and the export of a finished run, whose times are long ago."""
     shutil.copytree(finished[0].folder / "out", continued.folder / "out")
+    moved = f"result_json = replace(result_json, '{finished[0].folder}', '{continued.folder}')"
+    execute(continued, f"UPDATE runs SET {moved}")
     execute(continued, "UPDATE runs SET started_utc = '2020-01-01T00:00:00Z', finished_utc = '2020-01-01T01:00:00Z'")
     return continued
 
