@@ -3,6 +3,7 @@
 import math
 
 from prunecast.cache import check_temporary_files
+from prunecast.export.rehearsal import rehearse
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
@@ -21,8 +22,8 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> None
 
     Raises:
         PrunecastError: parts of the spec contradict one another, a model of the warm start has no such pairs, the
-            export would overwrite something else, cannot be written or has no room, code of the model's own computes
-            something else, or there is no folder for temporary files.
+            export would overwrite something else, cannot be written, has no room or would not load as what is measured,
+            code of the model's own computes something else, or there is no folder for temporary files.
     """
     check_temporary_files()
     setup.check()
@@ -38,3 +39,4 @@ def _check_export(setup: Setup, path: str, overwrite: bool) -> None:
     folder.check(origin, overwrite)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
     folder.check_room(origin, int(most) * setup.dtype.itemsize)
+    rehearse(setup.source.config())
