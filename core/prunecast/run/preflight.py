@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from prunecast.cache import check_temporary_files
+from prunecast.export.rehearsal import rehearse
 from prunecast.measure.identity import identity_of
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
@@ -26,8 +27,9 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict
 
     Raises:
         PrunecastError: something that the spec names is missing, cannot be read or is too small; its parts contradict
-            one another; the export would overwrite something else, cannot be written or has no room; code of the
-            model's own computes something else; or there is no folder for temporary files.
+            one another; the export would overwrite something else, cannot be written, has no room or would not load as
+            what is measured; code of the model's own computes something else; or there is no folder for temporary
+            files.
     """
     check_temporary_files()
     setup.check()
@@ -45,3 +47,4 @@ def _check_export(setup: Setup, path: Path, dtype: str, overwrite: bool) -> None
     folder.check(origin, overwrite)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
     folder.check_room(origin, int(most) * written.dtype.itemsize)
+    rehearse(setup.source.config())

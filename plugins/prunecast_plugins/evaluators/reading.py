@@ -1,6 +1,7 @@
 """Incremental reading of a text with a key-value cache that supports layers without attention."""
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +28,16 @@ class Reading:
         from transformers import DynamicCache
 
         self._model, self._cache, self._first_is_placeholder = model, DynamicCache(), False
+        # transformers calls the argument past_key_values before 5.24, and cache since.
+        named = inspect.signature(model.base_model.forward).parameters
+        self._argument = "cache" if "cache" in named else "past_key_values"
         self.seen = 0
 
     def read(self, ids: "torch.Tensor") -> "torch.Tensor":
         """Read further ids, int64 of shape (B, T); returns their final hidden states (B, T, D) in the model's dtype."""
         hidden: torch.Tensor
-        hidden = self._model.base_model(ids, past_key_values=self._cache, use_cache=True).last_hidden_state
+        options: dict[str, Any] = {self._argument: self._cache, "use_cache": True}
+        hidden = self._model.base_model(ids, **options).last_hidden_state
         self.seen += ids.shape[1]
         if self._cache.get_seq_length() < self.seen:
             placeholder = hidden.new_zeros(ids.shape[0], 1, ids.shape[1], 1)
