@@ -76,6 +76,10 @@ class RunResult:
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, without the plugins: they are modules, and found again where the result is loaded."""
+        return vars(self) | {"host": None}
+
     @property
     def candidates(self) -> list[Candidate]:
         """Dense model, baselines, best architecture and, if it was trained, the recovered one."""
