@@ -165,7 +165,10 @@ def test_scalars_of_numpy_and_members_of_enums_are_their_values() -> None:
 
 def test_one_line_in_braces_is_a_text() -> None:
     assert prunecast.load_spec(json.dumps(SPEC)).key == prunecast.load_spec(SPEC).key
-    assert prunecast.load_spec(" " + yaml.safe_dump(SPEC, default_flow_style=True, width=10**6)).name == SPEC["name"]
+    assert (
+        prunecast.load_spec(" " + yaml.safe_dump(SPEC, default_flow_style=True, width=10**6)).key
+        == prunecast.load_spec(SPEC).key
+    )
 
 
 def test_the_text_of_an_architecture_is_predicted_as_the_architecture(inside: Workplace) -> None:

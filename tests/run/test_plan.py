@@ -27,8 +27,7 @@ def test_before_a_run_nothing_is_cached_and_nothing_is_written(workplace: Workpl
     assert all(step["seconds"] > 0 for step in steps.values())
     assert outcome.json["seconds"] == pytest.approx(sum(step["seconds"] for step in steps.values()))
     assert outcome.json["basis"] == "a matrix multiplication timed on this machine"
-    for table in ("evaluations", "runs", "settings"):
-        assert workplace.sql(f"SELECT count(*) FROM {table}") == [(0,)]
+    assert not workplace.registry.exists()
 
 
 def test_neighbours_are_a_stage_that_costs_several_evaluations(workplace: Workplace) -> None:
@@ -64,7 +63,7 @@ def test_table_of_stages(continued: Workplace) -> None:
         ["verify", "2", "2", "?"],
         ["baselines", "2", "4", "?"],
     ]
-    assert total == "about less than 1 s of evaluation, by recorded evaluations"
+    assert total.startswith("about less than 1 s of evaluation, by recorded evaluations; loading, ranking, ")
 
 
 def test_the_plan_counts_the_evaluations_of_the_run(workplace: Workplace) -> None:
