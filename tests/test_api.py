@@ -1,12 +1,16 @@
 """The Python API: the same runs, results and errors as the command line."""
 
+import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -120,6 +124,28 @@ def test_predictions_come_from_the_registry_alone(inside: Workplace) -> None:
         (lambda: prunecast.predict("tiny.yaml", predictor="gbdt"), SpecError, "leave out predictor: the spec"),
         (lambda: prunecast.predict(SPEC, metrics=["x"], pruner="y"), SpecError, "leave out metrics and pruner: "),
         (lambda: prunecast.run(SPEC, registry="model"), RegistryError, "is a folder"),
+        (lambda: prunecast.run(7), SpecError, "^spec: must be a path, .* got an object of type int$"),
+        (lambda: prunecast.plan(None), SpecError, "^spec: must be .* got None$"),
+        (lambda: prunecast.predict(b"model: {}"), SpecError, "got an object of type bytes$"),
+        (lambda: prunecast.load_spec(""), SpecError, "^spec: the text is empty: a string is a path, the name"),
+        (lambda: prunecast.load_spec("model: {source: x}"), SpecError, "no file 'model: {source: x}': a string is"),
+        (lambda: prunecast.load_spec(SPEC, None), SpecError, "^overrides: must be a list of .* got None$"),
+        (lambda: prunecast.load_spec(SPEC, "budget.parameters=0.8"), SpecError, r"write \['budget.parameters=0.8'\]$"),
+        (lambda: prunecast.run(SPEC, progress=print), SpecError, "^progress: must be True or False, got an object"),
+        (
+            lambda: prunecast.run(SPEC, registry=None),
+            RegistryError,
+            "^registry: must be the path of a file.* got None$",
+        ),
+        (lambda: prunecast.plan(SPEC, registry=3), RegistryError, "^registry: must be .* of type int$"),
+        (lambda: prunecast.predict("1x1+1"), RegistryError, r"no model has 1 layer; it holds: .*, 4 layers\)$"),
+        (lambda: prunecast.load_spec(SPEC | {"seed": np.arange(2)}), SpecError, "^spec: seed: must be .* value.tolist"),
+        (lambda: prunecast.load_spec(SPEC | {"budgte": {}}), SpecError, "^spec: budgte: unknown option"),
+        (
+            lambda: prunecast.load_spec(SPEC | {"evaluators": [{"use": "perplexity", "tokens": "x"}]}),
+            SpecError,
+            r"(?m)^spec: evaluators\.0\.tokens: must be a whole number",
+        ),
     ],
 )
 def test_errors_equal_those_of_the_command_line(
@@ -127,6 +153,38 @@ def test_errors_equal_those_of_the_command_line(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_scalars_of_numpy_and_members_of_enums_are_their_values() -> None:
+    word = StrEnum("word", {"NAME": "tiny"}).NAME
+    given = SPEC | {"seed": np.int64(3), "name": word, "budget": {"parameters": np.float32(0.5)}}
+    plain = SPEC | {"seed": 3, "name": "tiny", "budget": {"parameters": 0.5}}
+    assert prunecast.load_spec(given).key == prunecast.load_spec(plain).key
+    assert prunecast.load_spec(given).seed == 3
+
+
+def test_one_line_in_braces_is_a_text() -> None:
+    assert prunecast.load_spec(json.dumps(SPEC)).key == prunecast.load_spec(SPEC).key
+    assert (
+        prunecast.load_spec(" " + yaml.safe_dump(SPEC, default_flow_style=True, width=10**6)).key
+        == prunecast.load_spec(SPEC).key
+    )
+
+
+def test_the_text_of_an_architecture_is_predicted_as_the_architecture(inside: Workplace) -> None:
+    dense = prunecast.Architecture([(4, 2, 24)] * 4)
+    assert prunecast.predict(str(dense)) == prunecast.predict(dense)
+
+
+def test_a_registry_opens_by_its_constructor(inside: Workplace) -> None:
+    with prunecast.Registry("registry.db", readonly=True) as registry:
+        assert [record.name for record in registry.runs()] == ["tiny"]
+
+
+def test_a_result_can_be_pickled(result: RunResult, tmp_path: Path) -> None:
+    again = pickle.loads(pickle.dumps(result))
+    assert again == result
+    assert again.export(tmp_path / "model").parameters == result.best.parameters
 
 
 def test_a_lack_of_memory_is_a_prunecast_error(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.errors import SpecError, resource_error
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
-from prunecast.registry import Registry
+from prunecast.registry import Registry, registry_path
+from prunecast.spec.given import check_overrides, check_source, is_text, kind_of, without_lines, yaml_of
 from prunecast.spec.load import load_spec as load_file
-from prunecast.spec.load import parse_spec
+from prunecast.spec.load import packaged_specs, parse_spec
 from prunecast.spec.model import Spec
 
 if TYPE_CHECKING:
@@ -33,17 +34,21 @@ def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     """Load and validate a spec, the options of its plugins included.
 
     Args:
-        source: path of a YAML file, name of a packaged spec such as ``quickstart``, YAML text (a string of several
-            lines), or a mapping like that of a YAML file.
-        overrides: ``KEY.PATH=VALUE`` to apply before validation, e.g. ``budget.parameters=0.7``.
+        source: path of a YAML file, name of a packaged spec such as ``quickstart``, YAML or JSON text (a string of
+            several lines, or one in braces), or a mapping like that of a YAML file.
+        overrides: ``KEY.PATH=VALUE`` to apply before validation, e.g. ``["budget.parameters=0.7"]``.
 
     Raises:
-        SpecError: with every problem, each with its place.
+        SpecError: with every problem, each with its place: file, line and column, of a mapping the path of its keys.
     """
+    check_overrides(overrides)
     host = PluginHost.discover()
     if isinstance(source, Mapping):
-        return parse_spec(_yaml(source), host, overrides)
-    if isinstance(source, str) and "\n" in source:
+        text = yaml_of(source)
+        with without_lines():
+            return parse_spec(text, host, overrides)
+    check_source(source)
+    if isinstance(source, str) and is_text(source):
         return parse_spec(source, host, overrides)
     return load_file(source, host, overrides)
 
@@ -65,6 +70,8 @@ def run(
     """
     from prunecast.run.runner import run as run_spec
 
+    if not isinstance(progress, bool):
+        raise SpecError([f"progress: must be True or False, got {kind_of(progress)}"])
     loaded = _loaded(spec)
     with _one_line_errors(), Registry.open(registry) as opened:
         return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress), overwrite)
@@ -86,7 +93,7 @@ def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, overwrite: boo
     from prunecast.run.plan import plan as plan_run
 
     loaded = _loaded(spec)
-    with _one_line_errors(), unchanged(Path(registry)) as opened:
+    with _one_line_errors(), unchanged(registry_path(registry)) as opened:
         return plan_run(Setup(loaded, loaded.host), opened, overwrite)
 
 
@@ -103,8 +110,8 @@ def predict(
     """Predict from the registry alone: the metrics of an architecture, or the result of a spec. No model is loaded.
 
     Args:
-        target: an architecture, or a spec as in :func:`run`. All arguments but the registry are for an architecture; a
-            spec names its own.
+        target: an architecture or its text, or a spec as in :func:`run`. All arguments but the registry are for an
+            architecture; a spec names its own.
         registry: file of the registry.
         model: source or fingerprint of the model; not needed if one model of the registry has that many layers.
         metrics: metrics to predict; by default all with enough pairs.
@@ -120,6 +127,7 @@ def predict(
     from prunecast.registry.queries.series import model_of_depth
     from prunecast.run.forecast import predict_spec, refuse_options
 
+    target = _architecture(target) or target
     if not isinstance(target, Architecture):
         given = {"model": model, "metrics": metrics or None, "predictor": predictor, "pruner": pruner, "seed": seed}
         refuse_options([name for name, value in given.items() if value is not None])
@@ -135,29 +143,18 @@ def predict(
     return found
 
 
+def _architecture(target: object) -> Architecture | None:
+    """Architecture of a text that names no spec, or None."""
+    if not isinstance(target, str) or target in packaged_specs() or Path(target).is_file():
+        return None
+    try:
+        return Architecture.parse(target)
+    except ValueError:
+        return None
+
+
 def _loaded(spec: SpecLike) -> Spec:
     return spec if isinstance(spec, Spec) else load_spec(spec)
-
-
-def _yaml(source: Mapping[str, Any]) -> str:
-    import yaml
-
-    try:
-        return str(yaml.safe_dump(_plain(source), sort_keys=False, allow_unicode=True))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise SpecError([f"spec: {reason}; write plain dicts, lists, strings and numbers"]) from error
-    except RecursionError as error:
-        raise SpecError(["spec: nested too deeply, or inside itself: write plain dicts and lists"]) from error
-
-
-def _plain(value: Any) -> Any:
-    """Mappings, sequences and paths as YAML has them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 @contextmanager

@@ -111,11 +111,14 @@ def render_plan(plan: dict[str, Any]) -> str:
             text(step["architectures"]),
             text(step["evaluations"]),
             "?" if step["cached"] is None else text(step["cached"]),
-            f"{step['seconds']:,.0f}",
+            f"{step['seconds']:,.{0 if step['seconds'] >= 10 else 1}f}",
         ]
         for step in plan["steps"]
     ]
-    total = f"about {duration(plan['seconds'])} of evaluation, by {plan['basis']}"
+    total = (
+        f"about {duration(plan['seconds'])} of evaluation, by {plan['basis']}; "
+        "loading, ranking, fitting, searching and exporting come on top"
+    )
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
 
 

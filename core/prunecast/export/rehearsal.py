@@ -100,7 +100,9 @@ def _elastic(config: "PreTrainedConfig", shape: ModelShape) -> "ElasticModel":
 
     from prunecast.models.elastic import ElasticModel
 
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.float32, trust_remote_code=False
+    )
     importance = [
         LayerImportance(np.zeros(groups), np.zeros((groups, heads)), np.zeros(width))
         for groups, heads, width in shape.dense.layers

@@ -7,7 +7,7 @@ with other registries in :mod:`prunecast.registry.sharing`.
 from prunecast.keys import content_key
 from prunecast.registry.leases import Lease, take_lease
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
-from prunecast.registry.store import Registry
+from prunecast.registry.store import Registry, registry_path
 
 __all__ = [
     "Evaluation",
@@ -20,5 +20,6 @@ __all__ = [
     "RunStart",
     "Setting",
     "content_key",
+    "registry_path",
     "take_lease",
 ]

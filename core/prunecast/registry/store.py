@@ -7,6 +7,7 @@ recorded first is kept.
 
 import json
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -119,6 +120,14 @@ LEAST_DIGITS = 4
 """Least number of first digits that identify a key; with fewer, the id of a missing run could match a key."""
 
 
+def registry_path(path: object) -> Path:
+    """The path of a registry as a Path. Raises RegistryError if it is no path."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        shown = repr(path) if path is None or path == "" else f"an object of type {type(path).__name__}"
+        raise RegistryError(f"registry: must be the path of a file, such as 'registry.db', got {shown}")
+    return Path(path)
+
+
 class Registry:
     """An open registry. Use it as a context manager, and from the thread that opened it.
 
@@ -127,24 +136,25 @@ class Registry:
         database: the sqlite-utils database, for reading; all writing goes through the methods.
     """
 
-    def __init__(self, path: Path, database: Database) -> None:
-        self.path = path
-        self.database = database
-        self._last_sync = -math.inf
-
-    @classmethod
-    def open(cls, path: str | Path, readonly: bool = False) -> Self:
+    def __init__(self, path: str | Path, readonly: bool = False) -> None:
         """Open the registry at ``path``.
 
         A missing file is created, with its folders, unless ``readonly``. A file with an older schema is copied to
         ``NAME.bak-vN`` beside it and upgraded, unless ``readonly``.
 
         Raises:
-            RegistryError: the file is a folder, not a registry, damaged, or of a newer schema; if ``readonly``, it is
-                missing or of an older schema; otherwise, it is not writable. The file is not changed.
+            RegistryError: the path is none, or the file is a folder, not a registry, damaged, or of a newer schema; if
+                ``readonly``, it is missing or of an older schema; otherwise, it is not writable. The file is not
+                changed.
         """
-        path = Path(path)
-        return cls(path, open_database(path, readonly))
+        self.path = registry_path(path)
+        self.database: Database = open_database(self.path, readonly)
+        self._last_sync = -math.inf
+
+    @classmethod
+    def open(cls, path: str | Path, readonly: bool = False) -> Self:
+        """The same as ``Registry(path, readonly)``."""
+        return cls(path, readonly)
 
     def __enter__(self) -> Self:
         return self

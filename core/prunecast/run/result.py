@@ -81,6 +81,10 @@ class RunResult:
     host: PluginHost | None = field(default=None, compare=False, repr=False)
     permissions: Permissions = field(default=NOTHING_PERMITTED, compare=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, without the plugins: they are modules, and found again where the result is loaded."""
+        return vars(self) | {"host": None}
+
     @property
     def candidates(self) -> list[Candidate]:
         """Dense model, baselines, best architecture and, if it was trained, the recovered one."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecast.cli.output import echo_lines, print_json, registry_option, rows_option, show_rows, table
-from prunecast.text import percent, text, visible
+from prunecast.text import counted, percent, text, visible
 
 if TYPE_CHECKING:
     from prunecast.registry.queries.ranges import Ranges
@@ -70,8 +70,8 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, **
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = query(opened, wanted, sort, limit)
-    _show_architectures(rows, form)
+        rows = query(opened, wanted, sort, limit + 1)
+    _show_architectures(_first(rows, limit), form)
 
 
 @click.command()
@@ -87,8 +87,8 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = best(opened, metric, wanted, limit)
-    _show_architectures(rows, form)
+        rows = best(opened, metric, wanted, limit + 1)
+    _show_architectures(_first(rows, limit), form)
 
 
 @click.command()
@@ -124,8 +124,8 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = nearest(opened, find_architecture(opened, architecture), wanted, limit)
-    _show_architectures(rows, form)
+        rows = nearest(opened, find_architecture(opened, architecture), wanted, limit + 1)
+    _show_architectures(_first(rows, limit), form)
 
 
 @click.command()
@@ -218,6 +218,13 @@ def _ranges(budgets: tuple[str, ...]) -> "Ranges":
         except RegistryError as error:
             raise click.BadParameter(str(error), param_hint="--budget") from error
     return ranges
+
+
+def _first(rows: Sequence[Mapping[str, Any]], limit: int) -> Sequence[Mapping[str, Any]]:
+    """The first rows; a line on stderr says so if there are more."""
+    if len(rows) > limit:
+        click.echo(f"the first {counted(limit, 'row')} of more; --limit sets how many", err=True)
+    return rows[:limit]
 
 
 def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> None:

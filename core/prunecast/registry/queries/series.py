@@ -99,15 +99,16 @@ def model_of_depth(registry: Registry, depth: int) -> str:
     Raises:
         RegistryError: there is none, or more than one.
     """
-    models = {row["key"]: row for row in registry.rows("SELECT key, source, shape_json FROM models ORDER BY id")}
-    found = [key for key, row in models.items() if len(shape_from_json(row["shape_json"]).dense.layers) == depth]
-    if len(found) != 1:
-        names = ", ".join(f"{row['source']} ({key[:8]})" for key, row in models.items()) or "none"
-        raise RegistryError(
-            f"{registry.path}: {len(found)} models have {counted(depth, 'layer')}; name one as the model, it holds: "
-            f"{names}"
-        )
-    return str(found[0])
+    rows = list(registry.rows("SELECT key, source, shape_json FROM models ORDER BY id"))
+    depths = {row["key"]: len(shape_from_json(row["shape_json"]).dense.layers) for row in rows}
+    found = [key for key, layers in depths.items() if layers == depth]
+    if len(found) == 1:
+        return str(found[0])
+    held = ", ".join(f"{row['source']} ({row['key'][:8]}, {counted(depths[row['key']], 'layer')})" for row in rows)
+    wanted = counted(depth, "layer")
+    if not found:
+        raise RegistryError(f"{registry.path}: no model has {wanted}; it holds: {held or 'none'}")
+    raise RegistryError(f"{registry.path}: {len(found)} models have {wanted}; name one as the model, it holds: {held}")
 
 
 def find_series(registry: Registry, model: str | None = None, metrics: Sequence[str] = ()) -> list[Series]:
