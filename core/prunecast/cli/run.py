@@ -61,7 +61,7 @@ def run(
     with Registry.open(registry_path) as registry:
         if dry_run:
             planned = plan(Setup(spec, host), registry).to_json()
-            if not quiet:
+            if not as_json and not quiet:
                 click.echo(render_preface(planned), err=True)
             print_json(planned) if as_json else click.echo(render_plan(planned))
             return

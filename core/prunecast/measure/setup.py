@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.shape import ModelShape
-from prunecast.data import check_disjoint, content_hash, overlap, read_documents, read_rows, reading, sample_windows
+from prunecast.data import (
+    check_disjoint,
+    content_hash,
+    overlap,
+    read_documents,
+    read_rows,
+    reading,
+    sample_windows,
+    split_label,
+)
 from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError
 from prunecast.measure.device import choose_device, choose_dtype
@@ -134,10 +143,11 @@ class Setup:
         self._check_context(wanted, section)
         with reading(self.spec.reading):
             documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+            split = split_label(wanted.dataset, wanted.split)
         try:
             return sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
         except DataError as error:
-            raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
+            raise DataError(f"{section}: data set {wanted.dataset}, {split}: {error}") from error
 
     def rows(self, wanted: Recovery) -> list[Row]:
         """Rows of the data set of a recovery. Raises DataError if there is no such data set."""

@@ -40,7 +40,7 @@ from prunecast.registry import Registry, RunStart
 from prunecast.run.delivery import deliver_run, recoverer_of
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult
-from prunecast.run.texts import lines_of, notes_of, texts_of
+from prunecast.run.texts import notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -68,8 +68,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress) ->
     setup = Setup(spec, host)
     check_recovery(spec.recover, setup.device.type)
     prior = preflight(setup, registry)
-    for line in [*(f"note: {note}" for note in notes_of(setup)), *lines_of(texts_of(setup))]:
-        progress.say(line)
+    for note in notes_of(setup):
+        progress.say(f"note: {note}")
     started = registry.start_run(spec.key, spec.name, spec.to_json(), spec.source.text)
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginOptions,
+    split_label,
+)
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.logits import next_token_losses
 from prunecast_plugins.evaluators.naming import metric_name
@@ -106,9 +115,10 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         questions = read_questions(options.dataset, options.split, data_dir)
         wanted = len(questions) if options.questions is None else options.questions
         if not 0 < wanted <= len(questions):
+            split = split_label(options.dataset, options.split)
             raise DataError(
-                f"data set {options.dataset}, split {options.split}: {len(questions):,} questions, {wanted:,} are "
-                "wanted; ask for fewer"
+                f"data set {options.dataset}, {split}: {len(questions):,} questions, {wanted:,} are wanted; ask for "
+                "fewer"
             )
         self._problems = self._tokenise(tokenizer, questions[:wanted])
         too_long = [n for n, problem in enumerate(self._problems, start=1) if problem.longest > shape.context]

@@ -29,6 +29,7 @@ from prunecast.plugins import (
     PluginOptions,
     content_hash,
     read_text,
+    split_label,
     tokenize_head,
     tokenize_spread,
 )
@@ -97,7 +98,8 @@ class TextEvaluator(Evaluator[WindowOptions]):
         try:
             self._tokens = self._tokenize(tokenizer, text)
         except DataError as error:
-            raise DataError(f"{self.title} on {options.dataset}, split {options.split}: {error}") from error
+            split = split_label(options.dataset, options.split)
+            raise DataError(f"{self.title} on {options.dataset}, {split}: {error}") from error
 
     def _tokenize(self, tokenizer: "PreTrainedTokenizerBase", text: str) -> "torch.LongTensor":
         options = self.options
