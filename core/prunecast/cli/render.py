@@ -41,7 +41,7 @@ def render_result(result: dict[str, Any]) -> str:
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
     ]
-    lines += _texts(result["texts"])
+    lines += _texts(result.get("texts", {}))  # results of earlier versions have none
     if recovery:
         lines.append(f"recovery      {_training(recovery)}")
     if export := result["export"]:

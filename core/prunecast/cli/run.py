@@ -65,7 +65,7 @@ def run(
             echo(note, err=True)
         with unchanged(Path(registry_path)) as registry:
             planned = plan(setup, registry, overwrite).to_json()
-        if not quiet:
+        if not as_json and not quiet:
             echo_lines(render_preface(planned), err=True)
         print_json(planned) if as_json else echo_lines(render_plan(planned))
         return

@@ -22,7 +22,7 @@ from prunecast.data.dataset import DataSet, Row, place_of
 from prunecast.data.files import FORMS
 from prunecast.data.hub import HubSet
 from prunecast.data.instructions import Example, instruction_examples
-from prunecast.data.local import LocalFile, dataset_label
+from prunecast.data.local import LocalFile, dataset_label, split_label
 from prunecast.data.python_docs import PythonDocs
 from prunecast.data.reading import Reading, Shares, local_path, reading
 from prunecast.data.tokens import (
@@ -54,6 +54,7 @@ __all__ = [
     "read_text",
     "reading",
     "sample_windows",
+    "split_label",
     "tokenize_head",
     "tokenize_spread",
 ]

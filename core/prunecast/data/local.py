@@ -41,6 +41,11 @@ class LocalFile(DataSet):
         """True if the name is the path of a file that exists, or has the suffix of a form that is read."""
         return bool(_readings_of(name))
 
+    @property
+    def is_cut(self) -> bool:
+        """True if the name of the file does not tell its split."""
+        return split_in(self._path) is None
+
     def rows(self, split: str, folder: Path | None) -> list[Row]:
         """Rows of the split of a file of rows, or one row with the ``text`` of a text file.
 
@@ -138,6 +143,14 @@ def dataset_label(name: str) -> str:
     """Name of a data set in metrics: a local file is named by its stem, ``texts/notes.csv.gz`` is ``notes``."""
     match = _LOCAL_NAME.fullmatch(name)
     return match["stem"] if match else name
+
+
+def split_label(name: str, split: str) -> str:
+    """Split of a data set in messages, such as ``split test``; the share of a part that is cut from a file follows."""
+    file = LocalFile(name) if LocalFile.is_named_by(name) else None
+    if file is None or split not in PARTS or not file.is_cut:
+        return f"split {split}"
+    return f"split {split} ({getattr(current().shares, split) * 100:.3g} % of the file; split: all is all of it)"
 
 
 def _readings_of(name: str) -> list[tuple[Path, str | None]]:

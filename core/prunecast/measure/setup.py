@@ -19,6 +19,7 @@ from prunecast.data import (
     read_rows,
     reading,
     sample_windows,
+    split_label,
 )
 from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError, RegistryError
@@ -172,11 +173,12 @@ class Setup:
         self._check_context(wanted, section)
         with reading(self.spec.reading):
             documents = read_documents(wanted.dataset, wanted.split, self.data_dir)
+            split = split_label(wanted.dataset, wanted.split)
         try:
             windows = sample_windows(self.tokenizer, documents, wanted.samples, wanted.tokens, wanted.seed)
             check_embedded(self.tokenizer, windows.flatten().tolist(), self.shape.vocabulary)
         except DataError as error:
-            raise DataError(f"{section}: data set {wanted.dataset}, split {wanted.split}: {error}") from error
+            raise DataError(f"{section}: data set {wanted.dataset}, {split}: {error}") from error
         return begin_with(self.bos(wanted, section), windows)
 
     def bos(self, wanted: CalibrationOptions | Recovery, section: str) -> list[int]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from prunecast.data import read_documents as read_documents
     from prunecast.data import read_rows as read_rows
     from prunecast.data import read_text as read_text
+    from prunecast.data import split_label as split_label
     from prunecast.data import tokenize_head as tokenize_head
     from prunecast.data import tokenize_spread as tokenize_spread
     from prunecast.errors import BudgetError as BudgetError
@@ -106,6 +107,7 @@ _NAMES = {
     "prunecast.architecture.shape": "ComponentCost ModelShape Quantity",
     "prunecast.data": (
         "check_embedded content_hash dataset_label encode local_path place_of read_documents read_rows read_text "
+        "split_label "
         "tokenize_head tokenize_spread"
     ),
     "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",

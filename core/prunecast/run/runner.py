@@ -44,7 +44,7 @@ from prunecast.registry.leases import running
 from prunecast.run.delivery import deliver_run, export_folder, recoverer_of, written_setup
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult, result_to_record
-from prunecast.run.texts import lines_of, notes_of, texts_of
+from prunecast.run.texts import notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -86,8 +86,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
     prior = prior_of(spec, setup.problem, registry)
-    for line in [*(f"note: {note}" for note in notes_of(setup)), *lines_of(texts_of(setup))]:
-        progress.say(line)
+    for note in notes_of(setup):
+        progress.say(f"note: {note}")
     recorded = spec.settled(setup.source.revision).to_json()
     started = registry.start_run(spec.key, spec.name, recorded, spec.source.text, identity)
     if started.changed:

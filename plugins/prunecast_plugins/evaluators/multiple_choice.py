@@ -21,6 +21,7 @@ from prunecast.plugins import (
     bos_tokens,
     check_embedded,
     encode,
+    split_label,
 )
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.logits import next_token_losses
@@ -120,9 +121,10 @@ class MultipleChoice(Evaluator[MultipleChoiceOptions]):
         questions = read_questions(options.dataset, options.split, data_dir)
         wanted = len(questions) if options.questions is None else options.questions
         if not 0 < wanted <= len(questions):
+            split = split_label(options.dataset, options.split)
             raise DataError(
-                f"data set {options.dataset}, split {options.split}: {len(questions):,} questions, {wanted:,} are "
-                "wanted; ask for fewer"
+                f"data set {options.dataset}, {split}: {len(questions):,} questions, {wanted:,} are wanted; ask for "
+                "fewer"
             )
         try:
             self._problems = self._tokenise(tokenizer, questions[:wanted], shape)

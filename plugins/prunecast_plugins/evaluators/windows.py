@@ -35,6 +35,7 @@ from prunecast.plugins import (
     check_embedded,
     content_hash,
     read_text,
+    split_label,
     tokenize_head,
     tokenize_spread,
 )
@@ -120,7 +121,8 @@ class TextEvaluator(Evaluator[WindowOptions]):
         try:
             yield
         except DataError as error:
-            raise DataError(f"{self.title} on {self.options.dataset}, split {self.options.split}: {error}") from error
+            split = split_label(self.options.dataset, self.options.split)
+            raise DataError(f"{self.title} on {self.options.dataset}, {split}: {error}") from error
 
     def _check_context(self, limit: int) -> None:
         longest = limit - len(self._bos)

@@ -59,7 +59,8 @@ def asked(count: int) -> list[dict[str, Any]]:
 
 
 def prepared(tokenizer: Any, folder: Path | None = None, context: int = 100_000, **options: Any) -> MultipleChoice:
-    evaluator = MultipleChoice(MultipleChoiceOptions(**options))
+    own = {"split": "all"} if folder is None else {}
+    evaluator = MultipleChoice(MultipleChoiceOptions(**own | options))
     evaluator.prepare(tokenizer, shape_with_room(context), folder)
     return evaluator
 
@@ -204,14 +205,14 @@ def test_a_question_longer_than_the_context_is_an_error_that_names_it(tokenizer:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"question": "Why?", "choices": ["a", "b"]}, "row 2: answer"),
+        ({"question": "Why?", "choices": ["a", "b"]}, r"own\.jsonl:2: answer"),
         (
             {"question": "Why?", "choices": ["a", "b"], "answer": 2},
-            "row 2: row: .*answer 2 is not an index into 2 choices",
+            r"own\.jsonl:2: row: .*answer 2 is not an index into 2 choices",
         ),
-        ({"question": "Why?", "choices": ["a"], "answer": 0}, "row 2: choices"),
-        ({"question": "", "choices": ["a", "b"], "answer": 0}, "row 2: question"),
-        ({"text": "Why?"}, "row 2: question"),
+        ({"question": "Why?", "choices": ["a"], "answer": 0}, r"own\.jsonl:2: choices"),
+        ({"question": "", "choices": ["a", "b"], "answer": 0}, r"own\.jsonl:2: no text in column 'question'"),
+        ({"text": "Why?"}, r"own\.jsonl:2: no column 'question'"),
     ],
 )
 def test_an_invalid_row_is_an_error_that_names_it(

@@ -42,7 +42,7 @@ def text(tmp_path: Path) -> str:
 @pytest.fixture
 def prepared() -> Callable[..., Any]:
     def make(evaluator: Any, options: Any, **given: object) -> Any:
-        made = evaluator(options(**given))
+        made = evaluator(options(**{"split": "all"} | given))
         made.prepare(byte_tokenizer(), shape_with_room(), None)
         return made
 
@@ -266,9 +266,11 @@ def test_a_text_that_is_too_short_is_an_error(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]
 ) -> None:
     with pytest.raises(
-        DataError, match=r"^(perplexity|kl) on \S+, split \w+: text has [\d,]+ tokens, 1,000,000 are wanted"
+        DataError,
+        match=r"^(perplexity|kl) on \S+, split test \(5 % of the file; split: all is all of it\): "
+        "text has [\\d,]+ tokens, 1,000,000 are wanted",
     ):
-        prepared(evaluator, options, dataset=text, tokens=1_000_000, context=512)
+        prepared(evaluator, options, dataset=text, split="test", tokens=1_000_000, context=512)
 
 
 @each_evaluator
@@ -291,12 +293,12 @@ def test_divergence_without_a_dense_model_is_an_error(
 def test_spread_windows_cover_the_whole_text(
     evaluator: Any, options: Any, text: str, prepared: Callable[..., Any]
 ) -> None:
-    spread = prepared(evaluator, options, dataset=text, split="x", tokens=64, context=16, place="spread")
+    spread = prepared(evaluator, options, dataset=text, tokens=64, context=16, place="spread")
     ids = byte_tokenizer()(Path(text).read_text())["input_ids"]
     windows = torch.cat(spread.windows(torch.device("cpu")))
     assert windows.shape == (4, 16)
     assert (windows[0].tolist(), windows[-1].tolist()) == (ids[:16], ids[-16:])
-    head = prepared(evaluator, options, dataset=text, split="x", tokens=64, context=16)
+    head = prepared(evaluator, options, dataset=text, tokens=64, context=16)
     assert spread.data_hash != head.data_hash
     with pytest.raises(ValidationError, match="place spread takes whole windows: give a multiple of 16 tokens"):
         options(dataset=text, tokens=65, context=16, place="spread")
