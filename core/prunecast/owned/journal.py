@@ -123,6 +123,7 @@ def _undo(target: Path, workplace: Path, changes: Exchange) -> None:
             os.rename(target / name, new)
     for name, old in _in(workplace / OLD, reversed(changes.take)):
         if os.path.lexists(old):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             _rename_to_nothing(old, target / name)
     for name in reversed(changes.folders):
         with suppress(OSError):
