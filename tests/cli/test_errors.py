@@ -251,7 +251,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_one_line_and_the_run_can_be_continued(workplace: Workplace, small_disk: Path) -> None:
     registry = ("--registry", str(small_disk / "registry.db"))
-    assert workplace.prunecast("run", "tiny.yaml", "--dry-run", *registry).code == 0
+    Registry.open(registry[1]).close()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 200_000))
     outcome = workplace.prunecast("run", "tiny.yaml", "--quiet", *registry, *UNEXPORTED)

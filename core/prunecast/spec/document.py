@@ -156,7 +156,7 @@ class _Composer(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         before = self._values
         self._level += 1
-        if isinstance(event, yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):
             anchored: Any = self.anchors.get(event.anchor)
             # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
