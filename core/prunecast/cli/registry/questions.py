@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from prunecast.cli.output import echo_lines, print_json, registry_option, rows_option, show_rows, table
 from prunecast.text import counted, percent, text, visible
@@ -221,9 +222,10 @@ def _ranges(budgets: tuple[str, ...]) -> "Ranges":
 
 
 def _first(rows: Sequence[Mapping[str, Any]], limit: int) -> Sequence[Mapping[str, Any]]:
-    """The first rows; a line on stderr says so if there are more."""
-    if len(rows) > limit:
-        click.echo(f"the first {counted(limit, 'row')} of more; --limit sets how many", err=True)
+    """The rows up to the limit. If there are more, and the limit is a default, stderr says so."""
+    chosen = click.get_current_context().get_parameter_source("limit")
+    if len(rows) > limit and chosen is ParameterSource.DEFAULT:
+        click.echo(f"{counted(limit, 'row')} shown, there are more: --limit sets how many", err=True)
     return rows[:limit]
 
 
