@@ -327,7 +327,7 @@ def test_with_bos_the_same_tokens_are_predicted_after_one_token_more(
     divergences = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(dense, other, strict=True)])
     expected = {Perplexity: losses.mean().exp(), KL: divergences.mean()}
     for evaluator, options in BOTH:
-        made = evaluator(options(dataset=text, tokens=tokens, context=context, batch=2, bos=bos))
+        made = evaluator(options(dataset=text, split="all", tokens=tokens, context=context, batch=2, bos=bos))
         made.prepare(with_bos(), shape_of(model.config), None)
         assert made.tokens == tokens + math.ceil(tokens / context)
         with torch.inference_mode():
@@ -346,7 +346,7 @@ def test_bos_is_in_the_data_hash_where_it_is_put_in_front(
     hashes = {}
     for case in ("llama", "gemma2"):
         for bos in ("auto", "always", "never"):
-            made = evaluator(options(dataset=text, tokens=90, context=20, bos=bos))
+            made = evaluator(options(dataset=text, split="all", tokens=90, context=20, bos=bos))
             made.prepare(with_bos(), shape_of(model_of(tiny_model, case).config), None)
             hashes[case, bos] = made.data_hash
     ids = byte_tokenizer()(Path(text).read_text())["input_ids"][:90]
@@ -372,8 +372,8 @@ def test_bos_needs_room_in_the_context_of_the_model(evaluator: Any, options: Any
 def test_bos_of_a_tokenizer_without_one_is_an_error_that_names_the_data(
     evaluator: Any, options: Any, text: str
 ) -> None:
-    made = evaluator(options(dataset=text, bos="always"))
-    with pytest.raises(DataError, match=rf"^{evaluator.title} on .*a\.story\.txt, split validation: bos: always, but"):
+    made = evaluator(options(dataset=text, split="all", bos="always"))
+    with pytest.raises(DataError, match=rf"^{evaluator.title} on .*a\.story\.txt, split all: bos: always, but"):
         made.prepare(byte_tokenizer(), shape_with_room(), None)
 
 
@@ -384,6 +384,6 @@ def test_a_token_without_an_embedding_is_an_error_before_the_model_reads_it(
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["<image>"])
     Path(text).write_text("a picture <image> " * 50)
-    made = evaluator(options(dataset=text, tokens=100, context=50))
+    made = evaluator(options(dataset=text, split="all", tokens=100, context=50))
     with pytest.raises(DataError, match=f"'<image>', id {BYTES}, and the model has {BYTES} embeddings"):
         made.prepare(tokenizer, shape_with_room(), None)
