@@ -1,5 +1,6 @@
 """The set-up of a run: model source, plugins, data and settings of a spec, instantiated; no weight is loaded yet."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -279,7 +280,7 @@ def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
 def _place_of_model(spec: Spec) -> str:
     """Source of the model, as a path from the current folder if it is a file or folder."""
     found = spec.paths.find(spec.model.source)
-    return str(found) if spec.model.source not in ALIASES and found.exists() else spec.model.source
+    return str(found) if spec.model.source not in ALIASES and os.path.exists(found) else spec.model.source
 
 
 def spec_of(record: RunRecord, host: PluginHost) -> Spec:
