@@ -117,6 +117,10 @@ CASES = {
 }
 
 NORMS = {
+    "gemma3_text": (
+        ("input_layernorm", "post_attention_layernorm"),
+        ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
     "gemma2": (
         ("input_layernorm", "post_attention_layernorm"),
         ("pre_feedforward_layernorm", "post_feedforward_layernorm"),

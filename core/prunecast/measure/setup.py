@@ -1,6 +1,7 @@
 """The set-up of a run: model source, plugins, data and settings of a spec, instantiated; no weight is loaded yet."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -336,7 +337,7 @@ def metrics_of(evaluators: Sequence[NamedEvaluator]) -> list[Metric]:
 def place_of_model(paths: Paths, source: str) -> str:
     """Source of a spec's model, as a path from the current folder if it is a file or folder."""
     found = paths.find(source)
-    return str(found) if source not in ALIASES and found.exists() else source
+    return str(found) if source not in ALIASES and os.path.exists(found) else source
 
 
 def spec_as_measured(
