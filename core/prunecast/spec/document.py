@@ -160,7 +160,7 @@ class _Composer(yaml.SafeLoader):
             anchored: Any = self.anchors.get(event.anchor)
             # A node gets its end mark when it is complete; without one, the alias refers to a node that contains it.
             if anchored is not None and anchored.end_mark is None:
-                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)  # type: ignore[arg-type]
+                raise ComposerError(None, None, f"*{event.anchor} is inside &{event.anchor}", event.start_mark)
             known = anchored in self._sizes  # an unknown anchor is an error of its own
             self._count(event, self._sizes[anchored] if known else 0, self._heights[anchored] if known else 0)
             node = super().compose_node(parent, index)
