@@ -210,7 +210,8 @@ def test_a_recorded_run_with_trust_and_a_foreign_source_executes_nothing_until_i
 
     refused(continued.prunecast("export", "1", "again"), "run 1 (tiny)", "--trust-remote-code")
     refused(continued.prunecast("registry", "verify", "--remeasure", "1"), "run 1 (tiny)", "--trust-remote-code")
-    assert continued.prunecast("report", "1").code == 0
+    refused(continued.prunecast("report", "1"), "run 1 (tiny)", "changed since: the model")
+    assert continued.prunecast("report", "1", "--as-recorded").code == 0
     assert continued.prunecast("predict", "tiny.yaml").code == 0
     assert not list(continued.folder.rglob("ran"))
 

@@ -444,7 +444,7 @@ def test_a_restarted_run_is_reported_with_its_earlier_result(continued: Workplac
         connection.execute("UPDATE runs SET status = 'running', finished_utc = NULL")
     assert continued.prunecast("report", "tiny", "--out", "again").code == 0
     page = (continued.folder / "again" / "index.html").read_text()
-    assert re.search(r"1, result of an earlier start; started again at \S+Z and now running", page)
+    assert re.search(r"1, result of an earlier start; started again at \S+Z and now interrupted", page)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(continued: Workplace) -> None:

@@ -111,7 +111,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_dry_run_leaves_no_registry_behind(workplace: Workplace, registry: str) -> None:
     (workplace.folder / "empty.db").touch()
     before = files(workplace.folder)
-    outcome = workplace.prunecast(*DRY, "--registry", registry)
+    outcome = workplace.prunecast(*DRY, "--quiet", "--registry", registry)
     assert (outcome.code, outcome.stderr) == (0, "")
     assert files(workplace.folder) == before
     assert not (workplace.folder / "new").exists()
@@ -121,7 +121,8 @@ def test_a_dry_run_counts_what_an_old_registry_has_without_upgrading_it(continue
     with closing(sqlite3.connect(continued.registry)) as connection:
         connection.executescript(
             "PRAGMA journal_mode = delete; DROP VIEW run_summary; DROP TABLE run_leases; PRAGMA user_version = 7;"
-            "DELETE FROM _sqlite_migrations WHERE name = 'v8_run_leases';"
+            "ALTER TABLE runs DROP COLUMN identity_json;"
+            "DELETE FROM _sqlite_migrations WHERE name = 'v8_identities_and_run_leases';"
         )
     before = files(continued.folder)
     planned = continued.prunecast(*DRY, "--json").json

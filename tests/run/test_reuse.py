@@ -213,7 +213,7 @@ def test_prediction_needs_neither_the_model_nor_torch(continued: Workplace) -> N
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("predict", "4x2+24*3"), "0 models have 3 layers; name one as the model, it holds: model ("),
+        (("predict", "4x2+24*3"), "no model has 3 layers; it holds: model ("),
         (("predict", "4x2+25*4"), "layer 0 keeps 4x2+25, more than the model's 4x2+24"),
         (("predict", "nothing"), "is not a layer"),
         (("predict", "4x2+24*4", "--metric", "test.test.ppl"), "too few to learn from"),

@@ -37,9 +37,10 @@ def report(run: str, folder: str, overwrite: bool, as_recorded: bool, registry_p
     from prunecast.report.page import write_report
 
     with Registry.open(registry_path, readonly=True) as registry:
-        if not as_recorded and (missing := unchanged_at_hand(registry, registry.run(run), PluginHost.discover())):
-            click.echo(f"not compared with what the run was made from, as not at hand: {', '.join(missing)}", err=True)
+        missing = [] if as_recorded else unchanged_at_hand(registry, registry.run(run), PluginHost.discover())
         files = write_report(registry, run, folder, overwrite)
+    if missing:
+        echo(f"not compared with what the run was made from, as not at hand: {', '.join(missing)}", err=True)
     if as_json:
         print_json([str(file) for file in files])
     else:

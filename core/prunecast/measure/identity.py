@@ -90,13 +90,16 @@ def _files_at_hand(record: RunRecord) -> dict[str, str]:
 
     Nothing of them is executed, so they are compared even if the spec needs code that the user has not named.
     """
-    spec = json.loads(record.spec_json)
-    paths = Paths(Path(spec.get("folder") or ""))
     found: dict[str, str] = {}
-    with suppress(PrunecastError):
+    spec = json.loads(record.spec_json)
+    try:
+        paths, named = Paths(Path(spec.get("folder") or "")), spec.get("plugins", ())
+    except (AttributeError, TypeError):
+        return found  # no spec of prunecast's own
+    with suppress(PrunecastError, KeyError, TypeError):
         source = resolve_source(place_of_model(paths, spec["model"]["source"]), spec["model"].get("revision"))
         found |= {MODEL: source.fingerprint(), TOKENIZER: source.tokenizer_digest()}
-    for path in spec.get("plugins", ()):
+    for path in named:
         with suppress(PrunecastError):
             found |= {code_part(f"{file} "): str(origin.code_hash) for _, file, origin in modules_at(paths.find(path))}
     return found

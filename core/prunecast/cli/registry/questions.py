@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from prunecast.cli.output import echo_lines, print_json, registry_option, rows_option, show_rows, table
+from prunecast.cli.output import echo, echo_lines, print_json, registry_option, rows_option, show_rows, table
 from prunecast.text import counted, percent, text, visible
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _first(rows: Sequence[Mapping[str, Any]], limit: int) -> Sequence[Mapping[st
     """The rows up to the limit. If there are more, and the limit is a default, stderr says so."""
     chosen = click.get_current_context().get_parameter_source("limit")
     if len(rows) > limit and chosen is ParameterSource.DEFAULT:
-        click.echo(f"{counted(limit, 'row')} shown, there are more: --limit sets how many", err=True)
+        echo(f"{counted(limit, 'row')} shown, there are more: --limit sets how many", err=True)
     return rows[:limit]
 
 
