@@ -17,9 +17,7 @@ from prunecast.models.source import resolve_source
 @pytest.fixture
 def base(saved: Path, tiny_checkpoint: Path) -> Path:
     """The tiny model with a tokenizer."""
-    for file in tiny_checkpoint.glob("tokenizer*"):
-        shutil.copy(file, saved)
-    return saved
+    return Path(shutil.copytree(tiny_checkpoint, saved, dirs_exist_ok=True))
 
 
 def adapt(base: Path, folder: Path, **options: Any) -> torch.Tensor:

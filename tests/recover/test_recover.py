@@ -217,8 +217,8 @@ def test_diverging_training_is_a_one_line_error(place: Workplace) -> None:
 
 MISTAKES = {
     "{method: lora, rnk: 4}": "recover.rnk: unknown option 'rnk' (did you mean 'rank'?); known: rank, alpha, dropout, "
-    "targets, epochs, steps, batch, micro_batch, warmup, dtype, gradient_checkpointing, seed, dataset, split, tokens, "
-    "learning_rate, method",
+    "targets, epochs, steps, batch, micro_batch, warmup, dtype, gradient_checkpointing, seed, bos, dataset, split, "
+    "tokens, learning_rate, method",
     "{method: lor}": "recover: 'method' must be one of 'lora', 'qlora', 'distill', got 'lor' (did you mean 'lora'?)",
     "{rank: 4}": "recover: needs the key 'method', which decides what other keys are allowed",
     "{method: lora, targets: [knee]}": "recover.targets.0: must be 'query', 'key', 'value', 'output', 'gate', 'up' or "

@@ -136,7 +136,7 @@ def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str
     change(folder)
     refusing = {
         "export": ("export", "tiny", "again", *NAMED),
-        "report": ("report", "tiny", "--out", "pages"),
+        "report": ("report", "tiny", "--out", "pages", *NAMED),
         "predict": ("predict", "tiny.yaml"),
         "verify": ("registry", "verify", "--remeasure", "2", *NAMED),
     }
@@ -179,7 +179,7 @@ def test_what_is_unchanged_is_used(place: Workplace) -> None:
     assert place.prunecast("run", "tiny.yaml", "--json").json["evaluations"]["measured"] == 0
     for arguments in (
         ("export", "tiny", "again", *NAMED),
-        ("report", "tiny", "--out", "pages"),
+        ("report", "tiny", "--out", "pages", *NAMED),
         ("predict", "tiny.yaml"),
         ("registry", "verify", "--remeasure", "2", *NAMED),
     ):
@@ -194,7 +194,7 @@ def test_a_report_of_numbers_as_they_were_recorded_is_made_on_request(place: Wor
 
 def test_a_report_is_made_where_the_model_is_not_at_hand_and_says_so(place: Workplace) -> None:
     shutil.rmtree(place.folder / "model")
-    outcome = place.prunecast("report", "tiny", "--out", "pages")
+    outcome = place.prunecast("report", "tiny", "--out", "pages", *NAMED)
     assert outcome.code == 0
     assert outcome.stderr.startswith("not compared with what the run was made from")
 

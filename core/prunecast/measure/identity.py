@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from prunecast.errors import ChangedError, PrunecastError
+from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, place_of_model, spec_as_measured
 from prunecast.models.source import resolve_source
 from prunecast.plugins.host import PluginHost
@@ -68,7 +69,7 @@ def check_unchanged(registry: Registry, record: RunRecord, today: Mapping[str, s
         )
 
 
-def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost) -> list[str]:
+def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost, permissions: Permissions) -> list[str]:
     """As :func:`check_unchanged`, for whoever hands out recorded numbers alone, for which a model is not needed.
 
     Returns:
@@ -78,7 +79,7 @@ def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost) -
         ChangedError: something differs; the message describes what, and since when.
     """
     try:
-        today, missing = identity_at_hand(Setup(spec_as_measured(record, host), host))
+        today, missing = identity_at_hand(Setup(spec_as_measured(record, host, permissions), host))
     except PrunecastError:
         today, missing = _files_at_hand(record), ["the calibration text", "the evaluated data"]
     check_unchanged(registry, record, today)
