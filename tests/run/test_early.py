@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workplace import Workplace
+from workplace import SPEC, Workplace
 
 PACKAGE = Path(__file__).parents[2] / "core" / "prunecast"
 
@@ -140,3 +140,27 @@ def test_the_text_of_the_recovery_is_part_of_the_identity_of_a_run(workplace: Wo
     assert outcome.code == 1
     assert "changed since: the text of the recovery" in outcome.stderr
     assert json.loads(workplace.sql("SELECT identity_json FROM runs")[0][0])["the text of the recovery"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": SPEC["space"] | {"layers": "0:99"}}, "space.layers '0:99' exceeds the model's 4 layers"),
+        ({"budget": {"parameters": 0.01}}, "budget"),
+    ],
+)
+def test_a_spec_is_validated_against_the_config_of_its_model(
+    workplace: Workplace, changes: dict[str, Any], message: str
+) -> None:
+    assert workplace.prunecast("spec", "validate", "tiny.yaml").stderr == ""
+    workplace.write_spec("wrong", changes)
+    outcome = workplace.prunecast("spec", "validate", "wrong.yaml")
+    assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert message in outcome.stderr
+
+
+def test_a_spec_whose_model_is_elsewhere_is_valid_and_says_what_was_not_compared(workplace: Workplace) -> None:
+    workplace.write_spec("elsewhere", {"model": {"source": "gone/model"}})
+    outcome = workplace.prunecast("spec", "validate", "elsewhere.yaml")
+    assert outcome.code == 0
+    assert outcome.stderr == "not compared with the config of gone/model, which is not on this machine\n"

@@ -163,13 +163,17 @@ def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str
     [
         {"pruner": {**SPEC["pruner"], "calibration": {**SPEC["pruner"]["calibration"], "seed": 1}}},
         {"model": {**SPEC["model"], "dtype": "bfloat16"}},
+        {"evaluators": [{**PERPLEXITY, "bos": "always"}, {"use": "bits"}]},
     ],
-    ids=["pruner's options", "dtype"],
+    ids=["pruner's options", "dtype", "bos"],
 )
 def test_another_spec_is_measured_anew_and_the_run_of_the_old_one_stays(place: Workplace, change: dict) -> None:  # type: ignore[type-arg]
     place.write_spec("tiny", CHANGES | change)
     again = place.prunecast("run", "tiny.yaml", "--json")
-    assert (again.code, again.json["run"], again.json["evaluations"]["cached"]) == (0, 2, 0)
+    assert (again.code, again.json["run"]) == (0, 2)
+    assert again.json["evaluations"]["measured"] > 0
+    dense = dict(place.sql("SELECT id, json_extract(result_json, '$.dense.metrics') FROM runs"))
+    assert dense[1] != dense[2]
     first = place.prunecast("export", "1", "first", *NAMED)
     assert first.code == 0, first.stderr
     assert json.loads((place.folder / "first" / "config.json").read_text())["dtype"] == "float32"

@@ -19,17 +19,28 @@ def spec() -> None:
 @plugin_dir_option
 @json_option
 def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
-    """Validate SPEC, including the options of its plugins; all problems are reported at once."""
+    """Validate SPEC, including the options of its plugins; all problems are reported at once.
+
+    If the model is a folder, or in the Hub's cache on this machine, the space and the budget have to fit its config.
+    """
     import json
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
     from prunecast.plugins.host import PluginHost
+    from prunecast.run.validate import check_against_config
     from prunecast.spec.load import load_spec
 
-    loaded = load_spec(spec_name, PluginHost.discover(plugin_dirs), overrides)
+    host = PluginHost.discover(plugin_dirs)
+    loaded = load_spec(spec_name, host, overrides)
+    note = check_against_config(loaded, host)
     if as_json:
         print_json(json.loads(loaded.to_json()))
     else:
         echo(f"{loaded.name} is valid (key {loaded.key})")
+    if note:
+        echo(note, err=True)
 
 
 @spec.command()

@@ -97,7 +97,7 @@ def _is_code(name: str, tensor: StoredTensor) -> bool:
 def quantisation_of(
     entry: dict[str, Any] | None, stored: Mapping[str, StoredTensor], folder: Path, name: str
 ) -> Quantisation | None:
-    """How to load the weights of a folder; None if they are stored as numbers, whatever the config states.
+    """The quantisation of a folder's weights; None if they are stored as numbers, whatever the config states.
 
     Args:
         entry: the config's entry, if it has one.
