@@ -261,9 +261,9 @@ def test_a_missing_file_is_named_by_its_place_beside_the_spec(apart: Workplace) 
 
 def test_a_packaged_spec_writes_to_the_current_folder() -> None:
     spec = load_spec("quickstart", PluginHost.discover())
-    assert spec.export_path == Path("out/quickstart")
+    assert spec.export_path == Path("out/{name}")
     by_path = load_spec(spec.source.path or "", PluginHost.discover())
-    assert by_path.export_path == Path("out/quickstart")
+    assert by_path.export_path == Path("out/{name}")
     paper = load_spec("paper", PluginHost.discover())
     assert paper.config_path is not None
     assert paper.config_path.is_file()
