@@ -144,8 +144,10 @@ def test_an_export_is_made_again_without_making_the_model(exported: Workplace, m
 
 
 def test_a_sentence_that_fails_is_a_warning(exported: Workplace) -> None:
-    """The folder of loaded modelling code cannot be made, so that the sentence fails after all has been written."""
-    environment = {**os.environ, "HF_MODULES_CACHE": "/dev/null/modules", "PRUNECAST_REGISTRY": "registry.db"}
+    """A file lies where loaded modelling code is copied to, so that the sentence fails after all has been written."""
+    (modules := exported.folder / "modules").mkdir()
+    (modules / "transformers_modules").touch()
+    environment = {**os.environ, "HF_MODULES_CACHE": str(modules), "PRUNECAST_REGISTRY": "registry.db"}
     arguments = [sys.executable, "-m", "prunecast", *RUN]
     done = subprocess.run(arguments, cwd=exported.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
