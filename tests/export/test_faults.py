@@ -24,6 +24,8 @@ SCRIPT = str(SUPPORT / "export_under_fault.py")
 FOREIGN = {"NOTES.md": "mine", "gguf/q8.gguf": "q"}
 DAILY = 2
 
+pytestmark = pytest.mark.timeout(1800)  # every moment is a whole export, of which the slow run makes 25 in a test
+
 Content = dict[str, bytes]
 
 
