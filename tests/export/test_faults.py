@@ -7,6 +7,7 @@ is taken away. The daily run tries a few moments; the slow one 50 kills, 20 full
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from prunecast.owned.folder import WORKPLACE, OwnedFolder
 SCRIPT = str(SUPPORT / "export_under_fault.py")
 FOREIGN = {"NOTES.md": "mine", "gguf/q8.gguf": "q"}
 DAILY = 2
+
+pytestmark = pytest.mark.timeout(1800)  # every moment is a whole export, of which the slow run makes 25 in a test
 
 Content = dict[str, bytes]
 
@@ -98,7 +101,7 @@ def test_killed_at_changes_of_files(place: Place, count: int) -> None:
         folder = place.restore()
         with start(folder, 1, "kill", str(number)) as process:
             process.communicate()
-        assert process.returncode == -9
+        assert process.returncode in (-signal.SIGKILL, 0)  # 0: it was through with a few changes less
         place.assert_recovered()
 
 
