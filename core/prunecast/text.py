@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -86,6 +87,11 @@ def percent(fraction: float) -> str:
 def better(gain: float) -> str:
     """A relative gain in words, e.g. ``4.3 % worse`` for -0.043."""
     return f"{abs(100 * gain):.1f} % {'better' if gain >= 0 else 'worse'}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, and the number of the others, e.g. ``a`` or ``a and 2 more``."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def counted(count: int, noun: str) -> str:

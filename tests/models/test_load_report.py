@@ -51,7 +51,7 @@ def test_weights_that_do_no_harm_are_left_out_with_a_note(saved: Path, names: li
 @pytest.mark.parametrize("name", HARMFUL.values(), ids=HARMFUL)
 def test_weights_that_the_model_would_need_are_refused_before_loading(saved: Path, name: str) -> None:
     with_extra(saved, [name])
-    with pytest.raises(ModelError, match=f"do not fit its config .unexpected {name} and 0 more") as caught:
+    with pytest.raises(ModelError, match=f"do not fit its config .unexpected {name}") as caught:
         resolve_source(str(saved)).check()
     assert "\n" not in str(caught.value)
 
@@ -66,7 +66,7 @@ def test_bare_model_without_prefix_is_loaded_where_the_head_is_tied(saved: Path)
 
 def test_a_missing_head_is_an_error_that_names_the_two_ways_out(saved: Path) -> None:
     edit_config(saved, tie_word_embeddings=False)
-    with pytest.raises(ModelError, match=r"missing lm_head.weight and 0 more.*tie_word_embeddings: true"):
+    with pytest.raises(ModelError, match=r"missing lm_head.weight.*tie_word_embeddings: true"):
         resolve_source(str(saved)).check()
 
 

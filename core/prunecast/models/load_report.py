@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError
 from prunecast.models.checkpoint import StoredTensor
+from prunecast.text import first_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +61,7 @@ def check_report(
             f"model {name}: its weights hold an adapter that is not merged ({adapters[0]}): merge it first, with "
             "merge_and_unload() of peft, and save the result"
         )
-    listed = "; ".join(f"{kind} {keys[0]} and {len(keys) - 1} more" for kind, keys in wrong.items() if keys)
+    listed = "; ".join(f"{kind} {first_of(keys)}" for kind, keys in wrong.items() if keys)
     if listed:
         raise ModelError(f"model {name}: its weights do not fit its config ({listed}); {_advice(wrong, model)}")
     return sorted(harmless)

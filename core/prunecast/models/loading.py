@@ -20,7 +20,7 @@ from prunecast.models.load_report import check_report, left_out_note
 from prunecast.models.own_code import check_same, own_class
 from prunecast.models.quantization import Quantisation, leftover_note, quantisation_of, stated_quantisation
 from prunecast.models.tied import is_tied
-from prunecast.text import amounts
+from prunecast.text import amounts, first_of
 
 if TYPE_CHECKING:
     import torch
@@ -246,7 +246,7 @@ def _check_numbers(model: "PreTrainedModel", name: str) -> None:
         finite = torch.stack([torch.stack(weight.aminmax()).isfinite().all() for weight in weights])
     wrong = [names[i] for i in (~finite).nonzero().flatten().tolist()]
     if wrong:
-        listed = f"{wrong[0]} and {len(wrong) - 1} more"
+        listed = first_of(wrong)
         raise ModelError(
             f"model {name}: not finite in {str(model.dtype).removeprefix('torch.')}: {listed}; download it again, or "
             "set model.dtype to one that holds its numbers"

@@ -157,6 +157,7 @@ class Run:
         listeners: Listeners,
     ) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
+        self._registry = registry
         self._listeners = listeners
         self._prior = prior
         self._problem: Problem = setup.problem if prior is None else warm_started(setup.problem, prior)
@@ -338,8 +339,10 @@ class Run:
     ) -> list[Candidate]:
         """Architectures to compare with, each measured by every evaluator, in their order."""
         metrics = self._measuring.measure(name, architectures, verifiers)
-        if not set(architectures) <= set(metrics):
-            raise EvaluationError(f"{name} could not be measured: see the registry's table failures")
+        if missing := [architecture for architecture in architectures if architecture not in metrics]:
+            failures = (self._registry.failures(named.setting, missing) for named in verifiers)
+            reason = next((failure.reason for each in failures for failure in each.values()), "it has been given up on")
+            raise EvaluationError(f"{name} could not be measured: {reason}; the registry's table failures has all")
         return [self._candidate(name, architecture, metrics[architecture], None) for architecture in architectures]
 
     def _candidate(
