@@ -19,7 +19,7 @@ SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perple
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
-.PHONY: help demo test bench lint format schema docs pictures registry clean
+.PHONY: help demo test slow bench lint format schema docs pictures registry clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,8 +27,11 @@ help:
 demo: $(INSTALLED) ## prune SmolLM2-135M to a budget and write the smaller model to out/quickstart
 	$(BIN)/prunecast run quickstart --registry out/demo.db
 
-test: $(INSTALLED) ## run the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: $(INSTALLED) ## run the test suite, but for what takes minutes
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+slow: $(INSTALLED) ## run the tests that take minutes each
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
