@@ -102,7 +102,7 @@ def _files_at_hand(record: RunRecord) -> dict[str, str]:
         found |= {MODEL: source.fingerprint(), TOKENIZER: source.tokenizer_digest()}
     for path in named:
         with suppress(PrunecastError):
-            found |= {code_part(f"{file} "): str(origin.code_hash) for _, file, origin in modules_at(paths.find(path))}
+            found |= {code_part(str(origin)): str(origin.code_hash) for _, _, origin in modules_at(paths.find(path))}
     return found
 
 

@@ -17,6 +17,7 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import read_json, read_tensors, stored_tensors, weight_files
 from prunecast.models.gguf_files import gguf_parts, open_gguf, readers
+from prunecast.models.tokenizer import tokenizer_files
 from prunecast.owned.files import written_whole
 
 _SCHEME = 1
@@ -24,11 +25,6 @@ _SCHEME = 1
 
 _VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype"}
 """Config keys that do not affect the outputs of the model; the stored dtype is hashed with each tensor."""
-
-_TOKENIZER_FILES = (
-    *("token*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*"),
-    *("spiece.model", "sentencepiece*", "*.tiktoken", "*.tokenizer.json"),
-)
 
 TensorEntry = tuple[str, str, list[int], str]
 """Name, storage type, shape and digest of a stored tensor."""
@@ -57,7 +53,8 @@ def tokenizer_digest(path: Path) -> str:
     """
     if path.is_file():
         return _cached(path, "tokenizer", _compute_tokenizer)
-    files = sorted({file for pattern in _TOKENIZER_FILES for file in path.glob(pattern)})
+    templates = (file for file in path.glob("chat_template*") if file.is_file())
+    files = sorted({*tokenizer_files(path), *templates})
     return _digest(json.dumps({file.name: _digest(file.read_bytes()) for file in files}).encode())
 
 
