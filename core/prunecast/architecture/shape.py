@@ -7,7 +7,7 @@ Notation:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,19 +46,36 @@ class ComponentCost:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """Parameters of one decoder layer, and what its attention sees.
+
+    Attributes:
+        attention, mlp: parameters of its components.
+        shared: parameters that both components need, counted until the last of them is removed.
+        window: number of tokens that its attention sees at most; None for the whole context.
+    """
+
+    attention: ComponentCost
+    mlp: ComponentCost
+    shared: int = 0
+    window: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Sizes of a dense model, sufficient to count the cost of any of its architectures without loading it.
 
     Attributes:
         family: name of the model family, e.g. ``llama``.
-        dense: the architecture of the unpruned model, L layers.
+        dense: the architecture of the unpruned model, L layers; they may differ.
         hidden_size: D, the width of the residual stream.
         head_dim: head dimension, the width of one head.
         vocabulary: number of rows of the output projection.
         context: maximum input length in tokens.
         embeddings: parameters of the input and output embeddings (tied ones count once).
         fixed: all parameters outside the layers' attention and MLP, embeddings included.
-        attention, mlp: parameter counts of the two components, the same in every layer.
+        layers: costs of each layer, L of them.
+        bos: True if the family's models need a beginning-of-sequence token in front of every text.
     """
 
     family: str
@@ -69,8 +86,8 @@ class ModelShape:
     context: int
     embeddings: int
     fixed: int
-    attention: ComponentCost
-    mlp: ComponentCost
+    layers: tuple[LayerCost, ...]
+    bos: bool = False
 
     def count(self, architectures: list[Architecture], quantity: Quantity = "parameters") -> NDArray[np.int64]:
         """Exact ``quantity`` of each architecture, shape (N,)."""
@@ -80,23 +97,35 @@ class ModelShape:
         """Exact ``quantity`` of architectures passed as sizes of shape (N, L, 3); returns shape (N,)."""
         attention, mlp = self.component_costs(sizes, quantity)
         total: NDArray[np.int64] = attention.sum(axis=1) + mlp.sum(axis=1) + self._fixed(quantity)
+        if quantity in ("parameters", "parameters_without_embeddings"):
+            total += ((sizes != 0).any(axis=2) * self._each("shared")).sum(axis=1)
         return total
 
     def component_costs(self, sizes: Sizes, quantity: Quantity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``quantity`` of attention and of the MLP in each layer, two arrays of shape (N, L).
 
         Every quantity is a sum over components, so a proposal can be brought to the budget one choice at a time.
+        Parameters that the two components of a layer share are in neither.
         """
         groups, width = sizes[..., 0], sizes[..., 2]
         heads = groups * sizes[..., 1]
-        a, m = self.attention, self.mlp
+        base, unit, head, unit_vectors, head_vectors = self._of_component("attention")
+        mlp_base, mlp_unit, _, mlp_vectors, _ = self._of_component("mlp")
         if quantity in ("parameters", "parameters_without_embeddings"):
-            return a.base * (groups > 0) + a.unit * groups + a.head * heads, m.base * (width > 0) + m.unit * width
+            return base * (groups > 0) + unit * groups + head * heads, mlp_base * (width > 0) + mlp_unit * width
         if quantity == "macs":
             scores = 2 * self.head_dim * self.context * heads
-            projections = (a.unit - a.unit_vectors) * groups + (a.head - a.head_vectors) * heads
-            return projections + scores, (m.unit - m.unit_vectors) * width
+            return (unit - unit_vectors) * groups + (head - head_vectors) * heads + scores, (
+                mlp_unit - mlp_vectors
+            ) * width
         return 2 * self.head_dim * KV_CACHE_ITEM_BYTES * groups, np.zeros_like(width)
+
+    def _of_component(self, component: str) -> NDArray[np.int64]:
+        """The numbers of a component's cost, in the order of :class:`ComponentCost`, for each layer: shape (5, L)."""
+        return np.array([astuple(getattr(layer, component)) for layer in self.layers], dtype=np.int64).T
+
+    def _each(self, name: str) -> NDArray[np.int64]:
+        return np.array([getattr(layer, name) for layer in self.layers], dtype=np.int64)
 
     def _fixed(self, quantity: Quantity) -> int:
         fixed: Mapping[Quantity, int] = {
