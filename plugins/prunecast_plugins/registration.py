@@ -11,6 +11,27 @@ _TIMED = (
 )
 
 
+_FAMILIES = {
+    "llama": "Llama 1 to 3, and models of its architecture such as SmolLM2",
+    "mistral": "Mistral 7B",
+    "qwen2": "Qwen 1.5 to 2.5",
+    "qwen3": "Qwen 3, dense",
+    "smollm3": "SmolLM3",
+    "gemma": "Gemma 1",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3, text",
+    "phi3": "Phi-3 and Phi-4-mini",
+    "gpt2": "GPT-2",
+    "opt": "OPT",
+}
+
+
+@hookimpl
+def prunecast_families() -> Iterable[Entry]:
+    """Descriptions of families, named by model type."""
+    return [Entry(name, f"prunecast_plugins:families/{name}.yaml", text) for name, text in _FAMILIES.items()]
+
+
 @hookimpl
 def prunecast_search_spaces() -> Iterable[Entry]:
     """The layerwise space."""

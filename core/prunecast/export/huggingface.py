@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
-from prunecast.models.families import Family, family_of
+from prunecast.models.families.family import Family
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.manifest import Manifest, Origin
@@ -97,6 +97,7 @@ class ExportReport:
 
 def export_huggingface(
     config: "PreTrainedConfig",
+    family: Family,
     state: "Mapping[str, Tensor]",
     architecture: Architecture,
     tokenizer: "PreTrainedTokenizerBase",
@@ -114,6 +115,7 @@ def export_huggingface(
 
     Args:
         config: config of the dense model; it is not changed.
+        family: description of its family, as settled for this config.
         state: weights of the pruned model under the stock parameter names, sliced; removed components and their norms
             have no entries. Written bit by bit, in their own dtypes. If an output or down projection has a bias in one
             layer, every layer with this projection gets a bias, of zeros if ``state`` has none.
@@ -131,9 +133,7 @@ def export_huggingface(
     Raises:
         ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
             logits of the measured one. The folder is as it was before.
-        ModelError: the model family is not described.
     """
-    family = family_of(config)
     weights = stored_weights(config, family, state)
     target = OwnedFolder(EXPORT, folder)
     origin = of_architecture(origin, architecture)
@@ -195,7 +195,7 @@ def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
 
 
 def _count(weights: "Mapping[str, Tensor]") -> int:
-    return sum(tensor.numel() for tensor in weights.values())
+    return sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
 
 
 def _write(
@@ -320,7 +320,7 @@ def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":
     """Narrowest dtype to which all weights can be promoted."""
     import torch
 
-    return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values()))
+    return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
 
 
 def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tensor], Tensor]") -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.huggingface import MODELING, stored_weights, write_model
-from prunecast.models.families import family_of
+from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ class SlicedFolder:
     @classmethod
     @contextmanager
     def written(
-        cls, config: "PreTrainedConfig", state: "Mapping[str, Tensor]", architecture: Architecture
+        cls, config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]", architecture: Architecture
     ) -> "Iterator[SlicedFolder]":
         """Write a pruned model to a temporary folder, which is removed at the end of the context.
 
         Args:
             config: config of the dense model.
+            family: description of its family.
             state: weights under the stock names, sliced; as for ``export_huggingface``.
             architecture: sizes that each layer keeps.
         """
-        family = family_of(config)
         with TemporaryDirectory() as folder:
             write_model(Path(folder), config, family, stored_weights(config, family, state), architecture)
             yield cls(Path(folder))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, stored_tensors, weight_files
-from prunecast.models.families import check_type
+from prunecast.models.families.catalogue import check_type
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
 from prunecast.models.own_code import check_same, own_class

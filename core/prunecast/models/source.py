@@ -21,7 +21,7 @@ from prunecast.errors import ModelError
 from prunecast.hub import hub_or_its_cache, why_unavailable
 from prunecast.models.adapter_files import check_merged
 from prunecast.models.checkpoint import check_content
-from prunecast.models.families import check_type
+from prunecast.models.families.catalogue import check_type
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
 from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
