@@ -302,13 +302,20 @@ def _config_json(
             "AutoModelForCausalLM": f"{MODELING.stem}.{model}",
         },
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
-        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        **_head_dim(config),
         "model_type": f"prunecast-{config.model_type}",
         "num_hidden_layers": config.num_hidden_layers,
         "output_bias": _with_bias(family, weights),
         "per_layer_config": {str(index): _layer_sizes(family, layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }
+
+
+def _head_dim(config: "PreTrainedConfig") -> dict[str, int]:
+    """Entry of the width of a head, for configs that would divide by a number of heads; empty if it has no setter."""
+    if isinstance(getattr(type(config), "head_dim", None), property):
+        return {}
+    return {"head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads}
 
 
 def _layer_sizes(family: Family, layer: Layer) -> dict[str, int]:

@@ -134,7 +134,9 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
         for module in self.modules():
             if hasattr(module, "rope_type"):
                 module.config = OwnConfig(config)
-                setattr(module.config, HEADS_ATTRIBUTE, getattr(config, HEADS_ATTRIBUTE))
+                for name in (HEADS_ATTRIBUTE, "head_dim"):
+                    if getattr(config, name, None) is not None:
+                        setattr(module.config, name, getattr(config, name))
 
     def _get_static_cache_init_shape(self) -> None:
         """None, so that static caches take their shapes from the first tokens: those of a ``TokenCounter`` differ."""
@@ -149,7 +151,8 @@ def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig, den
         return
     groups = heads if GROUPS_ATTRIBUTE is None else getattr(sizes, GROUPS_ATTRIBUTE)
     attention = layer.get_submodule(ATTENTION)
-    width, group_width = heads * config.head_dim, groups * config.head_dim
+    head_dim = layer.get_submodule(OUTPUT).weight.numel() // config.hidden_size // dense_heads
+    width, group_width = heads * head_dim, groups * head_dim
     resize(layer, [(QUERY, width), (KEY, group_width), (VALUE, group_width)], OUTPUT, config)
     amounts = {"query_heads": heads, "kv_groups": groups, "heads_per_group": heads // groups, "query_width": width}
     if any(attribute.startswith("config.") for attribute in FOLLOWS):
@@ -159,7 +162,7 @@ def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig, den
         setattr(owner, attribute.removeprefix("config."), amounts[amount])
     for name, count in ((QUERY_NORM, heads), (KEY_NORM, groups)):
         if name is not None and name in dict(layer.named_modules()):
-            resize_norm(layer.get_submodule(name), count, config.head_dim)
+            resize_norm(layer.get_submodule(name), count, head_dim)
     if PER_HEAD:
         attention.register_buffer("kept_heads", torch.zeros(heads, dtype=torch.int64))
         attention.register_forward_pre_hook(partial(keep_heads, dense_heads), with_kwargs=True)

@@ -27,7 +27,7 @@ from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ModelError
 from prunecast.models.families.family import Family, SizeName
-from prunecast.models.families.layer_parts import KEPT_HEADS, LayerParts, Projection, layers_of
+from prunecast.models.families.layer_parts import LayerParts, Projection, layers_of
 from prunecast.models.kept_heads import KeptHeads
 from prunecast.models.projections import (
     Compensated,
@@ -288,7 +288,7 @@ class ElasticModel:
 
 
 def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the parameters that stock modules of the current sizes would have in place of ``module``."""
+    """Names and values of what stock modules of the current sizes would store in place of ``module``."""
     if isinstance(module, ShrinkingOutput | FusedOutput | InterleavedOutput | ShrinkingInput):
         weight, bias = module.kept()
         yield f"{prefix}weight", weight.t().contiguous() if module.transposed else weight
@@ -297,8 +297,9 @@ def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor
         return
     for name, parameter in module.named_parameters(prefix.removesuffix("."), recurse=False):
         yield name, parameter.detach()
-    if (heads := getattr(module, KEPT_HEADS, None)) is not None:
-        yield f"{prefix}{KEPT_HEADS}", heads
+    for name, buffer in module.named_buffers(prefix.removesuffix("."), recurse=False):
+        if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
+            yield name, buffer.detach()
     for name, child in module.named_children():
         yield from _stock_entries(child, f"{prefix}{name}.")
 
