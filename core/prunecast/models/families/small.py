@@ -11,7 +11,7 @@ from prunecast.models.families.sizes import model_without_weights
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-LAYERS, GROUPS, HEADS, WIDTH, VOCABULARY = 3, 3, 4, 20, 48
+LAYERS, GROUPS, HEADS, WIDTH, VOCABULARY = 3, 3, 4, 19, 47
 """Of the small model: fewest layers if the big one has so many, most KV groups, query heads per group and MLP channels,
 and tokens."""
 
