@@ -8,7 +8,7 @@ Notation:
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Layer
 from prunecast.errors import ModelError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
 KEPT_HEADS = "kept_heads"
-"""Buffer of an attention module whose arguments hold something for each head: the heads it has, int64 of shape (heads,).
-"""
+"""Buffer of an attention whose arguments hold something for each head: the heads it has, int64 of shape (heads,)."""
 
 _LINEAR = ("torch.nn.modules.linear.Linear", "transformers.models.falcon.modeling_falcon.FalconLinear")
 """Classes that compute x W' + b and nothing else."""
@@ -180,12 +179,14 @@ def _groups(layer: "nn.Module", family: Family, heads: int, head_dim: int) -> in
 def _nothing(layer: "nn.Module", rows: Mapping[str, int], back: str, hidden: int) -> dict[str, Projection]:
     """Projections of a component that is not there: of D inputs and no outputs, and of no inputs and D outputs."""
     import torch
+    from torch.nn.utils import skip_init as typed
 
+    skip_init: Any = typed  # torch gives it no types
     device = next((parameter.device for parameter in layer.parameters()), torch.device("cpu"))
 
     def empty(part: str) -> Projection:
         sizes = (0, hidden) if part == back else (hidden, 0)
-        module = torch.nn.utils.skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
+        module: nn.Linear = skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
         return Projection("", module, slice(None), False)
 
     return {part: empty(part) for part in rows}
