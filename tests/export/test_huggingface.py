@@ -29,7 +29,7 @@ from prunecast.export.deliver import continue_text
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
+from prunecast.testing.models import family_of, shape_of
 from prunecast.models.moments import gather_moments
 
 NEW_TOKENS = 12

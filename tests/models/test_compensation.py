@@ -14,7 +14,7 @@ from prunecast.errors import ModelError
 from prunecast.models import compensation
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
+from prunecast.testing.models import family_of, shape_of
 from prunecast.models.moments import Moments, gather_moments
 
 TOKENS = torch.randint(3, 97, (6, 64), generator=torch.Generator().manual_seed(1))

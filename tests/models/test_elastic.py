@@ -12,7 +12,7 @@ from sliced_models import CASES, IDS, WIDTH, elastic_of, random_importance, slic
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError
 from prunecast.models.elastic import convert_parameters
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast.models.projections import FusedOutput, ShrinkingInput, ShrinkingOutput
 from prunecast.models.source import resolve_source
 

@@ -10,7 +10,7 @@ from saved_models import edit_config, logits_of
 from workplace import Workplace
 
 from prunecast.errors import ModelError
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast.models.source import resolve_source
 
 CODE = """

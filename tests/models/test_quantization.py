@@ -9,7 +9,8 @@ import torch
 from saved_models import Tensors, edit_config, edit_weights, logits_of
 
 from prunecast.errors import ModelError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
+from prunecast.testing.models import family_of
 from prunecast.models.source import resolve_source
 
 BLOCK = 16

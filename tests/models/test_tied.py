@@ -10,7 +10,7 @@ import torch
 from saved_models import Tensors, edit_config, edit_weights, logits_of
 from transformers import AutoModelForCausalLM
 
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast.models.source import resolve_source
 
 EMBEDDINGS = 97 * 64

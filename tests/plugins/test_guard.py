@@ -16,7 +16,7 @@ from workplace import Workplace
 from prunecast.architecture.architecture import Architecture, LayerImportance
 from prunecast.architecture.choices import Choice
 from prunecast.errors import BudgetError, EvaluationError, PluginError
-from prunecast.models.families import family_of
+from prunecast.testing.models import family_of
 from prunecast.plugins.examples.predictor import Ridge, RidgeOptions
 from prunecast.plugins.examples.pruner import Norms, NormsOptions
 from prunecast.plugins.examples.searcher import Climb, ClimbOptions

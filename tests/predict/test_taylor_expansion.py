@@ -8,7 +8,7 @@ import pytest
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.choices import Choice
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast.plugins.examples.predictor import Ridge
 from prunecast.predict.taylor_expansion import ChoiceSensitivity, ExpandedPredictor, TaylorExpansion
 

@@ -10,7 +10,7 @@ from sliced_models import CASES, IDS, elastic_of, random_importance, slice_stock
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RecoveryError
 from prunecast.export.sliced import SlicedFolder
-from prunecast.models.families import family_of, shape_of
+from prunecast.testing.models import family_of, shape_of
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, merge
 from prunecast.spec.recovery import PARTS
 

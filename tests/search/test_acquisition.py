@@ -8,7 +8,7 @@ import pytest
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.shape import ModelShape
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast.plugins.interfaces import Metric, PluginOptions, Prediction, Predictor
 from prunecast.predict.fitted import Fitted
 from prunecast.problem.objective import Objective

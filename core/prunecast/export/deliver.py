@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
 from prunecast.models.source import ModelSource
 from prunecast.owned.manifest import Origin
@@ -43,6 +44,7 @@ class Deliverable:
 
 def deliver(
     source: ModelSource,
+    family: Family,
     tokenizer: "PreTrainedTokenizerBase",
     dtype: "torch.dtype",
     chosen: Deliverable,
@@ -58,6 +60,7 @@ def deliver(
 
     Args:
         source: files of the dense model.
+        family: description of its family.
         tokenizer: its tokenizer.
         dtype: number format that the model was measured in.
         chosen: the model to write.

@@ -26,9 +26,12 @@ from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
-from prunecast.models.families import Family, family_of, shape_of
+from prunecast.models.described import described
+from prunecast.models.families.family import Family
+from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
+from prunecast.plugins.families import families_of
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
@@ -104,9 +107,9 @@ class Setup:
             spec.model.revision,
             trust_remote_code=spec.model.trust_remote_code,
         )
-        config = self.source.config()
-        self.family: Family = family_of(config)
-        self.shape: ModelShape = shape_of(config)
+        config, family = described(self.source, families_of(host))
+        self.family: Family = family
+        self.shape: ModelShape = shape_of(config, family)
         self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
@@ -318,7 +321,7 @@ class Setup:
 
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         origin = self.origin(use)
-        options = with_settled_bos(use.options, self.family.name).material_options()
+        options = with_settled_bos(use.options, self.family.bos).material_options()
         return PluginRecord(use.use, version, options, data_hash, str(origin), origin.code_hash)
 
     def _find(self, use: PluginUse) -> Registered:

@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from prunecast.errors import ModelError as ModelError
     from prunecast.errors import PluginError as PluginError
     from prunecast.errors import PrunecastError as PrunecastError
-    from prunecast.models.families import Family as Family
-    from prunecast.models.families import LayerParts as LayerParts
-    from prunecast.models.families import Projection as Projection
-    from prunecast.models.families import layers_of as layers_of
+    from prunecast.models.families.family import Family as Family
+    from prunecast.models.families.layer_parts import LayerParts as LayerParts
+    from prunecast.models.families.layer_parts import Projection as Projection
+    from prunecast.models.families.layer_parts import layers_of as layers_of
     from prunecast.models.loss import Loss as Loss
     from prunecast.models.projections import ShrinkingInput as ShrinkingInput
     from prunecast.models.projections import ShrinkingOutput as ShrinkingOutput
@@ -112,7 +112,8 @@ _NAMES = {
         "tokenize_head tokenize_spread"
     ),
     "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",
-    "prunecast.models.families": "Family LayerParts Projection layers_of",
+    "prunecast.models.families.family": "Family",
+    "prunecast.models.families.layer_parts": "LayerParts Projection layers_of",
     "prunecast.models.loss": "Loss",
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",

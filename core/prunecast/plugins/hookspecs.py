@@ -91,6 +91,11 @@ class Entry:
 
 
 @hookspec
+def prunecast_families() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of descriptions of families, named by model type; the target is ``package:path/in/it.yaml``."""
+
+
+@hookspec
 def prunecast_search_spaces() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Entries of :class:`prunecast.plugins.interfaces.SearchSpace` classes."""
 

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from prunecast.models.families import Family
+    from prunecast.models.families.family import Family
 
 
 class KeyedOptions(BaseModel):

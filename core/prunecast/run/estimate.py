@@ -9,7 +9,9 @@ from typing import Any
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
-from prunecast.models.families import check_type, shape_of
+from prunecast.models.described import config_of
+from prunecast.models.families.sizes import shape_of
+from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
 from prunecast.problem.problem import Problem
@@ -64,7 +66,7 @@ def estimate(spec: Spec, host: PluginHost) -> Estimate:
         ModelError: there is no such file, it is not a config, or its family is not described.
         BudgetError: the space has nothing that meets the budget.
     """
-    problem = Problem.of(spec, host, _shape(spec))
+    problem = Problem.of(spec, host, _shape(spec, host))
     meter = _Meter(spec, host, problem)
     stages = [meter.stage(stage) for stage in _rounds_together(stages_of(spec, spec.collect.pairs))]
     return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages))
@@ -133,18 +135,14 @@ class _Meter:
         return expected
 
 
-def _shape(spec: Spec) -> ModelShape:
-    from transformers import AutoConfig
-
+def _shape(spec: Spec, host: PluginHost) -> ModelShape:
     path = spec.config_path
     if path is None:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            check_type(content, str(path))
-        config = AutoConfig.for_model(**content)
-    except (OSError, ValueError, TypeError) as error:
+        config = config_of(content, families_of(host), str(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
-    return shape_of(config)
+    return shape_of(config, families_of(host).of(config))

@@ -9,7 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from prunecast.errors import DataError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners import obs
 from prunecast_plugins.pruners.obs import OBS, OBSOptions
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import DataError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners.activation import Activation
 from prunecast_plugins.pruners.calibrated import CalibratedOptions
 from prunecast_plugins.pruners.flap import FLAP

@@ -77,7 +77,7 @@ class LayerParts:
         attention: the attention module.
         query, key, value, output: projections of the attention.
         up, down, gate: projections of the MLP; ``gate`` is None if there is no such projection.
-        head_dim: width of one head.
+        head_dim: width of one head; 0 if there is no attention.
         query_norm, key_norm: norms whose weights belong to heads and to groups; None if there are none.
     """
 
@@ -137,7 +137,7 @@ def _layer_parts(
     layer: "nn.Module", family: Family, heads: int, has_mlp: bool, config: "PreTrainedConfig"
 ) -> LayerParts:
     hidden = config.hidden_size
-    head_dim = _head_dim(layer, family, heads, hidden) if heads else config.head_dim
+    head_dim = _head_dim(layer, family, heads, hidden) if heads else 0
     groups = _groups(layer, family, heads, head_dim) if heads else 0
     rows = {"query": heads * head_dim, "key": groups * head_dim, "value": groups * head_dim, "output": hidden}
     attention = _projections(layer, family, rows) if heads else _nothing(layer, rows, "output", hidden)

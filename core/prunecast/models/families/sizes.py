@@ -37,7 +37,7 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
         bos=family.bos,
         dense=Architecture([parts.sizes for parts in layers]),
         hidden_size=text.hidden_size,
-        head_dim=layers[0].head_dim,
+        head_dim=max(parts.head_dim for parts in layers),
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
         embeddings=sum(weight.numel() for weight in embeddings),
