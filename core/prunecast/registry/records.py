@@ -248,9 +248,8 @@ def _layers_from(runs: Sequence[Mapping[str, Any]], depth: int) -> tuple[LayerCo
         raise ValueError(f"the costs are not those of {depth} layers")
     layers: list[LayerCost] = []
     for run in runs:
-        given = {name: value for name, value in run.items() if name != "count"}
-        parts = {name: ComponentCost(**given.pop(name)) for name in ("attention", "mlp")}
-        layer = LayerCost(**parts, **given)
+        given: dict[str, Any] = {name: value for name, value in run.items() if name != "count"}
+        layer = LayerCost(ComponentCost(**given.pop("attention")), ComponentCost(**given.pop("mlp")), **given)
         numbers = [*vars(layer.attention).values(), *vars(layer.mlp).values(), layer.shared]
         if not all(map(_is_size, numbers)) or not (layer.window is None or (_is_size(layer.window) and layer.window)):
             raise ValueError("a cost of a layer is no whole number, or is too large")

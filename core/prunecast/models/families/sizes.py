@@ -9,6 +9,7 @@ from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import ModelError
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import LayerParts, layers_of
+from prunecast.models.families.windows import windows_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +43,9 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
         context=text.max_position_embeddings,
         embeddings=sum(weight.numel() for weight in embeddings),
         fixed=0,
-        layers=tuple(_layer_cost(parts, family) for parts in layers),
+        layers=tuple(
+            _layer_cost(parts, family, window) for parts, window in zip(layers, windows_of(config), strict=True)
+        ),
     )
     return replace(shape, fixed=model.num_parameters() - int(shape.count([shape.dense])[0]))
 
@@ -59,11 +62,12 @@ def model_without_weights(config: "PreTrainedConfig") -> "PreTrainedModel":
     return model
 
 
-def _layer_cost(parts: LayerParts, family: Family) -> LayerCost:
+def _layer_cost(parts: LayerParts, family: Family, window: int | None) -> LayerCost:
     return LayerCost(
         attention=_attention_cost(parts, family) if parts.sizes.kv_groups else _NOTHING,
         mlp=_mlp_cost(parts, family) if parts.sizes.mlp_width else _NOTHING,
         shared=_count(parts.layer, family.shared_norms),
+        window=window if parts.sizes.kv_groups else None,
     )
 
 
