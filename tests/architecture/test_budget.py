@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prunecast.architecture.architecture import Architecture, sizes_of
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import Choice, architectures_at, indices_of, sizes_at
-from prunecast.architecture.shape import QUANTITIES, ComponentCost, ModelShape, Quantity
+from prunecast.architecture.shape import QUANTITIES, ComponentCost, LayerCost, ModelShape, Quantity
 from prunecast.errors import BudgetError
 
 SHAPE = ModelShape(
@@ -23,8 +23,13 @@ SHAPE = ModelShape(
     context=32,
     embeddings=800,
     fixed=816,
-    attention=ComponentCost(base=16, unit=2 * 4 * 16 + 8, head=2 * 4 * 16 + 4, unit_vectors=8, head_vectors=4),
-    mlp=ComponentCost(base=16, unit=3 * 16),
+    layers=(
+        LayerCost(
+            ComponentCost(base=16, unit=2 * 4 * 16 + 8, head=2 * 4 * 16 + 4, unit_vectors=8, head_vectors=4),
+            ComponentCost(base=16, unit=3 * 16),
+        ),
+    )
+    * 3,
 )
 CHOICES = (
     Choice("attention", (0,), ((0, 0), (1, 2), (2, 1), (2, 2))),
@@ -121,7 +126,7 @@ def test_tied_layers_have_equal_sizes() -> None:
     assert (sizes_of(architectures_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))) == sizes).all()
 
 
-GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2))
+GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2), layers=SHAPE.layers[:2])
 """Eight KV groups of two query heads, as Qwen3 has them."""
 
 UNEVEN = tuple(
@@ -156,7 +161,7 @@ other a smaller KV cache."""
 
 @pytest.mark.parametrize("other", ["parameters", "macs"])
 def test_two_limits_are_met_by_values_other_than_the_smallest(other: Quantity) -> None:
-    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2))
+    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2), layers=SHAPE.layers[:2])
     budget = Budget.of(shape, {other: 0.9, "kv_cache_bytes": 0.5})
     start = np.array(list(itertools.product(range(4), range(4), range(2), range(2))), dtype=np.int64)
     sizes = sizes_at(TRADED, shape.dense, budget.fit(TRADED, start, np.random.default_rng(0)))

@@ -9,7 +9,7 @@ from workplace import SMOLLM2
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.encodings import BINS, relative_depth
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.predict.transfer import STEPS, Prior, Source, Transferred, at_reference, reference_shape
 from prunecast_plugins.predictors.gbdt import GBDT, GBDTOptions
 
@@ -22,8 +22,7 @@ SMALL = ModelShape(
     context=128,
     embeddings=97 * 64,
     fixed=97 * 64 + 64,
-    attention=ComponentCost(base=64, unit=1024, head=1024),
-    mlp=ComponentCost(base=64, unit=192),
+    layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * 5,
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.compare.candidate import Candidate
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.predict.quality import QualityCard, Scores
@@ -64,8 +64,7 @@ def shape() -> ModelShape:
         context=128,
         embeddings=97 * 64,
         fixed=97 * 64 + 64,
-        attention=ComponentCost(base=64, unit=1024, head=1024),
-        mlp=ComponentCost(base=64, unit=192),
+        layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * DEPTH,
     )
 
 

@@ -26,6 +26,7 @@ from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
+from prunecast.models.described import described
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
@@ -106,9 +107,9 @@ class Setup:
             spec.model.revision,
             trust_remote_code=spec.model.trust_remote_code,
         )
-        config = self.source.config()
-        self.family: Family = families_of(host).of(config)
-        self.shape: ModelShape = shape_of(config, self.family)
+        config, family = described(self.source, families_of(host))
+        self.family: Family = family
+        self.shape: ModelShape = shape_of(config, family)
         self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
