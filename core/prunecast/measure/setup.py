@@ -42,10 +42,10 @@ from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
-from prunecast.spec.document import dotted
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
 from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import DistillRecovery, Recovery
+from prunecast.yaml_files.document import dotted
 
 if TYPE_CHECKING:
     import torch
