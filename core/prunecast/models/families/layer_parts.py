@@ -123,7 +123,8 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
         ModelError: a described module does not exist, is not a linear projection, or has another number of outputs.
     """
     config = model.config.get_text_config()
-    for index, layer in enumerate(_module(model, "layers", family)):  # type: ignore[arg-type]  # a ModuleList
+    layers: Any = _module(model, "layers", family)
+    for index, layer in enumerate(layers):
         own = config if not getattr(config, "per_layer_config", None) else config.per_layer_config[index]
         heads = getattr(own, family.heads_attribute, None)
         if heads is None:
@@ -145,12 +146,13 @@ def _layer_parts(
     width = _linear(layer, "down", family).weight.numel() // hidden if has_mlp else 0
     channels = dict.fromkeys(("up",) if family.gate is None else ("gate", "up"), width) | {"down": hidden}
     mlp = _projections(layer, family, channels) if width else _nothing(layer, channels, "down", hidden)
+    parts: dict[str, Any] = {"gate": None} | attention | mlp
     return LayerParts(
         layer=layer,
         sizes=Layer(groups, heads // groups if groups else 0, width),
         attention=_module(layer, "attention", family),
         head_dim=head_dim,
-        **{"gate": None} | attention | mlp,
+        **parts,
         query_norm=_norm(layer, "query_norm", family, rows["query"]),
         key_norm=_norm(layer, "key_norm", family, rows["key"]),
     )
