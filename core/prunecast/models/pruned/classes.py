@@ -1,7 +1,7 @@
 """Classes of pruned models: their code for a family, and their registration with transformers.
 
-An export has a model type of its own, ``prunecast-`` and that of the dense model. To load one as a model to prune again,
-the installed code for its family is registered under this type. The code in its folder is not run.
+An export has a model type of its own, ``prunecast-`` and that of the dense model. To load one as a model to prune
+again, the installed code for its family is registered under this type. The code in its folder is not run.
 """
 
 import re
@@ -35,7 +35,7 @@ def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
     """Stock classes of config and causal language model, for the config of a dense or of a pruned model."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    kind = type(config)
+    kind: Any = type(config)
     stock = kind.__base__ if is_exported(config.model_type) else kind
     return stock, MODEL_FOR_CAUSAL_LM_MAPPING[stock]
 
