@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prunecast.architecture.encodings import structured as structured
     from prunecast.architecture.encodings import structured_directions as structured_directions
     from prunecast.architecture.shape import ComponentCost as ComponentCost
+    from prunecast.architecture.shape import LayerCost as LayerCost
     from prunecast.architecture.shape import ModelShape as ModelShape
     from prunecast.architecture.shape import Quantity as Quantity
     from prunecast.data import check_embedded as check_embedded
@@ -104,7 +105,7 @@ _NAMES = {
         "kept_fractions kept_fractions_directions relative_depth smoothed "
         "smoothed_directions structured structured_directions"
     ),
-    "prunecast.architecture.shape": "ComponentCost ModelShape Quantity",
+    "prunecast.architecture.shape": "ComponentCost LayerCost ModelShape Quantity",
     "prunecast.data": (
         "check_embedded content_hash dataset_label encode local_path place_of read_documents read_rows read_text "
         "split_label "

@@ -9,7 +9,7 @@ from typing import Any
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
-from prunecast.models.families.catalogue import check_type
+from prunecast.models.described import config_of
 from prunecast.models.families.sizes import shape_of
 from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
@@ -136,17 +136,13 @@ class _Meter:
 
 
 def _shape(spec: Spec, host: PluginHost) -> ModelShape:
-    from transformers import AutoConfig
-
     path = spec.config_path
     if path is None:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            check_type(content, str(path))
-        config = AutoConfig.for_model(**content)
-    except (OSError, ValueError, TypeError) as error:
+        config = config_of(content, families_of(host), str(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
     return shape_of(config, families_of(host).of(config))

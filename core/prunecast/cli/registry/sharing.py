@@ -167,6 +167,7 @@ def _shape_of(model: str, registry_path: str) -> Any:
     """Shape of a model in the registry, else of any source by its config."""
     from pathlib import Path
 
+    from prunecast.models.described import described
     from prunecast.models.families.sizes import shape_of
     from prunecast.models.source import resolve_source
     from prunecast.plugins.families import families_of
@@ -179,8 +180,7 @@ def _shape_of(model: str, registry_path: str) -> Any:
             known = find_shape(opened, model)
         if known is not None:
             return known
-    config = resolve_source(model).config()
-    return shape_of(config, families_of(PluginHost.discover()).of(config))
+    return shape_of(*described(resolve_source(model), families_of(PluginHost.discover())))
 
 
 def _levels(levels: str | None) -> list[int]:

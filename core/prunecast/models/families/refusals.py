@@ -45,7 +45,8 @@ def check_describable(config: "PreTrainedConfig") -> None:
     except ValueError as error:
         raise refusal(config, f"it has several text models ({one_line(error)})") from error
     if text is not config:
-        raise refusal(config, f"it is multimodal: take its text model, of type {text.model_type!r}")
+        taken = "take its text model" if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else "its text model has no class"
+        raise refusal(config, f"it is multimodal; {taken}, of type {text.model_type!r}")
     if others := [name for name in config.sub_configs if re.search("vision|audio|image", name)]:
         raise refusal(config, f"it is multimodal ({others[0]})")
     if config.is_encoder_decoder:

@@ -52,10 +52,11 @@ class PrunedLlamaConfig(LlamaConfig):
     """Config of the dense model, with two additional attributes.
 
     ``per_layer_config`` holds the sizes of each layer, ``output_bias`` the names of the projections back into the
-    residual stream that have a bias.
+    residual stream that have a bias; None if they have what the dense model has.
     """
 
     model_type = "prunecast-llama"
+    output_bias: list[str] | None = None
 
     def validate_architecture(self) -> None:
         """Skip the checks: heads need not divide the hidden size, and the number of heads differs between layers."""
@@ -214,7 +215,8 @@ def resize(layer: nn.Module, outputs: list[tuple[str, int]], back: str, config: 
         dense = layer.get_submodule(name)
         layer.set_submodule(name, projection(dense, config.hidden_size, count, bias=dense.bias is not None))
     dense = layer.get_submodule(back)
-    layer.set_submodule(back, projection(dense, outputs[0][1], config.hidden_size, bias=back in config.output_bias))
+    biased = dense.bias is not None if config.output_bias is None else back in config.output_bias
+    layer.set_submodule(back, projection(dense, outputs[0][1], config.hidden_size, bias=biased))
 
 
 def projection(dense: nn.Module, inputs: int, outputs: int, *, bias: bool) -> nn.Module:

@@ -1,0 +1,124 @@
+"""Classes of pruned models: their code for a family, and their registration with transformers.
+
+An export has a model type of its own, ``prunecast-`` and that of the dense model. To load one as a model to prune
+again, the installed code for its family is registered under this type. The code in its folder is not run.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from prunecast.errors import ModelError, one_line
+from prunecast.models.families.catalogue import EXPORTED, Families
+from prunecast.models.families.family import Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+MODELING = Path(__file__).with_name("modeling_prunecast.py")
+"""The modelling code of exports, as it is for Llama."""
+
+SIZES = "per_layer_config"
+"""Entry of a config with the sizes of each layer."""
+
+_registered: dict[str, str] = {}
+"""Code by the model type that it is registered for in this process."""
+
+
+def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
+    """Stock classes of config and causal language model, for the config of a dense or of a pruned model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind: Any = type(config)
+    stock = kind.__base__ if is_exported(config.model_type) else kind
+    return stock, MODEL_FOR_CAUSAL_LM_MAPPING[stock]
+
+
+def is_exported(model_type: object) -> bool:
+    """True if a model type is that of an export."""
+    return isinstance(model_type, str) and model_type.startswith(EXPORTED)
+
+
+def modeling_code(config: "PreTrainedConfig", family: Family) -> str:
+    """Text of the modelling file, with the classes and the description of a family in place of Llama's.
+
+    Args:
+        config: config of a model of the family, dense or pruned.
+        family: its description, as settled for the config.
+    """
+    code = MODELING.read_text(encoding="utf-8")
+    configuration, model = (kind.__name__ for kind in stock_types(config))
+    kind = config.model_type.removeprefix(EXPORTED)
+    names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
+    for name, own in (names | {"llama": kind}).items():
+        code = code.replace(name, own)
+    for part in fields(family):
+        line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
+        code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
+    return code
+
+
+def has_layers_of_different_sizes(content: Mapping[str, Any]) -> bool:
+    """True if the content of a config is that of an export, or lists sizes layer by layer."""
+    return is_exported(content.get("model_type")) or bool(content.get(SIZES))
+
+
+def register(content: Mapping[str, Any], families: Families, name: str) -> None:
+    """Register classes with transformers that load the model of a config whose layers have sizes of their own.
+
+    Args:
+        content: content of the config; its model type may be that of an export, or a stock one.
+        families: the descriptions.
+        name: name of the model, for messages.
+
+    Raises:
+        ModelError: transformers does not know the type, or its family is not described.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+
+    kind = str(content["model_type"]).removeprefix(EXPORTED)
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(f"model {name}: transformers has no class for type {kind!r}; install the version it is from")
+    own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
+    try:
+        stock = CONFIG_MAPPING[kind].from_dict(own)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model {name}: its config is not one of type {kind!r} ({one_line(error)})") from error
+    code = modeling_code(stock, families.of(stock))
+    if _registered.get(kind) == code:
+        return
+    configuration, model = stock_types(stock)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, f"{kind}.py")
+        file.write_text(code, encoding="utf-8")
+        module = imported(file, f"prunecast_pruned_{kind}")
+    pruned: Any = getattr(module, f"Pruned{configuration.__name__}")
+    AutoConfig.register(f"{EXPORTED}{kind}", pruned, exist_ok=True)
+    AutoModelForCausalLM.register(pruned, getattr(module, f"Pruned{model.__name__}"), exist_ok=True)
+    _registered[kind] = code
+
+
+def as_pruned(config: "PreTrainedConfig") -> "PreTrainedConfig":
+    """A stock config that lists sizes layer by layer, as the registered config of such models."""
+    from transformers import CONFIG_MAPPING
+
+    kind = f"{EXPORTED}{config.model_type}"
+    pruned: PreTrainedConfig = CONFIG_MAPPING[kind].from_dict(config.to_dict() | {"model_type": kind})
+    return pruned
+
+
+def imported(code: Path, name: str) -> ModuleType:
+    """Modelling code as a module of its own, bypassing the cache to which transformers copies such code."""
+    spec = spec_from_file_location(name, code)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{code} is not a Python module")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
