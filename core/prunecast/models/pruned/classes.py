@@ -104,6 +104,14 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     _registered[kind] = code
 
 
+def as_stock(config: "PreTrainedConfig") -> "PreTrainedConfig":
+    """A new copy of the config of the dense model that a pruned model was made from; of a dense model, of its own."""
+    stock, _ = stock_types(config)
+    content = {key: value for key, value in config.to_dict().items() if key not in (SIZES, "model_type", "auto_map")}
+    dense: PreTrainedConfig = stock.from_dict(content)
+    return dense
+
+
 def as_pruned(config: "PreTrainedConfig") -> "PreTrainedConfig":
     """A stock config that lists sizes layer by layer, as the registered config of such models."""
     from transformers import CONFIG_MAPPING
