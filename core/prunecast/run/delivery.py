@@ -66,7 +66,9 @@ def deliver_run(
     target.check(exact, overwrite)
     if (found := target.holding(exact)) is not None:
         return ExportReport.of(target.path, found, unchanged=True)
-    return deliver(setup.source, setup.family, setup.tokenizer, written.dtype, model(), card, target.path, origin, overwrite)
+    return deliver(
+        setup.source, setup.family, setup.tokenizer, written.dtype, model(), card, target.path, origin, overwrite
+    )
 
 
 def written_setup(setup: Setup, dtype: str) -> Setup:
