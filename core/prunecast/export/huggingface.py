@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
-from prunecast.models.pruned.classes import MODELING, modeling_code, stock_types
+from prunecast.models.pruned.classes import MODELING, stock_types, write_code
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.manifest import Manifest, Origin
@@ -248,7 +247,7 @@ def write_model(
 
     config_json = json.dumps(_config_json(config, family, weights, architecture), indent=2)
     _write_text(folder / "config.json", config_json + "\n")
-    _write_text(folder / MODELING.name, modeling_code(config, family))
+    write_code(folder, config, family)
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
