@@ -18,7 +18,7 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
-from prunecast.models.pruned.classes import MODELING, modeling_code, stock_types
+from prunecast.models.pruned.classes import MODELING, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
@@ -254,7 +254,7 @@ def write_model(
     content = _config_json(config, family, weights, architecture)
     config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
     _write_text(folder / "config.json", config_json + "\n")
-    _write_text(folder / MODELING.name, modeling_code(config, family))
+    write_code(folder, config, family)
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
