@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
-from prunecast.models.families.catalogue import EXPORTED
-from prunecast.models.families.family import Family
+from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.pruned.classes import MODELING, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE

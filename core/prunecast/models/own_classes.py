@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED
+from prunecast.models.families.family import EXPORTED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

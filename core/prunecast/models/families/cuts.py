@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecast.models.families.dataflow import Flow, LayerFlow
-from prunecast.models.families.family import SizeName
+from prunecast.models.families.family import Family, SizeName
 from prunecast.models.families.layer_parts import of_heads
 from prunecast.models.families.rows import AttentionRows
 
@@ -33,10 +33,8 @@ class CutTrial:
     Attributes:
         model, layers, ids, bypassed: as for :class:`prunecast.models.families.dataflow.Flow`.
         index: number of the layer.
-        attention: name of the attention module in the layer.
-        output: name of the projection that reads its heads.
-        rows: rows of the other projections.
-        per_head: named arguments of the module that hold something for each head.
+        family: description of its family, but for what follows.
+        rows: rows of the projections of its attention that read the residual stream.
     """
 
     model: "PreTrainedModel"
@@ -44,10 +42,8 @@ class CutTrial:
     ids: Tensor
     bypassed: Sequence[str]
     index: int
-    attention: str
-    output: str
+    family: Family
     rows: AttentionRows
-    per_head: tuple[str, ...]
 
     @property
     def sizes(self) -> dict[SizeName, int]:
@@ -79,7 +75,7 @@ class CutTrial:
     def _heads_returned(self) -> Tensor:
         """Input of the output projection, shape (B, T, heads x head_dim)."""
         flow = Flow(self.model, self.layers, self.ids, self.bypassed)
-        return flow.layers[self.index].input(self.output).detach()
+        return flow.layers[self.index].input(self.family.output).detach()
 
     def _kept_heads(self, groups: int, per_group: int) -> Tensor:
         all_per_group = self.rows.heads // self.rows.groups
@@ -93,14 +89,14 @@ class CutTrial:
         stack[self.index] = layer = copy.deepcopy(whole)
         try:
             self._cut_projections(layer, groups, heads, columns)
-            attention = layer.get_submodule(self.attention)
+            attention = layer.get_submodule(self.family.attention)
             if any(name.startswith("config.") for name in follows):
                 attention.config = _OwnConfig(attention.config)
             sizes = sizes_of(groups, len(heads) // groups, self.rows.head_dim)
             for name, size in follows.items():
                 owner = attention.config if name.startswith("config.") else attention
                 setattr(owner, name.removeprefix("config."), sizes[size])
-            hook = partial(_cut_arguments, self.per_head, self.rows.heads, heads)
+            hook = partial(_cut_arguments, self.family.per_head, self.rows.heads, heads)
             attention.register_forward_pre_hook(hook, with_kwargs=True)
             yield
         finally:
@@ -111,7 +107,7 @@ class CutTrial:
         for name, rows in self.rows.rows.items():
             stays = [row.block in kept if row.role == "query" else row.block < groups for row in rows]
             _select(layer.get_submodule(name), torch.tensor(stays).nonzero().flatten(), outputs=True)
-        _select(layer.get_submodule(self.output), columns, outputs=False)
+        _select(layer.get_submodule(self.family.output), columns, outputs=False)
 
 
 class _OwnConfig:

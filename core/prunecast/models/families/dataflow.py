@@ -74,7 +74,8 @@ class LayerFlow:
     @property
     def result(self) -> Tensor:
         """The residual stream that the layer returned, shape (B, T, D)."""
-        return first_tensor(self.calls[""][0].output)
+        stream: Tensor = first_tensor(self.calls[""][0].output)
+        return stream
 
     def input(self, name: str) -> Tensor:
         """The input of a node that was called once."""
@@ -82,7 +83,8 @@ class LayerFlow:
 
     def output(self, name: str) -> Tensor:
         """The output of a node that was called once."""
-        return first_tensor(self.calls[name][0].output)
+        output: Tensor = first_tensor(self.calls[name][0].output)
+        return output
 
 
 class Flow:
@@ -106,10 +108,8 @@ class Flow:
         self._streams: dict[int, tuple[Tensor, str]] = {}
         self._makers: dict[Any, str] = {}
         self._shape = (*ids.shape, model.config.hidden_size)
-        self.layers = [
-            LayerFlow(f"{layers}.{index}", layer)
-            for index, layer in enumerate(model.get_submodule(layers))  # type: ignore[arg-type]  # a ModuleList
-        ]
+        stack = model.get_submodule(layers).children()
+        self.layers = [LayerFlow(f"{layers}.{index}", layer) for index, layer in enumerate(stack)]
         with ExitStack() as undo, torch.enable_grad():
             for flow in self.layers:
                 for hook in self._watch(flow):
@@ -189,7 +189,7 @@ def _bypassed(layer: nn.Module, name: str) -> Iterator[None]:
     if module is None:
         yield
         return
-    module.forward = lambda value, *_, **__: value.clone()  # type: ignore[method-assign]
+    module.forward = lambda value, *_, **__: value.clone()
     try:
         yield
     finally:

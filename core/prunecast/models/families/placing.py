@@ -7,16 +7,13 @@ the down projection of the MLP.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunecast.errors import ModelError
 from prunecast.models.families.dataflow import STREAM, Flow, LayerFlow
 from prunecast.models.families.family import Component
 from prunecast.models.families.layer_parts import is_linear
 from prunecast.models.families.rows import mixes_tokens
-
-if TYPE_CHECKING:
-    from torch import nn
 
 RESULT = "result"
 """The residual stream that a layer returns, among the readers of a norm."""
@@ -97,9 +94,7 @@ class PlacedLayer:
         for name, module in layer.nodes.items():
             own = [each for each, _ in module.named_parameters(recurse=False)]
             if any(other.startswith(f"{name}." if name else "") for other in layer.nodes if other != name):
-                raise ModelError(
-                    f"parameter {_join(layer.name, name, own[0])} belongs to no projection and to no norm"
-                )
+                raise ModelError(f"parameter {_join(layer.name, name, own[0])} belongs to no projection and to no norm")
             calls = layer.calls.get(name, [])
             if own and (not calls or (is_linear(module) and len(calls) > 1)):
                 raise ModelError(f"{_join(layer.name, name)} is used {len(calls)} times in a forward pass, not once")
@@ -164,7 +159,7 @@ class PlacedLayer:
     def _place(self, name: str, sources: frozenset[str]) -> str:
         """What needs a norm that is not inside of a component."""
         if STREAM not in self._reach(name):
-            after = {source for source in self._reach(name)}
+            after = self._reach(name)
             if after == {self.attention.writer}:
                 return "attention"
             if after == {self.mlp.writer}:
@@ -214,7 +209,7 @@ class PlacedLayer:
             written = self._layer.calls[part.writer][0].value
             if len(call.positional) < 2 or not _is_sum(call.value, written, call.positional[1]):
                 raise ModelError(
-                    f"{_join(self._layer.name, part.modules[0])} returns more than its own output, and not the sum with "
+                    f"{_join(self._layer.name, part.modules[0])} returns neither its own output nor the sum of it and "
                     "its second argument"
                 )
             yield component

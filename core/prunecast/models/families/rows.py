@@ -73,12 +73,11 @@ class AttentionRows:
         stack = [Row(role, block) for role in roles for block in range(counts[role])]
         if rows == self._wide(stack):
             return "stack"
-        by_group = [
-            [*(Row("query", group * per_group + head) for head in range(per_group)), Row("key", group)]
-            + [Row("value", group)]
-            for group in range(self.groups)
-        ]
-        if rows == self._wide([row for group in by_group for row in group]):
+        by_group: list[Row] = []
+        for group in range(self.groups):
+            by_group += [Row("query", group * per_group + head) for head in range(per_group)]
+            by_group += [Row("key", group), Row("value", group)]
+        if rows == self._wide(by_group):
             return "groups"
         found = [f"{row.role} {row.block}" for row, _ in groupby(rows)]
         raise ModelError(
