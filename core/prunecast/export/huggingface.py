@@ -18,6 +18,7 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
+from prunecast.models.families.windows import context_of
 from prunecast.models.pruned.classes import MODELING, modeling_code, stock_types
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
@@ -327,7 +328,7 @@ def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tens
     from safetensors.torch import save_file
 
     batch, length = PROBE_SHAPE
-    length = max(2, min(length, config.max_position_embeddings - PROBE_MARGIN))
+    length = max(2, min(length, context_of(config) - PROBE_MARGIN))
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = reference(tokens).float().cpu()

@@ -105,6 +105,14 @@ class Trial:
         with masked(self.stock, self.family, architecture, self.importance):
             return self.logits(self.stock)
 
+    def sees(self, architecture: Architecture, back: int) -> bool:
+        """True if the last token's logits depend on the token so far ``back``, in the masked stock model."""
+        changed = self.tokens.clone()
+        changed[:, -1 - back] = (changed[:, -1 - back] + 1) % self.config.vocab_size
+        with torch.inference_mode(), masked(self.stock, self.family, architecture, self.importance):
+            here, there = (self.stock(tokens, use_cache=False).logits[:, -1] for tokens in (self.tokens, changed))
+        return not torch.equal(here, there)
+
     @contextmanager
     def exported(self, architecture: Architecture) -> "Iterator[PreTrainedModel]":
         """The model of an architecture, written as an export and loaded again."""
