@@ -16,12 +16,16 @@ from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
 from prunecast.export.proof.trial import TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
+from prunecast.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 TOLERANCE = 1e-9
 """Largest relative distance of logits in float64."""
+
+EAGER = "eager"
+"""Implementation of attention that every class has."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,13 @@ def _elastic(trial: Trial) -> Iterator[Found]:
             yield Found("elastic", architecture, off)
 
 
+def _eager(trial: Trial) -> Iterator[Found]:
+    """Elastic model and masked stock model compute the same with eager attention, which reads other attributes."""
+    if trial.stock.config._attn_implementation != EAGER:
+        for found in _elastic(Trial(trial.config, trial.family, EAGER)):
+            yield found._replace(kind=f"{found.kind} with eager attention")
+
+
 def _smaller(trial: Trial) -> Iterator[Found]:
     """Stock models with smaller numbers in their config and masked stock models compute the same."""
     alike = len(set(trial.shape.dense.layers)) == 1
@@ -151,10 +162,14 @@ def _exported(trial: Trial) -> Iterator[Found]:
     for architecture in _all(trial):
         with trial.exported(architecture) as model:
             with torch.inference_mode():
-                yield Found("exported", architecture, distance(trial.logits(model), trial.of_masked(architecture)))
+                expected = trial.of_masked(architecture)
+                yield Found("exported", architecture, distance(trial.logits(model), expected))
                 yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
                 if architecture in gone:
                     yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
+                with quiet_transformers():
+                    model.set_attn_implementation(EAGER)  # not all classes can change it
+                yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
             if architecture in gone:
                 yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
 
@@ -165,7 +180,7 @@ def _all(trial: Trial) -> list[Architecture]:
     return list(dict.fromkeys([*dense_or_gone(dense), *every_count(dense)]))
 
 
-CHECKS: tuple[Check, ...] = (_names, _windows, _elastic, _smaller, _exported)
+CHECKS: tuple[Check, ...] = (_elastic, _eager, _names, _windows, _smaller, _exported)
 
 
 def _failed(family: Family, problem: str) -> ModelError:
