@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOMS = (
     *("errors", "keys", "cache", "hub", "text", "progress", "moved"),
-    "owned",
+    *("yaml_files", "owned"),
     *("architecture", "architecture.formats"),
     *("data", "models.families", "models.pruned", "models.cpu", "models"),
     *("plugins", "plugins.examples"),

@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,8 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
-from prunecast.models.pruned.classes import MODELING, modeling_code, stock_types
+from prunecast.models.pruned.classes import MODELING, stock_types, write_code
+from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.manifest import Manifest, Origin
@@ -108,6 +108,7 @@ def export_huggingface(
     generation: Path | None = None,
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
+    lineage: Lineage = (),
 ) -> ExportReport:
     """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
@@ -130,6 +131,7 @@ def export_huggingface(
             that end a reply. None to derive it from ``config``.
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
+        lineage: the models it is made from, the original first, the dense model last.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
@@ -142,7 +144,7 @@ def export_huggingface(
     target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
     with target.staged() as staged:
         with _disk_errors():
-            _write(staged.path, config, family, weights, architecture, tokenizer, card)
+            _write(staged.path, config, family, weights, architecture, tokenizer, card, lineage)
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
         facts = {"parameters": _count(weights), "max_logit_difference": difference}
@@ -207,6 +209,7 @@ def _write(
     architecture: Architecture,
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
+    lineage: Lineage,
 ) -> None:
     tokenizer.save_pretrained(folder)
     texts = {
@@ -216,7 +219,7 @@ def _write(
     }
     for name, text in texts.items():
         _write_text(folder / name, text)
-    write_model(folder, config, family, weights, architecture)
+    write_model(folder, config, family, weights, architecture, lineage)
 
 
 def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
@@ -234,6 +237,7 @@ def write_model(
     family: Family,
     weights: "Mapping[str, Tensor]",
     architecture: Architecture,
+    lineage: Lineage = (),
 ) -> None:
     """Write config, modelling code and weights, from which transformers can load a pruned model.
 
@@ -243,12 +247,14 @@ def write_model(
         family: description of its family.
         weights: result of :func:`stored_weights` for the pruned model.
         architecture: sizes that each layer keeps.
+        lineage: the models it is made from, the original first.
     """
     from safetensors.torch import save_file
 
-    config_json = json.dumps(_config_json(config, family, weights, architecture), indent=2)
+    content = _config_json(config, family, weights, architecture)
+    config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
     _write_text(folder / "config.json", config_json + "\n")
-    _write_text(folder / MODELING.name, modeling_code(config, family))
+    write_code(folder, config, family)
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 

@@ -29,6 +29,7 @@ from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted
 from prunecast.models.described import described
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
+from prunecast.models.pruned.lineage import Lineage, lineage_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
 from prunecast.plugins.families import families_of
@@ -41,10 +42,10 @@ from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
-from prunecast.spec.document import dotted
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
 from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import DistillRecovery, Recovery
+from prunecast.yaml_files.document import dotted
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,7 @@ class Setup:
 
     Attributes:
         source, family, shape: the dense model: files, description and sizes.
+        lineage: the models that the dense model was made from by pruning, the original first.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
         pruner, searcher: plugins of the spec.
@@ -109,6 +111,7 @@ class Setup:
         )
         config, family = described(self.source, families_of(host))
         self.family: Family = family
+        self.lineage: Lineage = lineage_of(config.to_dict())
         self.shape: ModelShape = shape_of(config, family)
         self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
@@ -219,7 +222,9 @@ class Setup:
     @cached_property
     def model_record(self) -> ModelRecord:
         """Identity of the model in the registry."""
-        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision)
+        return ModelRecord(
+            self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision, self.lineage
+        )
 
     @cached_property
     def pruner_record(self) -> PluginRecord:

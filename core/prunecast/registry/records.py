@@ -13,6 +13,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import PrunecastError, RegistryError
 from prunecast.keys import canonical_json, content_key
+from prunecast.models.pruned.lineage import Lineage
 from prunecast.plugins.interfaces import Measurement
 
 RunStatus = Literal["running", "finished", "failed", "interrupted"]
@@ -27,12 +28,14 @@ class ModelRecord:
         source: alias, Hub id, folder or file it came from. Not part of its identity.
         shape: its sizes.
         revision: exact commit of a Hub model, else None. Not part of its identity.
+        lineage: the models it was made from by pruning, the original first. Not part of its identity.
     """
 
     fingerprint: str
     source: str
     shape: ModelShape
     revision: str | None = None
+    lineage: Lineage = ()
 
 
 @dataclass(frozen=True)

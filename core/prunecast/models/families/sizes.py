@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
@@ -30,7 +30,8 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
     layers = list(layers_of(model, family))
     for parts in layers:
         _check_covered(parts, family)
-    embeddings = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
+    untyped: Any = model
+    embeddings = {untyped.get_input_embeddings().weight, untyped.get_output_embeddings().weight}
     text = config.get_text_config()
     shape = ModelShape(
         family=family.name,
