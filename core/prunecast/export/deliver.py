@@ -84,6 +84,7 @@ def deliver(
     try:
         return export_huggingface(
             source.config(),
+            family,
             chosen.state,
             chosen.architecture,
             tokenizer,

@@ -181,9 +181,7 @@ class _GuardedPruner(_Guarded):
         before = _checksums(model)
         ranking = self._plugin.rank(model, family, tokens)
         self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
-        self._demand(
-            len(ranking) == len(sizes), f"ranked {counted(len(ranking), 'layer')}, the model has {len(sizes)}"
-        )
+        self._demand(len(ranking) == len(sizes), f"ranked {counted(len(ranking), 'layer')}, the model has {len(sizes)}")
         for layer, (scores, (groups, per_group, width)) in enumerate(zip(ranking, sizes, strict=True)):
             wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
             for part, shape in wanted.items():
