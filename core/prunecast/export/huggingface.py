@@ -20,6 +20,7 @@ from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
+from prunecast.models.families.windows import context_of
 from prunecast.models.pruned.classes import MODELING, as_stock, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
@@ -335,7 +336,7 @@ def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tens
     from safetensors.torch import save_file
 
     batch, length = PROBE_SHAPE
-    length = max(2, min(length, config.max_position_embeddings - PROBE_MARGIN))
+    length = max(2, min(length, context_of(config) - PROBE_MARGIN))
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = reference(tokens).float().cpu()

@@ -71,7 +71,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
         prompts: int64 token ids, shape (B, T).
 
     Returns:
-        Two float32 tensors of shape (B, GENERATED, V).
+        Two tensors of shape (B, GENERATED, V), in the dtype of the model's logits.
     """
     length = prompts.shape[1]
     mask = torch.ones(len(prompts), length + GENERATED, dtype=torch.int64)
@@ -88,7 +88,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
     output = model.generate(prompts, attention_mask=mask[:, :length])
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     full = model(output.sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return torch.stack(output.logits, 1).float(), full[:, length - 1 : -1].float()
+    return torch.stack(output.logits, 1), full[:, length - 1 : -1]
 
 
 def distance(logits: Tensor, expected: Tensor) -> float:

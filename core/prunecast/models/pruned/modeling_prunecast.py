@@ -93,7 +93,7 @@ class NoMLP(nn.Module):
 
 
 def nothing(component: str, hidden_states: Tensor, others: tuple[Any, ...]) -> Tensor:
-    """Zeros of shape (B, T, D); the residual stream if the component adds it itself."""
+    """Zeros of the shape of the input; the residual stream if the component adds it itself."""
     return others[0] if component in ADDS_RESIDUAL else torch.zeros_like(hidden_states)
 
 
