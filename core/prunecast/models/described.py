@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prunecast.models.families.catalogue import Families, check_type
+from prunecast.models.families.catalogue import EXPORTED, Families, check_type
 from prunecast.models.families.family import Family
+from prunecast.models.own_classes import needs_own_code, register_own
 from prunecast.models.pruned.classes import as_pruned, has_layers_of_different_sizes, is_exported, register
 from prunecast.models.source import ModelSource
 
@@ -22,6 +23,9 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
         ModelError: the config cannot be read, or is not that of a causal language model of a described family.
     """
     header: dict[str, Any] = source.header()
+    _import_classes(header, families)
+    if needs_own_code(header) and source.trust_remote_code:
+        register_own(source.path, header, source.name)
     if has_layers_of_different_sizes(header):
         register(header, families, source.name)
     elif source.kind == "gguf":
@@ -39,9 +43,15 @@ def config_of(content: Mapping[str, Any], families: Families, name: str) -> "Pre
     """
     from transformers import AutoConfig
 
+    _import_classes(content, families)
     check_type(content, name)
     if not has_layers_of_different_sizes(content):
         return AutoConfig.for_model(**content)
     register(content, families, name)
     config = AutoConfig.for_model(**content)
     return config if is_exported(config.model_type) else as_pruned(config)
+
+
+def _import_classes(content: Mapping[str, Any], families: Families) -> None:
+    """Let the package that describes a model type register classes for it, which it does when its file is read."""
+    families.get(str(content.get("model_type")).removeprefix(EXPORTED))

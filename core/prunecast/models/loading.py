@@ -17,6 +17,7 @@ from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, st
 from prunecast.models.families.catalogue import check_type
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
+from prunecast.models.own_classes import is_of_transformers
 from prunecast.models.own_code import check_same, own_class
 from prunecast.models.pruned.classes import SIZES, as_pruned, is_exported
 from prunecast.models.quantization import Quantisation, leftover_note, quantisation_of, stated_quantisation
@@ -74,7 +75,7 @@ class Checkpoint:
             model, report = self._loaded(self.config(), device_map="meta", ignore_mismatched_sizes=True)
             if left_out := check_report(report, model, self._stored, self.name):
                 notes.append(left_out_note(left_out))
-        if (code := own_class(self.content)) is not None and not self.trusted:
+        if (code := self._other_code) is not None and not self.trusted:
             run = "prunecast's for its family" if is_exported(self.content.get("model_type")) else "the stock class"
             notes.append(
                 f"its own code ({code}) is not run, {run} is; with trust_remote_code: true the two are compared first"
@@ -90,7 +91,7 @@ class Checkpoint:
         import torch
         from transformers import AutoConfig
 
-        code = own_class(self.content)
+        code = self._other_code
         if code is None or not self.trusted:
             return
 
@@ -165,6 +166,11 @@ class Checkpoint:
     def content(self) -> dict[str, Any]:
         """Content of the file of its config."""
         return read_json(self.folder / "config.json")
+
+    @property
+    def _other_code(self) -> str | None:
+        """Class of code that comes with the model, beside a class of transformers for its type; None without both."""
+        return own_class(self.content) if is_of_transformers(self.content.get("model_type")) else None
 
     @cached_property
     def _tied(self) -> bool:

@@ -21,6 +21,7 @@ _WANTED = {
     "tuple_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
+    "dataclass_type": "a mapping",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
@@ -52,7 +53,7 @@ def problem_of(error: ErrorDetails, document: Document, known_keys: Callable[[Ke
     path, key_place, value_place = document.find(error["loc"])
     if error["type"] == "missing":
         return Problem(value_place, (*path, error["loc"][-1]), "required, but missing")
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = list(known_keys(path[:-1]))
         message = f"unknown option {path[-1]!r}{_guess(path[-1], known)}; known: {', '.join(known) or 'none'}"
         return Problem(key_place, path, message)

@@ -110,7 +110,11 @@ def _results(check: Check, trial: Trial) -> Iterator[Found]:
 
 def _names(trial: Trial) -> Iterator[Found]:
     """Config attributes are those that the class builds its layers from."""
-    yield Found("config attributes", trial.shape.dense, problem=wrong_name(trial.config, trial.family, trial.shape.dense.layers[0]))
+    yield Found(
+        "config attributes",
+        trial.shape.dense,
+        problem=wrong_name(trial.config, trial.family, trial.shape.dense.layers[0]),
+    )
 
 
 def _windows(trial: Trial) -> Iterator[Found]:

@@ -18,10 +18,11 @@ class Families(Mapping[str, Family]):
 
     Args:
         described: the descriptions.
+        chosen: description to use for every model, whatever its type; None for that of its type.
     """
 
-    def __init__(self, described: Mapping[str, Family]) -> None:
-        self._described = dict(described)
+    def __init__(self, described: Mapping[str, Family], chosen: Family | None = None) -> None:
+        self._described, self.chosen = described, chosen
 
     def __getitem__(self, kind: str) -> Family:
         return self._described[kind]
@@ -38,6 +39,8 @@ class Families(Mapping[str, Family]):
         Raises:
             ModelError: the family is not described; the message names those that are.
         """
+        if self.chosen is not None:
+            return self.chosen.settled(config)
         kind = config.model_type.removeprefix(EXPORTED)
         if kind not in self._described:
             raise ModelError(
@@ -53,16 +56,16 @@ def check_type(config: Mapping[str, Any], name: str) -> None:
     Needs no weight, and runs no code of the model's own. A type that transformers does not know, and a config without
     one, are left to its own reader.
     """
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind, coded = config.get("model_type"), bool(config.get("auto_map"))
-    if not isinstance(kind, str) or kind.startswith(EXPORTED):
+    if not isinstance(kind, str) or kind.startswith(EXPORTED) or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
-    if kind in CONFIG_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"model {name}: type {kind!r} is not a causal language model; choose one that is")
     if kind not in CONFIG_MAPPING and coded:
         raise ModelError(
-            f"model {name}: transformers has no class for type {kind!r}, and trust_remote_code: true does not help: "
-            "code of its own is compared with a stock class, never pruned"
+            f"model {name}: transformers has no class for type {kind!r}: set trust_remote_code: true if you trust the "
+            "code that comes with the model, or install a package with classes for this type"
         )

@@ -5,7 +5,9 @@ The forward pass remains that of the stock classes of transformers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import ConfigDict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -27,6 +29,8 @@ class Variant:
         when: attributes of the config, each with the value, or the list of values, that it has in this variant.
         change: fields of :class:`Family` that differ, with their values.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     when: Mapping[str, Any]
     change: Mapping[str, Any]
@@ -73,6 +77,8 @@ class Family:
         bos: True if its models need a beginning-of-sequence token in front of every text: all were trained with it.
         variants: differences within the family that depend on the config.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     name: str
     layers: str = "model.layers"

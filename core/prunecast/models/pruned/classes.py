@@ -4,19 +4,22 @@ An export has a model type of its own, ``prunecast-`` and that of the dense mode
 again, the installed code for its family is registered under this type. The code in its folder is not run.
 """
 
+import importlib
+import inspect
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
+from prunecast.keys import content_key
 from prunecast.models.families.catalogue import EXPORTED, Families
 from prunecast.models.families.family import Family
+from prunecast.models.own_classes import code_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -26,6 +29,8 @@ MODELING = Path(__file__).with_name("modeling_prunecast.py")
 
 SIZES = "per_layer_config"
 """Entry of a config with the sizes of each layer."""
+
+_IMPORT = re.compile(r"^from transformers import Cache, .*$", re.MULTILINE)
 
 _registered: dict[str, str] = {}
 """Code by the model type that it is registered for in this process."""
@@ -45,12 +50,40 @@ def is_exported(model_type: object) -> bool:
     return isinstance(model_type, str) and model_type.startswith(EXPORTED)
 
 
-def modeling_code(config: "PreTrainedConfig", family: Family) -> str:
+def code_hash_of(config: "PreTrainedConfig") -> str | None:
+    """Hash of the code of the stock classes of a config; None for classes of transformers itself.
+
+    Raises:
+        ModelError: the code is not at hand.
+    """
+    files = code_files(*stock_types(config))
+    return content_key({file.name: file.read_text(encoding="utf-8") for file in files}) if files else None
+
+
+def write_code(folder: Path, config: "PreTrainedConfig", family: Family) -> None:
+    """Write the modelling file to a folder, and beside it a copy of the code of classes that transformers lacks.
+
+    Args:
+        folder: an existing folder.
+        config: config of a model of the family, dense or pruned.
+        family: its description, as settled for the config.
+
+    Raises:
+        ModelError: the code of the classes is not at hand.
+    """
+    for file in code_files(*stock_types(config)):
+        (folder / file.name).write_bytes(file.read_bytes())
+    code = modeling_code(config, family, beside=True)
+    (folder / MODELING.name).write_text(code, encoding="utf-8", newline="")
+
+
+def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = False) -> str:
     """Text of the modelling file, with the classes and the description of a family in place of Llama's.
 
     Args:
         config: config of a model of the family, dense or pruned.
         family: its description, as settled for the config.
+        beside: True to import classes that transformers lacks from files beside it, not from where they are here.
     """
     code = MODELING.read_text(encoding="utf-8")
     configuration, model = (kind.__name__ for kind in stock_types(config))
@@ -61,7 +94,19 @@ def modeling_code(config: "PreTrainedConfig", family: Family) -> str:
     for part in fields(family):
         line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
         code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
-    return code
+    return _IMPORT.sub(lambda _: _imports(*stock_types(config), beside=beside), code)
+
+
+def _imports(*classes: type, beside: bool) -> str:
+    """Statements that import the stock classes, and the cache."""
+    stock = [each.__name__ for each in classes if each.__module__.startswith("transformers.")]
+    lines = [f"from transformers import {', '.join(['Cache', *stock])}", ""]
+    for each in classes:
+        if each.__name__ not in stock:
+            # The module of code that came with a model has a name that no statement can import.
+            here = f"{each.__name__} = __import__('sys').modules[{each.__module__!r}].{each.__name__}"
+            lines.append(f"from .{Path(inspect.getfile(each)).stem} import {each.__name__}" if beside else here)
+    return "\n".join(lines).rstrip()
 
 
 def has_layers_of_different_sizes(content: Mapping[str, Any]) -> bool:
@@ -95,13 +140,21 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
         return
     configuration, model = stock_types(stock)
     with TemporaryDirectory() as folder:
-        file = Path(folder, f"{kind}.py")
+        file = Path(folder, MODELING.name)
         file.write_text(code, encoding="utf-8")
         module = imported(file, f"prunecast_pruned_{kind}")
     pruned: Any = getattr(module, f"Pruned{configuration.__name__}")
     AutoConfig.register(f"{EXPORTED}{kind}", pruned, exist_ok=True)
     AutoModelForCausalLM.register(pruned, getattr(module, f"Pruned{model.__name__}"), exist_ok=True)
     _registered[kind] = code
+
+
+def as_stock(config: "PreTrainedConfig") -> "PreTrainedConfig":
+    """A new copy of the config of the dense model that a pruned model was made from; of a dense model, of its own."""
+    stock, _ = stock_types(config)
+    content = {key: value for key, value in config.to_dict().items() if key not in (SIZES, "model_type", "auto_map")}
+    dense: PreTrainedConfig = stock.from_dict(content)
+    return dense
 
 
 def as_pruned(config: "PreTrainedConfig") -> "PreTrainedConfig":
@@ -114,11 +167,16 @@ def as_pruned(config: "PreTrainedConfig") -> "PreTrainedConfig":
 
 
 def imported(code: Path, name: str) -> ModuleType:
-    """Modelling code as a module of its own, bypassing the cache to which transformers copies such code."""
-    spec = spec_from_file_location(name, code)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{code} is not a Python module")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    """Modelling code as a module of a package of its own, bypassing the cache to which transformers copies such code.
+
+    Args:
+        code: the file; it may import from files beside it.
+        name: name of the package.
+    """
+    for known in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+        del sys.modules[known]
+    package = ModuleType(name)
+    package.__path__ = [str(code.parent)]
+    sys.modules[name] = package
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{name}.{code.stem}")
