@@ -40,7 +40,7 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
     model.eval()
     probe = load_file(probe_file)
     problems = [f"{kind.replace('_', ' ')}: {sorted(map(str, found))[:3]}" for kind, found in report.items() if found]
-    stored = stored_parameters(folder)
+    stored = stored_parameters(folder, {name for name, _ in model.named_buffers()})
     if model.num_parameters() != stored:
         problems.append(f"{model.num_parameters():,} parameters, the file holds {stored:,}")
     with torch.inference_mode():
@@ -53,10 +53,11 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
     return {"problems": problems, "max_logit_difference": (logits - probe["logits"]).abs().max().item()}
 
 
-def stored_parameters(folder: str) -> int:
-    """Number of parameters in the weights file."""
+def stored_parameters(folder: str, buffers: set[str]) -> int:
+    """Number of parameters in the weights file, which also has ``buffers``."""
     with safe_open(f"{folder}/model.safetensors", "pt") as file:
-        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+        names = [name for name in file.keys() if name not in buffers]  # noqa: SIM118  # it is no mapping
+        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in names)
 
 
 def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:

@@ -127,7 +127,8 @@ def _moments_path(setup: Setup) -> Path | None:
     """File of the moments in the cache; it does not depend on the ranking. None without compensation."""
     if setup.pruner.options.compensate.method == "none":
         return None
-    key = content_key([setup.model_record.fingerprint, setup.compensation_hash])
+    described = [setup.description] if setup.description is not None else []
+    key = content_key([setup.model_record.fingerprint, setup.compensation_hash, *described])
     return cached("moments", f"{key}.safetensors")
 
 

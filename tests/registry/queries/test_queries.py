@@ -135,13 +135,22 @@ def test_budgets_are_ranges_and_conditions_are_sql_over_the_columns(registry: Re
     [
         ("0.75..0.85", (75, 85)),
         ("0.8", (None, 80)),
-        ("..90", (None, 90)),
+        ("..190", (None, 190)),
         ("0.755..", (76, None)),
-        ("2e1..5E1", (20, 50)),
+        ("2e2..5E2", (200, 500)),
+        ("0..1", (0, 100)),
     ],
 )
 def test_ranges_are_fractions_or_counts_and_inclusive(text: str, limits: tuple[int | None, int | None]) -> None:
     assert Range.parse(text).absolute(100) == limits
+
+
+@pytest.mark.parametrize("text", ["70", "70..", "0.5..70", "1.5..1000", "..100"])
+def test_a_range_in_percent_is_asked_about(text: str) -> None:
+    with pytest.raises(
+        RegistryError, match=r"would be .* bytes; write 0\.\d* for .* %, or a number above 100|write 1 for"
+    ):
+        Range.parse(text, "kv_cache_bytes")
 
 
 @pytest.mark.parametrize("text", ["", "..", "a..b", "0.8,0.9", "-1", "1...2"])

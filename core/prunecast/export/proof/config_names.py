@@ -40,6 +40,17 @@ def wrong_name(config: "PreTrainedConfig", family: Family, dense: Layer) -> str:
     return ""
 
 
+def has_own_head_dim(config: "PreTrainedConfig", family: Family) -> bool:
+    """True if the class builds heads of the width in its config, however many there are, in place of splitting D."""
+    if "head_dim" not in vars(config):
+        return False
+    more: Any = copy.deepcopy(config)
+    more.num_attention_heads *= 2
+    _, before = _shapes(config, family, family.query)
+    _, after = _shapes(more, family, family.query)
+    return bool(after.numel() == 2 * before.numel())
+
+
 def _deciding(config: "PreTrainedConfig", family: Family, module: str, size: int, other: int) -> Iterator[str]:
     """Fields of the config of value ``size`` that decide the shape of a module, but not that of the output."""
     before = _shapes(config, family, module)

@@ -4,23 +4,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError, is_out_of_memory, one_line
 from prunecast.export.parity import distance, generation_logits
 from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
-from prunecast.export.proof.config_names import wrong_name
-from prunecast.export.proof.trial import InFloat64, Trial
+from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
+from prunecast.export.proof.counts import unneeded_parameter, wrong_count
+from prunecast.export.proof.trial import TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
+from prunecast.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 TOLERANCE = 1e-9
 """Largest relative distance of logits in float64."""
+
+EAGER = "eager"
+"""Implementation of attention that every class has."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,25 @@ def _results(check: Check, trial: Trial) -> Iterator[Found]:
 
 def _names(trial: Trial) -> Iterator[Found]:
     """Config attributes are those that the class builds its layers from."""
-    yield Found("config attributes", trial.shape.dense, problem=wrong_name(trial.config, trial.family, trial.shape.dense.layers[0]))
+    yield Found(
+        "config attributes",
+        trial.shape.dense,
+        problem=wrong_name(trial.config, trial.family, trial.shape.dense.layers[0]),
+    )
+
+
+def _windows(trial: Trial) -> Iterator[Found]:
+    """The attention of each layer sees as far back as its window."""
+    dense = trial.shape.dense
+    for index, cost in enumerate(trial.shape.layers):
+        alone = Architecture(
+            [Layer(*(kept[:2] if other == index else (0, 0)), kept[2]) for other, kept in enumerate(dense.layers)]
+        )
+        window = TOKENS if cost.window is None else cost.window
+        problem = "" if trial.sees(alone, window - 1) else f"no token sees {window - 1} tokens back"
+        if window < TOKENS and trial.sees(alone, window):
+            problem = f"a token sees {window} tokens back, and should not"
+        yield Found("windows", alone, problem=problem)
 
 
 def _elastic(trial: Trial) -> Iterator[Found]:
@@ -118,10 +141,18 @@ def _elastic(trial: Trial) -> Iterator[Found]:
             yield Found("elastic", architecture, off)
 
 
+def _eager(trial: Trial) -> Iterator[Found]:
+    """Elastic model and masked stock model compute the same with eager attention, which reads other attributes."""
+    if trial.stock.config._attn_implementation != EAGER:
+        for found in _elastic(Trial(trial.config, trial.family, EAGER)):
+            yield found._replace(kind=f"{found.kind} with eager attention")
+
+
 def _smaller(trial: Trial) -> Iterator[Found]:
     """Stock models with smaller numbers in their config and masked stock models compute the same."""
     alike = len(set(trial.shape.dense.layers)) == 1
-    with_heads, with_width = trial.has("head_dim"), trial.has(trial.family.width_attribute)
+    with_heads = has_own_head_dim(trial.config, trial.family)
+    with_width = trial.has(trial.family.width_attribute)
     if alike and (with_heads or with_width):
         for architecture in uniform(trial.shape.dense, with_heads, with_width):
             with torch.inference_mode():
@@ -130,33 +161,21 @@ def _smaller(trial: Trial) -> Iterator[Found]:
 
 
 def _exported(trial: Trial) -> Iterator[Found]:
-    """Exported and reloaded models compute the same as masked stock models, with a cache too, of as many parameters."""
+    """Exported and reloaded models compute the same as masked stock models, with a cache too, of the counted sizes."""
     gone = list(dense_or_gone(trial.shape.dense))
     for architecture in _all(trial):
-        counted = int(trial.shape.count([architecture])[0])
         with trial.exported(architecture) as model:
             with torch.inference_mode():
-                yield Found("exported", architecture, distance(trial.logits(model), trial.of_masked(architecture)))
+                expected = trial.of_masked(architecture)
+                yield Found("exported", architecture, distance(trial.logits(model), expected))
+                yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
                 if architecture in gone:
                     yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
-            if model.num_parameters() != counted:
-                problem = f"{counted:,} parameters are counted, the model has {model.num_parameters():,}"
-                yield Found("counted", architecture, problem=problem)
-            yield Found("counted", architecture)
+                with quiet_transformers():
+                    model.set_attn_implementation(EAGER)  # not all classes can change it
+                yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
             if architecture in gone:
-                yield Found("needed", architecture, problem=_unneeded(trial, model))
-
-
-def _unneeded(trial: Trial, model: Any) -> str:
-    """A clause on a parameter of the layers that the logits do not depend on; empty if there is none."""
-    layers = model.get_submodule(trial.family.layers)
-    parameters = dict(layers.named_parameters())
-    if not parameters:
-        return ""
-    layers.requires_grad_(True)
-    trial.logits(model).square().sum().backward()
-    unused = [name for name, each in parameters.items() if each.grad is None or not each.grad.any()]
-    return f"{trial.family.layers}.{unused[0]} remains, and nothing depends on it" if unused else ""
+                yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
 
 
 def _all(trial: Trial) -> list[Architecture]:
@@ -165,7 +184,7 @@ def _all(trial: Trial) -> list[Architecture]:
     return list(dict.fromkeys([*dense_or_gone(dense), *every_count(dense)]))
 
 
-CHECKS: tuple[Check, ...] = (_names, _elastic, _smaller, _exported)
+CHECKS: tuple[Check, ...] = (_elastic, _eager, _names, _windows, _smaller, _exported)
 
 
 def _failed(family: Family, problem: str) -> ModelError:

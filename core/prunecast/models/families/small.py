@@ -19,8 +19,8 @@ CONTEXT, UNSCALED, WINDOW = 64, 32, 5
 """Tokens of the small model: its context, the part that a scaled rotary embedding leaves as it is, and the sliding
 window."""
 
-HEAD_DIMS = (8, 10, 12, 16, 20, 24, 32)
-"""Widths of a head, of which the first is taken that the rotary embedding can split."""
+HEAD_DIMS, UNROTATED = (8, 10, 12, 16, 20, 24, 32), 4
+"""Widths of a head, of which the first is taken that the rotary embedding can split; and of one without it."""
 
 LARGEST = 400
 """Most rows or columns that a parameter of a small model has."""
@@ -120,6 +120,8 @@ def _derived(sizes: Mapping[str, Any]) -> dict[str, int]:
 def _head_dim(config: Any) -> int:
     """Width of a head of which the rotated part is an even number."""
     rope = getattr(config, "rope_parameters", None) or {}
+    if not rope and not _is_field(config, "rotary_dim"):
+        return UNROTATED
     parts = [rope, *(each for each in rope.values() if isinstance(each, Mapping)), vars(config)]
     fractions = [part[name] for part in parts for name in ("partial_rotary_factor", "rotary_pct") if part.get(name)]
     for width in HEAD_DIMS:

@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families.catalogue import Families
-from prunecast.models.families.family import EXPORTED, Family
+from prunecast.keys import content_key
+from prunecast.models.families.catalogue import EXPORTED, Families
+from prunecast.models.families.family import Family
 from prunecast.models.own_classes import code_files
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
 def is_exported(model_type: object) -> bool:
     """True if a model type is that of an export."""
     return isinstance(model_type, str) and model_type.startswith(EXPORTED)
+
+
+def code_hash_of(config: "PreTrainedConfig") -> str | None:
+    """Hash of the code of the stock classes of a config; None for classes of transformers itself.
+
+    Raises:
+        ModelError: the code is not at hand.
+    """
+    files = code_files(*stock_types(config))
+    return content_key({file.name: file.read_text(encoding="utf-8") for file in files}) if files else None
 
 
 def write_code(folder: Path, config: "PreTrainedConfig", family: Family) -> None:
@@ -130,7 +141,7 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
         return
     configuration, model = stock_types(stock)
     with TemporaryDirectory() as folder:
-        file = Path(folder, f"{kind}.py")
+        file = Path(folder, MODELING.name)
         file.write_text(code, encoding="utf-8")
         module = imported(file, f"prunecast_pruned_{kind}")
     pruned: Any = getattr(module, f"Pruned{configuration.__name__}")
