@@ -133,7 +133,8 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
     try:
         stock = CONFIG_MAPPING[kind].from_dict(own)
-    except (TypeError, ValueError) as error:
+    # Classes of configs check their fields in their own ways.
+    except Exception as error:
         raise ModelError(f"model {name}: its config is not one of type {kind!r} ({one_line(error)})") from error
     code = modeling_code(stock, families.of(stock))
     if _registered.get(kind) == code:
