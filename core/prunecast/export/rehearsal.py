@@ -15,6 +15,7 @@ from prunecast.export.parity import TOLERANCE, distance, generation_logits
 from prunecast.export.sliced import SlicedFolder
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
+from prunecast.models.families.windows import context_of
 from prunecast.models.pruned.classes import as_stock
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _problem(config: "PreTrainedConfig", family: Family) -> str:
         torch.manual_seed(0)
         elastic = _elastic(config, family, shape)
         elastic.apply(architecture)
-        tokens = torch.randint(0, config.vocab_size, (ROWS, min(TOKENS, config.max_position_embeddings // 2)))
+        tokens = torch.randint(0, config.vocab_size, (ROWS, min(TOKENS, context_of(config) // 2)))
         measured = elastic.model(tokens, use_cache=False).logits
         with SlicedFolder.written(config, family, elastic.state_dict(), architecture) as folder:
             exported = folder.load(torch.float32, torch.device("cpu"))
