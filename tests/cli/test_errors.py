@@ -79,6 +79,8 @@ def test_all_errors_of_a_spec_are_reported_in_order_of_place(workplace: Workplac
     ("override", "parts"),
     [
         ("budget.parameters=0.05", ["no architecture of the search space meets", "Raise the budget to at least"]),
+        ("budget={macs: 0.9, context: 129}", ["budget.context: 129 is longer than", "model's", "128 or less"]),
+        ("budget.parameters=70", ["budget.parameters: 70 would be 70 parameters; write 0.7 for 70 %"]),
         ("model.source=./nowhere", ["model ./nowhere", "no such folder"]),
         ("model.source=nobody/nothing", ["model nobody/nothing", "check the name"]),
         ("model.source=.", ["no config.json"]),

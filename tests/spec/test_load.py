@@ -215,7 +215,7 @@ s.yaml:9:11: evaluators.1.use: no evaluator is called 'worsd' (did you mean 'wor
 s.yaml:10:12: predictor: predictor 'ghost' of toys - failed in its import from 'no_such_module:Ghost': REASON
 s.yaml:11:11: searcher: must name a searcher: write use: NAME; available: dice
 s.yaml:12:24: objective."books.ppl": must be greater than 0.0, got 0
-s.yaml:13:10: budget.parametres: must be QUANTITIES, got 'parametres' (did you mean 'parameters'?)
+s.yaml:13:10: budget.parametres: unknown option 'parametres' (did you mean 'parameters'?); known: QUANTITIES
 s.yaml:13:33: budget.macs: must be greater than 0.0, got -1
 s.yaml:14:18: collect.pairs: must be at least 4, got 2
 s.yaml:14:27: collect.band: YAML reads 1e-1 as text: write 1.0e-1 for a number, "1e-1" for text
@@ -238,7 +238,7 @@ LONG_PARTS = {
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed, bos",
     "REASON": "No module named 'no_such_module'",
-    "QUANTITIES": "'parameters', 'parameters_without_embeddings', 'macs' or 'kv_cache_bytes'",
+    "QUANTITIES": "parameters, parameters_without_embeddings, macs, kv_cache_bytes, context",
 }
 
 

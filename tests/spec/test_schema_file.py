@@ -66,6 +66,8 @@ def test_the_schema_accepts_a_shipped_spec(name: str) -> None:
         ("searcher", {"use": "simulated-annealing"}),
         ("predictor", {"trees": 10}),
         ("budget", {"parameters": -0.5}),
+        ("budget", {"parameters": 70}),
+        ("budget", {"macs": 0.5, "context": 0}),
         ("roundz", 4),
     ],
 )

@@ -54,17 +54,17 @@ def result(judged: QualityCard | None) -> RunResult:
     )
 
 
-def shape() -> ModelShape:
+def shape(depth: int = DEPTH) -> ModelShape:
     return ModelShape(
         family="llama",
-        dense=Architecture([(4, 2, 24)] * DEPTH),
+        dense=Architecture([(4, 2, 24)] * depth),
         hidden_size=64,
         head_dim=8,
         vocabulary=97,
         context=128,
         embeddings=97 * 64,
         fixed=97 * 64 + 64,
-        layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * DEPTH,
+        layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * depth,
     )
 
 

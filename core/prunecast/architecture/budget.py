@@ -29,6 +29,21 @@ def absolute(value: float, dense: int) -> float:
     return dense * value if value <= 1 else value
 
 
+PERCENT = 100
+"""Up to this, a limit above 1 is a percentage: no model is so small."""
+
+_UNITS: Mapping[str, str] = {"macs": "multiply-accumulates", "kv_cache_bytes": "bytes"}
+
+
+def check_is_no_percentage(value: float, quantity: str) -> None:
+    """Raise ValueError if a limit of a quantity was most likely meant as a percentage."""
+    if 1 < value <= PERCENT:
+        raise ValueError(
+            f"{value:g} would be {value:g} {_UNITS.get(quantity, 'parameters')}; write {value / PERCENT:g} for "
+            f"{value:g} %, or a number above {PERCENT}"
+        )
+
+
 @dataclass(frozen=True)
 class Budget:
     """Upper limits on an architecture, all of which it has to meet.

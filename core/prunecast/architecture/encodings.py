@@ -60,7 +60,7 @@ def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floa
     per_group = _share(kept[..., 1], dense[..., 1])
     width = _share(kept[..., 2], dense[..., 2])
     heads = groups * per_group
-    layers = [groups, per_group, heads, width, groups > 0, width > 0, (1 - width) ** 2]
+    layers = [groups, per_group, heads, width, kept[..., 0] > 0, kept[..., 2] > 0, (1 - width) ** 2]
     attention, mlp = shape.component_costs(kept, "parameters")
     dense_attention, dense_mlp = shape.component_costs(dense, "parameters")
     parameters = _share(attention + mlp, dense_attention + dense_mlp)

@@ -84,6 +84,9 @@ class ModelShape:
         fixed: all parameters outside the layers' attention and MLP, embeddings included.
         layers: costs of each layer, L of them.
         bos: True if the family's models need a beginning-of-sequence token in front of every text.
+
+    Raises:
+        ValueError: there are costs of more or of fewer layers than the dense model has.
     """
 
     family: str
@@ -97,6 +100,10 @@ class ModelShape:
     layers: tuple[LayerCost, ...]
     bos: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.layers) != len(self.dense.layers):
+            raise ValueError(f"costs of {len(self.layers)} layers for a model of {len(self.dense.layers)}")
+
     def count(self, architectures: list[Architecture], quantity: Quantity = "parameters") -> NDArray[np.int64]:
         """Exact ``quantity`` of each architecture, shape (N,)."""
         return self.count_sizes(sizes_of(architectures), quantity)
@@ -109,7 +116,13 @@ class ModelShape:
         return np.asarray(-(-self.totals(sizes, quantity) // self.tokens(quantity)), dtype=np.int64)
 
     def totals(self, sizes: Sizes, quantity: Quantity) -> NDArray[np.int64]:
-        """Exact ``quantity`` of architectures of ``sizes`` (N, L, 3), for :meth:`tokens` tokens: shape (N,)."""
+        """Exact ``quantity`` of architectures of ``sizes`` (N, L, 3), for :meth:`tokens` tokens: shape (N,).
+
+        Raises:
+            ValueError: the architectures have another number of layers than the model.
+        """
+        if sizes.shape[1] != len(self.layers):
+            raise ValueError(f"architectures of {sizes.shape[1]} layers of a model of {len(self.layers)}")
         attention, mlp = self.component_costs(sizes, quantity)
         shared = ((sizes[..., 0] > 0) | (sizes[..., 2] > 0)) @ self.shared_costs(quantity)
         return np.asarray(attention.sum(axis=1) + mlp.sum(axis=1) + shared + self.fixed_cost(quantity), dtype=np.int64)

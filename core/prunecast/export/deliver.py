@@ -10,6 +10,7 @@ from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
+from prunecast.models.pruned.lineage import Lineage
 from prunecast.models.source import ModelSource
 from prunecast.owned.manifest import Origin
 
@@ -52,6 +53,7 @@ def deliver(
     folder: Path,
     origin: Origin,
     overwrite: bool,
+    lineage: Lineage,
 ) -> ExportReport:
     """Write a model as a Hugging Face folder, in the number format it was measured in.
 
@@ -68,6 +70,7 @@ def deliver(
         folder: destination, absolute.
         origin: origin of the model, the architecture left out.
         overwrite: True allows another export, or an edited one, to be replaced.
+        lineage: the models it is made from, the original first, the dense model last.
 
     Raises:
         ExportError: it cannot be written, or does not load as what was measured.
@@ -94,6 +97,7 @@ def deliver(
             source.generation_file,
             origin,
             overwrite,
+            lineage,
         )
     finally:
         convert_parameters(chosen.model, dtype)

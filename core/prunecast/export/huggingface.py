@@ -18,7 +18,11 @@ from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
-from prunecast.models.pruned.classes import MODELING, stock_types, write_code
+from prunecast.models.families.layer_parts import KEPT_HEADS
+from prunecast.models.families.sizes import model_without_weights
+from prunecast.models.families.windows import context_of
+from prunecast.models.pruned.classes import MODELING, as_stock, stock_types, write_code
+from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.manifest import Manifest, Origin
@@ -107,6 +111,7 @@ def export_huggingface(
     generation: Path | None = None,
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
+    lineage: Lineage = (),
 ) -> ExportReport:
     """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
@@ -129,6 +134,7 @@ def export_huggingface(
             that end a reply. None to derive it from ``config``.
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
+        lineage: the models it is made from, the original first, the dense model last.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
@@ -141,10 +147,10 @@ def export_huggingface(
     target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
     with target.staged() as staged:
         with _disk_errors():
-            _write(staged.path, config, family, weights, architecture, tokenizer, card)
+            _write(staged.path, config, family, weights, architecture, tokenizer, card, lineage)
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
-        facts = {"parameters": _count(weights), "max_logit_difference": difference}
+        facts = {"parameters": _count(config, weights), "max_logit_difference": difference}
         manifest, changed = staged.publish(origin, facts, overwrite)
     return ExportReport.of(folder, manifest, unchanged=not changed)
 
@@ -194,8 +200,14 @@ def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
     return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
 
 
-def _count(weights: "Mapping[str, Tensor]") -> int:
-    return sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
+def _count(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
+    """Number of parameters; buffers that are stored with them do not count."""
+    buffers = {name for name, _ in model_without_weights(as_stock(config)).named_buffers()}
+    return sum(
+        tensor.numel()
+        for name, tensor in weights.items()
+        if name not in buffers and not name.endswith(f".{KEPT_HEADS}")
+    )
 
 
 def _write(
@@ -206,16 +218,17 @@ def _write(
     architecture: Architecture,
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
+    lineage: Lineage,
 ) -> None:
     tokenizer.save_pretrained(folder)
     texts = {
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
-        "README.md": render_card(card, architecture, _count(weights)),
+        "README.md": render_card(card, architecture, _count(config, weights)),
     }
     for name, text in texts.items():
         _write_text(folder / name, text)
-    write_model(folder, config, family, weights, architecture)
+    write_model(folder, config, family, weights, architecture, lineage)
 
 
 def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
@@ -233,6 +246,7 @@ def write_model(
     family: Family,
     weights: "Mapping[str, Tensor]",
     architecture: Architecture,
+    lineage: Lineage = (),
 ) -> None:
     """Write config, modelling code and weights, from which transformers can load a pruned model.
 
@@ -242,10 +256,12 @@ def write_model(
         family: description of its family.
         weights: result of :func:`stored_weights` for the pruned model.
         architecture: sizes that each layer keeps.
+        lineage: the models it is made from, the original first.
     """
     from safetensors.torch import save_file
 
-    config_json = json.dumps(_config_json(config, family, weights, architecture), indent=2)
+    content = _config_json(config, family, weights, architecture)
+    config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
     _write_text(folder / "config.json", config_json + "\n")
     write_code(folder, config, family)
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
@@ -320,7 +336,7 @@ def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tens
     from safetensors.torch import save_file
 
     batch, length = PROBE_SHAPE
-    length = max(2, min(length, config.max_position_embeddings - PROBE_MARGIN))
+    length = max(2, min(length, context_of(config) - PROBE_MARGIN))
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = reference(tokens).float().cpu()

@@ -4,7 +4,6 @@ Positions and masks follow from the number of tokens in a cache, and transformer
 model of three layers with the user's config and random weights is therefore written and loaded as in an export.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from prunecast.export.parity import TOLERANCE, distance, generation_logits
 from prunecast.export.sliced import SlicedFolder
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
+from prunecast.models.pruned.classes import as_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -58,14 +58,14 @@ def rehearse(config: "PreTrainedConfig", family: Family) -> None:
 
 def _small(config: "PreTrainedConfig", family: Family) -> "PreTrainedConfig":
     """The config with few layers, tokens and channels; widths of heads and of the residual stream are kept."""
-    small: Any = copy.deepcopy(config)
+    small: Any = as_stock(config)
     depth = config.num_hidden_layers
-    for name, value in vars(config).items():
+    for name, value in vars(small).items():
         if isinstance(value, list) and len(value) == depth:  # one entry a layer, such as its type of attention
             setattr(small, name, value[:LAYERS])
     small.num_hidden_layers = min(LAYERS, depth)
     small.vocab_size = min(VOCABULARY, config.vocab_size)
-    setattr(small, family.width_attribute, min(WIDTH, getattr(config, family.width_attribute) or WIDTH))
+    setattr(small, family.width_attribute, min(WIDTH, getattr(small, family.width_attribute, None) or WIDTH))
     # These may be beyond the smaller vocabulary.
     small.bos_token_id = small.eos_token_id = small.pad_token_id = None
     return small  # type: ignore[no-any-return]

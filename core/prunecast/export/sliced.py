@@ -30,7 +30,10 @@ class SlicedFolder:
 
     def __init__(self, folder: Path) -> None:
         (name,) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
-        self._folder, self._model = folder, getattr(imported(folder / MODELING.name, f"prunecast_sliced_{folder.name}"), name)
+        self._folder, self._model = (
+            folder,
+            getattr(imported(folder / MODELING.name, f"prunecast_sliced_{folder.name}"), name),
+        )
 
     @classmethod
     @contextmanager

@@ -30,6 +30,7 @@ from prunecast.models.described import described
 from prunecast.models.families.catalogue import EXPORTED
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
+from prunecast.models.pruned.lineage import Lineage, lineage_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
 from prunecast.plugins.families import description_hash
@@ -93,6 +94,7 @@ class Setup:
 
     Attributes:
         source, family, shape: the dense model: files, description and sizes.
+        lineage: the models that the dense model was made from by pruning, the original first.
         description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
@@ -111,6 +113,7 @@ class Setup:
         )
         config, family = described(self.source, spec.families)
         self.family: Family = family
+        self.lineage: Lineage = lineage_of(config.to_dict())
         self.shape: ModelShape = shape_of(config, family)
         self.description = description_hash(host, family, config)
         self.notes: list[str] = self.source.check()
@@ -227,7 +230,9 @@ class Setup:
     @cached_property
     def model_record(self) -> ModelRecord:
         """Identity of the model in the registry."""
-        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision)
+        return ModelRecord(
+            self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision, self.lineage
+        )
 
     @cached_property
     def pruner_record(self) -> PluginRecord:

@@ -160,7 +160,9 @@ class ElasticLayer:
         self.inputs: dict[Component, ShrinkingInput] = {name: each.output for name, each in present.items() if each}
         """Output projections, back into the residual stream, whose inputs shrink."""
         self.input_orders: dict[Component, Tensor] = {name: each.order for name, each in present.items() if each}
-        nothing = {name: Nothing(adds_residual="mlp" in family.adds_residual) for name in family.mlp}
+        nothing: dict[str, nn.Module] = {
+            name: Nothing(adds_residual="mlp" in family.adds_residual) for name in family.mlp
+        }
         no_attention = NoAttention(adds_residual="attention" in family.adds_residual)
         self._members: dict[Component | Literal["shared"], list[tuple[str, nn.Module, nn.Module]]] = {
             "attention": self._replaceable({family.attention: no_attention}, family.attention_norms),

@@ -56,4 +56,6 @@ def of_heads(whole: Tensor, kept: Tensor, heads: int) -> Tensor:
     """
     if whole.ndim == 4:
         return whole[:, kept] if whole.shape[1] == heads else whole
-    return whole.unflatten(0, (-1, heads))[:, kept].flatten(0, 1) if whole.shape[0] % heads == 0 else whole
+    if whole.shape[0] % heads:
+        return whole
+    return whole.view(-1, heads, *whole.shape[1:])[:, kept].flatten(0, 1)

@@ -76,9 +76,9 @@ class Checkpoint:
             if left_out := check_report(report, model, self._stored, self.name):
                 notes.append(left_out_note(left_out))
         if (code := self._other_code) is not None and not self.trusted:
+            run = "prunecast's for its family" if is_exported(self.content.get("model_type")) else "the stock class"
             notes.append(
-                f"its own code ({code}) is not run, the stock class of transformers is; with trust_remote_code: true "
-                "the two are compared first"
+                f"its own code ({code}) is not run, {run} is; with trust_remote_code: true the two are compared first"
             )
         return [f"model {self.name}: {note}" for note in notes]
 

@@ -150,7 +150,7 @@ class InterleavedOutput(nn.Module):
     def kept(self) -> tuple[Tensor, Tensor | None]:
         """Copies of the kept weight (kept outputs, D_in) and bias (kept outputs,)."""
         weights, biases = zip(*(part.kept() for part in self.parts), strict=True)  # type: ignore[operator]
-        weight = self._interleaved([each.t() for each in weights]).t()
+        weight = self._interleaved([each.t().contiguous() for each in weights]).t()
         return weight, None if biases[0] is None else self._interleaved(biases)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +159,8 @@ class InterleavedOutput(nn.Module):
 
     def _interleaved(self, outputs: Sequence[Tensor]) -> Tensor:
         blocks: int = self.parts[0].blocks  # type: ignore[assignment]  # nn.Module does not know its attributes
-        return torch.cat([output.unflatten(-1, (blocks, -1)) for output in outputs], dim=-1).flatten(-2)
+        by_block = [output.view(*output.shape[:-1], blocks, -1) for output in outputs]
+        return torch.cat(by_block, dim=-1).flatten(-2)
 
 
 class ShrinkingInput(nn.Module):
@@ -242,7 +243,7 @@ class ShrinkingNorm:
         self._list = next((child for child in norm.children() if isinstance(child, nn.ModuleList)), None)
         self._norms = np.array(self._list, dtype=object)[order.numpy()] if self._list is not None else None
         self._ordered = {
-            name: parameter.data.unflatten(0, (order.numel(), -1))[order.to(parameter.device)]
+            name: parameter.data.view(order.numel(), -1, *parameter.shape[1:])[order.to(parameter.device)]
             for name, parameter in norm.named_parameters(recurse=False)
         }
         self.keep(*order.shape)
@@ -269,8 +270,8 @@ class Nothing(nn.Module):
         self.adds_residual = adds_residual
 
     def forward(self, hidden_states: Tensor, *others: Any, **_: object) -> Tensor:
-        """A scalar zero, which broadcasts over (B, T, D); the residual stream if the component adds it itself."""
-        residual: Tensor = others[0] if self.adds_residual else hidden_states.new_zeros(())
+        """Zeros of the shape of the input; the residual stream if the component adds it itself."""
+        residual: Tensor = others[0] if self.adds_residual else torch.zeros_like(hidden_states)
         return residual
 
 

@@ -12,6 +12,7 @@ from prunecast.architecture.shape import ModelShape, Quantity
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import Predictor, SearchSpace
 from prunecast.problem.objective import Objective
+from prunecast.spec.load import error_at
 from prunecast.spec.model import Spec
 
 NewPredictor = Callable[[ModelShape], Predictor[Any]]
@@ -46,10 +47,15 @@ class Problem:
 
         Raises:
             PluginError: a plugin of the spec cannot be made.
+            SpecError: the budget's context is longer than the model's.
             BudgetError: no architecture of the space meets the budget.
         """
         space: SearchSpace[Any] = spec.space.instance(host, shape)
-        budget = Budget.of(shape, spec.budget)
+        context = spec.budget.context
+        if context is not None and context > shape.context:
+            longer = f"{context:,} is longer than the model's context: set it to {shape.context:,} or less"
+            raise error_at(spec, ("budget", "context"), longer)
+        budget = Budget.of(shape, spec.budget.limits, context)
         budget.check(space.choices)
 
         def new_predictor(model: ModelShape) -> Predictor[Any]:
@@ -74,6 +80,7 @@ class Problem:
         """Random generator of one step of a stage: a function of the seed, the stage and the number alone."""
         return np.random.default_rng([self.seed, zlib.crc32(stage.encode()), number])
 
-    def dense_count(self, quantity: Quantity) -> int:
-        """``quantity`` of the dense model."""
-        return int(self.shape.count([self.shape.dense], quantity)[0])
+    def dense_count(self, quantity: Quantity, context: int | None = None) -> int:
+        """``quantity`` of the dense model, at a context in tokens if it is shorter than the model's own."""
+        shape = self.shape.at(None if context is None else min(context, self.shape.context))
+        return int(shape.count([shape.dense], quantity)[0])

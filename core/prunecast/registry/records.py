@@ -13,6 +13,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import PrunecastError, RegistryError
 from prunecast.keys import canonical_json, content_key
+from prunecast.models.pruned.lineage import Lineage
 from prunecast.plugins.interfaces import Measurement
 
 RunStatus = Literal["running", "finished", "failed", "interrupted"]
@@ -27,12 +28,14 @@ class ModelRecord:
         source: alias, Hub id, folder or file it came from. Not part of its identity.
         shape: its sizes.
         revision: exact commit of a Hub model, else None. Not part of its identity.
+        lineage: the models it was made from by pruning, the original first. Not part of its identity.
     """
 
     fingerprint: str
     source: str
     shape: ModelShape
     revision: str | None = None
+    lineage: Lineage = ()
 
 
 @dataclass(frozen=True)
@@ -246,9 +249,8 @@ def _layers_from(runs: Sequence[Mapping[str, Any]], depth: int) -> tuple[LayerCo
         raise ValueError(f"the costs are not those of {depth} layers")
     layers: list[LayerCost] = []
     for run in runs:
-        given = {name: value for name, value in run.items() if name != "count"}
-        parts = {name: ComponentCost(**given.pop(name)) for name in ("attention", "mlp")}
-        layer = LayerCost(**parts, **given)
+        given: dict[str, Any] = {name: value for name, value in run.items() if name != "count"}
+        layer = LayerCost(ComponentCost(**given.pop("attention")), ComponentCost(**given.pop("mlp")), **given)
         numbers = [*vars(layer.attention).values(), *vars(layer.mlp).values(), layer.shared]
         if not all(map(_is_size, numbers)) or not (layer.window is None or (_is_size(layer.window) and layer.window)):
             raise ValueError("a cost of a layer is no whole number, or is too large")

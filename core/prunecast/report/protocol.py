@@ -57,7 +57,7 @@ def spec(facts: Facts) -> Section:
 def _conditions(facts: Facts) -> Table:
     dense, model, spec = facts.dense, facts.result["model"], facts.spec
     without = facts.result["dense"]["parameters_without_embeddings"]
-    limits = facts.result["budget"]
+    limits, context = facts.result["budget"], spec["budget"].get("context")
     budget = ", ".join(
         f"{quantity.replace('_', ' ')} ≤ {number(limit)}"
         + (f" ({percent(facts.kept(limit))})" if quantity == "parameters" else "")
@@ -68,7 +68,7 @@ def _conditions(facts: Facts) -> Table:
         ["fingerprint", model["fingerprint"]],
         ["parameters", f"{number(dense.parameters)}, embeddings included; {number(without)} without them"],
         ["number format", model["dtype"]],
-        ["budget", budget or "none"],
+        ["budget", (budget or "none") + (f", at {number(context)} tokens of context" if context else "")],
         ["space", _plugin(spec["space"])],
         ["pruner", _plugin(spec["pruner"])],
         ["predictor", _plugin(spec["predictor"])],

@@ -119,8 +119,9 @@ def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
     candidates = [find_pairs(registry, model, metrics, pruner, evaluators=used) for model, pruner in pruners]
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
+        pruner = described(*_identity(spec.pruner, needed=False))
         raise RegistryError(
-            f"{registry.path}: has too few pairs of {spec.model.source} under {described(*_identity(spec.pruner, needed=False))} "
+            f"{registry.path}: has too few pairs of {spec.model.source} under {pruner} "
             "and the spec's evaluators; run the spec to measure some"
         )
     return best

@@ -12,7 +12,7 @@ from prunecast.errors import SpecError
 from prunecast.plugins.host import PluginHost
 from prunecast.spec.explain import known_keys
 from prunecast.spec.model import Spec, SpecContext, SpecSource
-from prunecast.yaml_files.document import Document, Place, Problem
+from prunecast.yaml_files.document import Document, KeyPath, Place, Problem, dotted
 from prunecast.yaml_files.problems import messages_of, problem_of
 from prunecast.yaml_files.reading import read_text
 
@@ -50,6 +50,17 @@ def parse_spec(text: str, host: PluginHost, overrides: Sequence[str] = (), path:
     if document.problems:
         raise SpecError(messages_of(document, [], overrides))
     return spec
+
+
+def error_at(spec: Spec, path: KeyPath, message: str) -> SpecError:
+    """Error about a value of a valid spec that does not fit the model, with the place where the spec has it."""
+    source = spec.source
+    if not source.text:  # a spec of the registry
+        return SpecError([f"{dotted(path)}: {message}"])
+    document = Document.parse(source.text, str(source.path or "spec"))
+    for override in source.overrides:
+        document = document.override(override)
+    return SpecError([str(Problem(document.find(path)[-1], path, message))])
 
 
 def packaged_specs() -> dict[str, Path]:

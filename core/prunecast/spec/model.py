@@ -21,7 +21,6 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from prunecast.architecture.shape import Quantity
 from prunecast.data import Reading, Shares
 from prunecast.errors import PluginError
 from prunecast.models.families.catalogue import Families
@@ -29,6 +28,7 @@ from prunecast.plugins.families import chosen_family, families_of, is_file_name
 from prunecast.plugins.guard import instance
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import PluginOptions
+from prunecast.spec.budget import BudgetSpec
 from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import Recovery
 
@@ -394,9 +394,9 @@ class Spec(_Section):
         description="Weight of each metric in the objective of the search; equal weights for all metrics of the "
         "evaluators if not given.",
     )
-    budget: dict[Quantity, PositiveFloat] = Field(
-        default={},
-        description="Upper limits: a value up to 1 is a fraction of the dense model, one above 1 an absolute number.",
+    budget: BudgetSpec = Field(
+        BudgetSpec(),
+        description="Upper limits: a value up to 1 is a fraction of the dense model, a larger one an absolute number.",
     )
     collect: CollectSpec = CollectSpec()
     warm_start: WarmStartSpec | None = Field(

@@ -215,7 +215,7 @@ def _ranges(budgets: tuple[str, ...]) -> "Ranges":
                 f"{quantity!r} is not a quantity: use one of {', '.join(QUANTITIES)}", param_hint="--budget"
             )
         try:
-            ranges[quantity] = Range.parse(limits)
+            ranges[quantity] = Range.parse(limits, quantity)
         except RegistryError as error:
             raise click.BadParameter(str(error), param_hint="--budget") from error
     return ranges

@@ -8,7 +8,7 @@ Notation:
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Layer
 from prunecast.errors import ModelError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
 KEPT_HEADS = "kept_heads"
-"""Buffer of an attention module whose arguments hold something for each head: the heads it has, int64 of shape (heads,).
-"""
+"""Buffer of an attention whose arguments hold something for each head: the heads it has, int64 of shape (heads,)."""
 
 _LINEAR = ("torch.nn.modules.linear.Linear", "transformers.models.falcon.modeling_falcon.FalconLinear")
 """Classes that compute x W' + b and nothing else."""
@@ -124,7 +123,8 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
         ModelError: a described module does not exist, is not a linear projection, or has another number of outputs.
     """
     config = model.config.get_text_config()
-    for index, layer in enumerate(_module(model, "layers", family)):  # type: ignore[arg-type]  # a ModuleList
+    layers: Any = _module(model, "layers", family)
+    for index, layer in enumerate(layers):
         own = config if not getattr(config, "per_layer_config", None) else config.per_layer_config[index]
         heads = getattr(own, family.heads_attribute, None)
         if heads is None:
@@ -146,12 +146,13 @@ def _layer_parts(
     width = _linear(layer, "down", family).weight.numel() // hidden if has_mlp else 0
     channels = dict.fromkeys(("up",) if family.gate is None else ("gate", "up"), width) | {"down": hidden}
     mlp = _projections(layer, family, channels) if width else _nothing(layer, channels, "down", hidden)
+    parts: dict[str, Any] = {"gate": None} | attention | mlp
     return LayerParts(
         layer=layer,
         sizes=Layer(groups, heads // groups if groups else 0, width),
         attention=_module(layer, "attention", family),
         head_dim=head_dim,
-        **{"gate": None} | attention | mlp,
+        **parts,
         query_norm=_norm(layer, "query_norm", family, rows["query"]),
         key_norm=_norm(layer, "key_norm", family, rows["key"]),
     )
@@ -180,12 +181,14 @@ def _groups(layer: "nn.Module", family: Family, heads: int, head_dim: int) -> in
 def _nothing(layer: "nn.Module", rows: Mapping[str, int], back: str, hidden: int) -> dict[str, Projection]:
     """Projections of a component that is not there: of D inputs and no outputs, and of no inputs and D outputs."""
     import torch
+    from torch.nn.utils import skip_init as typed
 
+    skip_init: Any = typed  # torch gives it no types
     device = next((parameter.device for parameter in layer.parameters()), torch.device("cpu"))
 
     def empty(part: str) -> Projection:
         sizes = (0, hidden) if part == back else (hidden, 0)
-        module = torch.nn.utils.skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
+        module: nn.Linear = skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
         return Projection("", module, slice(None), False)
 
     return {part: empty(part) for part in rows}

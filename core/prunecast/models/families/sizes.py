@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import ModelError
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import LayerParts, layers_of
+from prunecast.models.families.windows import context_of, windows_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,8 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
     layers = list(layers_of(model, family))
     for parts in layers:
         _check_covered(parts, family)
-    embeddings = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
+    untyped: Any = model
+    embeddings = {untyped.get_input_embeddings().weight, untyped.get_output_embeddings().weight}
     text = config.get_text_config()
     shape = ModelShape(
         family=family.name,
@@ -38,10 +40,12 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
         hidden_size=text.hidden_size,
         head_dim=max(parts.head_dim for parts in layers),
         vocabulary=text.vocab_size,
-        context=text.max_position_embeddings,
+        context=context_of(config),
         embeddings=sum(weight.numel() for weight in embeddings),
         fixed=0,
-        layers=tuple(_layer_cost(parts, family) for parts in layers),
+        layers=tuple(
+            _layer_cost(parts, family, window) for parts, window in zip(layers, windows_of(config), strict=True)
+        ),
     )
     return replace(shape, fixed=model.num_parameters() - int(shape.count([shape.dense])[0]))
 
@@ -58,11 +62,12 @@ def model_without_weights(config: "PreTrainedConfig") -> "PreTrainedModel":
     return model
 
 
-def _layer_cost(parts: LayerParts, family: Family) -> LayerCost:
+def _layer_cost(parts: LayerParts, family: Family, window: int | None) -> LayerCost:
     return LayerCost(
         attention=_attention_cost(parts, family) if parts.sizes.kv_groups else _NOTHING,
         mlp=_mlp_cost(parts, family) if parts.sizes.mlp_width else _NOTHING,
         shared=_count(parts.layer, family.shared_norms),
+        window=window if parts.sizes.kv_groups else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Classes of pruned models: their code for a family, and their registration with transformers.
 
-An export has a model type of its own, ``prunecast-`` and that of the dense model. To load one as a model to prune again,
-the installed code for its family is registered under this type. The code in its folder is not run.
+An export has a model type of its own, ``prunecast-`` and that of the dense model. To load one as a model to prune
+again, the installed code for its family is registered under this type. The code in its folder is not run.
 """
 
 import importlib
@@ -40,7 +40,7 @@ def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
     """Stock classes of config and causal language model, for the config of a dense or of a pruned model."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    kind = type(config)
+    kind: Any = type(config)
     stock = kind.__base__ if is_exported(config.model_type) else kind
     return stock, MODEL_FOR_CAUSAL_LM_MAPPING[stock]
 
@@ -150,6 +150,14 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     AutoConfig.register(f"{EXPORTED}{kind}", pruned, exist_ok=True)
     AutoModelForCausalLM.register(pruned, getattr(module, f"Pruned{model.__name__}"), exist_ok=True)
     _registered[kind] = code
+
+
+def as_stock(config: "PreTrainedConfig") -> "PreTrainedConfig":
+    """A new copy of the config of the dense model that a pruned model was made from; of a dense model, of its own."""
+    stock, _ = stock_types(config)
+    content = {key: value for key, value in config.to_dict().items() if key not in (SIZES, "model_type", "auto_map")}
+    dense: PreTrainedConfig = stock.from_dict(content)
+    return dense
 
 
 def as_pruned(config: "PreTrainedConfig") -> "PreTrainedConfig":

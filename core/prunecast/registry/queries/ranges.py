@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from prunecast.architecture.budget import absolute
+from prunecast.architecture.budget import absolute, check_is_no_percentage
 from prunecast.architecture.shape import ModelShape, Quantity
 from prunecast.errors import RegistryError
 
@@ -26,12 +26,21 @@ class Range:
     high: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Range from ``0.75..0.85``, ``0.75..``, ``..0.85``, or the upper limit ``0.85``. Raises RegistryError."""
+    def parse(cls, text: str, quantity: Quantity = "parameters") -> Self:
+        """Range from ``0.75..0.85``, ``0.75..``, ``..0.85``, or the upper limit ``0.85``.
+
+        Raises:
+            RegistryError: the text is no such range, or a limit is a percentage of the quantity.
+        """
         match = _RANGE.fullmatch(text.strip())
         if match is None or not (match["low"] or match["high"]):
             raise RegistryError(f"{text!r} is no range: write LOW..HIGH, LOW.., or one upper limit, e.g. 0.75..0.85")
         low, high = (None if match[end] is None else float(match[end]) for end in ("low", "high"))
+        try:
+            for limit in (low, high):
+                check_is_no_percentage(limit or 0, quantity)
+        except ValueError as error:
+            raise RegistryError(str(error)) from error
         return cls(low, high) if match["dots"] else cls(None, low)
 
     def absolute(self, dense: int) -> tuple[int | None, int | None]:
