@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.own_classes import code_files
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
     configuration, model = (kind.__name__ for kind in stock_types(config))
     kind = config.model_type.removeprefix(EXPORTED)
     names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
-    for name, own in (names | {"llama": kind}).items():
-        code = code.replace(name, own)
+    names["llama"] = kind
+    # In one go, as the names of a family may contain those of Llama.
+    code = re.sub("|".join(names), lambda found: names[found[0]], code)
     for part in fields(family):
         line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
         code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
