@@ -1,5 +1,6 @@
-"""Device and number format of the measurements."""
+"""Device and number format of the measurements, and the speed of one in the other."""
 
+import time
 from typing import TYPE_CHECKING
 
 from prunecast.errors import ModelError
@@ -56,3 +57,18 @@ def is_faster_in_bfloat16(capabilities: "Mapping[str, object]") -> bool:
     if "Intel" in str(capabilities.get("cpu_name", "")):
         named.discard("avx512_bf16")
     return bool(named)
+
+
+def macs_per_second(width: int, dtype: "torch.dtype", device: "torch.device") -> float:
+    """Multiply-accumulates a second of a matrix product of a model with this hidden size, timed now."""
+    import torch
+
+    rows, repeat = 1024, 8
+    left = torch.ones(rows, width, dtype=dtype, device=device)
+    right = torch.ones(width, 4 * width, dtype=dtype, device=device)
+    left @ right
+    start = time.perf_counter()
+    for _ in range(repeat):
+        product = left @ right
+    product[0, 0].item()  # waits for the device
+    return repeat * rows * width * 4 * width / (time.perf_counter() - start)

@@ -225,7 +225,7 @@ def reading(name: str, path: Path, part: str) -> Iterator[None]:
 
 def check_memory(needed: int, dtype: "torch.dtype", device: "torch.device | str", name: str) -> None:
     """Raise ModelError unless so many bytes are free on ``device``, and in main memory, through which weights pass."""
-    free = _free_memory(device)
+    free = free_memory(device)
     if needed > free:
         need, has = amounts(needed, free)
         raise ModelError(
@@ -253,7 +253,7 @@ def _check_numbers(model: "PreTrainedModel", name: str) -> None:
         )
 
 
-def _free_memory(device: "torch.device | str") -> int:
+def free_memory(device: "torch.device | str") -> int:
     """Free bytes for the weights: on ``device``, and in main memory, through which they are loaded."""
     import psutil
     import torch
