@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prunecast.first_spec.look import Look, Machine, check_memory, look_at
-from prunecast.first_spec.texts import Texts, texts_at_hand
-from prunecast.first_spec.workload import Workload, largest_within
-from prunecast.first_spec.write import Wishes, ranking_tokens, written
+from prunecast.errors import BudgetError
+from prunecast.first_spec.look import Machine, check_memory, look_at
+from prunecast.first_spec.texts import texts_at_hand
+from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within
+from prunecast.first_spec.write import AtHand, Wishes, attention_rates, ranking_tokens, written
 from prunecast.plugins.host import PluginHost
+from prunecast.problem.problem import Problem
 from prunecast.recover.training import PASSES
 from prunecast.run.estimate import Estimate, estimate
 from prunecast.spec.load import parse_spec
@@ -50,35 +52,47 @@ def first_spec(
     look = look_at(wishes.model)
     machine = Machine.here(look.shape.hidden_size)
     check_memory(look.shape, machine.memory, look.source.name)
-    return spec_for(wishes, look, machine, texts_at_hand(look, calibration, evaluation), host)
+    return spec_for(wishes, AtHand(look, machine, texts_at_hand(look, calibration, evaluation)), host)
 
 
-def spec_for(wishes: Wishes, look: Look, machine: Machine, texts: Texts, host: PluginHost) -> FirstSpec:
+def spec_for(wishes: Wishes, at_hand: AtHand, host: PluginHost) -> FirstSpec:
     """A spec from what was found; the same for the same arguments.
 
     Raises:
         BudgetError: the space cannot meet the budget, or the time is too short.
     """
+    look, attention = at_hand.look, _attention(wishes, at_hand, host)
     with TemporaryDirectory(prefix="prunecast-") as folder:
         config = Path(folder) / "config.json"
         look.config.to_json_file(config)
 
         def seconds_of(workload: Workload) -> float:
-            spec = parse_spec(written(wishes, look, machine, texts, workload), host)
+            spec = parse_spec(written(wishes, at_hand, attention, workload), host)
             estimated = estimate(_with_config(spec, config), host)
-            return _seconds(estimated, ranking_tokens(look, texts, workload), machine)
+            return _seconds(estimated, ranking_tokens(look, at_hand.texts, workload), at_hand.machine)
 
         workload, seconds = largest_within(wishes.minutes, seconds_of)
     notes = [
         f"passes over text take about {duration(seconds)} on this machine at its best; loading, searching and "
         "writing come on top"
     ]
-    if texts.bundled:
+    if at_hand.texts.bundled:
         notes.append(
             "text of Python's documentation is all that is at hand: enough to try, too little for a model to keep; "
             "name better text with --calibration FILE --evaluate FILE, or set PRUNECAST_DATA"
         )
-    return FirstSpec(written(wishes, look, machine, texts, workload), tuple(notes))
+    return FirstSpec(written(wishes, at_hand, attention, workload), tuple(notes))
+
+
+def _attention(wishes: Wishes, at_hand: AtHand, host: PluginHost) -> tuple[float, ...]:
+    """Pruning rates of attention; with 1.0 among them only if nothing else meets the budget."""
+    shape = at_hand.look.shape
+    usual = attention_rates(shape)
+    try:
+        Problem.of(parse_spec(written(wishes, at_hand, usual, WORKLOADS[0]), host), host, shape)
+    except BudgetError:
+        return (*usual, 1.0)
+    return usual
 
 
 def _with_config(spec: Spec, config: Path) -> Spec:

@@ -47,13 +47,30 @@ class Wishes:
     folder: Path
 
 
-def written(wishes: Wishes, look: Look, machine: Machine, texts: Texts, workload: Workload) -> str:
-    """The spec as text; the same for the same arguments."""
+@dataclass(frozen=True)
+class AtHand:
+    """What there is to make a spec of: a model, a machine and texts."""
+
+    look: Look
+    machine: Machine
+    texts: Texts
+
+
+def written(wishes: Wishes, at_hand: AtHand, attention: Sequence[float], workload: Workload) -> str:
+    """The spec as text; the same for the same arguments.
+
+    Args:
+        wishes: what the user asks for.
+        at_hand: what there is.
+        attention: pruning rates of attention, ascending.
+        workload: how much the run measures.
+    """
+    look, texts = at_hand.look, at_hand.texts
     sections = (
         _head(wishes, look),
-        _model(wishes, look, machine),
-        _space(look.shape),
-        _pruner(wishes, look, machine, texts, workload),
+        _model(wishes, at_hand),
+        _space(look.shape, attention),
+        _pruner(wishes, at_hand, workload),
         _evaluators(wishes, look, texts, workload),
         _method(workload),
         _budget(look.shape, wishes.budget),
@@ -74,8 +91,8 @@ def _head(wishes: Wishes, look: Look) -> Iterator[str]:
     yield f"name: {_scalar(f'{_name_of(wishes.model)}-{_percent(wishes.budget)}')}  # name of the run and of its export"
 
 
-def _model(wishes: Wishes, look: Look, machine: Machine) -> Iterator[str]:
-    dtype = str(machine.dtype).removeprefix("torch.")
+def _model(wishes: Wishes, at_hand: AtHand) -> Iterator[str]:
+    look, dtype = at_hand.look, str(at_hand.machine.dtype).removeprefix("torch.")
     yield "model:"
     yield f"  source: {_scalar(place_from(wishes.folder, wishes.model, os.path.exists(wishes.model)))}"
     if look.source.revision is not None:
@@ -85,7 +102,7 @@ def _model(wishes: Wishes, look: Look, machine: Machine) -> Iterator[str]:
     yield f"  dtype: {dtype}  # {reasons[dtype]}; numbers of another dtype are not comparable"
 
 
-def _space(shape: ModelShape) -> Iterator[str]:
+def _space(shape: ModelShape, attention: Sequence[float]) -> Iterator[str]:
     depth = len(shape.dense.layers)
     first, last = whole_layers(depth)
     yield "# What may be pruned: query heads and KV groups, and channels of the MLP, of each layer by itself."
@@ -98,18 +115,19 @@ def _space(shape: ModelShape) -> Iterator[str]:
     else:
         yield f'  layers: ":"  # all {depth}; of a deeper model the first and last ones would stay whole'
     yield "  # Pruning rates. With 1.0 among them, whole attentions or MLPs may go."
-    yield f"  attention: {_list(attention_rates(shape))}"
+    yield f"  attention: {_list(attention)}"
     yield f"  mlp: {_list(MLP_RATES)}"
     yield "  # The first architectures are near uniform MLP pruning, and keep most attentions whole."
     yield "  sampling: {draw: near, reach: 3, attention: [0.6, 1.0]}"
 
 
-def _pruner(wishes: Wishes, look: Look, machine: Machine, texts: Texts, workload: Workload) -> Iterator[str]:
+def _pruner(wishes: Wishes, at_hand: AtHand, workload: Workload) -> Iterator[str]:
+    look = at_hand.look
     items = [
         f"    - {{{_text(wishes, text)}, samples: {samples}, tokens: {look.window}}}"
-        for text, samples in _samples(texts, workload)
+        for text, samples in _samples(at_hand.texts, workload)
     ]
-    if ranking_bytes(look.shape) <= machine.memory:
+    if ranking_bytes(look.shape) <= at_hand.machine.memory:
         yield "# Which units go first: those that cost least once the kept ones make up for them by least squares."
         yield "# More samples make a better model, and the ranking slower; it is computed once."
         yield "pruner:"
