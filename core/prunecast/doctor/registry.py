@@ -15,7 +15,10 @@ _MOST = 20
 
 
 def registry(path: Path) -> Iterator[Finding]:
-    """Whether a registry can be opened, and holds together. One that is not there yet is no fault."""
+    """Whether a registry can be opened, and holds together. One that is not there yet is no fault.
+
+    Nothing is written to it; as always, SQLite may leave its two files beside one that has been read.
+    """
     there = path.exists() and path.stat().st_size > 0
     try:
         with unchanged(path) as opened:

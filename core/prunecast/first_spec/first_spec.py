@@ -73,7 +73,7 @@ def spec_for(wishes: Wishes, at_hand: AtHand, host: PluginHost) -> FirstSpec:
 
         workload, seconds = largest_within(wishes.minutes, seconds_of)
     notes = [
-        f"passes over text take about {duration(seconds)} on this machine at its best; loading, searching and "
+        f"passes over text take {duration(seconds)} on this machine at its best; loading, searching and "
         "writing come on top"
     ]
     if at_hand.texts.bundled:

@@ -113,7 +113,7 @@ def _space(shape: ModelShape, attention: Sequence[float]) -> Iterator[str]:
         yield f"  # {ends} of {depth} layers stay whole, because pruning them costs most; ':' is all layers."
         yield f'  layers: "{first}:{depth - last}"'
     else:
-        yield f'  layers: ":"  # all {depth}; of a deeper model the first and last ones would stay whole'
+        yield '  layers: ":"  # every layer; of a deeper model the first and last ones would stay whole'
     yield "  # Pruning rates. With 1.0 among them, whole attentions or MLPs may go."
     yield f"  attention: {_list(attention)}"
     yield f"  mlp: {_list(MLP_RATES)}"
@@ -164,8 +164,8 @@ def _method(workload: Workload) -> Iterator[str]:
 
 def _budget(shape: ModelShape, share: float) -> Iterator[str]:
     quantity = quantity_for(shape)
-    yield "# What may remain: up to 1 a share of the dense model, above 1 a number. Other quantities are macs and"
-    yield f"# kv_cache_bytes and {_OTHER[quantity]}; of several, all are met."
+    yield "# What may remain: up to 1 a share of the dense model, above 1 a number. Other quantities:"
+    yield f"# {_OTHER[quantity]}, macs and kv_cache_bytes; of several, all are met."
     if quantity != "parameters":
         embeddings = shape.embeddings / int(shape.count([shape.dense])[0])
         yield f"# Embeddings are {100 * embeddings:.0f} % of this model and are not pruned; the share is of the others."
