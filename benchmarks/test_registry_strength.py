@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunecast.plugins import Architecture, ComponentCost, Measurement, Metric, ModelShape
+from prunecast.plugins import Architecture, ComponentCost, LayerCost, Measurement, Metric, ModelShape
 from prunecast.registry import Evaluation, ModelRecord, PluginRecord, Registry, Setting
 from prunecast.registry.queries.pareto import pareto
 from prunecast.registry.queries.ranges import Range
@@ -33,8 +33,7 @@ SHAPE = ModelShape(
     context=8_192,
     embeddings=28_311_552,
     fixed=28_312_128,
-    attention=ComponentCost(base=576, unit=73_728, head=73_728),
-    mlp=ComponentCost(base=576, unit=1_728),
+    layers=(LayerCost(ComponentCost(base=576, unit=73_728, head=73_728), ComponentCost(base=576, unit=1_728)),) * 30,
 )
 SETTING = Setting(
     ModelRecord("f" * 32, "smollm2-135m", SHAPE),

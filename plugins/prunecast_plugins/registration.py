@@ -11,6 +11,53 @@ _TIMED = (
 )
 
 
+_FAMILIES = {
+    "llama": "Llama 1 to 3, and models of its architecture such as SmolLM2",
+    "mistral": "Mistral 7B",
+    "qwen2": "Qwen 1.5 to 2.5",
+    "qwen3": "Qwen 3, dense",
+    "smollm3": "SmolLM3",
+    "gemma": "Gemma 1",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3, text",
+    "phi3": "Phi-3 and Phi-4-mini",
+    "gpt2": "GPT-2",
+    "opt": "OPT",
+    "ministral": "Ministral 8B",
+    "ministral3": "Ministral 3, text",
+    "seed_oss": "Seed-OSS",
+    "ernie4_5": "ERNIE 4.5, dense",
+    "helium": "Helium",
+    "granite": "Granite 3 and 4, dense",
+    "olmo": "OLMo 1",
+    "olmo2": "OLMo 2",
+    "olmo3": "OLMo 3",
+    "exaone4": "EXAONE 4",
+    "glm4": "GLM-4",
+    "hunyuan_v1_dense": "Hunyuan, dense",
+    "arcee": "Arcee AFM",
+    "nemotron": "Nemotron and Minitron",
+    "apertus": "Apertus",
+    "starcoder2": "StarCoder 2",
+    "cohere": "Command R",
+    "cohere2": "Command R7B and Command A",
+    "stablelm": "StableLM",
+    "phi": "Phi-1 to Phi-2",
+    "gpt_neo": "GPT-Neo",
+    "gptj": "GPT-J",
+    "gpt_neox": "GPT-NeoX and Pythia",
+    "bloom": "BLOOM",
+    "mpt": "MPT",
+    "falcon": "Falcon 1 and 2",
+}
+
+
+@hookimpl
+def prunecast_families() -> Iterable[Entry]:
+    """Descriptions of families, named by model type."""
+    return [Entry(name, f"prunecast_plugins:families/{name}.yaml", text) for name, text in _FAMILIES.items()]
+
+
 @hookimpl
 def prunecast_search_spaces() -> Iterable[Entry]:
     """The layerwise space."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from prunecast.architecture.architecture import Architecture, sizes_of
 from prunecast.architecture.budget import Budget
-from prunecast.architecture.choices import Choice, architectures_at, indices_of, sizes_at
-from prunecast.architecture.shape import QUANTITIES, ComponentCost, ModelShape, Quantity
+from prunecast.architecture.choices import Choice, Component, architectures_at, indices_of, sizes_at
+from prunecast.architecture.shape import QUANTITIES, ComponentCost, LayerCost, ModelShape, Quantity
 from prunecast.errors import BudgetError
 
 SHAPE = ModelShape(
@@ -23,8 +23,13 @@ SHAPE = ModelShape(
     context=32,
     embeddings=800,
     fixed=816,
-    attention=ComponentCost(base=16, unit=2 * 4 * 16 + 8, head=2 * 4 * 16 + 4, unit_vectors=8, head_vectors=4),
-    mlp=ComponentCost(base=16, unit=3 * 16),
+    layers=(
+        LayerCost(
+            ComponentCost(base=16, unit=2 * 4 * 16 + 8, head=2 * 4 * 16 + 4, unit_vectors=8, head_vectors=4),
+            ComponentCost(base=16, unit=3 * 16),
+        ),
+    )
+    * 3,
 )
 CHOICES = (
     Choice("attention", (0,), ((0, 0), (1, 2), (2, 1), (2, 2))),
@@ -121,7 +126,7 @@ def test_tied_layers_have_equal_sizes() -> None:
     assert (sizes_of(architectures_at(CHOICES, SHAPE.dense, np.array([[0, 0, 1, 0]]))) == sizes).all()
 
 
-GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2))
+GROUPED = replace(SHAPE, dense=Architecture([(8, 2, 8)] * 2), layers=SHAPE.layers[:2])
 """Eight KV groups of two query heads, as Qwen3 has them."""
 
 UNEVEN = tuple(
@@ -156,7 +161,7 @@ other a smaller KV cache."""
 
 @pytest.mark.parametrize("other", ["parameters", "macs"])
 def test_two_limits_are_met_by_values_other_than_the_smallest(other: Quantity) -> None:
-    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2))
+    shape = replace(SHAPE, dense=Architecture([(8, 4, 8)] * 2), layers=SHAPE.layers[:2])
     budget = Budget.of(shape, {other: 0.9, "kv_cache_bytes": 0.5})
     start = np.array(list(itertools.product(range(4), range(4), range(2), range(2))), dtype=np.int64)
     sizes = sizes_at(TRADED, shape.dense, budget.fit(TRADED, start, np.random.default_rng(0)))
@@ -168,3 +173,87 @@ def test_the_smallest_possible_cost_uses_the_cheapest_values() -> None:
     with pytest.raises(BudgetError, match="the smallest has 96"):
         Budget.of(GROUPED, {"kv_cache_bytes": 90}).check(UNEVEN)
     Budget.of(GROUPED, {"kv_cache_bytes": 96}).check(UNEVEN)
+
+
+VALUES: dict[Component, tuple[tuple[int, ...], ...]] = {
+    "attention": ((0, 0), (1, 1), (1, 2), (2, 2)),
+    "mlp": ((0,), (1,), (3,), (8,)),
+}
+"""Values that cost the more the larger they are, in every quantity."""
+
+
+@st.composite
+def tiny_spaces(draw: st.DrawFn) -> tuple[ModelShape, tuple[Choice, ...]]:
+    """A model of two or three layers that differ in everything, and a space of choices that may be tied or missing."""
+    number = st.integers(0, 40)
+    cost = st.builds(
+        ComponentCost, number, st.integers(4, 40), st.integers(4, 40), st.integers(0, 4), st.integers(0, 4)
+    )
+    layer = st.builds(LayerCost, cost, cost, st.sampled_from([0, 0, 9, 300]), st.sampled_from([None, 5, 31, 64]))
+    layers = tuple(draw(st.lists(layer, min_size=2, max_size=3)))
+    depth = len(layers)
+    shape = replace(SHAPE, dense=Architecture([(2, 2, 8)] * depth), layers=layers)
+    choices = []
+    for component, values in VALUES.items():
+        for covered in draw(st.sampled_from([[(0,), (1,)], [(0, 1)], [(depth - 1,)], [(0, depth - 1)]])):
+            kept = draw(st.lists(st.sampled_from(values), min_size=2, max_size=4, unique=True))
+            choices.append(Choice(component, covered, tuple(sorted(kept))))
+    return shape, tuple(choices)
+
+
+@settings(deadline=None, max_examples=300)
+@given(tiny_spaces(), st.sampled_from(QUANTITIES), st.floats(0.05, 1.0), st.integers(0, 99))
+def test_layers_that_differ_meet_a_budget_exactly(
+    space: tuple[ModelShape, tuple[Choice, ...]], quantity: Quantity, share: float, seed: int
+) -> None:
+    shape, choices = space
+    budget = Budget.of(shape, {quantity: share})
+    every = np.array(list(itertools.product(*(range(len(choice.values)) for choice in choices))), dtype=np.int64)
+    met = {
+        tuple(row)
+        for row, architecture in zip(every.tolist(), architectures_at(choices, shape.dense, every), strict=True)
+        if int(shape.count([architecture], quantity)[0]) <= budget.limits[quantity]
+    }
+    if not met:
+        with pytest.raises(BudgetError):
+            budget.fit(choices, every, np.random.default_rng(seed))
+        return
+    fitted = budget.fit(choices, every, np.random.default_rng(seed))
+    for row in map(tuple, fitted.tolist()):
+        assert row in met
+        for column in range(len(choices)):
+            assert (*row[:column], row[column] + 1, *row[column + 1 :]) not in met
+
+
+@settings(deadline=None, max_examples=100)
+@given(tiny_spaces(), st.floats(0.3, 1.0), st.floats(0.3, 1.0), st.integers(0, 99))
+def test_no_limit_of_several_is_exceeded(
+    space: tuple[ModelShape, tuple[Choice, ...]], parameters: float, cache: float, seed: int
+) -> None:
+    shape, choices = space
+    budget = Budget.of(shape, {"parameters": parameters, "macs": 0.9, "kv_cache_bytes": cache}, context=20)
+    every = np.array(list(itertools.product(*(range(len(choice.values)) for choice in choices))), dtype=np.int64)
+    try:
+        fitted = budget.fit(choices, every, np.random.default_rng(seed))
+    except BudgetError:
+        return
+    architectures = architectures_at(choices, shape.dense, fitted)
+    for quantity, limit in budget.limits.items():
+        assert shape.at(20).count(architectures, quantity).max() <= limit
+
+
+def test_a_context_that_the_model_does_not_have_is_refused() -> None:
+    with pytest.raises(BudgetError, match="context 33 is longer than the model's: set it to 32 or less"):
+        Budget.of(SHAPE, {"macs": 0.5}, context=33)
+    assert Budget.of(SHAPE, {"macs": 0.5}, context=32) == Budget.of(SHAPE, {"macs": 0.5})
+
+
+def test_layers_that_share_costs_are_removed_where_only_that_meets_the_budget() -> None:
+    """Without its components a layer has no shared costs, which no value alone can save."""
+    shape = replace(SHAPE, layers=tuple(replace(layer, shared=5000) for layer in SHAPE.layers))
+    choices = (Choice("attention", (0,), ((0, 0), (2, 2))), Choice("mlp", (0,), ((0,), (8,))))
+    dense, without = shape.count([shape.dense, Architecture([(0, 0, 0), *shape.dense.layers[1:]])]).tolist()
+    budget = Budget(shape, {"parameters": dense - 5000})
+    assert dense - without > 5000
+    every = np.array(list(itertools.product(range(2), range(2))), dtype=np.int64)
+    assert budget.fit(choices, every, np.random.default_rng(0)).tolist() == [[0, 0]] * 4

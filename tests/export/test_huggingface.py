@@ -29,8 +29,8 @@ from prunecast.export.deliver import continue_text
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
 from prunecast.models.moments import gather_moments
+from prunecast.testing.models import family_of, shape_of
 
 NEW_TOKENS = 12
 
@@ -64,6 +64,7 @@ CARD = CardContent(
 def export(pruned, tokenizer, folder, **changes) -> ExportReport:
     arguments = {
         "config": pruned.config,
+        "family": family_of(pruned.config),
         "state": pruned.state,
         "architecture": pruned.architecture,
         "tokenizer": tokenizer,

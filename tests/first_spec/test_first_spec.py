@@ -10,12 +10,13 @@ from transformers import AutoConfig
 
 from prunecast.errors import BudgetError, ModelError
 from prunecast.first_spec.first_spec import spec_for
-from prunecast.first_spec.look import check_memory, ranking_bytes, sizes_of
+from prunecast.first_spec.look import check_memory, ranking_bytes
 from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within
 from prunecast.first_spec.write import Wishes, attention_rates, quantity_for, whole_layers
 from prunecast.models.source import ModelSource
 from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
+from prunecast.testing.models import shape_of
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -92,7 +93,7 @@ def test_fewer_layers_stay_whole_where_there_are_few(depth: int, whole: tuple[in
 )
 def test_rates_of_attention_are_those_of_heads_and_groups(heads: int, groups: int, rates: tuple[float, ...]) -> None:
     sizes = {**TINY, "hidden_size": 8 * heads, "num_attention_heads": heads, "num_key_value_heads": groups}
-    assert attention_rates(sizes_of(AutoConfig.for_model("llama", **sizes))) == rates
+    assert attention_rates(shape_of(AutoConfig.for_model("llama", **sizes))) == rates
 
 
 def test_the_budget_leaves_out_embeddings_that_are_most_of_a_model() -> None:

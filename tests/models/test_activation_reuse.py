@@ -10,7 +10,7 @@ import torch
 from prunecast.architecture.architecture import Architecture, LayerImportance
 from prunecast.models.activation_reuse import ActivationReuse
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
+from prunecast.testing.models import family_of, shape_of
 
 BATCHES = torch.randint(3, 97, (3, 2, 16), generator=torch.Generator().manual_seed(0))
 DENSE = (4, 2, 24)

@@ -14,8 +14,8 @@ from prunecast.errors import ModelError
 from prunecast.models import compensation
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
 from prunecast.models.moments import Moments, gather_moments
+from prunecast.testing.models import family_of, shape_of
 
 TOKENS = torch.randint(3, 97, (6, 64), generator=torch.Generator().manual_seed(1))
 SIZES = [Layer(4, 2, 17), Layer(4, 1, 24), Layer(3, 2, 1), Layer(2, 1, 23), Layer(1, 1, 5)]

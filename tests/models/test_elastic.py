@@ -12,9 +12,9 @@ from sliced_models import CASES, IDS, WIDTH, elastic_of, random_importance, slic
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError
 from prunecast.models.elastic import convert_parameters
-from prunecast.models.families import shape_of
 from prunecast.models.projections import FusedOutput, ShrinkingInput, ShrinkingOutput
 from prunecast.models.source import resolve_source
+from prunecast.testing.models import shape_of
 
 every_family = pytest.mark.parametrize("case", CASES)
 

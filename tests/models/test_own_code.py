@@ -10,8 +10,8 @@ from saved_models import edit_config, logits_of
 from workplace import Workplace
 
 from prunecast.errors import ModelError
-from prunecast.models.families import shape_of
 from prunecast.models.source import resolve_source
+from prunecast.testing.models import shape_of
 
 CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -9,8 +9,9 @@ import torch
 from saved_models import Tensors, edit_config, edit_weights, logits_of
 
 from prunecast.errors import ModelError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
 from prunecast.models.source import resolve_source
+from prunecast.testing.models import family_of
 
 BLOCK = 16
 UP = "model.layers.0.mlp.up_proj.weight"

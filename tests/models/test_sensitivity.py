@@ -14,10 +14,10 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel, convert_parameters
-from prunecast.models.families import family_of, shape_of
 from prunecast.models.loss import Loss
 from prunecast.models.moments import gather_moments
 from prunecast.models.sensitivity import OUTLYING, local_sensitivities
+from prunecast.testing.models import family_of, shape_of
 
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {},

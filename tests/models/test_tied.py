@@ -10,8 +10,8 @@ import torch
 from saved_models import Tensors, edit_config, edit_weights, logits_of
 from transformers import AutoModelForCausalLM
 
-from prunecast.models.families import shape_of
 from prunecast.models.source import resolve_source
+from prunecast.testing.models import shape_of
 
 EMBEDDINGS = 97 * 64
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"

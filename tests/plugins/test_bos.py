@@ -9,9 +9,10 @@ from evaluator_samples import byte_tokenizer, shape_with_room
 from pydantic import BaseModel
 
 from prunecast.errors import DataError
-from prunecast.models.families import FAMILIES
 from prunecast.plugins import CalibrationOptions, CompensationOptions, PluginOptions, begin_with, bos_tokens
 from prunecast.plugins.bos import with_settled_bos
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 from prunecast_plugins.evaluators.mmlu import MMLUOptions
 from prunecast_plugins.evaluators.perplexity import PerplexityOptions
 from prunecast_plugins.pruners.obs import OBSOptions
@@ -30,11 +31,11 @@ def tokenizer_with_bos() -> Any:
 
 
 def shape_of_family(family: str) -> Any:
-    return replace(shape_with_room(), family=family)
+    return replace(shape_with_room(), family=family, bos=family in GEMMA)
 
 
 def test_all_generations_of_gemma_need_the_token_and_no_other_family() -> None:
-    assert {name for name, family in FAMILIES.items() if family.bos} == GEMMA
+    assert {name for name, family in families_of(PluginHost.discover()).items() if family.bos} == GEMMA
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text", "llama", "opt", "a family of a later version"])
@@ -73,7 +74,7 @@ def test_a_tokenizer_without_the_token_is_an_error_where_it_is_wanted() -> None:
 )
 def test_keys_have_the_option_where_the_token_is_put_in_front(family: str, bos: Any, recorded: dict[str, str]) -> None:
     def key_options(options: PluginOptions) -> dict[str, Any]:
-        return with_settled_bos(options, family).material_options()
+        return with_settled_bos(options, family in GEMMA).material_options()
 
     assert key_options(PerplexityOptions(dataset="ptb", bos=bos)) == {"dataset": "ptb", **recorded}
     assert key_options(MMLUOptions(bos=bos)) == recorded
@@ -91,7 +92,7 @@ def test_keys_have_the_option_where_the_token_is_put_in_front(family: str, bos: 
 
 def test_default_texts_are_in_the_key_of_families_that_need_the_token() -> None:
     plain, needed = (
-        with_settled_bos(OBSOptions(), family).material_options().get("calibration") for family in ("llama", "gemma2")
+        with_settled_bos(OBSOptions(), needed).material_options().get("calibration") for needed in (False, True)
     )
     assert plain is None
     assert needed == [{"samples": 32, "tokens": 512, "bos": "always"}]
@@ -106,4 +107,4 @@ def test_an_option_of_another_plugin_that_is_called_bos_stays_as_it_is() -> None
         inner: Inner = Inner()
 
     given = Other(bos=False, inner=Inner(bos=9))
-    assert with_settled_bos(given, "gemma2") == given
+    assert with_settled_bos(given, True) == given

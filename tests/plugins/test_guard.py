@@ -16,7 +16,6 @@ from workplace import Workplace
 from prunecast.architecture.architecture import Architecture, LayerImportance
 from prunecast.architecture.choices import Choice
 from prunecast.errors import BudgetError, EvaluationError, PluginError
-from prunecast.models.families import family_of
 from prunecast.plugins.examples.predictor import Ridge, RidgeOptions
 from prunecast.plugins.examples.pruner import Norms, NormsOptions
 from prunecast.plugins.examples.searcher import Climb, ClimbOptions
@@ -28,6 +27,7 @@ from prunecast.plugins.interfaces import CalibrationOptions, Measurement, Metric
 from prunecast.plugins.local import Origin
 from prunecast.testing import KnownOptimum, tiny_model
 from prunecast.testing.landscape import SHAPE, pairs
+from prunecast.testing.models import family_of
 
 SEEN, TARGETS = pairs(12, seed=0)
 LAYERS = len(SHAPE.dense.layers)

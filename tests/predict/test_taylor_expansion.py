@@ -8,9 +8,9 @@ import pytest
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.choices import Choice
-from prunecast.models.families import shape_of
 from prunecast.plugins.examples.predictor import Ridge
 from prunecast.predict.taylor_expansion import ChoiceSensitivity, ExpandedPredictor, TaylorExpansion
+from prunecast.testing.models import shape_of
 
 WHOLE = (4, 2, 24)
 ATTENTION = Choice("attention", (0,), ((1, 1), (1, 2), (2, 1), (4, 2)))

@@ -1,5 +1,6 @@
 """Size-independent encodings, the reference model, and predictors trained on pairs of another model."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from workplace import SMOLLM2
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.encodings import BINS, relative_depth
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.predict.transfer import STEPS, Prior, Source, Transferred, at_reference, reference_shape
 from prunecast_plugins.predictors.gbdt import GBDT, GBDTOptions
 
@@ -22,14 +23,21 @@ SMALL = ModelShape(
     context=128,
     embeddings=97 * 64,
     fixed=97 * 64 + 64,
-    attention=ComponentCost(base=64, unit=1024, head=1024),
-    mlp=ComponentCost(base=64, unit=192),
+    layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * 5,
 )
+
+NARROW = replace(SMALL.layers[0], attention=ComponentCost(base=64, unit=512, head=2048))
+MIXED = replace(
+    SMALL,
+    dense=Architecture([(4, 2, 96), (2, 3, 40), (0, 0, 96), (4, 2, 0), (3, 1, 20)]),
+    layers=(SMALL.layers[0], NARROW, *SMALL.layers[2:]),
+)
+"""Layers that differ in size, one without attention and one without an MLP."""
 
 
 def drawn(shape: ModelShape, count: int, seed: int) -> list[Architecture]:
     """Random architectures of all sizes."""
-    rng, dense = np.random.default_rng(seed), np.array(shape.dense.layers[0])
+    rng, dense = np.random.default_rng(seed), np.array(shape.dense.layers)
     rates = rng.uniform(0, 1, (count, len(shape.dense.layers), 3)) ** rng.uniform(0.2, 3, (count, 1, 1))
     return Architecture.from_sizes(np.rint(rates * dense).astype(np.int64))
 
@@ -52,7 +60,7 @@ def test_bins_average_the_kept_fractions_of_their_layers() -> None:
     np.testing.assert_allclose(halves.mean(axis=0), layers.mean(axis=0))
 
 
-@pytest.mark.parametrize("shape", [SMALL, SMOLLM2])
+@pytest.mark.parametrize("shape", [SMALL, SMOLLM2, MIXED])
 def test_mapping_to_the_reference_preserves_kept_fractions(shape: ModelShape) -> None:
     reference = reference_shape(shape)
     assert at_reference([shape.dense], shape) == [reference.dense]

@@ -14,7 +14,7 @@ from prunecast.testing.landscape import SHAPE
 @pytest.fixture
 def shape() -> ModelShape:
     """12 layers of 3 KV groups x 3 heads, width 96."""
-    return replace(SHAPE, dense=Architecture(SHAPE.dense.layers * 2))
+    return replace(SHAPE, dense=Architecture(SHAPE.dense.layers * 2), layers=SHAPE.layers * 2)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from sliced_models import CASES, IDS, elastic_of, random_importance, slice_stock
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RecoveryError
 from prunecast.export.sliced import SlicedFolder
-from prunecast.models.families import family_of, shape_of
 from prunecast.recover.adapters import adapter_weights, attach, check_installed, merge
 from prunecast.spec.recovery import PARTS
+from prunecast.testing.models import family_of, shape_of
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 2, 6
@@ -24,7 +24,7 @@ def sliced(model: Any, case: str, text: str | None = None) -> tuple[Architecture
     architecture = Architecture.parse(text or f"{groups}x1+24 0+7 2x1+0")
     elastic = elastic_of(model, random_importance(shape_of(model.config), 0))
     elastic.apply(architecture)
-    return architecture, SlicedFolder.written(model.config, elastic.state_dict(), architecture)
+    return architecture, SlicedFolder.written(model.config, family_of(model.config), elastic.state_dict(), architecture)
 
 
 def adapted(folder: SlicedFolder, model: Any, seed: int = 0, parts: tuple[str, ...] = PARTS) -> Any:

@@ -249,7 +249,7 @@ def test_views_resolve_the_normalised_tables(registry: Registry) -> None:
 
 
 def test_a_thousand_evaluations_of_a_deep_model_stay_small(tmp_path: Path) -> None:
-    deep = ModelRecord("f" * 32, "deep", shape())
+    deep = ModelRecord("f" * 32, "deep", shape(30))
     rng = np.random.default_rng(0)
     path = tmp_path / "registry.db"
     with Registry.open(path) as registry:

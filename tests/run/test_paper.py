@@ -30,7 +30,7 @@ def estimated(*overrides: str) -> dict[str, EstimatedStage]:
     return {stage.stage: stage for stage in found.stages}
 
 
-TEXT = "evaluators=[{use: perplexity, dataset: ptb, tokens: 1000, context: 500}]"
+TEXT = "evaluators=[{use: perplexity, dataset: ptb, tokens: 1000, context: 100}]"
 UNTOLD = "evaluators=[{use: multiple_choice, dataset: piqa}]"
 DISTILL = "recover={method: distill, samples: 100, batch: 8, tokens: 256, epochs: 2}"
 

@@ -8,12 +8,12 @@ import pytest
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.shape import ModelShape
-from prunecast.models.families import shape_of
 from prunecast.plugins.interfaces import Metric, PluginOptions, Prediction, Predictor
 from prunecast.predict.fitted import Fitted
 from prunecast.problem.objective import Objective
 from prunecast.search.acquisition import acquire
 from prunecast.spec.model import ChooseSpec
+from prunecast.testing.models import shape_of
 
 DENSE = (4, 2, 24)
 SIMILAR = [Architecture([DENSE, DENSE, (4, 2, width)]) for width in (1, 2, 3, 4, 5)]

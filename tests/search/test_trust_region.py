@@ -11,8 +11,8 @@ from workplace import Workplace
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.encodings import distances
 from prunecast.architecture.shape import ModelShape
-from prunecast.models.families import shape_of
 from prunecast.search.trust_region import members, penalised_outside
+from prunecast.testing.models import shape_of
 
 PPL = "validation.validation.ppl"
 DENSE = (4, 2, 24)

@@ -7,8 +7,9 @@ import pytest
 
 from prunecast.errors import SpecError
 from prunecast.plugins.host import PluginHost
-from prunecast.spec.document import MOST_VALUES, Document
-from prunecast.spec.load import MOST_BYTES, load_spec
+from prunecast.spec.load import load_spec
+from prunecast.yaml_files.document import MOST_VALUES, Document
+from prunecast.yaml_files.reading import MOST_BYTES
 
 
 def doubling(levels: int, form: str) -> str:

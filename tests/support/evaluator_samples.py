@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ModelError
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import shape_of
 from prunecast.models.source import resolve_source
+from prunecast.testing.models import shape_of
 
 BYTES = 256
 """Tokens of the byte tokenizer."""

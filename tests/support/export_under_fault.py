@@ -18,6 +18,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import export_huggingface
+from prunecast.testing.models import family_of
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "subprocess.Popen")
 VOCABULARY = 97
@@ -58,7 +59,16 @@ def export(folder: Path, seed: int) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", pad_token="w0")
     card = CardContent(f"tiny {seed}", None, f"seed: {seed}", ("model",), [("this",)], "none")
     architecture = Architecture.parse("2x2+24*2")
-    export_huggingface(config, model.state_dict(), architecture, tokenizer, folder, card, lambda ids: model(ids).logits)
+    export_huggingface(
+        config,
+        family_of(config),
+        model.state_dict(),
+        architecture,
+        tokenizer,
+        folder,
+        card,
+        lambda ids: model(ids).logits,
+    )
 
 
 def main(folder: str, seed: str, fault: str = "", number: str = "-1") -> int:

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from prunecast.first_spec.look import Look, Machine, sizes_of
+from prunecast.first_spec.look import Look, Machine
 from prunecast.first_spec.texts import Text, Texts
 from prunecast.first_spec.write import AtHand
 from prunecast.models.source import ModelSource
-from prunecast.testing.models import byte_tokenizer
+from prunecast.testing.models import byte_tokenizer, shape_of
 
 SMOLLM2 = {
     "vocab_size": 49152,
@@ -42,7 +42,7 @@ BUNDLED = Texts(
 def at_hand(sizes: dict[str, object], machine: Machine, texts: Texts, source: ModelSource) -> AtHand:
     """A Llama of some sizes; its tokenizer is not used."""
     config = AutoConfig.for_model("llama", **sizes)
-    return AtHand(Look(source, config, sizes_of(config), byte_tokenizer(), 0), machine, texts)
+    return AtHand(Look(source, config, shape_of(config), byte_tokenizer(), 0), machine, texts)
 
 
 def smollm2(machine: Machine = FAST, texts: Texts = MANY) -> AtHand:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 ROOMS = (
     *("errors", "keys", "cache", "hub", "text", "progress", "moved"),
-    "owned",
+    *("yaml_files", "owned"),
     *("architecture", "architecture.formats"),
-    *("data", "models.cpu", "models"),
+    *("data", "models.families", "models.pruned", "models.cpu", "models"),
     *("plugins", "plugins.examples"),
     "spec",
     *("registry.schema", "registry.sqlite", "registry", "registry.queries", "registry.sharing", "registry.upkeep"),

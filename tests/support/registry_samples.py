@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.compare.candidate import Candidate
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.predict.quality import QualityCard, Scores
@@ -54,18 +54,17 @@ def result(judged: QualityCard | None) -> RunResult:
     )
 
 
-def shape() -> ModelShape:
+def shape(depth: int = DEPTH) -> ModelShape:
     return ModelShape(
         family="llama",
-        dense=Architecture([(4, 2, 24)] * DEPTH),
+        dense=Architecture([(4, 2, 24)] * depth),
         hidden_size=64,
         head_dim=8,
         vocabulary=97,
         context=128,
         embeddings=97 * 64,
         fixed=97 * 64 + 64,
-        attention=ComponentCost(base=64, unit=1024, head=1024),
-        mlp=ComponentCost(base=64, unit=192),
+        layers=(LayerCost(ComponentCost(base=64, unit=1024, head=1024), ComponentCost(base=64, unit=192)),) * depth,
     )
 
 

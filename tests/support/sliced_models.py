@@ -10,7 +10,7 @@ from torch import nn
 
 from prunecast.architecture.architecture import Architecture, LayerImportance
 from prunecast.models.elastic import ElasticModel
-from prunecast.models.families import family_of, shape_of
+from prunecast.testing.models import family_of, shape_of
 
 HEAD_DIM, HIDDEN, WIDTH = 8, 64, 24
 IDS = torch.tensor([[3, 14, 15, 92, 65, 35, 89, 79], [5, 2, 71, 82, 81, 82, 8, 45]])

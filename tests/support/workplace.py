@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 
 TEXTS = ("calibration.txt", "validation.txt", "test.txt")
 
@@ -47,8 +47,10 @@ SMOLLM2 = ModelShape(
     context=8192,
     embeddings=49152 * 576,
     fixed=49152 * 576 + 576,
-    attention=ComponentCost(base=576, unit=2 * 64 * 576, head=2 * 64 * 576),
-    mlp=ComponentCost(base=576, unit=3 * 576),
+    layers=(
+        LayerCost(ComponentCost(base=576, unit=2 * 64 * 576, head=2 * 64 * 576), ComponentCost(base=576, unit=3 * 576)),
+    )
+    * 30,
 )
 """The sizes of SmolLM2-135M."""
 
@@ -61,8 +63,8 @@ TINY = ModelShape(
     context=128,
     embeddings=98 * 64,
     fixed=98 * 64 + 64,
-    attention=ComponentCost(base=64, unit=2 * 8 * 64, head=2 * 8 * 64),
-    mlp=ComponentCost(base=64, unit=3 * 64),
+    layers=(LayerCost(ComponentCost(base=64, unit=2 * 8 * 64, head=2 * 8 * 64), ComponentCost(base=64, unit=3 * 64)),)
+    * 4,
 )
 """The sizes of the model of ``tiny_checkpoint``."""
 

@@ -34,7 +34,7 @@ class Budget:
     """Upper limits on an architecture, all of which it has to meet.
 
     Attributes:
-        shape: the dense model.
+        shape: the dense model, at the context that costs are counted at.
         limits: the largest allowed value of each limited quantity, in absolute units. If empty, every architecture
             meets the budget.
     """
@@ -43,10 +43,28 @@ class Budget:
     limits: Mapping[Quantity, int]
 
     @classmethod
-    def of(cls, shape: ModelShape, wanted: Mapping[Quantity, float]) -> "Budget":
-        """Budget from the numbers of a spec: at most 1, a fraction of the dense model; above 1, an absolute count."""
-        dense = {quantity: int(shape.count([shape.dense], quantity)[0]) for quantity in wanted}
-        return cls(shape, {q: math.floor(absolute(v, dense[q])) for q, v in wanted.items()})
+    def of(cls, shape: ModelShape, wanted: Mapping[Quantity, float], context: int | None = None) -> "Budget":
+        """Budget from the numbers of a spec: at most 1, a fraction of the dense model; above 1, an absolute count.
+
+        Args:
+            shape: the dense model.
+            wanted: the numbers.
+            context: context in tokens to count at; that of the model by default.
+
+        Raises:
+            BudgetError: the context is longer than that of the model.
+        """
+        if context is not None and context > shape.context:
+            raise BudgetError(f"context {context:,} is longer than the model's: set it to {shape.context:,} or less")
+        dense = cls(shape.at(context), {})
+        limits = {
+            quantity: math.floor(absolute(value, dense.dense_count(quantity))) for quantity, value in wanted.items()
+        }
+        return cls(dense.shape, limits)
+
+    def dense_count(self, quantity: Quantity) -> int:
+        """``quantity`` of the dense model."""
+        return int(self.shape.count([self.shape.dense], quantity)[0])
 
     def usage(self, sizes: Sizes) -> NDArray[np.float64]:
         """Largest ratio of a quantity to its limit, shape (N,), for sizes (N, L, 3); at most 1 meets the budget."""
@@ -65,7 +83,7 @@ class Budget:
         for quantity, limit in self.limits.items():
             reached = int(self.shape.count_sizes(smallest, quantity)[0])
             if reached > limit:
-                dense = int(self.shape.count([self.shape.dense], quantity)[0])
+                dense = self.dense_count(quantity)
                 raise BudgetError(
                     f"no architecture of the search space meets {quantity} <= {limit:,} ({limit / dense:.1%} of the "
                     f"dense model): the smallest has {reached:,}. Raise the budget to at least "
@@ -102,12 +120,18 @@ class Budget:
 
 
 class _RunningTotals:
-    """Totals of every limited quantity for a batch of rows, updated as choices of the rows change."""
+    """Totals of every limited quantity for a batch of rows, updated as choices of the rows change.
+
+    They are for as many tokens as the costs of values are, so that they are exact.
+    """
 
     def __init__(self, budget: Budget, choices: Sequence[Choice], indices: Indices) -> None:
-        self._limits = np.array(list(budget.limits.values()))
-        sizes = sizes_at(choices, budget.shape.dense, indices)
-        self._totals = np.stack([budget.shape.count_sizes(sizes, quantity) for quantity in budget.limits], axis=1)
+        shape = budget.shape
+        self._limits = np.array([limit * shape.tokens(quantity) for quantity, limit in budget.limits.items()])
+        sizes = sizes_at(choices, shape.dense, indices)
+        self._totals = np.stack([shape.totals(sizes, quantity) for quantity in budget.limits], axis=1)
+        shares = any(shape.shared_costs(quantity).any() for quantity in budget.limits)
+        self._shared = _Shared(budget, choices, sizes) if shares else None
         most = max(len(choice.values) for choice in choices)
         self._costs = np.zeros((len(choices), most, len(budget.limits)), dtype=np.int64)
         self._next = {direction: np.zeros((len(choices), most), dtype=np.int64) for direction in (-1, 1)}
@@ -132,13 +156,50 @@ class _RunningTotals:
             now = indices[all_rows, choice]
             target = self._next[direction][choice, now]
             change = self._costs[choice, target] - self._costs[choice, now]
+            if self._shared is not None:
+                change += self._shared.change(choice, target)
             after = self._totals + change
             useful = self.over() if direction < 0 else (after <= self._limits).all(axis=1)
             move = rows & useful & (target != now)
             indices[all_rows[move], choice[move]] = target[move]
             self._totals[move] = after[move]
+            if self._shared is not None:
+                self._shared.move(move, choice, target)
             moved_any |= bool(move.any())
         return moved_any
+
+
+class _Shared:
+    """Costs that the two components of a layer share, for a batch of rows: they count while either is there.
+
+    Notation: K is 2, attention and MLP.
+    """
+
+    def __init__(self, budget: Budget, choices: Sequence[Choice], sizes: Sizes) -> None:
+        self._costs = np.stack([budget.shape.shared_costs(quantity) for quantity in budget.limits], axis=1)  # (L, Q)
+        self._there = np.moveaxis(sizes[..., [0, 2]] > 0, 2, 1)  # (N, K, L)
+        self._component = np.array([["attention", "mlp"].index(choice.component) for choice in choices])
+        self._covers = np.zeros((len(choices), sizes.shape[1]), dtype=bool)
+        self._keeps = np.zeros((len(choices), max(len(choice.values) for choice in choices)), dtype=bool)
+        for c, choice in enumerate(choices):
+            self._covers[c, list(choice.layers)] = True
+            self._keeps[c, : len(choice.values)] = np.array(choice.values)[:, 0] > 0
+
+    def change(self, choice: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What each row would cost more, shape (N, Q), if one choice of it, (N,), took a value, (N,)."""
+        now, after = (there.any(axis=1) @ self._costs for there in (self._there, self._after(choice, value)))
+        return np.asarray(after - now, dtype=np.int64)
+
+    def move(self, rows: NDArray[np.bool_], choice: NDArray[np.int64], value: NDArray[np.int64]) -> None:
+        """Let one choice of each of ``rows`` take a value."""
+        self._there[rows] = self._after(choice, value)[rows]
+
+    def _after(self, choice: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Components that are there, shape (N, K, L), after one choice of each row took a value."""
+        there, row, component = self._there.copy(), np.arange(len(self._there)), self._component[choice]
+        keeps = self._keeps[choice, value][:, None]
+        there[row, component] = np.where(self._covers[choice], keeps, there[row, component])
+        return there
 
 
 def _costs_of(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int64]]:

@@ -78,20 +78,24 @@ def indices_of(choices: Sequence[Choice], dense: Architecture, architecture: Arc
 
 
 def value_costs(choices: Sequence[Choice], shape: ModelShape, quantity: Quantity) -> list[NDArray[np.int64]]:
-    """Cost in ``quantity`` of each value of each choice, summed over the choice's layers: C arrays of shape (V,)."""
+    """Cost in ``quantity`` of each value of each choice, summed over the choice's layers: C arrays of shape (V,).
+
+    As in :meth:`~prunecast.architecture.shape.ModelShape.component_costs`, without what components share.
+    """
     costs = []
     for choice in choices:
-        sizes = np.zeros((len(choice.values), 1, 3), dtype=np.int64)
-        sizes[:, 0, COLUMNS[choice.component]] = choice.values
-        attention, mlp = shape.component_costs(sizes, quantity)
-        costs.append((attention + mlp)[:, 0] * len(choice.layers))
+        sizes = np.zeros((len(choice.values), len(choice.layers), 3), dtype=np.int64)
+        sizes[..., COLUMNS[choice.component]] = np.array(choice.values)[:, None]
+        attention, mlp = shape.component_costs(sizes, quantity, choice.layers)
+        costs.append((attention + mlp).sum(axis=1))
     return costs
 
 
 def cut_rates(choice: Choice, dense: Architecture) -> NDArray[np.float64]:
     """Fraction of the query heads or of the MLP width that each value of a choice removes, shape (V,), in [0, 1]."""
     full = math.prod(tuple(dense.layers[choice.layers[0]])[COLUMNS[choice.component]])
-    return 1 - np.array([math.prod(value) for value in choice.values]) / full
+    kept = np.array([math.prod(value) for value in choice.values])
+    return 1 - kept / full if full else np.zeros(len(kept))
 
 
 def ascending(values: Iterable[Value]) -> tuple[Value, ...]:

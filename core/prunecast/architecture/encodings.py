@@ -31,7 +31,8 @@ BINS = 10
 def kept_fractions(architectures: Sequence[Architecture], shape: ModelShape) -> Floats:
     """The paper's encoding (arXiv 2309.09507, section 3): one number for attention and one for the MLP of each layer.
 
-    Returns shape (N, 2L), values in [0, 1]: kept query heads and kept MLP channels as fractions of the dense layer.
+    Returns shape (N, 2L), values in [0, 1]: kept query heads and kept MLP channels as fractions of the dense layer; 1
+    where the dense layer has none.
     The two numbers of a layer are adjacent: column 2l is the attention of layer l, column 2l + 1 its MLP.
     """
     kept, dense = sizes_of(architectures), sizes_of([shape.dense])
@@ -59,10 +60,10 @@ def structured(architectures: Sequence[Architecture], shape: ModelShape) -> Floa
     per_group = _share(kept[..., 1], dense[..., 1])
     width = _share(kept[..., 2], dense[..., 2])
     heads = groups * per_group
-    layers = [groups, per_group, heads, width, groups > 0, width > 0, (1 - width) ** 2]
+    layers = [groups, per_group, heads, width, kept[..., 0] > 0, kept[..., 2] > 0, (1 - width) ** 2]
     attention, mlp = shape.component_costs(kept, "parameters")
     dense_attention, dense_mlp = shape.component_costs(dense, "parameters")
-    parameters = (attention + mlp) / (dense_attention + dense_mlp)
+    parameters = _share(attention + mlp, dense_attention + dense_mlp)
     totals = [share.mean(axis=1) for part in (heads, width, parameters) for share in (part, (1 - part) ** 2)]
     return np.concatenate([np.stack(layers, axis=-1).reshape(len(kept), -1), np.stack(totals, axis=1)], axis=1)
 
@@ -105,7 +106,7 @@ def relative_depth(architectures: Sequence[Architecture], shape: ModelShape, bin
     kept, dense = sizes_of(architectures), sizes_of([shape.dense])
     heads = _share(kept[..., 0] * kept[..., 1], dense[..., 0] * dense[..., 1])
     fractions = np.stack([_share(kept[..., 0], dense[..., 0]), heads, _share(kept[..., 2], dense[..., 2])], axis=-1)
-    return np.asarray(np.einsum("bl,nlf->nbf", _overlaps(bins, fractions.shape[1]), fractions), dtype=np.float64)
+    return np.asarray(np.einsum("bl,nlf->nbf", overlaps(bins, fractions.shape[1]), fractions), dtype=np.float64)
 
 
 def distances(some: Sequence[Architecture], others: Sequence[Architecture], shape: ModelShape) -> Floats:
@@ -119,8 +120,8 @@ def distances(some: Sequence[Architecture], others: Sequence[Architecture], shap
     return apart
 
 
-def _overlaps(bins: int, depth: int) -> Floats:
-    """Fraction of each bin that each layer covers, shape (bins, depth); every row sums to 1."""
+def overlaps(bins: int, depth: int) -> Floats:
+    """Fraction of each bin of relative depth that each layer covers, shape (bins, depth); every row sums to 1."""
     # Integers in units of 1 / (bins * depth) of the depth, so that a bin and a layer that only touch overlap by exactly
     # zero.
     slices, layers = np.arange(bins)[:, None] * depth, np.arange(depth)[None, :] * bins
@@ -129,4 +130,5 @@ def _overlaps(bins: int, depth: int) -> Floats:
 
 
 def _share(kept: NDArray[np.int64], dense: NDArray[np.int64]) -> Floats:
-    return np.asarray(kept / np.maximum(dense, 1), dtype=np.float64)
+    """Kept fraction; 1 of what the dense model does not have, as nothing of it has been removed."""
+    return np.where(dense > 0, kept / np.maximum(dense, 1), 1.0)

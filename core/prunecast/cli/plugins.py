@@ -1,8 +1,9 @@
 """``prunecast plugins``."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,7 @@ from prunecast.text import counted
 if TYPE_CHECKING:
     from prunecast.plugins.host import PluginHost, Registered
 
-KINDS = ("space", "pruner", "evaluator", "predictor", "searcher")
+KINDS = ("family", "space", "pruner", "evaluator", "predictor", "searcher")
 
 Row = dict[str, str]
 
@@ -74,25 +75,53 @@ def _unusable(host: "PluginHost") -> Iterator[Row]:
 @plugin_dir_option
 @json_option
 def show(name: str, kind: str | None, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:
-    """Show the options of the plugin NAME."""
-    import inspect
-
-    from prunecast.plugins.host import PluginHost
-    from prunecast.spec.options import options_of
+    """Show the options of the plugin NAME; of a family, its description."""
+    from prunecast.plugins.host import FAMILY, PluginHost
 
     for registered in _named(PluginHost.discover(plugin_dirs), name, kind):
-        plugin = registered.load()
-        if as_json:
-            schema = plugin.options_model.model_json_schema()
-            summary, reference = registered.entry.summary, registered.entry.reference
-            about = {"kind": registered.kind, "name": name, "summary": summary, "reference": reference}
-            owner = {"distribution": registered.distribution, "version": registered.version}
-            print_json({**about, **owner, "options": schema})
+        content = _description if registered.kind == FAMILY else _options
+        if not as_json:
+            echo(f"{registered.kind} {name}, {registered.origin}")
+            echo_lines(content(registered)[1])
             continue
-        echo(f"{registered.kind} {name}, {registered.origin}")
-        echo_lines(f"{inspect.getdoc(plugin)}\n")
-        rows = [list(option) for option in options_of(plugin.options_model)]
-        echo_lines(table(["option", "type", "default", "meaning"], rows) if rows else "no options")
+        summary, reference = registered.entry.summary, registered.entry.reference
+        about = {"kind": registered.kind, "name": name, "summary": summary, "reference": reference}
+        owner = {"distribution": registered.distribution, "version": registered.version}
+        print_json({**about, **owner, **content(registered)[0]})
+
+
+def _options(registered: "Registered") -> tuple[dict[str, Any], str]:
+    """Options of a plugin: for JSON, and as text."""
+    import inspect
+
+    from prunecast.spec.options import options_of
+
+    plugin = registered.load()
+    rows = [list(option) for option in options_of(plugin.options_model)]
+    shown = table(["option", "type", "default", "meaning"], rows) if rows else "no options"
+    return {"options": plugin.options_model.model_json_schema()}, f"{inspect.getdoc(plugin)}\n\n{shown}"
+
+
+def _description(registered: "Registered") -> tuple[dict[str, Any], str]:
+    """Description of a family: for JSON, with its file, and as text."""
+    from prunecast.plugins.families import family_of, file_of, meanings, plain
+
+    content = plain(family_of(registered))
+    rows = [[field, _flow(content[field]), meaning] for field, meaning in meanings().items() if field != "variants"]
+    shown = [f"{registered.entry.summary}\n", table(["field", "value", "meaning"], rows)]
+    if variants := content["variants"]:
+        cells = [[_flow(variant["when"]), _flow(variant["change"])] for variant in variants]
+        shown += ["", table(["where the config has", "differs"], cells)]
+    return {"file": str(file_of(registered)), "description": content}, "\n".join(shown)
+
+
+def _flow(value: object) -> str:
+    """A value of a description as YAML has it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return json.dumps(value).strip('"')
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
@@ -168,10 +197,12 @@ def _of_distribution(
 
 
 def _verdicts(registered: "Registered") -> Iterator[Row]:
+    from prunecast.plugins.host import FAMILY
     from prunecast.testing import SUITES
 
     trial, suite = registered.entry.trial, SUITES[registered.kind]
-    subject = suite.subject(registered.load(), trial.options, trial.requires)
+    plugin = registered.entry if registered.kind == FAMILY else registered.load()
+    subject = suite.subject(plugin, trial.options, trial.requires)
     for verdict in suite.verdicts(subject, trial.expected_failures):
         plugin = {"kind": registered.kind, "name": registered.entry.name}
         yield {**plugin, "check": verdict.check, "outcome": verdict.outcome, "reason": verdict.reason}

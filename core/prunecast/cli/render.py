@@ -37,6 +37,7 @@ def render_result(result: dict[str, Any]) -> str:
     limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
     head = f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}"
     lines = [
+        *_made_from(model),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",
@@ -54,6 +55,15 @@ def render_result(result: dict[str, Any]) -> str:
 def _model(model: dict[str, Any]) -> str:
     """Source of the dense model and, if it is on the Hub, the commit."""
     return f"{model['source']}, commit {model['revision']}," if "revision" in model else str(model["source"])
+
+
+def _made_from(model: dict[str, Any]) -> list[str]:
+    """The models that the dense model of a run was made from by pruning, the nearest first."""
+    return [
+        f"made from     {each['model']}, of which run {each['run']} kept {each['architecture']}"
+        + (" and trained it" if each.get("recovered") else "")
+        for each in reversed(model.get("made_from", []))
+    ]
 
 
 def _candidates(result: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ run's best.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def search_by_measuring(
         EvaluationError: nothing could be measured.
         BudgetError: the space has nothing so small.
     """
-    budget = Budget(problem.shape, {**problem.budget.limits, "parameters": parameters})
+    budget = replace(problem.budget, limits={**problem.budget.limits, "parameters": parameters})
     search = {"random-search": _random, "evolution": _evolution}[name]
     measured = search(problem, budget, evaluations, measure)
     if not measured:

@@ -29,4 +29,4 @@ def examine(host: PluginHost, registry_path: Path, model_name: str | None = None
     yield from findings_of("registry", lambda: registry(registry_path))
     yield from findings_of("extras", extras)
     if model_name is not None:
-        yield from findings_of("model", lambda: model(model_name))
+        yield from findings_of("model", lambda: model(model_name, host))

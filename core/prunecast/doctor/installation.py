@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from prunecast.doctor.finding import Finding, State
-from prunecast.plugins.host import KINDS, PluginHost
+from prunecast.plugins.host import HOOKS, PluginHost
 from prunecast.text import counted
 
 DISTRIBUTION = "prunecast"
@@ -81,7 +81,7 @@ def extras() -> Iterator[Finding]:
 
 def plugins(host: PluginHost) -> Iterator[Finding]:
     """Number of the plugins that a spec can name, and a line for each that cannot be used."""
-    entries = [entry for kind in KINDS for entry in host.entries(kind).values()]
+    entries = [entry for kind in HOOKS for entry in host.entries(kind).values()]
     providers = sorted({entry.distribution for entry in entries})
     state: State = "ok" if entries else "broken"
     yield Finding(state, "plugins", f"{counted(len(entries), 'plugin')} of {', '.join(providers) or 'no package'}")

@@ -2,31 +2,31 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.doctor.finding import Finding
 from prunecast.errors import PrunecastError
-from prunecast.first_spec.look import gradient_bytes, ranking_bytes, sizes_of
+from prunecast.first_spec.look import gradient_bytes, ranking_bytes
 from prunecast.hub import only_its_cache
-from prunecast.models.families import check_type
-from prunecast.models.gguf_files import gguf_config, open_gguf
-from prunecast.models.loading import free_memory, reading
+from prunecast.models.described import described
+from prunecast.models.families.sizes import shape_of
+from prunecast.models.gguf_files import open_gguf
+from prunecast.models.loading import free_memory
 from prunecast.models.source import ModelSource, resolve_source
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 from prunecast.text import amounts, percent
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 _HEAD = "output.weight"
 """Name of the head in a GGUF file; without it, head and embeddings are the same weights."""
 
 
-def model(name: str) -> Iterator[Finding]:
+def model(name: str, host: PluginHost) -> Iterator[Finding]:
     """What is on this machine of a model. No weight is read, nothing is downloaded, and no file is converted.
 
     Args:
         name: an alias, a ``.gguf`` file, a folder or a Hub id.
+        host: where the descriptions of families come from.
     """
     subject = "model"
     try:
@@ -34,8 +34,7 @@ def model(name: str) -> Iterator[Finding]:
             source = resolve_source(name)
             yield Finding("ok", subject, f"{name}: {source.kind} at {source.path}")
             subject = "family"
-            config = _config(source)
-            shape = sizes_of(config)
+            shape = _shape(source, host)
             yield Finding("ok", subject, f"{shape.family}, described")
             yield Finding("ok", "sizes", sizes(shape))
             yield memory(shape)
@@ -76,15 +75,15 @@ def memory(shape: ModelShape) -> Finding:
     return Finding("broken", "memory needed", f"{needed} to rank by taylor, {has} free: choose a smaller model")
 
 
-def _config(source: ModelSource) -> "PreTrainedConfig":
-    """The config of a model; that in the header of a GGUF file, which is not converted."""
+def _shape(source: ModelSource, host: PluginHost) -> ModelShape:
+    """Sizes of a model; those of a GGUF file by its header, without a conversion."""
+    families = families_of(host)
     if source.kind != "gguf":
-        return source.config()
-    with reading(source.name, source.path, "config"):
-        config = gguf_config(source.path)
-    check_type(config.to_dict(), source.name)
+        return shape_of(*described(source, families))
+    config = source.header_config()
+    family = families.of(config)
     config.tie_word_embeddings = all(tensor.name != _HEAD for tensor in open_gguf(source.path).tensors)
-    return config
+    return shape_of(config, family)
 
 
 def _tokenizer(source: ModelSource) -> str:

@@ -21,6 +21,7 @@ class CardContent:
         rows: one row per model, as long as ``columns``: the dense model, the baselines, this one.
         protocol: text under the table: data, split, context length, tokens, dtype, what counts as a parameter.
         license: Hub identifier of the licence, e.g. ``apache-2.0``, or None to omit it.
+        made_from: the models that the dense model was made from by pruning, in words; empty if it was not pruned.
     """
 
     model_name: str
@@ -31,6 +32,7 @@ class CardContent:
     protocol: str
     license: str | None = None
     revision: str | None = None
+    made_from: str = ""
 
 
 def render_card(card: CardContent, architecture: Architecture, parameters: int) -> str:
@@ -51,6 +53,8 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
         tags=["prunecast", "pruning", "structured-pruning"],
     )
     origin = f" Pruned from {_base_model(card.base_model, card.revision)}." if card.base_model else ""
+    if card.made_from:
+        origin += f" The model that it was pruned from was itself made from {markdown(card.made_from)}."
     return f"""---
 {front.to_yaml()}
 ---

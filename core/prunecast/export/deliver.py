@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent
 from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
+from prunecast.models.pruned.lineage import Lineage
 from prunecast.models.source import ModelSource
 from prunecast.owned.manifest import Origin
 
@@ -43,6 +45,7 @@ class Deliverable:
 
 def deliver(
     source: ModelSource,
+    family: Family,
     tokenizer: "PreTrainedTokenizerBase",
     dtype: "torch.dtype",
     chosen: Deliverable,
@@ -50,6 +53,7 @@ def deliver(
     folder: Path,
     origin: Origin,
     overwrite: bool,
+    lineage: Lineage,
 ) -> ExportReport:
     """Write a model as a Hugging Face folder, in the number format it was measured in.
 
@@ -58,6 +62,7 @@ def deliver(
 
     Args:
         source: files of the dense model.
+        family: description of its family.
         tokenizer: its tokenizer.
         dtype: number format that the model was measured in.
         chosen: the model to write.
@@ -65,6 +70,7 @@ def deliver(
         folder: destination, absolute.
         origin: origin of the model, the architecture left out.
         overwrite: True allows another export, or an edited one, to be replaced.
+        lineage: the models it is made from, the original first, the dense model last.
 
     Raises:
         ExportError: it cannot be written, or does not load as what was measured.
@@ -81,6 +87,7 @@ def deliver(
     try:
         return export_huggingface(
             source.config(),
+            family,
             chosen.state,
             chosen.architecture,
             tokenizer,
@@ -90,6 +97,7 @@ def deliver(
             source.generation_file,
             origin,
             overwrite,
+            lineage,
         )
     finally:
         convert_parameters(chosen.model, dtype)

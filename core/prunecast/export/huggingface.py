@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
-from prunecast.models.families import Family, family_of
+from prunecast.models.families.catalogue import EXPORTED
+from prunecast.models.families.family import Family
+from prunecast.models.pruned.classes import MODELING, stock_types, write_code
+from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
 from prunecast.owned.manifest import Manifest, Origin
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 ARCHITECTURE_FILE = "architecture.json"
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "prunecast_spec.yaml"
-MODELING = Path(__file__).with_name("modeling_prunecast.py")
 PARITY = Path(__file__).with_name("parity.py")
 
 EXPORT = FolderKind(
@@ -97,6 +98,7 @@ class ExportReport:
 
 def export_huggingface(
     config: "PreTrainedConfig",
+    family: Family,
     state: "Mapping[str, Tensor]",
     architecture: Architecture,
     tokenizer: "PreTrainedTokenizerBase",
@@ -106,6 +108,7 @@ def export_huggingface(
     generation: Path | None = None,
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
+    lineage: Lineage = (),
 ) -> ExportReport:
     """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
@@ -114,6 +117,7 @@ def export_huggingface(
 
     Args:
         config: config of the dense model; it is not changed.
+        family: description of its family, as settled for this config.
         state: weights of the pruned model under the stock parameter names, sliced; removed components and their norms
             have no entries. Written bit by bit, in their own dtypes. If an output or down projection has a bias in one
             layer, every layer with this projection gets a bias, of zeros if ``state`` has none.
@@ -127,13 +131,12 @@ def export_huggingface(
             that end a reply. None to derive it from ``config``.
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
+        lineage: the models it is made from, the original first, the dense model last.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
             logits of the measured one. The folder is as it was before.
-        ModelError: the model family is not described.
     """
-    family = family_of(config)
     weights = stored_weights(config, family, state)
     target = OwnedFolder(EXPORT, folder)
     origin = of_architecture(origin, architecture)
@@ -141,7 +144,7 @@ def export_huggingface(
     target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
     with target.staged() as staged:
         with _disk_errors():
-            _write(staged.path, config, family, weights, architecture, tokenizer, card)
+            _write(staged.path, config, family, weights, architecture, tokenizer, card, lineage)
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
         facts = {"parameters": _count(weights), "max_logit_difference": difference}
@@ -179,7 +182,7 @@ def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[s
         family: description of its family.
         state: weights of the pruned model under the stock parameter names, sliced.
     """
-    tied = _stock_class(config)._tied_weights_keys if config.tie_word_embeddings else ()
+    tied = stock_types(config)[1]._tied_weights_keys if config.tie_word_embeddings else ()
     weights = {name: tensor.detach() for name, tensor in state.items() if name not in tied}
     for projection in _with_bias(family, weights):
         for name in [name for name in weights if name.endswith(f".{projection}.weight")]:
@@ -195,7 +198,7 @@ def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
 
 
 def _count(weights: "Mapping[str, Tensor]") -> int:
-    return sum(tensor.numel() for tensor in weights.values())
+    return sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
 
 
 def _write(
@@ -206,6 +209,7 @@ def _write(
     architecture: Architecture,
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
+    lineage: Lineage,
 ) -> None:
     tokenizer.save_pretrained(folder)
     texts = {
@@ -215,7 +219,7 @@ def _write(
     }
     for name, text in texts.items():
         _write_text(folder / name, text)
-    write_model(folder, config, family, weights, architecture)
+    write_model(folder, config, family, weights, architecture, lineage)
 
 
 def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
@@ -233,6 +237,7 @@ def write_model(
     family: Family,
     weights: "Mapping[str, Tensor]",
     architecture: Architecture,
+    lineage: Lineage = (),
 ) -> None:
     """Write config, modelling code and weights, from which transformers can load a pruned model.
 
@@ -242,12 +247,14 @@ def write_model(
         family: description of its family.
         weights: result of :func:`stored_weights` for the pruned model.
         architecture: sizes that each layer keeps.
+        lineage: the models it is made from, the original first.
     """
     from safetensors.torch import save_file
 
-    config_json = json.dumps(_config_json(config, family, weights, architecture), indent=2)
+    content = _config_json(config, family, weights, architecture)
+    config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
     _write_text(folder / "config.json", config_json + "\n")
-    _write_text(folder / MODELING.name, _modeling_code(config, family))
+    write_code(folder, config, family)
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
@@ -262,26 +269,6 @@ def _owned(tensor: "Tensor") -> "Tensor":
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
-def _stock_class(config: "PreTrainedConfig") -> Any:
-    """Stock class of transformers for the causal language model of a config."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-
-
-def _modeling_code(config: "PreTrainedConfig", family: Family) -> str:
-    """Text of the modelling file, with the classes and the description of the family in place of Llama's."""
-    code = MODELING.read_text(encoding="utf-8")
-    model, configuration = _stock_class(config).__name__, type(config).__name__
-    names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
-    for name, own in (names | {"llama": family.name}).items():
-        code = code.replace(name, own)
-    for part in fields(family):
-        line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
-        code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
-    return code
-
-
 def _config_json(
     config: "PreTrainedConfig", family: Family, weights: "Mapping[str, Tensor]", architecture: Architecture
 ) -> dict[str, Any]:
@@ -293,7 +280,7 @@ def _config_json(
     pruned = config.to_diff_dict()
     for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
         pruned.pop(entry, None)
-    model, configuration = (f"Pruned{stock.__name__}" for stock in (_stock_class(config), type(config)))
+    configuration, model = (f"Pruned{stock.__name__}" for stock in stock_types(config))
     layers = enumerate(architecture.layers)
     return pruned | {
         "architectures": [model],
@@ -302,13 +289,20 @@ def _config_json(
             "AutoModelForCausalLM": f"{MODELING.stem}.{model}",
         },
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
-        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        "model_type": f"prunecast-{config.model_type}",
+        **_head_dim(config),
+        "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
         "num_hidden_layers": config.num_hidden_layers,
         "output_bias": _with_bias(family, weights),
         "per_layer_config": {str(index): _layer_sizes(family, layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }
+
+
+def _head_dim(config: "PreTrainedConfig") -> dict[str, int]:
+    """Entry of the width of a head, for configs that would divide by a number of heads; empty if it has no setter."""
+    if isinstance(getattr(type(config), "head_dim", None), property):
+        return {}
+    return {"head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads}
 
 
 def _layer_sizes(family: Family, layer: Layer) -> dict[str, int]:
@@ -320,7 +314,7 @@ def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":
     """Narrowest dtype to which all weights can be promoted."""
     import torch
 
-    return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values()))
+    return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
 
 
 def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tensor], Tensor]") -> float:

@@ -4,7 +4,6 @@ Positions and masks follow from the number of tokens in a cache, and transformer
 model of three layers with the user's config and random weights is therefore written and loaded as in an export.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError, is_out_of_memory, one_line
 from prunecast.export.parity import TOLERANCE, distance, generation_logits
 from prunecast.export.sliced import SlicedFolder
-from prunecast.models.families import family_of, shape_of
+from prunecast.models.families.family import Family
+from prunecast.models.families.sizes import shape_of
+from prunecast.models.pruned.classes import as_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -28,11 +29,12 @@ ROWS, TOKENS = 2, 24
 """Prompts and their length; the second prompt is padded on the left."""
 
 
-def rehearse(config: "PreTrainedConfig") -> None:
+def rehearse(config: "PreTrainedConfig", family: Family) -> None:
     """Check that a model whose first layer has no attention can be exported exactly.
 
     Args:
         config: config of the dense model; it is not changed.
+        family: description of its family.
 
     Raises:
         ExportError: with the installed transformers, the modelling code of an export fails, does not compute the
@@ -41,7 +43,7 @@ def rehearse(config: "PreTrainedConfig") -> None:
     import transformers
 
     try:
-        problem = _problem(_small(config))
+        problem = _problem(_small(config, family), family)
     # The code of another version of transformers can raise anything.
     except Exception as error:
         if is_out_of_memory(error):
@@ -54,35 +56,35 @@ def rehearse(config: "PreTrainedConfig") -> None:
         )
 
 
-def _small(config: "PreTrainedConfig") -> "PreTrainedConfig":
+def _small(config: "PreTrainedConfig", family: Family) -> "PreTrainedConfig":
     """The config with few layers, tokens and channels; widths of heads and of the residual stream are kept."""
-    small: Any = copy.deepcopy(config)
-    depth, family = config.num_hidden_layers, family_of(config)
-    for name, value in vars(config).items():
+    small: Any = as_stock(config)
+    depth = config.num_hidden_layers
+    for name, value in vars(small).items():
         if isinstance(value, list) and len(value) == depth:  # one entry a layer, such as its type of attention
             setattr(small, name, value[:LAYERS])
     small.num_hidden_layers = min(LAYERS, depth)
     small.vocab_size = min(VOCABULARY, config.vocab_size)
-    setattr(small, family.width_attribute, min(WIDTH, getattr(config, family.width_attribute) or WIDTH))
+    setattr(small, family.width_attribute, min(WIDTH, getattr(small, family.width_attribute, None) or WIDTH))
     # These may be beyond the smaller vocabulary.
     small.bos_token_id = small.eos_token_id = small.pad_token_id = None
     return small  # type: ignore[no-any-return]
 
 
-def _problem(config: "PreTrainedConfig") -> str:
+def _problem(config: "PreTrainedConfig", family: Family) -> str:
     """One clause on what the export of a model of this config computes wrongly; empty if all is right."""
     import torch
 
-    shape = shape_of(config)
+    shape = shape_of(config, family)
     first, *others = shape.dense.layers
     architecture = Architecture([Layer(0, 0, first.mlp_width), *(Layer(1, each[1], each[2]) for each in others)])
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(0)
-        elastic = _elastic(config, shape)
+        elastic = _elastic(config, family, shape)
         elastic.apply(architecture)
         tokens = torch.randint(0, config.vocab_size, (ROWS, min(TOKENS, config.max_position_embeddings // 2)))
         measured = elastic.model(tokens, use_cache=False).logits
-        with SlicedFolder.written(config, elastic.state_dict(), architecture) as folder:
+        with SlicedFolder.written(config, family, elastic.state_dict(), architecture) as folder:
             exported = folder.load(torch.float32, torch.device("cpu"))
         cached, uncached = generation_logits(exported, tokens)
         logits = exported(tokens, use_cache=False).logits
@@ -93,7 +95,7 @@ def _problem(config: "PreTrainedConfig") -> str:
     return ""
 
 
-def _elastic(config: "PreTrainedConfig", shape: ModelShape) -> "ElasticModel":
+def _elastic(config: "PreTrainedConfig", family: Family, shape: ModelShape) -> "ElasticModel":
     """A model with random weights, in float32 on the CPU, its units in their original order."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -107,4 +109,4 @@ def _elastic(config: "PreTrainedConfig", shape: ModelShape) -> "ElasticModel":
         LayerImportance(np.zeros(groups), np.zeros((groups, heads)), np.zeros(width))
         for groups, heads, width in shape.dense.layers
     ]
-    return ElasticModel(model.eval(), family_of(config), shape, importance)
+    return ElasticModel(model.eval(), family, shape, importance)

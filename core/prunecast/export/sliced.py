@@ -1,19 +1,17 @@
 """A pruned model as stock modules of the kept sizes, for training in this process."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.export.huggingface import MODELING, stored_weights, write_model
-from prunecast.models.families import family_of
+from prunecast.export.huggingface import stored_weights, write_model
+from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
+from prunecast.models.pruned.classes import MODELING, imported
 
 if TYPE_CHECKING:
     import torch
@@ -32,21 +30,24 @@ class SlicedFolder:
 
     def __init__(self, folder: Path) -> None:
         (name,) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
-        self._folder, self._model = folder, getattr(_import(folder / MODELING.name), name)
+        self._folder, self._model = (
+            folder,
+            getattr(imported(folder / MODELING.name, f"prunecast_sliced_{folder.name}"), name),
+        )
 
     @classmethod
     @contextmanager
     def written(
-        cls, config: "PreTrainedConfig", state: "Mapping[str, Tensor]", architecture: Architecture
+        cls, config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]", architecture: Architecture
     ) -> "Iterator[SlicedFolder]":
         """Write a pruned model to a temporary folder, which is removed at the end of the context.
 
         Args:
             config: config of the dense model.
+            family: description of its family.
             state: weights under the stock names, sliced; as for ``export_huggingface``.
             architecture: sizes that each layer keeps.
         """
-        family = family_of(config)
         with TemporaryDirectory() as folder:
             write_model(Path(folder), config, family, stored_weights(config, family, state), architecture)
             yield cls(Path(folder))
@@ -65,15 +66,3 @@ class SlicedFolder:
             )
         model: PreTrainedModel = loaded.requires_grad_(False).eval()
         return model
-
-
-def _import(code: Path) -> ModuleType:
-    """The modelling code as a module of its own, bypassing the cache to which transformers copies such code."""
-    name = f"prunecast_sliced_{code.parent.name}"
-    spec = spec_from_file_location(name, code)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{code} is not a Python module")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -49,7 +49,7 @@ def first_spec(
         DataError: there is no text for it.
         BudgetError: the space cannot meet the budget, or the time is too short.
     """
-    look = look_at(wishes.model)
+    look = look_at(wishes.model, host)
     machine = Machine.here(look.shape.hidden_size)
     check_memory(look.shape, machine.memory, look.source.name)
     return spec_for(wishes, AtHand(look, machine, texts_at_hand(look, calibration, evaluation)), host)

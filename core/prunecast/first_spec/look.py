@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import DataError, ModelError
 from prunecast.measure.device import choose_device, choose_dtype, macs_per_second
-from prunecast.models.families import shape_of
+from prunecast.models.described import described
+from prunecast.models.families.sizes import shape_of
 from prunecast.models.loading import free_memory
 from prunecast.models.source import ModelSource, resolve_source
 from prunecast.plugins.bos import bos_tokens
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 from prunecast.text import amounts
 
 if TYPE_CHECKING:
@@ -77,18 +80,23 @@ class Look:
         return int(2 ** (longest.bit_length() - 1))
 
 
-def look_at(model: str) -> Look:
+def look_at(model: str, host: PluginHost) -> Look:
     """Look at a model: an alias, a ``.gguf`` file, a folder or a Hub id, as in a spec.
 
-    Config and tokenizer of a Hub model are downloaded, its weights are not. A ``.gguf`` file is converted once.
+    Config and tokenizer of a Hub model are downloaded, its weights only where nothing else tells whether embeddings are
+    tied. A ``.gguf`` file is converted once.
+
+    Args:
+        model: the model.
+        host: where the descriptions of families come from.
 
     Raises:
         ModelError: there is no such model, it is not a causal language model of a described family, it has no
             tokenizer, or stored weights do not fit its config.
     """
     source = resolve_source(model)
-    config = source.config()
-    shape = sizes_of(config)
+    config, family = described(source, families_of(host))
+    shape = shape_of(config, family)
     if source.kind != "hub":
         source.check()
     tokenizer = source.tokenizer()
@@ -99,11 +107,6 @@ def look_at(model: str) -> Look:
     if shape.context - bos < 2:
         raise ModelError(f"model {model}: its context of {shape.context} tokens is too short to predict a token")
     return Look(source, config, shape, tokenizer, bos)
-
-
-def sizes_of(config: "PreTrainedConfig") -> ModelShape:
-    """Sizes of the model that a config describes; no weight is allocated. Raises ModelError, see ``families``."""
-    return shape_of(config)
 
 
 def ranking_bytes(shape: ModelShape) -> int:

@@ -26,9 +26,13 @@ from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
-from prunecast.models.families import Family, family_of, shape_of
+from prunecast.models.described import described
+from prunecast.models.families.family import Family
+from prunecast.models.families.sizes import shape_of
+from prunecast.models.pruned.lineage import Lineage, lineage_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
+from prunecast.plugins.families import families_of
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
@@ -38,10 +42,10 @@ from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
 from prunecast.registry.records import RunRecord
-from prunecast.spec.document import dotted
 from prunecast.spec.model import PluginUse, Spec, SpecContext, SpecSource
 from prunecast.spec.paths import Paths
 from prunecast.spec.recovery import DistillRecovery, Recovery
+from prunecast.yaml_files.document import dotted
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +93,7 @@ class Setup:
 
     Attributes:
         source, family, shape: the dense model: files, description and sizes.
+        lineage: the models that the dense model was made from by pruning, the original first.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
         pruner, searcher: plugins of the spec.
@@ -104,9 +109,10 @@ class Setup:
             spec.model.revision,
             trust_remote_code=spec.model.trust_remote_code,
         )
-        config = self.source.config()
-        self.family: Family = family_of(config)
-        self.shape: ModelShape = shape_of(config)
+        config, family = described(self.source, families_of(host))
+        self.family: Family = family
+        self.lineage: Lineage = lineage_of(config.to_dict())
+        self.shape: ModelShape = shape_of(config, family)
         self.notes: list[str] = self.source.check()
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
@@ -216,7 +222,9 @@ class Setup:
     @cached_property
     def model_record(self) -> ModelRecord:
         """Identity of the model in the registry."""
-        return ModelRecord(self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision)
+        return ModelRecord(
+            self.source.fingerprint(), self.spec.model.source, self.shape, self.source.revision, self.lineage
+        )
 
     @cached_property
     def pruner_record(self) -> PluginRecord:
@@ -318,7 +326,7 @@ class Setup:
 
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         origin = self.origin(use)
-        options = with_settled_bos(use.options, self.family.name).material_options()
+        options = with_settled_bos(use.options, self.family.bos).material_options()
         return PluginRecord(use.use, version, options, data_hash, str(origin), origin.code_hash)
 
     def _find(self, use: PluginUse) -> Registered:

@@ -16,7 +16,7 @@ part can change (:mod:`prunecast.models.projections`).
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -26,14 +26,18 @@ from prunecast.architecture.architecture import Architecture, Layer, LayerImport
 from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ModelError
-from prunecast.models.families import Family, LayerParts, Projection, SizeName, layers_of
+from prunecast.models.families.family import Family, SizeName
+from prunecast.models.families.layer_parts import LayerParts, Projection, layers_of
+from prunecast.models.kept_heads import KeptHeads
 from prunecast.models.projections import (
     Compensated,
     FusedOutput,
+    InterleavedOutput,
     NoAttention,
     Nothing,
     OwnConfig,
     ShrinkingInput,
+    ShrinkingNorm,
     ShrinkingOutput,
 )
 from prunecast.text import counted
@@ -55,13 +59,84 @@ class Compensation(Protocol):
         """
 
 
-class ElasticLayer:
-    """One decoder layer with changeable sizes.
+class _ElasticAttention:
+    """The attention of a layer, of which the first KV groups and the first query heads of each are kept.
 
     Args:
         parts: the stock layer, changed in place.
         family: description of its family.
-        dense: its sizes.
+        importance: scores of its units.
+    """
+
+    def __init__(self, parts: LayerParts, family: Family, importance: LayerImportance) -> None:
+        self._module, self._head_dim, self._follows = parts.attention, parts.head_dim, family.follows
+        if any(attribute.startswith("config.") for attribute in family.follows):
+            parts.attention.config = OwnConfig(parts.attention.config)  # type: ignore[assignment]
+        heads, groups = _head_order(importance)
+        blocks = parts.sizes.kv_groups
+        self.order, group_order = _expand(heads, parts.head_dim), _expand(groups, parts.head_dim)
+        self._query = _shrink_output(parts.query, self.order, blocks)
+        self._key, self._value = (_shrink_output(part, group_order, blocks) for part in (parts.key, parts.value))
+        self.output = _shrink_input(parts.output, self.order, blocks)
+        by_group = heads.view(blocks, -1)
+        self._query_norm = ShrinkingNorm(parts.query_norm, by_group) if parts.query_norm else None
+        self._key_norm = ShrinkingNorm(parts.key_norm, groups[:, None]) if parts.key_norm else None
+        self._heads = KeptHeads.of(parts.attention, family.per_head, by_group) if family.per_head else None
+        fuse = InterleavedOutput if family.fused == "groups" else FusedOutput
+        _install(parts, (parts.query, parts.key, parts.value), (self._query, self._key, self._value), fuse)
+        parts.layer.set_submodule(parts.output.name, self.output)
+
+    def keep(self, kept: Layer, compensated: Compensated | None) -> None:
+        """Keep the first KV groups and query heads of a layer that keeps ``kept``, at least one of each."""
+        rows = kept.heads_per_group * self._head_dim
+        self._query.keep(kept.kv_groups, rows)
+        self._key.keep(kept.kv_groups, self._head_dim)
+        self._value.keep(kept.kv_groups, self._head_dim)
+        self.output.keep(kept.kv_groups, rows, compensated)
+        if self._query_norm is not None:
+            self._query_norm.keep(kept.kv_groups, kept.heads_per_group)
+        if self._key_norm is not None:
+            self._key_norm.keep(kept.kv_groups, 1)
+        if self._heads is not None:
+            self._heads.keep(kept.kv_groups, kept.heads_per_group)
+        self._set_attributes(kept)
+
+    def _set_attributes(self, kept: Layer) -> None:
+        """Set the attributes of the attention module, and of its config, that its forward pass depends on."""
+        sizes: dict[SizeName, int] = {
+            "kv_groups": kept.kv_groups,
+            "query_heads": kept.query_heads,
+            "heads_per_group": kept.heads_per_group,
+            "query_width": kept.query_heads * self._head_dim,
+        }
+        for attribute, name in self._follows.items():
+            owner = self._module.config if attribute.startswith("config.") else self._module
+            setattr(owner, attribute.removeprefix("config."), sizes[name])
+
+
+class _ElasticMLP:
+    """The MLP of a layer, of which the first channels are kept; arguments as for the attention."""
+
+    def __init__(self, parts: LayerParts, importance: LayerImportance) -> None:
+        self.order = _descending(importance.mlp_channels)
+        self.widening = [_shrink_output(part, self.order, 1) for part in parts.widening]
+        self.output = _shrink_input(parts.down, self.order, 1)
+        _install(parts, parts.widening, self.widening, FusedOutput)
+        parts.layer.set_submodule(parts.down.name, self.output)
+
+    def keep(self, width: int, compensated: Compensated | None) -> None:
+        """Keep the first ``width`` channels, at least one."""
+        for projection in self.widening:
+            projection.keep(1, width)
+        self.output.keep(1, width, compensated)
+
+
+class ElasticLayer:
+    """One decoder layer with changeable sizes. A component that the model does not have stays away.
+
+    Args:
+        parts: the stock layer, changed in place.
+        family: description of its family.
         importance: scores of its units.
 
     Attributes:
@@ -72,24 +147,28 @@ class ElasticLayer:
         ModelError: ``importance`` has other shapes, or scores that are not finite.
     """
 
-    def __init__(self, parts: LayerParts, family: Family, dense: Layer, importance: LayerImportance) -> None:
-        _check(importance, dense)
-        self.kept = dense
-        self._layer, self._attention, self._followed_sizes = parts.layer, parts.attention, family.follows
-        self._head_dim = parts.head_dim
-        if any(attribute.startswith("config.") for attribute in family.follows):
-            parts.attention.config = OwnConfig(parts.attention.config)  # type: ignore[assignment]
-        order, group_order = (_expand(order, parts.head_dim) for order in _head_order(importance))
-        channels, blocks = _descending(importance.mlp_channels), dense.kv_groups
-        self._query = _shrink_output(parts.query, order, blocks)
-        self._key, self._value = (_shrink_output(part, group_order, blocks) for part in (parts.key, parts.value))
-        self._output = _shrink_input(parts.output, order, blocks)
-        self._widening = [_shrink_output(part, channels, 1) for part in parts.widening]
-        self._down = _shrink_input(parts.down, channels, 1)
-        self.input_orders: dict[Component, Tensor] = {"attention": order, "mlp": channels}
-        self._install(parts)
-        self._attention_members = self._members({family.attention: NoAttention()}, family.attention_norms)
-        self._mlp_members = self._members({name: Nothing() for name in family.mlp}, family.mlp_norms)
+    def __init__(self, parts: LayerParts, family: Family, importance: LayerImportance) -> None:
+        _check(importance, parts.sizes)
+        self.kept = parts.sizes
+        self._layer, self._attention_module = parts.layer, parts.attention
+        self._attention = _ElasticAttention(parts, family, importance) if parts.sizes.kv_groups else None
+        self._mlp = _ElasticMLP(parts, importance) if parts.sizes.mlp_width else None
+        present: dict[Component, _ElasticAttention | _ElasticMLP | None] = {
+            "attention": self._attention,
+            "mlp": self._mlp,
+        }
+        self.inputs: dict[Component, ShrinkingInput] = {name: each.output for name, each in present.items() if each}
+        """Output projections, back into the residual stream, whose inputs shrink."""
+        self.input_orders: dict[Component, Tensor] = {name: each.order for name, each in present.items() if each}
+        nothing: dict[str, nn.Module] = {
+            name: Nothing(adds_residual="mlp" in family.adds_residual) for name in family.mlp
+        }
+        no_attention = NoAttention(adds_residual="attention" in family.adds_residual)
+        self._members: dict[Component | Literal["shared"], list[tuple[str, nn.Module, nn.Module]]] = {
+            "attention": self._replaceable({family.attention: no_attention}, family.attention_norms),
+            "mlp": self._replaceable(nothing, family.mlp_norms),
+            "shared": self._replaceable({}, family.shared_norms),
+        }
 
     @property
     def module(self) -> nn.Module:
@@ -99,17 +178,12 @@ class ElasticLayer:
     @property
     def attention(self) -> nn.Module:
         """The stock attention module, also while it is removed from the layer and not called."""
-        return self._attention
+        return self._attention_module
 
     @property
     def widening(self) -> Sequence[ShrinkingOutput]:
         """Projections from the residual stream into the MLP (gate and up), whose outputs shrink."""
-        return self._widening
-
-    @property
-    def inputs(self) -> dict[Component, ShrinkingInput]:
-        """Output projections, back into the residual stream, whose inputs shrink."""
-        return {"attention": self._output, "mlp": self._down}
+        return self._mlp.widening if self._mlp else ()
 
     def apply(self, kept: Layer, compensated: Callable[[Component], Compensated | None]) -> None:
         """Switch to the sizes ``kept``; a component whose size stays the same is not changed.
@@ -120,67 +194,36 @@ class ElasticLayer:
             kept: new sizes.
             compensated: returns the compensated parameters of a component's output projection, None for its own.
         """
-        if kept[:2] != self.kept[:2]:
-            self._keep_heads(kept, compensated("attention") if kept.kv_groups else None)
-            self.kept = Layer(*kept[:2], self.kept.mlp_width)
-        if kept.mlp_width != self.kept.mlp_width:
-            self._keep_channels(kept.mlp_width, compensated("mlp") if kept.mlp_width else None)
-            self.kept = kept
+        if kept[:2] != self.kept[:2] and self._attention is not None:
+            parameters = compensated("attention") if kept.kv_groups else None
+            self._switch("attention", self.kept.kv_groups, kept.kv_groups)
+            if kept.kv_groups:
+                self._attention.keep(kept, parameters)
+            self._become(Layer(*kept[:2], self.kept.mlp_width))
+        if kept.mlp_width != self.kept.mlp_width and self._mlp is not None:
+            parameters = compensated("mlp") if kept.mlp_width else None
+            self._switch("mlp", self.kept.mlp_width, kept.mlp_width)
+            if kept.mlp_width:
+                self._mlp.keep(kept.mlp_width, parameters)
+            self._become(kept)
 
-    def _keep_heads(self, kept: Layer, compensated: Compensated | None) -> None:
-        if bool(kept.kv_groups) != bool(self.kept.kv_groups):
-            self._switch(self._attention_members, present=kept.kv_groups > 0)
-        if kept.kv_groups:
-            rows = kept.heads_per_group * self._head_dim
-            self._query.keep(kept.kv_groups, rows)
-            self._key.keep(kept.kv_groups, self._head_dim)
-            self._value.keep(kept.kv_groups, self._head_dim)
-            self._output.keep(kept.kv_groups, rows, compensated)
-            self._set_attributes(kept)
+    def _become(self, kept: Layer) -> None:
+        """Note the new sizes, and remove or restore what both components need."""
+        self._switch("shared", *(layer.kv_groups + layer.mlp_width for layer in (self.kept, kept)))
+        self.kept = kept
 
-    def _keep_channels(self, width: int, compensated: Compensated | None) -> None:
-        if bool(width) != bool(self.kept.mlp_width):
-            self._switch(self._mlp_members, present=width > 0)
-        if width:
-            for projection in self._widening:
-                projection.keep(1, width)
-            self._down.keep(1, width, compensated)
-
-    def _install(self, parts: LayerParts) -> None:
-        """Replace the stock projections by shrinking ones; those of one fused module by one :class:`FusedOutput`."""
-        outputs: dict[str, list[ShrinkingOutput]] = defaultdict(list)
-        replacements = zip(
-            (parts.query, parts.key, parts.value, *parts.widening),
-            (self._query, self._key, self._value, *self._widening),
-            strict=True,
-        )
-        for projection, module in replacements:
-            outputs[projection.name].append(module)
-        for name, modules in outputs.items():
-            self._layer.set_submodule(name, modules[0] if len(modules) == 1 else FusedOutput(modules))
-        self._layer.set_submodule(parts.output.name, self._output)
-        self._layer.set_submodule(parts.down.name, self._down)
-
-    def _members(self, removed: dict[str, nn.Module], norms: tuple[str, ...]) -> list[tuple[str, nn.Module, nn.Module]]:
+    def _replaceable(
+        self, removed: dict[str, nn.Module], norms: tuple[str, ...]
+    ) -> list[tuple[str, nn.Module, nn.Module]]:
         """Modules that are removed with a component: the name, the module itself and its replacement."""
         replacements = removed | dict.fromkeys(norms, _IDENTITY)
         return [(name, self._layer.get_submodule(name), replacement) for name, replacement in replacements.items()]
 
-    def _switch(self, members: list[tuple[str, nn.Module, nn.Module]], *, present: bool) -> None:
-        for name, module, replacement in members:
-            self._layer.set_submodule(name, module if present else replacement)
-
-    def _set_attributes(self, kept: Layer) -> None:
-        """Set the attributes of the attention module, and of its config, that its forward pass depends on."""
-        sizes: dict[SizeName, int] = {
-            "kv_groups": kept.kv_groups,
-            "query_heads": kept.query_heads,
-            "heads_per_group": kept.heads_per_group,
-            "query_width": kept.query_heads * self._head_dim,
-        }
-        for attribute, name in self._followed_sizes.items():
-            owner = self._attention.config if attribute.startswith("config.") else self._attention
-            setattr(owner, attribute.removeprefix("config."), sizes[name])
+    def _switch(self, part: Component | Literal["shared"], before: int, after: int) -> None:
+        """Remove or restore the modules of a part whose size goes from ``before`` to ``after``, if one of them is 0."""
+        if bool(before) != bool(after):
+            for name, module, replacement in self._members[part]:
+                self._layer.set_submodule(name, module if after else replacement)
 
 
 class ElasticModel:
@@ -217,8 +260,8 @@ class ElasticModel:
         model.requires_grad_(False)
         self.compensation: Compensation | None = None
         self.layers = [
-            ElasticLayer(parts, family, dense, scores)
-            for parts, dense, scores in zip(layers_of(model, family), shape.dense.layers, importance, strict=True)
+            ElasticLayer(parts, family, scores)
+            for parts, scores in zip(layers_of(model, family), importance, strict=True)
         ]
         self.architecture = shape.dense
 
@@ -247,8 +290,8 @@ class ElasticModel:
 
 
 def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the parameters that stock modules of the current sizes would have in place of ``module``."""
-    if isinstance(module, ShrinkingOutput | FusedOutput | ShrinkingInput):
+    """Names and values of what stock modules of the current sizes would store in place of ``module``."""
+    if isinstance(module, ShrinkingOutput | FusedOutput | InterleavedOutput | ShrinkingInput):
         weight, bias = module.kept()
         yield f"{prefix}weight", weight.t().contiguous() if module.transposed else weight
         if bias is not None:
@@ -256,6 +299,9 @@ def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor
         return
     for name, parameter in module.named_parameters(prefix.removesuffix("."), recurse=False):
         yield name, parameter.detach()
+    for name, buffer in module.named_buffers(prefix.removesuffix("."), recurse=False):
+        if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
+            yield name, buffer.detach()
     for name, child in module.named_children():
         yield from _stock_entries(child, f"{prefix}{name}.")
 
@@ -319,6 +365,20 @@ def _head_order(importance: LayerImportance) -> tuple[Tensor, Tensor]:
 def _expand(order: Tensor, width: int) -> Tensor:
     """Order of single rows, from an order of heads of ``width`` rows each."""
     return (order[:, None] * width + torch.arange(width)).flatten()
+
+
+def _install(
+    parts: LayerParts,
+    stock: Sequence[Projection],
+    shrinking: Sequence[ShrinkingOutput],
+    fuse: type[FusedOutput | InterleavedOutput],
+) -> None:
+    """Replace stock projections by shrinking ones; those of one fused module by a single module."""
+    outputs: dict[str, list[ShrinkingOutput]] = defaultdict(list)
+    for projection, module in zip(stock, shrinking, strict=True):
+        outputs[projection.name].append(module)
+    for name, modules in outputs.items():
+        parts.layer.set_submodule(name, modules[0] if len(modules) == 1 else fuse(modules))
 
 
 def _shrink_output(projection: Projection, order: Tensor, blocks: int) -> ShrinkingOutput:

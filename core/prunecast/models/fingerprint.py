@@ -17,13 +17,15 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import read_json, read_tensors, stored_tensors, weight_files
 from prunecast.models.gguf_files import gguf_parts, open_gguf, readers
+from prunecast.models.pruned.classes import is_exported
+from prunecast.models.pruned.lineage import ENTRY
 from prunecast.models.tokenizer import tokenizer_files
 from prunecast.owned.files import written_whole
 
 _SCHEME = 1
 """Version of the fingerprint, raised when the same model would get a different one."""
 
-_VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype"}
+_VOLATILE = {"transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype", ENTRY}
 """Config keys that do not affect the outputs of the model; the stored dtype is hashed with each tensor."""
 
 TensorEntry = tuple[str, str, list[int], str]
@@ -95,8 +97,9 @@ def _compute(path: Path) -> str:
 
 def _folder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
-    # The outputs of a model with its own code depend on that code.
-    code = {file.name: _digest(file.read_bytes()) for file in folder.glob("*.py")} if "auto_map" in config else {}
+    # The outputs of a model with its own code depend on that code; that in an export is never run on it.
+    coded = "auto_map" in config and not is_exported(config.get("model_type"))
+    code = {file.name: _digest(file.read_bytes()) for file in folder.glob("*.py")} if coded else {}
     return {"config": _without_volatile(config), "code": code}
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, stored_tensors, weight_files
-from prunecast.models.families import check_type
+from prunecast.models.families.catalogue import check_type
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
+from prunecast.models.own_classes import is_of_transformers
 from prunecast.models.own_code import check_same, own_class
+from prunecast.models.pruned.classes import SIZES, as_pruned, is_exported
 from prunecast.models.quantization import Quantisation, leftover_note, quantisation_of, stated_quantisation
 from prunecast.models.tied import is_tied
 from prunecast.text import amounts, first_of
@@ -68,15 +70,15 @@ class Checkpoint:
         """
         notes = []
         if self._quantisation is None:
-            if (entry := stated_quantisation(self._content)) is not None:
+            if (entry := stated_quantisation(self.content)) is not None:
                 notes.append(leftover_note(entry))
             model, report = self._loaded(self.config(), device_map="meta", ignore_mismatched_sizes=True)
             if left_out := check_report(report, model, self._stored, self.name):
                 notes.append(left_out_note(left_out))
-        if (code := own_class(self._content)) is not None and not self.trusted:
+        if (code := self._other_code) is not None and not self.trusted:
+            run = "prunecast's for its family" if is_exported(self.content.get("model_type")) else "the stock class"
             notes.append(
-                f"its own code ({code}) is not run, the stock class of transformers is; with trust_remote_code: true "
-                "the two are compared first"
+                f"its own code ({code}) is not run, {run} is; with trust_remote_code: true the two are compared first"
             )
         return [f"model {self.name}: {note}" for note in notes]
 
@@ -89,7 +91,7 @@ class Checkpoint:
         import torch
         from transformers import AutoConfig
 
-        code = own_class(self._content)
+        code = self._other_code
         if code is None or not self.trusted:
             return
 
@@ -148,9 +150,11 @@ class Checkpoint:
         """A new copy of the config, tied or not as its file states; without the entry of a quantisation."""
         from transformers import AutoConfig
 
-        check_type(self._content, self.name)
+        check_type(self.content, self.name)
         with reading(self.name, self.folder, "config"):
             config: PreTrainedConfig = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+            if self.content.get(SIZES) and not is_exported(config.model_type):
+                config = as_pruned(config)
         return _without_quantisation(config)
 
     def _as_stored(self, config: Any) -> "PreTrainedConfig":
@@ -159,8 +163,14 @@ class Checkpoint:
         return _without_quantisation(config)
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """Content of the file of its config."""
         return read_json(self.folder / "config.json")
+
+    @property
+    def _other_code(self) -> str | None:
+        """Class of code that comes with the model, beside a class of transformers for its type; None without both."""
+        return own_class(self.content) if is_of_transformers(self.content.get("model_type")) else None
 
     @cached_property
     def _tied(self) -> bool:
@@ -190,7 +200,7 @@ class Checkpoint:
 
     @cached_property
     def _quantisation(self) -> Quantisation | None:
-        return quantisation_of(stated_quantisation(self._content), self._stored, self._weight_folder, self.name)
+        return quantisation_of(stated_quantisation(self.content), self._stored, self._weight_folder, self.name)
 
 
 def _without_quantisation(config: Any) -> "PreTrainedConfig":

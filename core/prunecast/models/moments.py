@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from prunecast.architecture.choices import Component
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families import Family, layers_of
+from prunecast.models.families.family import Family
+from prunecast.models.families.layer_parts import layers_of
 from prunecast.owned.files import written_whole
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ class MomentSums:
     def __init__(self, model: "PreTrainedModel", family: Family) -> None:
         self._projections: dict[str, nn.Module] = {}
         for index, parts in enumerate(layers_of(model, family)):
-            self._projections |= {f"{index}.attention": parts.output.module, f"{index}.mlp": parts.down.module}
-        self._counted = parts.down.module
+            if parts.sizes.kv_groups:
+                self._projections[f"{index}.attention"] = parts.output.module
+            if parts.sizes.mlp_width:
+                self._projections[f"{index}.mlp"] = parts.down.module
+        self._counted = next(iter(self._projections.values()), None)
         self._sums: dict[str, Tensor] = {}
         self.tokens = 0
 

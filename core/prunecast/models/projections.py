@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,6 +69,11 @@ class ShrinkingOutput(nn.Module):
         self.weight = _frozen(weight.view(blocks, -1, weight.shape[1]))
         self.bias = None if bias is None else _frozen(bias.view(blocks, -1))
         self._kept = _KeptPart(blocks, self.weight.shape[1])
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks kept."""
+        return self._kept.blocks
 
     @property
     def rows(self) -> int:
@@ -123,6 +129,38 @@ class FusedOutput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D_in) to (..., kept outputs)."""
         return torch.cat([part(x) for part in self.parts], dim=-1)
+
+
+class InterleavedOutput(nn.Module):
+    """A linear projection fused from several block by block, with the kept outputs of each block of each in order.
+
+    Args:
+        parts: the projections, in order; all keep the same blocks.
+
+    Attributes:
+        parts: as given.
+        transposed: True if the stock module stores its weight as (D_in, D_out).
+    """
+
+    def __init__(self, parts: Sequence[ShrinkingOutput]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.transposed = parts[0].transposed
+
+    def kept(self) -> tuple[Tensor, Tensor | None]:
+        """Copies of the kept weight (kept outputs, D_in) and bias (kept outputs,)."""
+        weights, biases = zip(*(part.kept() for part in self.parts), strict=True)  # type: ignore[operator]
+        weight = self._interleaved([each.t().contiguous() for each in weights]).t()
+        return weight, None if biases[0] is None else self._interleaved(biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D_in) to (..., kept outputs)."""
+        return self._interleaved([part(x) for part in self.parts])
+
+    def _interleaved(self, outputs: Sequence[Tensor]) -> Tensor:
+        blocks: int = self.parts[0].blocks  # type: ignore[assignment]  # nn.Module does not know its attributes
+        by_block = [output.view(*output.shape[:-1], blocks, -1) for output in outputs]
+        return torch.cat(by_block, dim=-1).flatten(-2)
 
 
 class ShrinkingInput(nn.Module):
@@ -189,20 +227,60 @@ class ShrinkingInput(nn.Module):
         return total.view(*x.shape[:-1], -1)
 
 
-class Nothing(nn.Module):
-    """Replacement for a removed component, or for a part of it; adds zero to the residual stream."""
+class ShrinkingNorm:
+    """Norm of queries or keys whose weights belong to single heads, of which those of the kept heads are kept.
 
-    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
-        """A scalar zero, which broadcasts over (B, T, D)."""
-        return hidden_states.new_zeros(())
+    The norm is changed in place. Its parameters have a part for each head along their first dimension, or it has a
+    list of norms, one a head.
+
+    Args:
+        norm: the norm.
+        order: numbers of all heads, block by block, most important first; int64 of shape (blocks, heads).
+    """
+
+    def __init__(self, norm: nn.Module, order: Tensor) -> None:
+        self._norm = norm
+        self._list = next((child for child in norm.children() if isinstance(child, nn.ModuleList)), None)
+        self._norms = np.array(self._list, dtype=object)[order.numpy()] if self._list is not None else None
+        self._ordered = {
+            name: parameter.data.view(order.numel(), -1, *parameter.shape[1:])[order.to(parameter.device)]
+            for name, parameter in norm.named_parameters(recurse=False)
+        }
+        self.keep(*order.shape)
+
+    def keep(self, blocks: int, heads: int) -> None:
+        """Keep the first ``heads`` heads of each of the first ``blocks``."""
+        if self._list is not None and self._norms is not None:
+            self._list._modules = {str(n): norm for n, norm in enumerate(self._norms[:blocks, :heads].flat)}
+        for name, ordered in self._ordered.items():
+            setattr(self._norm, name, _frozen(ordered[:blocks, :heads].flatten(0, 2)))
+        if isinstance(self._norm, nn.LayerNorm):
+            self._norm.normalized_shape = tuple(self._norm.weight.shape)
+
+
+class Nothing(nn.Module):
+    """Replacement for a removed component, or for a part of it.
+
+    Args:
+        adds_residual: True if the component adds the residual stream, its second argument, to its output itself.
+    """
+
+    def __init__(self, *, adds_residual: bool = False) -> None:
+        super().__init__()
+        self.adds_residual = adds_residual
+
+    def forward(self, hidden_states: Tensor, *others: Any, **_: object) -> Tensor:
+        """A scalar zero, which broadcasts over (B, T, D); the residual stream if the component adds it itself."""
+        residual: Tensor = others[0] if self.adds_residual else hidden_states.new_zeros(())
+        return residual
 
 
 class NoAttention(Nothing):
     """Replacement for a removed attention, with the return values of a stock attention module."""
 
-    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:  # type: ignore[override]
-        """A scalar zero, and None for the attention weights."""
-        return hidden_states.new_zeros(()), None
+    def forward(self, hidden_states: Tensor, *others: Any, **_: object) -> tuple[Tensor, None]:  # type: ignore[override]
+        """What :class:`Nothing` returns, and None for the attention weights."""
+        return super().forward(hidden_states, *others), None
 
 
 class OwnConfig:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunecast.cache import allow_modules_of_models, cached
 from prunecast.errors import ModelError
 from prunecast.hub import hub_or_its_cache, why_unavailable
 from prunecast.models.adapter_files import check_merged
-from prunecast.models.checkpoint import check_content
-from prunecast.models.families import check_type
+from prunecast.models.checkpoint import check_content, read_json
+from prunecast.models.families.catalogue import check_type
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
 from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
@@ -80,13 +80,26 @@ class ModelSource:
         """Hash of the tokenizer's files, 32 hexadecimal digits. Raises ModelError if a file is damaged."""
         return tokenizer_digest(self.path)
 
+    def header(self) -> "dict[str, Any]":
+        """Content of the config as it is stored; of a ``.gguf`` file, as its header says, without converting it.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        return read_json(self.path / "config.json") if self.kind != "gguf" else self.header_config().to_dict()
+
+    def header_config(self) -> "PreTrainedConfig":
+        """Config of a ``.gguf`` file by its header, without converting it. Raises ModelError if it cannot be read."""
+        with reading(self.name, self.path, "config"):
+            return gguf_config(self.path)
+
     def config(self) -> "PreTrainedConfig":
         """A new copy of the config of the model as it is loaded; see :class:`prunecast.models.loading.Checkpoint`.
 
-        A ``.gguf`` file of a family that is not described is refused by its header, before it is converted.
+        That of an export needs its classes to be registered; see :func:`prunecast.models.described.described`.
 
         Raises:
-            ModelError: the config cannot be read, or is not that of a causal language model of a described family.
+            ModelError: the config cannot be read, or is not that of a causal language model.
         """
         return self._checkpoint.config()
 
@@ -159,9 +172,7 @@ class ModelSource:
     @cached_property
     def _checkpoint(self) -> Checkpoint:
         if self.kind == "gguf":
-            with reading(self.name, self.path, "config"):
-                header = gguf_config(self.path).to_dict()
-            check_type(header, self.name)
+            check_type(self.header(), self.name)
         weights = self._folder if self.kind == "gguf" else None
         return Checkpoint(self.name, self._folder, lambda: weights or self._with_weights, self.trust_remote_code)
 

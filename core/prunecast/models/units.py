@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import Family, LayerParts, Projection, layers_of
+from prunecast.models.families.family import Family
+from prunecast.models.families.layer_parts import LayerParts, Projection, layers_of
 
 if TYPE_CHECKING:
     import torch
@@ -47,14 +48,14 @@ def sum_over_units(model: "PreTrainedModel", family: Family, score: WeightScore)
     Returns:
         One entry per layer, float64: ``kv_groups`` (KV,), ``query_heads`` (KV, H), ``mlp_channels`` (W,).
     """
-    groups, _ = family.heads_of(model.config)
-    return [_layer_importance(parts, score, groups) for parts in layers_of(model, family)]
+    return [_layer_importance(parts, score) for parts in layers_of(model, family)]
 
 
-def _layer_importance(parts: LayerParts, score: WeightScore, groups: int) -> LayerImportance:
+def _layer_importance(parts: LayerParts, score: WeightScore) -> LayerImportance:
+    groups, per_group, _ = parts.sizes
     heads = _rows(parts.query, score) + _columns(parts.output, score)
-    query_heads = heads.reshape(groups, -1, parts.head_dim).sum(-1)
-    keys_and_values = (_rows(parts.key, score) + _rows(parts.value, score)).reshape(groups, -1).sum(-1)
+    query_heads = heads.reshape(groups, per_group, parts.head_dim).sum(-1)
+    keys_and_values = (_rows(parts.key, score) + _rows(parts.value, score)).reshape(groups, parts.head_dim).sum(-1)
     channels = sum(_rows(projection, score) for projection in parts.widening) + _columns(parts.down, score)
     return LayerImportance(
         kv_groups=(keys_and_values + query_heads.sum(-1)).cpu().numpy(),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prunecast.architecture.encodings import structured as structured
     from prunecast.architecture.encodings import structured_directions as structured_directions
     from prunecast.architecture.shape import ComponentCost as ComponentCost
+    from prunecast.architecture.shape import LayerCost as LayerCost
     from prunecast.architecture.shape import ModelShape as ModelShape
     from prunecast.architecture.shape import Quantity as Quantity
     from prunecast.data import check_embedded as check_embedded
@@ -55,10 +56,10 @@ if TYPE_CHECKING:
     from prunecast.errors import ModelError as ModelError
     from prunecast.errors import PluginError as PluginError
     from prunecast.errors import PrunecastError as PrunecastError
-    from prunecast.models.families import Family as Family
-    from prunecast.models.families import LayerParts as LayerParts
-    from prunecast.models.families import Projection as Projection
-    from prunecast.models.families import layers_of as layers_of
+    from prunecast.models.families.family import Family as Family
+    from prunecast.models.families.layer_parts import LayerParts as LayerParts
+    from prunecast.models.families.layer_parts import Projection as Projection
+    from prunecast.models.families.layer_parts import layers_of as layers_of
     from prunecast.models.loss import Loss as Loss
     from prunecast.models.projections import ShrinkingInput as ShrinkingInput
     from prunecast.models.projections import ShrinkingOutput as ShrinkingOutput
@@ -104,14 +105,15 @@ _NAMES = {
         "kept_fractions kept_fractions_directions relative_depth smoothed "
         "smoothed_directions structured structured_directions"
     ),
-    "prunecast.architecture.shape": "ComponentCost ModelShape Quantity",
+    "prunecast.architecture.shape": "ComponentCost LayerCost ModelShape Quantity",
     "prunecast.data": (
         "check_embedded content_hash dataset_label encode local_path place_of read_documents read_rows read_text "
         "split_label "
         "tokenize_head tokenize_spread"
     ),
     "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",
-    "prunecast.models.families": "Family LayerParts Projection layers_of",
+    "prunecast.models.families.family": "Family",
+    "prunecast.models.families.layer_parts": "LayerParts Projection layers_of",
     "prunecast.models.loss": "Loss",
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",

@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import DataError
-from prunecast.models.families import needs_bos
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +45,7 @@ def bos_tokens(bos: Bos, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape
     Raises:
         DataError: the token is wanted, and the tokenizer has none.
     """
-    if not _in_front(bos, shape.family):
+    if not _in_front(bos, shape.bos):
         return []
     token = tokenizer.bos_token_id
     if isinstance(token, int):
@@ -67,7 +66,7 @@ def begin_with(bos: Sequence[int], windows: "torch.Tensor") -> "torch.LongTensor
     return torch.cat([front.expand(len(windows), -1), windows], dim=1).long()  # type: ignore[return-value]
 
 
-def with_settled_bos(options: OptionsT, family: str) -> OptionsT:
+def with_settled_bos(options: OptionsT, needed: bool) -> OptionsT:
     """Options for a content key: each ``bos`` is ``always`` where the token is put in front, its default elsewhere.
 
     Defaults are not part of a key. So an option that changes nothing changes no key, and numbers that were measured
@@ -75,24 +74,24 @@ def with_settled_bos(options: OptionsT, family: str) -> OptionsT:
 
     Args:
         options: options of a plugin or a recovery, with options inside them.
-        family: name of the family of the model.
+        needed: True if the family of the model needs the token.
     """
     fields = type(options).model_fields
     settled = {
-        name: ("always" if _in_front(value, family) else "auto")
+        name: ("always" if _in_front(value, needed) else "auto")
         if _is_bos(fields[name].metadata)
-        else _inside(value, family)
+        else _inside(value, needed)
         for name, value in options
         if name in fields
     }
     return options.model_copy(update=settled)
 
 
-def _inside(value: Any, family: str) -> Any:
+def _inside(value: Any, needed: bool) -> Any:
     if isinstance(value, BaseModel):
-        return with_settled_bos(value, family)
+        return with_settled_bos(value, needed)
     if isinstance(value, tuple | list):
-        return type(value)(_inside(each, family) for each in value)
+        return type(value)(_inside(each, needed) for each in value)
     return value
 
 
@@ -100,5 +99,5 @@ def _is_bos(metadata: Sequence[object]) -> bool:
     return any(isinstance(each, _BosMark) for each in metadata)
 
 
-def _in_front(bos: Bos, family: str) -> bool:
-    return bos == "always" or (bos == "auto" and needs_bos(family))
+def _in_front(bos: Bos, needed: bool) -> bool:
+    return bos == "always" or (bos == "auto" and needed)

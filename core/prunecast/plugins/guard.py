@@ -36,7 +36,7 @@ from prunecast.text import counted
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from prunecast.models.families import Family
+    from prunecast.models.families.family import Family
 
 Guard = TypeVar("Guard", bound="_Guarded")
 Given = ParamSpec("Given")
@@ -175,17 +175,14 @@ class _GuardedPruner(_Guarded):
     @_in_isolation
     def rank(self, model: "PreTrainedModel", family: "Family", tokens: Any) -> list[LayerImportance]:
         """Ranking, validated: finite scores of every unit, and unchanged weights of the model."""
-        from prunecast.models.families import layers_of
+        from prunecast.models.families.layer_parts import layers_of
 
-        groups, per_group = family.heads_of(model.config)
-        widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
+        sizes = [parts.sizes for parts in layers_of(model, family)]
         before = _checksums(model)
         ranking = self._plugin.rank(model, family, tokens)
         self._demand(_checksums(model) == before, "changed the weights of the model while it ranked them")
-        self._demand(
-            len(ranking) == len(widths), f"ranked {counted(len(ranking), 'layer')}, the model has {len(widths)}"
-        )
-        for layer, (scores, width) in enumerate(zip(ranking, widths, strict=True)):
+        self._demand(len(ranking) == len(sizes), f"ranked {counted(len(ranking), 'layer')}, the model has {len(sizes)}")
+        for layer, (scores, (groups, per_group, width)) in enumerate(zip(ranking, sizes, strict=True)):
             wanted = {"kv_groups": (groups,), "query_heads": (groups, per_group), "mlp_channels": (width,)}
             for part, shape in wanted.items():
                 values = np.asarray(getattr(scores, part))

@@ -76,8 +76,10 @@ class Entry:
     """Entry of one plugin, returned by a hook.
 
     Attributes:
-        name: name of the plugin after ``use:`` in a spec; unique among all installed plugins of the kind.
-        target: ``module:Class``, imported only when a spec or ``plugins show`` needs it.
+        name: name of the plugin after ``use:`` in a spec, or model type of the family; unique among all installed
+            plugins of the kind.
+        target: ``module:Class``, imported only when a spec or ``plugins show`` needs it; ``module:path`` of the file of
+            a family.
         summary: one line for ``prunecast plugins list``.
         reference: paper or source that the plugin implements, with equation or section; may be empty.
         trial: settings of ``prunecast plugins check``.
@@ -88,6 +90,18 @@ class Entry:
     summary: str
     reference: str = ""
     trial: Trial = Trial()
+
+
+@hookspec
+def prunecast_families() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of descriptions of families, named by model type.
+
+    The target is ``module:path``: a YAML file, its path relative to the folder of the module's file, as in
+    ``f"{__name__}:my_type.yaml"``. The fields are those of :class:`prunecast.plugins.Family`. The module is imported when
+    the family is used; an architecture of your own registers its classes with ``AutoConfig`` and
+    ``AutoModelForCausalLM`` there. The options of the trial are attributes of the config that the description is checked
+    with.
+    """
 
 
 @hookspec

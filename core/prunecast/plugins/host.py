@@ -31,6 +31,9 @@ ENTRY_POINT_GROUP = "prunecast"
 DISABLE = "PRUNECAST_DISABLE_PLUGINS"
 """Environment variable: comma-separated names of entry points to skip."""
 
+FAMILY = "family"
+"""Kind of the descriptions of families, which are data and have no class."""
+
 KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "space": ("prunecast_search_spaces", interfaces.SearchSpace),
     "pruner": ("prunecast_pruners", interfaces.Pruner),
@@ -39,6 +42,9 @@ KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "searcher": ("prunecast_searchers", interfaces.Searcher),
 }
 """Hook and abstract class by kind, under the names that specs use."""
+
+HOOKS: Mapping[str, str] = {kind: hook for kind, (hook, _) in KINDS.items()} | {FAMILY: "prunecast_families"}
+"""Hook by kind, families included."""
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +206,7 @@ class PluginHost:
         callers = self.manager.get_hookcallers(plugin) or []
         if not callers and not optional:
             raise PluginError("it has no prunecast hook: decorate its functions with prunecast.plugins.hookimpl")
-        kinds = {hook: kind for kind, (hook, _) in KINDS.items()}
+        kinds = {hook: kind for kind, hook in HOOKS.items()}
         for caller in callers:
             if caller.name in kinds:
                 list(self._entries_of(kinds[caller.name], plugin, name))
@@ -212,7 +218,7 @@ class PluginHost:
 
     def _entries_of(self, kind: str, plugin: object, name: str) -> Iterator[Registered]:
         """Entries of one kind that the hook of one plugin returns."""
-        origin, hook = self._origin(name), KINDS[kind][0]
+        origin, hook = self._origin(name), HOOKS[kind]
         others = [each.plugin for each in getattr(self.manager.hook, hook).get_hookimpls() if each.plugin is not plugin]
         with isolated(str(origin), f"its hook {hook}", LOAD_SECONDS):
             [returned] = self.manager.subset_hook_caller(hook, others)() or [None]
@@ -230,7 +236,7 @@ class PluginHost:
     def provided(self, kind: str) -> dict[str, list[Registered]]:
         """All entries of a kind, sorted by name; several entries under one name are a clash."""
         found: dict[str, list[Registered]] = {}
-        for implementation in getattr(self.manager.hook, KINDS[kind][0]).get_hookimpls():
+        for implementation in getattr(self.manager.hook, HOOKS[kind]).get_hookimpls():
             name = implementation.plugin_name
             try:
                 for registered in self._entries_of(kind, implementation.plugin, name):

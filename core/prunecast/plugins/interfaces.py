@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from prunecast.models.families import Family
+    from prunecast.models.families.family import Family
 
 
 class KeyedOptions(BaseModel):
@@ -343,6 +343,10 @@ class Measurement:
     count: int
 
 
+USUAL_CONTEXT = 512
+"""Tokens that an evaluator is taken to read at once if it does not say."""
+
+
 class Evaluator(Plugin[OptionsT]):
     """Measures metrics of a model.
 
@@ -393,6 +397,15 @@ class Evaluator(Plugin[OptionsT]):
         that the options do not determine it.
         """
         return None
+
+    @property
+    def expected_context(self) -> int:
+        """Number of tokens that the model reads at once, from the options alone: a dry run counts attention by it.
+
+        The default is the option ``context`` or, without one, :data:`USUAL_CONTEXT`.
+        """
+        context = getattr(self.options, "context", None)
+        return context if isinstance(context, int) else USUAL_CONTEXT
 
     def observe_dense(self, model: "PreTrainedModel") -> None:
         """Prepare metrics that are relative to the dense model. The default does nothing.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture, Floats
-from prunecast.architecture.encodings import BINS, relative_depth
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.encodings import BINS, overlaps, relative_depth
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
 
 STEPS = 120
@@ -133,20 +133,27 @@ def _line(predicted: Floats, measured: Floats) -> tuple[Floats, Floats]:
 
 
 def reference_shape(shape: ModelShape) -> ModelShape:
-    """The reference model with attention and MLP in the proportions of ``shape``.
+    """The reference model with attention and MLP in the proportions of ``shape`` at each relative depth.
 
     It has :data:`~prunecast.architecture.encodings.BINS` layers with :data:`STEPS` KV groups, heads per group and
     channels each.
     """
-    dense = shape.dense.layers[0]
-    attention, mlp = shape.attention, shape.mlp
+    whole = [
+        (
+            cost.attention.unit * sizes.kv_groups,
+            cost.attention.head * sizes.query_heads,
+            cost.mlp.unit * sizes.mlp_width,
+        )
+        for cost, sizes in zip(shape.layers, shape.dense.layers, strict=True)
+    ]
+    means = np.rint(overlaps(BINS, len(whole)) @ np.array(whole)).astype(np.int64).tolist()
     return replace(
         shape,
         dense=Architecture([(STEPS, STEPS, STEPS)] * BINS),
-        attention=ComponentCost(
-            base=0, unit=attention.unit * dense.kv_groups * STEPS, head=attention.head * dense.query_heads
+        layers=tuple(
+            LayerCost(ComponentCost(base=0, unit=groups * STEPS, head=heads), ComponentCost(base=0, unit=mlp * STEPS))
+            for groups, heads, mlp in means
         ),
-        mlp=ComponentCost(base=0, unit=mlp.unit * dense.mlp_width * STEPS),
     )
 
 

@@ -74,6 +74,7 @@ class Problem:
         """Random generator of one step of a stage: a function of the seed, the stage and the number alone."""
         return np.random.default_rng([self.seed, zlib.crc32(stage.encode()), number])
 
-    def dense_count(self, quantity: Quantity) -> int:
-        """``quantity`` of the dense model."""
-        return int(self.shape.count([self.shape.dense], quantity)[0])
+    def dense_count(self, quantity: Quantity, context: int | None = None) -> int:
+        """``quantity`` of the dense model, at a context in tokens if it is shorter than the model's own."""
+        shape = self.shape.at(None if context is None else min(context, self.shape.context))
+        return int(shape.count([shape.dense], quantity)[0])

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import RecoveryError
-from prunecast.models.families import Family
+from prunecast.models.families.family import Family
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,7 @@ from prunecast.export.sliced import SlicedFolder
 from prunecast.measure.device import choose_dtype
 from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import NamedEvaluator
-from prunecast.models.families import Family
+from prunecast.models.families.family import Family
 from prunecast.models.source import ModelSource
 from prunecast.owned.files import written_whole
 from prunecast.plugins.bos import bos_tokens, with_settled_bos
@@ -206,7 +206,7 @@ class Recoverer:
     def deliverable(self, architecture: Architecture) -> Deliverable:
         """The recovered model, to be measured and written."""
         weights = self.trained(architecture).weights
-        with SlicedFolder.written(self._inputs.source.config(), weights, architecture) as sliced:
+        with SlicedFolder.written(self._inputs.source.config(), self._inputs.family, weights, architecture) as sliced:
             return Deliverable(sliced.load(self._inputs.dtype, self._inputs.device), weights, architecture)
 
     def summary(self, after: Candidate) -> Recovered:
@@ -230,7 +230,7 @@ class Recoverer:
 
         inputs, options = self._inputs, self._options
         config = inputs.source.config()
-        with SlicedFolder.written(config, state, architecture) as sliced:
+        with SlicedFolder.written(config, self._inputs.family, state, architecture) as sliced:
             if _uses_adapters(options):
                 quantized = four_bits(self._dtype) if options.method == "qlora" else None
                 adapted = self._attach(sliced.load(self._dtype, inputs.device, quantized))
@@ -265,7 +265,7 @@ class Recoverer:
 
     def _record(self, pruner: PluginRecord) -> PluginRecord:
         """Identity of a recovered model's pruner: that of the pruner, and everything that decides the recovery."""
-        options = with_settled_bos(self._options, self._inputs.family.name).material_options()
+        options = with_settled_bos(self._options, self._inputs.family.bos).material_options()
         made_by = {"version": VERSION, "dtype": str(self._dtype).removeprefix("torch.")}
         return replace(
             pruner,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json
+from prunecast.models.pruned.lineage import lineage_to_json
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry.records import Evaluation, PluginRecord, Setting, shape_to_json, utc_text
 from prunecast.registry.schema.views import create_measurements
@@ -225,6 +226,7 @@ def ensure_setting(connection: sqlite3.Connection, setting: Setting) -> int:
         "family": model.shape.family,
         "parameters": int(model.shape.count([model.shape.dense])[0]),
         "shape_json": shape_to_json(model.shape),
+        "made_from_json": canonical_json(lineage_to_json(model.lineage)),
     }
     identity = {
         "model_id": ensure(connection, "models", {"key": model.fingerprint}, sizes),

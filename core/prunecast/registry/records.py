@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Literal
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import PrunecastError, RegistryError
 from prunecast.keys import canonical_json, content_key
+from prunecast.models.pruned.lineage import Lineage
 from prunecast.plugins.interfaces import Measurement
 
 RunStatus = Literal["running", "finished", "failed", "interrupted"]
@@ -27,12 +28,14 @@ class ModelRecord:
         source: alias, Hub id, folder or file it came from. Not part of its identity.
         shape: its sizes.
         revision: exact commit of a Hub model, else None. Not part of its identity.
+        lineage: the models it was made from by pruning, the original first. Not part of its identity.
     """
 
     fingerprint: str
     source: str
     shape: ModelShape
     revision: str | None = None
+    lineage: Lineage = ()
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,34 @@ class RunStart:
         return self.earlier is not None
 
 
-def shape_to_json(shape: ModelShape) -> str:
-    """A model's sizes as canonical JSON."""
-    return canonical_json(asdict(shape))
+BOS_FAMILIES = ("gemma", "gemma2", "gemma3_text")
+"""Families whose models need a beginning-of-sequence token although their recorded sizes may not say so."""
 
+
+def shape_to_json(shape: ModelShape) -> str:
+    """A model's sizes as canonical JSON.
+
+    Costs of components are ``attention`` and ``mlp`` if all layers have the same and nothing else, and otherwise
+    ``layers``, where equal neighbours are one entry with their ``count``. What is not there is left out: ``shared`` of
+    0, ``window`` of None, and ``bos`` where it follows from the family. So the sizes of a model have one form, that of
+    the versions in which all layers were alike.
+    """
+    sizes = {name: value for name, value in vars(shape).items() if name in _COUNTS} | {"family": shape.family}
+    first = shape.layers[0]
+    if first == LayerCost(first.attention, first.mlp) and shape.layers.count(first) == len(shape.layers):
+        costs: dict[str, Any] = {"attention": asdict(first.attention), "mlp": asdict(first.mlp)}
+    else:
+        costs = {"layers": [_run_of(layer, len(list(equal))) for layer, equal in groupby(shape.layers)]}
+    bos = {} if shape.bos == (shape.family in BOS_FAMILIES) else {"bos": shape.bos}
+    return canonical_json({**sizes, "dense": asdict(shape.dense), **costs, **bos})
+
+
+def _run_of(layer: LayerCost, count: int) -> dict[str, Any]:
+    given = {name: value for name, value in asdict(layer).items() if value not in (0, None)}
+    return {**given, "count": count}
+
+
+_COUNTS = ("hidden_size", "head_dim", "vocabulary", "context", "embeddings", "fixed")
 
 LARGEST_SIZE = 2**48
 """Largest size or parameter count of a model that is believed."""
@@ -196,16 +223,42 @@ def shape_from_json(text: str) -> ModelShape:
     """Inverse of :func:`shape_to_json`. Raises RegistryError if the text is not the sizes of a model."""
     try:
         sizes = json.loads(text)
-        dense = Architecture(sizes["dense"]["layers"])
-        components = {name: ComponentCost(**sizes[name]) for name in ("attention", "mlp")}
-        shape = ModelShape(**sizes | components | {"dense": dense})
-        counts = [*vars(shape.attention).values(), *vars(shape.mlp).values(), *chain.from_iterable(dense.layers)]
-        counts += [value for name, value in vars(shape).items() if name not in ("family", "dense", *components)]
-        if not isinstance(shape.family, str) or not all(type(n) is int and 0 <= n < LARGEST_SIZE for n in counts):
+        dense, family = Architecture(sizes.pop("dense")["layers"]), sizes.pop("family")
+        bos = sizes.pop("bos", family in BOS_FAMILIES)
+        depth = len(dense.layers)
+        layers = _layers_from(sizes.pop("layers", None) or [_only_run(sizes, depth)], depth)
+        shape = ModelShape(family=family, dense=dense, layers=layers, bos=bos, **sizes)
+        counts = [*sizes.values(), *chain.from_iterable(dense.layers)]
+        if not isinstance(family, str) or type(bos) is not bool or not all(map(_is_size, counts)):
             raise ValueError("a size is no whole number, or is too large")
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RegistryError(f"{text[:60]!r} is not the sizes of a model ({error}); the registry is damaged") from error
     return shape
+
+
+def _only_run(sizes: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The one entry of a model whose layers are all alike, taken out of its sizes."""
+    return {"attention": sizes.pop("attention"), "mlp": sizes.pop("mlp"), "count": depth}
+
+
+def _layers_from(runs: Sequence[Mapping[str, Any]], depth: int) -> tuple[LayerCost, ...]:
+    """Costs of each layer from the entries of :func:`shape_to_json`. Raises ValueError if they are not ``depth``."""
+    counts = [run["count"] for run in runs]
+    if not all(_is_size(count) and count for count in counts) or sum(counts) != depth:
+        raise ValueError(f"the costs are not those of {depth} layers")
+    layers: list[LayerCost] = []
+    for run in runs:
+        given: dict[str, Any] = {name: value for name, value in run.items() if name != "count"}
+        layer = LayerCost(ComponentCost(**given.pop("attention")), ComponentCost(**given.pop("mlp")), **given)
+        numbers = [*vars(layer.attention).values(), *vars(layer.mlp).values(), layer.shared]
+        if not all(map(_is_size, numbers)) or not (layer.window is None or (_is_size(layer.window) and layer.window)):
+            raise ValueError("a cost of a layer is no whole number, or is too large")
+        layers += [layer] * run["count"]
+    return tuple(layers)
+
+
+def _is_size(number: object) -> bool:
+    return type(number) is int and 0 <= number < LARGEST_SIZE
 
 
 @contextmanager

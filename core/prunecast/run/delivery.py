@@ -15,6 +15,7 @@ from prunecast.export.deliver import Deliverable, deliver
 from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
 from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import Setup
+from prunecast.models.pruned.lineage import Ancestor, told
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
 from prunecast.owned.location import located
@@ -66,7 +67,32 @@ def deliver_run(
     target.check(exact, overwrite)
     if (found := target.holding(exact)) is not None:
         return ExportReport.of(target.path, found, unchanged=True)
-    return deliver(setup.source, setup.tokenizer, written.dtype, model(), card, target.path, origin, overwrite)
+    chosen, lineage = model(), (*setup.lineage, _ancestor(setup, architecture, recovery))
+    return deliver(
+        setup.source,
+        setup.family,
+        setup.tokenizer,
+        written.dtype,
+        chosen,
+        card,
+        target.path,
+        origin,
+        overwrite,
+        lineage,
+    )
+
+
+def _ancestor(setup: Setup, architecture: Architecture, recovery: Recovery | None) -> Ancestor:
+    """The dense model of a run, from which the architecture is made."""
+    return Ancestor(
+        model=setup.model_record.source,
+        fingerprint=setup.model_record.fingerprint,
+        revision=setup.source.revision,
+        run=setup.spec.name,
+        spec=setup.spec.key,
+        architecture=str(architecture),
+        recovered=recovery is not None,
+    )
 
 
 def written_setup(setup: Setup, dtype: str) -> Setup:
@@ -167,6 +193,7 @@ def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: P
         model_name=folder.name,
         base_model=setup.source.name if setup.source.kind == "hub" else None,
         revision=setup.source.revision,
+        made_from=told(setup.lineage),
         spec_text=setup.spec.source.text,
         columns=("model", "parameters", *metrics),
         rows=rows,

@@ -9,7 +9,9 @@ from typing import Any
 from prunecast.architecture.shape import ModelShape
 from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
-from prunecast.models.families import check_type, shape_of
+from prunecast.models.described import config_of
+from prunecast.models.families.sizes import shape_of
+from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
 from prunecast.problem.problem import Problem
@@ -32,7 +34,8 @@ class EstimatedStage:
         estimated: number of those that are an estimate, because they depend on data and tokenizer: those of questions,
             by their evaluator, and those of instructions, as if all were as long as they may be.
         uncounted: evaluations and trainings of which not even that is known; their tokens come on top.
-        petaflop: operations of a forward pass over the tokens, 2 a multiply-accumulate of the dense model, in 10^15.
+        petaflop: operations of a forward pass over the tokens, 2 a multiply-accumulate of the dense model, in 10^15;
+            attention sees as many tokens as evaluator or training give the model at once.
     """
 
     stage: str
@@ -64,7 +67,7 @@ def estimate(spec: Spec, host: PluginHost) -> Estimate:
         ModelError: there is no such file, it is not a config, or its family is not described.
         BudgetError: the space has nothing that meets the budget.
     """
-    problem = Problem.of(spec, host, _shape(spec))
+    problem = Problem.of(spec, host, _shape(spec, host))
     meter = _Meter(spec, host, problem)
     stages = [meter.stage(stage) for stage in _rounds_together(stages_of(spec, spec.collect.pairs))]
     return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages))
@@ -83,12 +86,20 @@ def _rounds_together(stages: Sequence[Stage]) -> list[Stage]:
     return together
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """Tokens of one evaluation, None if not known; how many are read at once; and if their number is an estimate."""
+
+    tokens: int | None
+    context: int
+    estimated: bool
+
+
 class _Meter:
     """Counts the tokens of stages: by the options of evaluators, else by their expected tokens."""
 
     def __init__(self, spec: Spec, host: PluginHost, problem: Problem) -> None:
-        self._spec, self._host = spec, host
-        self._petaflop_a_token = 2 * problem.dense_count("macs") / 1e15
+        self._spec, self._host, self._problem = spec, host, problem
         verified = spec.verify.evaluators
         self._uses = {
             "searched": spec.evaluators,
@@ -98,14 +109,17 @@ class _Meter:
 
     def stage(self, stage: Stage) -> EstimatedStage:
         """Tokens of a stage."""
-        architectures, evaluators = stage.cost * stage.architectures, self._uses[stage.evaluators]
-        lengths = [getattr(use.options, "tokens", None) for use in evaluators]
-        expected = [self._expected(use) for use, length in zip(evaluators, lengths, strict=True) if length is None]
-        estimated = architectures * sum(filter(None, expected))
-        tokens = architectures * sum(filter(None, lengths)) + estimated
-        evaluations, uncounted = architectures * len(evaluators), architectures * expected.count(None)
-        petaflop = tokens * self._petaflop_a_token
-        metered = EstimatedStage(stage.name, architectures, evaluations, tokens, estimated, uncounted, petaflop)
+        architectures = stage.cost * stage.architectures
+        readings = [self._reading(use) for use in self._uses[stage.evaluators]]
+        metered = EstimatedStage(
+            stage=stage.name,
+            architectures=architectures,
+            evaluations=architectures * len(readings),
+            tokens=architectures * sum(each.tokens or 0 for each in readings),
+            estimated=architectures * sum(each.tokens or 0 for each in readings if each.estimated),
+            uncounted=architectures * sum(each.tokens is None for each in readings),
+            petaflop=architectures * sum(self._petaflop(each.tokens or 0, each.context) for each in readings),
+        )
         return self._with_training(metered) if stage.name == RECOVER else metered
 
     def _with_training(self, stage: EstimatedStage) -> EstimatedStage:
@@ -123,28 +137,31 @@ class _Meter:
             stage,
             tokens=stage.tokens + tokens,
             estimated=stage.estimated + (0 if isinstance(options, DistillRecovery) else tokens),
-            petaflop=stage.petaflop + tokens * self._petaflop_a_token,
+            petaflop=stage.petaflop + self._petaflop(tokens, options.tokens),
         )
 
-    def _expected(self, use: EvaluatorUse) -> int | None:
-        evaluator = use.instance(self._host)
+    def _petaflop(self, tokens: int, context: int) -> float:
+        """Operations of a forward pass over tokens that are read ``context`` at once."""
+        return tokens * 2 * self._problem.dense_count("macs", context) / 1e15
+
+    def _reading(self, use: EvaluatorUse) -> _Reading:
+        evaluator, given = use.instance(self._host), getattr(use.options, "tokens", None)
         with isolated(str(self._host.find(use.kind, use.use)), "expected_tokens"):
-            expected: int | None = evaluator.expected_tokens
-        return expected
+            return _Reading(
+                tokens=evaluator.expected_tokens if given is None else given,
+                context=evaluator.expected_context,
+                estimated=given is None,
+            )
 
 
-def _shape(spec: Spec) -> ModelShape:
-    from transformers import AutoConfig
-
+def _shape(spec: Spec, host: PluginHost) -> ModelShape:
     path = spec.config_path
     if path is None:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            check_type(content, str(path))
-        config = AutoConfig.for_model(**content)
-    except (OSError, ValueError, TypeError) as error:
+        config = config_of(content, families_of(host), str(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
-    return shape_of(config)
+    return shape_of(config, families_of(host).of(config))

@@ -119,8 +119,9 @@ def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
     candidates = [find_pairs(registry, model, metrics, pruner, evaluators=used) for model, pruner in pruners]
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
+        pruner = described(*_identity(spec.pruner, needed=False))
         raise RegistryError(
-            f"{registry.path}: has too few pairs of {spec.model.source} under {described(*_identity(spec.pruner, ''))} "
+            f"{registry.path}: has too few pairs of {spec.model.source} under {pruner} "
             "and the spec's evaluators; run the spec to measure some"
         )
     return best
@@ -128,14 +129,14 @@ def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
 
 def _is_of(series: Series, spec: Spec) -> bool:
     """True if a series of one metric was measured by the pruner and one of the evaluators of a spec."""
-    family, column = series.shape.family, series.columns[0]
+    needed, column = series.shape.bos, series.columns[0]
     pruner, evaluator = (
         (series.pruner, series.pruner_options_json),
         (column.evaluator, column.evaluator_options_json),
     )
-    return pruner == _identity(spec.pruner, family) and evaluator in [_identity(e, family) for e in spec.evaluators]
+    return pruner == _identity(spec.pruner, needed) and evaluator in [_identity(e, needed) for e in spec.evaluators]
 
 
-def _identity(use: PluginUse, family: str) -> tuple[str, str]:
-    """Name and options as the registry keeps them for a model of a family."""
-    return use.use, canonical_json(with_settled_bos(use.options, family).material_options())
+def _identity(use: PluginUse, needed: bool) -> tuple[str, str]:
+    """Name and options as the registry keeps them for a model that needs a beginning-of-sequence token or not."""
+    return use.use, canonical_json(with_settled_bos(use.options, needed).material_options())

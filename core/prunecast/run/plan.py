@@ -121,7 +121,7 @@ class _Clock:
             return step
         with reading(self._setup.spec.reading):
             tokens = planned_steps(options, self._setup.data_dir) * options.batch * options.tokens
-        return replace(step, seconds=step.seconds + PASSES * tokens * self._seconds_per_token)
+        return replace(step, seconds=step.seconds + self._seconds_of(PASSES * tokens, options.tokens))
 
     def _estimate(self, named: NamedEvaluator) -> float:
         recorded = mean_seconds(self._registry, named.setting)
@@ -129,11 +129,15 @@ class _Clock:
             return recorded
         with isolated(named.owner, "tokens"):
             tokens = int(named.evaluator.tokens)
-        return tokens * self._seconds_per_token
+        with isolated(named.owner, "expected_context"):
+            context = int(named.evaluator.expected_context)
+        return self._seconds_of(tokens, context)
+
+    def _seconds_of(self, tokens: int, context: int) -> float:
+        """Time of the forward pass of tokens that are read ``context`` at once, by this machine's arithmetic."""
+        return tokens * self._setup.problem.dense_count("macs", context) / self._macs_per_second
 
     @cached_property
-    def _seconds_per_token(self) -> float:
-        """Time of one token's forward pass, by this machine's arithmetic."""
+    def _macs_per_second(self) -> float:
         setup = self._setup
-        speed = macs_per_second(setup.shape.hidden_size, setup.dtype, setup.device)
-        return setup.problem.dense_count("macs") / speed
+        return macs_per_second(setup.shape.hidden_size, setup.dtype, setup.device)

@@ -47,4 +47,4 @@ def _check_export(setup: Setup, path: Path, dtype: str, overwrite: bool) -> None
     folder.check(origin, overwrite)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
     folder.check_room(origin, int(most) * written.dtype.itemsize)
-    rehearse(setup.source.config())
+    rehearse(setup.source.config(), setup.family)

@@ -12,6 +12,7 @@ from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
 from prunecast.export.huggingface import EXPORT, ExportReport
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions
+from prunecast.models.pruned.lineage import lineage_to_json
 from prunecast.owned.folder import OwnedFolder
 from prunecast.plugins.host import PluginHost
 from prunecast.predict.importance import ChoiceImportance
@@ -135,8 +136,14 @@ class RunResult:
             self.export(folder := Path(scratch) / "model")
             return _load(folder)
 
-    def _model_json(self) -> dict[str, str]:
-        model = {"source": self.model.source, "fingerprint": self.model.fingerprint, "dtype": self.dtype}
+    def _model_json(self) -> dict[str, Any]:
+        model: dict[str, Any] = {
+            "source": self.model.source,
+            "fingerprint": self.model.fingerprint,
+            "dtype": self.dtype,
+        }
+        if self.model.lineage:
+            model |= {"made_from": lineage_to_json(self.model.lineage)}
         return model if self.model.revision is None else {**model, "revision": self.model.revision}
 
     def _is_export(self, folder: Path) -> bool:

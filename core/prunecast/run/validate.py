@@ -2,8 +2,10 @@
 
 from prunecast.errors import ModelError
 from prunecast.measure.setup import place_of_model
-from prunecast.models.families import shape_of
+from prunecast.models.described import described
+from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import resolve_source
+from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.problem import Problem
 from prunecast.spec.model import Spec
@@ -31,5 +33,5 @@ def check_against_config(spec: Spec, host: PluginHost) -> str | None:
         return f"not compared with the config of {spec.model.source}, which is not on this machine"
     if source.kind == "gguf":
         return None
-    Problem.of(spec, host, shape_of(source.config()))
+    Problem.of(spec, host, shape_of(*described(source, families_of(host))))
     return None

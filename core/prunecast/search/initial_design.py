@@ -1,6 +1,7 @@
 """The initial design: architectures that are measured before the first fit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,16 +131,16 @@ def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.i
 
 def _budgets(problem: Problem, options: CollectSpec) -> list[Budget]:
     """Budgets around the target that the space can meet; none if there is no budget or no band."""
-    band = options.band
-    if not problem.budget.limits or band is None:
+    band, wanted = options.band, problem.budget
+    if not wanted.limits or band is None:
         return []
     possible = []
     for shift in np.linspace(-band, band, LEVELS):
         limits = {
-            quantity: min(limit + int(shift * problem.dense_count(quantity)), problem.dense_count(quantity))
-            for quantity, limit in problem.budget.limits.items()
+            quantity: min(limit + int(shift * wanted.dense_count(quantity)), wanted.dense_count(quantity))
+            for quantity, limit in wanted.limits.items()
         }
-        budget = Budget(problem.shape, limits)
+        budget = replace(wanted, limits=limits)
         try:
             budget.check(problem.space.choices)
         except BudgetError:

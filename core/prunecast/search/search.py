@@ -1,7 +1,7 @@
 """The search of one round: proposals that the predictor expects to be good and that have not been measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
@@ -107,7 +107,7 @@ def search(
     with progress.bar(f"search, round {number}", searcher.evaluations, "arch") as advance:
         asked = SearchProblem(
             space=problem.space,
-            budget=Budget(problem.shape, {}) if everywhere else problem.budget,
+            budget=replace(problem.budget, limits={}) if everywhere else problem.budget,
             score=_score(problem, fitted, measured, options, radius),
             rng=problem.rng("search", number),
             known=measured.ranked(problem.budget),

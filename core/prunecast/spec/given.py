@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.errors import SpecError
-from prunecast.spec.document import KeyPath, dotted
+from prunecast.yaml_files.document import KeyPath, dotted
 
 _LINE = re.compile(r"^spec:\d+:\d+: ")
 _A_STRING_IS = "a string is a path, the name of a packaged spec, or YAML text of several lines or in braces"

@@ -8,7 +8,7 @@ from prunecast.plugins.bos import Bos
 from prunecast.plugins.interfaces import KeyedOptions
 
 Part = Literal["query", "key", "value", "output", "gate", "up", "down"]
-"""A projection of a layer, under the name it has in :class:`prunecast.models.families.Family`."""
+"""A projection of a layer, under the name it has in :class:`prunecast.models.families.family.Family`."""
 
 PARTS: tuple[Part, ...] = ("query", "key", "value", "output", "gate", "up", "down")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from prunecast.testing.checks import CheckFailed, Conformance, DoesNotApply, Suite, Verdict
 from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
+from prunecast.testing.families import FAMILIES, FamilyConformance, check_family
 from prunecast.testing.landscape import KnownOptimum
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model
 from prunecast.testing.predictors import PREDICTORS, PredictorConformance, check_predictor
@@ -27,6 +28,7 @@ from prunecast.testing.searchers import SEARCHERS, SearcherConformance, check_se
 from prunecast.testing.spaces import SPACES, SpaceConformance, check_space
 
 SUITES: Mapping[str, Suite[Any]] = {
+    "family": FAMILIES,
     "space": SPACES,
     "pruner": PRUNERS,
     "evaluator": EVALUATORS,
@@ -41,6 +43,7 @@ __all__ = [
     "Conformance",
     "DoesNotApply",
     "EvaluatorConformance",
+    "FamilyConformance",
     "KnownOptimum",
     "PredictorConformance",
     "PrunerConformance",
@@ -51,6 +54,7 @@ __all__ = [
     "Verdict",
     "byte_tokenizer",
     "check_evaluator",
+    "check_family",
     "check_predictor",
     "check_pruner",
     "check_searcher",

@@ -32,7 +32,7 @@ def require(condition: object, message: str) -> None:
 
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
-SubjectT = TypeVar("SubjectT", bound="Subject[Any]")
+SubjectT = TypeVar("SubjectT")
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ class Suite(Generic[SubjectT]):
     """The checks of one kind.
 
     Attributes:
-        subject: constructor of the subject from a plugin class, its options and the modules it requires.
+        subject: constructor of the subject from a plugin (its class; of a family, its entry), its options and the
+            modules it requires.
         checks: the checks, in the order in which they run.
     """
 
-    subject: Callable[[type[Any], Mapping[str, Any], Sequence[str]], SubjectT]
+    subject: Callable[[Any, Mapping[str, Any], Sequence[str]], SubjectT]
     checks: tuple[Check[SubjectT], ...]
 
     def verdicts(self, subject: SubjectT, expected_failures: Mapping[str, str]) -> Iterator[Verdict]:
@@ -102,14 +103,15 @@ class Suite(Generic[SubjectT]):
 
     def check(
         self,
-        plugin: type[Plugin[Any]],
+        plugin: Any,
         options: Mapping[str, Any] | None,
         expected_failures: Mapping[str, str] | None,
     ) -> list[Verdict]:
         """All verdicts on a plugin. Raises CheckFailed, with one line per failed check, if any fails."""
         verdicts = list(self.verdicts(self.subject(plugin, options or {}, ()), expected_failures or {}))
         if broken := [f"{verdict.check}: {verdict.reason}" for verdict in verdicts if verdict.outcome == "broken"]:
-            raise CheckFailed("\n".join([f"{plugin.__name__} fails {len(broken)} of {len(verdicts)} checks", *broken]))
+            name = plugin.__name__ if isinstance(plugin, type) else plugin.name
+            raise CheckFailed("\n".join([f"{name} fails {len(broken)} of {len(verdicts)} checks", *broken]))
         return verdicts
 
 
@@ -144,7 +146,7 @@ class Conformance:
             options = {"penalty": 0.5}
 
     Attributes:
-        plugin: class under test.
+        plugin: class under test; of a family, its entry.
         options: options of the test.
         expected_failures: names of checks that the plugin is known to fail, each with the reason. Such a test is
             reported as xfailed, and fails if the check passes.

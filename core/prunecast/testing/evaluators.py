@@ -84,9 +84,10 @@ def data_hash_is_that_of_the_data(subject: EvaluatorSubject) -> None:
 
 
 def tokens_are_counted(subject: EvaluatorSubject) -> None:
-    """``tokens`` is a positive integer."""
-    tokens = subject.prepared().tokens
-    require(type(tokens) is int and tokens > 0, f"tokens is {tokens!r}, not a positive integer")
+    """``tokens`` and ``expected_context`` are positive integers."""
+    evaluator = subject.prepared()
+    for name, count in (("tokens", evaluator.tokens), ("expected_context", evaluator.expected_context)):
+        require(type(count) is int and count > 0, f"{name} is {count!r}, not a positive integer")
 
 
 def one_measurement_a_metric_in_their_order(subject: EvaluatorSubject) -> None:

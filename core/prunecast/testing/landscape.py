@@ -27,7 +27,7 @@ import numpy as np
 from prunecast.architecture.architecture import Architecture, Floats, sizes_of
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import architectures_at, indices_of
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.plugins.examples.space import Steps, StepsOptions
 from prunecast.plugins.interfaces import SearchProblem, SearchSpace
 
@@ -40,8 +40,7 @@ SHAPE = ModelShape(
     context=64,
     embeddings=3200,
     fixed=3232,
-    attention=ComponentCost(base=32, unit=512, head=512),
-    mlp=ComponentCost(base=32, unit=96),
+    layers=(LayerCost(ComponentCost(base=32, unit=512, head=512), ComponentCost(base=32, unit=96)),) * 6,
 )
 """6 layers of 3 KV groups x 3 query heads, MLP width 96."""
 

@@ -4,6 +4,7 @@ They are built in memory and need no files.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,11 @@ from prunecast.architecture.architecture import LayerImportance
 from prunecast.architecture.shape import ModelShape
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from prunecast.models.elastic import ElasticModel
+    from prunecast.models.families.catalogue import Families
+    from prunecast.models.families.family import Family
 
 BYTES = 256
 """Vocabulary size of the tokenizer and the models: one token per byte."""
@@ -69,17 +72,34 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: object) -> "PreT
     return model
 
 
+def family_of(config: "PreTrainedConfig") -> "Family":
+    """Description of the family of a model, of those that installed plugins describe."""
+    return _families().of(config)
+
+
+def shape_of(config: "PreTrainedConfig") -> ModelShape:
+    """Sizes of the model of a config, counted without weights."""
+    from prunecast.models.families import sizes
+
+    return sizes.shape_of(config, family_of(config))
+
+
+@cache
+def _families() -> "Families":
+    from prunecast.plugins.families import families_of
+    from prunecast.plugins.host import PluginHost
+
+    return families_of(PluginHost.discover())
+
+
 def tiny_shape(context: int = 512) -> ModelShape:
     """Shape of the tiny Llama with the given context."""
-    from prunecast.models.families import shape_of
-
     return shape_of(tiny_model(max_position_embeddings=context).config)
 
 
 def elastic_model(model: "PreTrainedModel", importance: list[LayerImportance] | None = None) -> "ElasticModel":
     """Elastic model made from ``model``, which is modified in place; ``importance`` is random if None."""
     from prunecast.models.elastic import ElasticModel
-    from prunecast.models.families import family_of, shape_of
 
     shape = shape_of(model.config)
     return ElasticModel(model, family_of(model.config), shape, importance or random_importance(shape))

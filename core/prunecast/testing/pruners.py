@@ -29,7 +29,7 @@ class PrunerSubject(Subject[Pruner[Any]]):
 
     def rank(self, model: "PreTrainedModel", pruner: Pruner[Any] | None = None) -> list[LayerImportance]:
         """Ranking of a tiny model by ``pruner``, or by a new one; with calibration text if the pruner asks for it."""
-        from prunecast.models.families import family_of
+        from prunecast.testing.models import family_of
 
         pruner = pruner or self.make()
         return pruner.rank(model, family_of(model.config), tokens() if pruner.calibration else None)
@@ -53,7 +53,7 @@ def options_derive_from_pruner_options(subject: PrunerSubject) -> None:
 
 def every_unit_of_every_layer_is_ranked(subject: PrunerSubject) -> None:
     """Every layer has finite scores of shapes (KV,), (KV, H) and (W,), for families of every weight layout."""
-    from prunecast.models.families import shape_of
+    from prunecast.testing.models import shape_of
 
     for family in FAMILIES:
         model = tiny_model(family)
@@ -97,7 +97,7 @@ def another_process_ranks_the_same(subject: PrunerSubject) -> None:
 
 def the_text_is_left_alone(subject: PrunerSubject) -> None:
     """``rank`` does not modify the calibration tokens."""
-    from prunecast.models.families import family_of
+    from prunecast.testing.models import family_of
 
     pruner, given, model = subject.make(), tokens(), tiny_model()
     if not pruner.calibration:
@@ -108,7 +108,7 @@ def the_text_is_left_alone(subject: PrunerSubject) -> None:
 
 def missing_text_is_refused(subject: PrunerSubject) -> None:
     """A pruner that needs calibration text raises a PrunecastError if it gets none."""
-    from prunecast.models.families import family_of
+    from prunecast.testing.models import family_of
 
     pruner, model = subject.make(), tiny_model()
     if not pruner.calibration:

@@ -102,6 +102,11 @@ class Latency(Evaluator[LatencyOptions]):
         options = self.options
         return (options.repeats + 1) * options.batch * (options.prompt + options.generate)
 
+    @property
+    def expected_context(self) -> int:
+        """Length of the prompt and of what follows it."""
+        return self.options.prompt + self.options.generate
+
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Time all repetitions. Raises EvaluationError if the model is on another device than that of the metrics."""
         if model.device.type != self._device:

@@ -166,6 +166,11 @@ class MMLU(Evaluator[MMLUOptions]):
         readings = subjects if options.reuse_prefix else asked
         return TOKENS_A_QUESTION * (asked + options.shots * readings) if asked else None
 
+    @property
+    def expected_context(self) -> int:
+        """Mean length of a prompt."""
+        return TOKENS_A_QUESTION * (self.options.shots + 1)
+
     def evaluate(self, model: "PreTrainedModel") -> list[Measurement]:
         """Mean over subjects of the fraction of correct answers."""
         right: dict[str, list[bool]] = {}

@@ -88,14 +88,13 @@ def rank_by_inputs(
     """
     import torch
 
-    groups, _ = family.heads_of(model.config)
     layers = list(layers_of(model, family))
-    outputs = [projection.module for parts in layers for projection in (parts.output, parts.down)]
+    outputs = [projection.module for parts in layers for projection in parts.outputs]
     with torch.no_grad():
         with _recorded_moments(outputs) as moments:
             for batch in torch.split(tokens, BATCH):
                 model.base_model(batch, use_cache=False)
-        return [_layer_importance(parts, moments, score, groups) for parts in layers]
+        return [_layer_importance(parts, moments, score) for parts in layers]
 
 
 @contextmanager
@@ -118,13 +117,18 @@ def _recorded_moments(projections: Iterable["nn.Module"]) -> Iterator[dict["nn.M
 
 
 def _layer_importance(
-    parts: LayerParts, moments: Mapping["nn.Module", InputMoments], score: InputScore, groups: int
+    parts: LayerParts, moments: Mapping["nn.Module", InputMoments], score: InputScore
 ) -> LayerImportance:
+    import torch
+
+    groups, per_group, _ = parts.sizes
     attention, channels = (
         score(where_float64_is(projection.weight()), moments[projection.module])
+        if projection in parts.outputs
+        else torch.zeros(0)
         for projection in (parts.output, parts.down)
     )
-    query_heads = attention.reshape(groups, -1, parts.head_dim).sum(-1)
+    query_heads = attention.reshape(groups, per_group, parts.head_dim).sum(-1)
     return LayerImportance(
         kv_groups=query_heads.sum(-1).cpu().numpy(),
         query_heads=query_heads.cpu().numpy(),

@@ -95,27 +95,31 @@ class OBS(Pruner[OBSOptions]):
         """Gather moments, then order the removal of all units layer by layer. Raises DataError without text."""
         text = text_for(self, tokens)
         layers = list(layers_of(model, family))
-        projections = [projection.module for parts in layers for projection in (parts.output, parts.down)]
+        projections = [projection.module for parts in layers for projection in parts.outputs]
         gather = _gradient_pass if self.options.outputs == "loss" else _forward_pass
         with _recorded_moments(projections) as moments:
             gather(model, text)
-        groups, _ = family.heads_of(model.config)
-        return [self._importance(parts, moments, groups) for parts in layers]
+        return [self._importance(parts, moments) for parts in layers]
 
-    def _importance(self, parts: LayerParts, moments: "dict[nn.Module, _Moments]", groups: int) -> LayerImportance:
-        attention = self._problem(parts.output.weight(), moments[parts.output.module])
-        group_width = attention.size // groups
-        heads = group_width // parts.head_dim
+    def _importance(self, parts: LayerParts, moments: "dict[nn.Module, _Moments]") -> LayerImportance:
+        groups, heads = (np.zeros(0), np.zeros((0, 0)))
+        if parts.sizes.kv_groups:
+            groups, heads = self._of_attention(parts, moments[parts.output.module])
+        channels = np.zeros(0)
+        if parts.sizes.mlp_width:
+            mlp = self._problem(parts.down.weight(), moments[parts.down.module])
+            channels = mlp.order(1, math.ceil(mlp.size / STEPS))
+        return LayerImportance(kv_groups=groups, query_heads=heads, mlp_channels=channels)
+
+    def _of_attention(self, parts: LayerParts, moments: "_Moments") -> tuple[Floats, Floats]:
+        """Scores of the KV groups, shape (KV,), and of the query heads of each, shape (KV, H)."""
+        attention = self._problem(parts.output.weight(), moments)
+        group_width = parts.sizes.heads_per_group * parts.head_dim
         heads_of_groups = [
             attention.only(range(group * group_width, (group + 1) * group_width)).order(parts.head_dim)
-            for group in range(groups)
+            for group in range(parts.sizes.kv_groups)
         ]
-        mlp = self._problem(parts.down.weight(), moments[parts.down.module])
-        return LayerImportance(
-            kv_groups=attention.order(group_width),
-            query_heads=np.stack(heads_of_groups).reshape(groups, heads),
-            mlp_channels=mlp.order(1, math.ceil(mlp.size / STEPS)),
-        )
+        return attention.order(group_width), np.stack(heads_of_groups)
 
     def _problem(self, weight: "Tensor", moments: "_Moments") -> "_Removal":
         """The removal problem of a projection with weight (D, K)."""

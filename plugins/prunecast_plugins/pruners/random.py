@@ -26,6 +26,8 @@ class Random(Pruner[RandomOptions]):
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
         """Importance drawn uniformly from [0, 1)."""
         rng = np.random.default_rng(self.options.seed)
-        groups, heads = family.heads_of(model.config)
-        widths = [parts.down.weight().shape[1] for parts in layers_of(model, family)]
-        return [LayerImportance(rng.random(groups), rng.random((groups, heads)), rng.random(width)) for width in widths]
+        sizes = [parts.sizes for parts in layers_of(model, family)]
+        return [
+            LayerImportance(rng.random(groups), rng.random((groups, heads)), rng.random(width))
+            for groups, heads, width in sizes
+        ]

@@ -85,6 +85,8 @@ class Taylor(Calibrated[TaylorOptions]):
     def _change(self, squares: dict["Tensor", "Tensor"], samples: int, parameter: "Tensor") -> "Tensor":
         """Term of the chosen order for each weight, of the parameter's shape."""
         weight, gradient = parameter.detach(), parameter.grad
+        if not weight.numel():  # of a component that the model does not have
+            return weight
         if gradient is None:
             raise DataError("a projection got no gradient from the calibration text: use longer samples")
         if self.options.order == "first":
@@ -96,11 +98,7 @@ class Taylor(Calibrated[TaylorOptions]):
 
 def _projection_parameters(model: "PreTrainedModel", family: Family) -> list["nn.Parameter"]:
     """Parameters of all projections, each once even if projections are fused."""
-    projections = (
-        projection
-        for parts in layers_of(model, family)
-        for projection in (parts.query, parts.key, parts.value, parts.output, *parts.widening, parts.down)
-    )
+    projections = (projection for parts in layers_of(model, family) for projection in parts.projections)
     return list(dict.fromkeys(parameter for projection in projections for parameter in projection.module.parameters()))
 
 

@@ -1,6 +1,7 @@
 """The layerwise space: kept sizes of the attention and of the MLP of each layer."""
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -98,11 +99,29 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         tied = [
             self._layers[start : start + self.options.tie] for start in range(0, len(self._layers), self.options.tie)
         ]
-        parts: list[tuple[Component, tuple[Value, ...]]] = [("attention", self._attention), ("mlp", self._mlp)]
-        choices = [Choice(part, layers, values) for part, values in parts for layers in tied if len(values) > 1]
+        parts: tuple[tuple[Component, Sequence[Rate]], ...] = (
+            ("attention", self.options.attention),
+            ("mlp", self.options.mlp),
+        )
+        every = [
+            Choice(part, layers, self._values(part, layers, rates)) for part, rates in parts if rates for layers in tied
+        ]
+        choices = tuple(choice for choice in every if len(choice.values) > 1)
         if not choices:
             raise ModelError("the space leaves nothing to choose: give attention or mlp at least two different rates")
-        return tuple(choices)
+        return choices
+
+    def _values(self, component: Component, layers: tuple[int, ...], rates: Sequence[Rate]) -> tuple[Value, ...]:
+        """Values of a choice. Raises ModelError if its layers differ in the size of the component."""
+        dense = [self.shape.dense.layers[layer] for layer in layers]
+        sizes = [tuple(layer[:2]) if component == "attention" else (layer.mlp_width,) for layer in dense]
+        for layer, size in zip(layers, sizes, strict=True):
+            if size != sizes[0]:
+                raise ModelError(
+                    f"space.tie {self.options.tie}: the {component} of layers {layers[0]} and {layer} differs in size, "
+                    "as the model has been pruned before; set tie to 1"
+                )
+        return ascending(value for rate in rates for value in self._values_at(component, layers[0], rate))
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
         """Samples from the distribution ``sampling``, of which the first fraction ``tied_share`` is tied."""
@@ -114,7 +133,9 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
             columns = [c for c, choice in enumerate(self.choices) if choice.component == component]
             for start in range(0, len(columns), options.tie):
                 group = columns[start : start + options.tie]
-                indices[:tied_rows, group] = indices[:tied_rows, group[:1]]
+                tops = np.array([len(self.choices[column].values) - 1 for column in group])
+                relative = indices[:tied_rows, group[:1]] / tops[0]
+                indices[:tied_rows, group] = np.rint(relative * tops).astype(np.int64)
         return indices
 
     def _varied(self, count: int, rng: np.random.Generator) -> Indices:
@@ -158,25 +179,21 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
 
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
         """Values that the pruning rate would allow in the options."""
-        return self._heads_at(rate) if choice.component == "attention" else ((self._width_at(rate),),)
+        return self._values_at(choice.component, choice.layers[0], rate)
 
-    @property
-    def _attention(self) -> tuple[Value, ...]:
-        return ascending(value for rate in self.options.attention for value in self._heads_at(rate))
+    def _values_at(self, component: Component, layer: int, rate: float) -> tuple[Value, ...]:
+        """Values of a component of a layer that a pruning rate allows."""
+        return self._heads_at(layer, rate) if component == "attention" else ((self._width_at(layer, rate),),)
 
-    @property
-    def _mlp(self) -> tuple[Value, ...]:
-        return ascending((self._width_at(rate),) for rate in self.options.mlp)
-
-    def _heads_at(self, rate: float) -> tuple[Value, ...]:
-        groups, per_group, _ = self.shape.dense.layers[self._layers[0]]
+    def _heads_at(self, layer: int, rate: float) -> tuple[Value, ...]:
+        groups, per_group, _ = self.shape.dense.layers[layer]
         every = [(kv, heads) for kv in range(1, groups + 1) for heads in range(1, per_group + 1)] + [(0, 0)]
         wanted = round((1 - rate) * groups * per_group)
-        nearest = min((abs(kv * heads - wanted), -kv * heads) for kv, heads in every if rate == 1 or kv)
+        nearest = min((abs(kv * heads - wanted), -kv * heads) for kv, heads in every if rate == 1 or kv or not groups)
         return tuple(pair for pair in every if pair[0] * pair[1] == -nearest[1])
 
-    def _width_at(self, rate: float) -> int:
-        dense = self.shape.dense.layers[self._layers[0]].mlp_width
+    def _width_at(self, layer: int, rate: float) -> int:
+        dense = self.shape.dense.layers[layer].mlp_width
         if rate in (0, 1):
             return 0 if rate else dense
         step = self.options.round_width

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from prunecast.data import content_hash
 from prunecast.errors import DataError, EvaluationError
-from prunecast.models.families import shape_of
+from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators import logits
 from prunecast_plugins.evaluators.kl import KL, KLOptions
 from prunecast_plugins.evaluators.perplexity import Perplexity, PerplexityOptions

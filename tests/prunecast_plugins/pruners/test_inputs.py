@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunecast.models.families import family_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners.activation import Activation
 from prunecast_plugins.pruners.calibrated import CalibratedOptions
 from prunecast_plugins.pruners.flap import FLAP

@@ -9,7 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from prunecast.errors import DataError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners import obs
 from prunecast_plugins.pruners.obs import OBS, OBSOptions
 
@@ -114,7 +115,7 @@ def test_units_with_zero_output_are_removed_first(family: str, tiny_model: Calla
     model = tiny_model(family)
     description = family_of(model.config)
     first, second, _ = layers_of(model, description)
-    _, heads = description.heads_of(model.config)
+    heads = first.sizes.heads_per_group
     head = 2 * heads + heads - 1
     with torch.no_grad():
         first.down.weight()[:, 5] = 0

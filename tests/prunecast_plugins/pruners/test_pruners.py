@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import DataError
-from prunecast.models.families import family_of, layers_of
+from prunecast.models.families.layer_parts import layers_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners.activation import Activation
 from prunecast_plugins.pruners.calibrated import CalibratedOptions
 from prunecast_plugins.pruners.flap import FLAP
@@ -131,8 +132,7 @@ def test_the_same_model_and_options_give_the_same_numbers(name: str, tiny_model:
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt2", "opt", "gemma2"])
 def test_every_unit_of_every_family_gets_a_finite_score(name: str, family: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(family)
-    groups, heads = family_of(model.config).heads_of(model.config)
-    width = next(layers_of(model, family_of(model.config))).down.weight().shape[1]
+    groups, heads, width = next(layers_of(model, family_of(model.config))).sizes
     shapes = [(groups,), (groups, heads), (width,)] * model.config.num_hidden_layers
     found = numbers(rank(PRUNERS[name], model))
     assert [part.shape for part in found] == shapes
@@ -180,7 +180,7 @@ def test_units_with_zero_output_rank_last(name: str, family: str, tiny_model: Ca
     model = tiny_model(family)
     description = family_of(model.config)
     first, second, _ = layers_of(model, description)
-    _, heads = description.heads_of(model.config)
+    heads = first.sizes.heads_per_group
     head = 2 * heads + heads - 1
     with torch.no_grad():
         first.down.weight()[:, 5] = 0

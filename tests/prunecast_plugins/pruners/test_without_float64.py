@@ -9,7 +9,7 @@ import torch
 from pretended_device import pretended_device
 
 from prunecast.architecture.architecture import LayerImportance
-from prunecast.models.families import family_of
+from prunecast.testing.models import family_of
 from prunecast_plugins.pruners.activation import Activation
 from prunecast_plugins.pruners.calibrated import CalibratedOptions
 from prunecast_plugins.pruners.flap import FLAP

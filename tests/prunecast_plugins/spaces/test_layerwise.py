@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.choices import architectures_at
-from prunecast.architecture.shape import ComponentCost, ModelShape
+from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import ModelError
 from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
 
@@ -58,7 +58,8 @@ def test_a_single_rate_is_refused(shape: ModelShape) -> None:
 @settings(deadline=None)
 @given(st.integers(1, 40), st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_widths_are_multiples_of_the_rounding_or_dense(step: int, rates: list[float]) -> None:
-    shape = ModelShape("llama", Architecture([(3, 3, 96)]), 8, 8, 9, 9, 9, 9, ComponentCost(1, 1), ComponentCost(1, 1))
+    cost = LayerCost(ComponentCost(1, 1), ComponentCost(1, 1))
+    shape = ModelShape("llama", Architecture([(3, 3, 96)]), 8, 8, 9, 9, 9, 9, (cost,))
     try:
         choices = space_of(shape, attention=[], mlp=rates, round_width=step).choices
     except ModelError:

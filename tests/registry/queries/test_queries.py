@@ -7,7 +7,7 @@ import pytest
 from registry_samples import ACCURACY, DEPTH, PPL, architecture, measurements, setting, shape, start
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import QUANTITIES
+from prunecast.architecture.shape import QUANTITIES, ComponentCost, Quantity
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.problem.measured import Measured
@@ -19,7 +19,7 @@ from prunecast.registry.queries.ranges import Range, Ranges
 from prunecast.registry.queries.selection import Filter, best, query
 from prunecast.registry.queries.show import find_architecture, show
 from prunecast.registry.queries.stats import mean_seconds, sql, stats
-from prunecast.registry.records import ModelRecord, PluginRecord
+from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord
 from prunecast.registry.store import Registry
 from prunecast.registry.upkeep.clean import delete_run
 
@@ -300,6 +300,53 @@ def test_nearest_architectures_differ_in_the_fewest_parameters(random_registry: 
     assert [row["distance"] for row in found[:7]] == [distance(row["architecture"]) for row in found[:7]]
     again = Architecture.parse(found[3]["architecture"])
     assert nearest(random_registry, again, Filter(), limit=1)[0]["distance"] == 0.0
+
+
+MIXED = replace(
+    shape(),
+    layers=(
+        replace(shape().layers[0], window=50),
+        replace(shape().layers[1], attention=ComponentCost(base=1, unit=700, head=300), shared=5),
+        replace(shape().layers[2], mlp=ComponentCost(base=0, unit=99, unit_vectors=9)),
+    ),
+)
+
+
+@pytest.fixture
+def mixed_registry(tmp_path: Path) -> Registry:
+    """Sixty random architectures of a model whose layers differ in cost, beside the same of one whose layers do not."""
+    registry = Registry.open(tmp_path / "mixed.db")
+    run, rng = start(registry), np.random.default_rng(3)
+    sizes = np.stack([rng.integers(0, most + 1, (60, DEPTH)) for most in (4, 2, 24)], axis=-1)
+    for under in (setting(), setting(model=ModelRecord("d" * 32, "mixed", MIXED))):
+        batch = [Evaluation(under, each, measurements(9.0), 1.0, "cpu") for each in Architecture.from_sizes(sizes)]
+        registry.record_many(run, "pairs", batch)
+    return registry
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_costs_of_layers_that_differ_are_counted_by_position(mixed_registry: Registry, quantity: Quantity) -> None:
+    for name, sizes in (("tiny", shape()), ("mixed", MIXED)):
+        rows = query(mixed_registry, Filter(model=name, budget={quantity: Range(0.0, 1.0)}))
+        counted = sizes.count([Architecture.parse(row["architecture"]) for row in rows], quantity)
+        assert [row[quantity] for row in rows] == counted.tolist()
+        middle = int(np.median(counted))
+        within = query(mixed_registry, Filter(model=name, budget={quantity: Range(None, middle)}))
+        assert len(within) == (counted <= middle).sum() < len(rows) == 60
+
+
+def test_the_distance_weighs_layers_by_their_own_costs(mixed_registry: Registry) -> None:
+    without = [Architecture([(4, 2, 24 * (n != at)) for n in range(DEPTH)]) for at in range(DEPTH)]
+    run = mixed_registry.runs()[0].id
+    under = setting(model=ModelRecord("d" * 32, "mixed", MIXED))
+    mixed_registry.record_many(
+        run, "pairs", [Evaluation(under, each, measurements(9.0), 1.0, "cpu") for each in without]
+    )
+    found = nearest(mixed_registry, MIXED.dense, Filter(model="mixed"), limit=3)
+    whole = 4 * 1024 + 8 * 1024 + 24 * 192 + 4 * 700 + 8 * 300 + 24 * 192 + 4 * 1024 + 8 * 1024 + 24 * 99
+    assert [row["distance"] for row in found] == pytest.approx([24 * 99 / whole, 24 * 192 / whole, 24 * 192 / whole])
+    assert found[0]["architecture"] == str(without[2])
+    assert {row["architecture"] for row in found} == set(map(str, without))
 
 
 def test_nearest_refuses_an_architecture_of_another_depth(registry: Registry) -> None:

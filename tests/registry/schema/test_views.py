@@ -76,7 +76,8 @@ def test_architecture_texts_equal_those_of_python(registry: Registry) -> None:
     run = start(registry)
     sizes = np.stack([rng.integers(0, 3, (40, 8)), rng.integers(0, 3, (40, 8)), rng.integers(0, 2, (40, 8))], axis=-1)
     architectures = list(dict.fromkeys(Architecture.from_sizes(sizes)))
-    registry.record_many(run, "pairs", [Evaluation(setting(), a, measurements(3.0), 1.0, "cpu") for a in architectures])
+    under = setting(model=ModelRecord("d" * 32, "deep", shape(8)))
+    registry.record_many(run, "pairs", [Evaluation(under, a, measurements(3.0), 1.0, "cpu") for a in architectures])
     for view in ("measurements", "metric_measurements"):
         texts = {text for (text,) in rows(registry, f"SELECT architecture FROM {view}")}
         assert texts == {str(a) for a in architectures}

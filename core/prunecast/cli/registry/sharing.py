@@ -167,8 +167,11 @@ def _shape_of(model: str, registry_path: str) -> Any:
     """Shape of a model in the registry, else of any source by its config."""
     from pathlib import Path
 
-    from prunecast.models.families import shape_of
+    from prunecast.models.described import described
+    from prunecast.models.families.sizes import shape_of
     from prunecast.models.source import resolve_source
+    from prunecast.plugins.families import families_of
+    from prunecast.plugins.host import PluginHost
     from prunecast.registry import Registry
     from prunecast.registry.queries.series import find_shape
 
@@ -177,7 +180,7 @@ def _shape_of(model: str, registry_path: str) -> Any:
             known = find_shape(opened, model)
         if known is not None:
             return known
-    return shape_of(resolve_source(model).config())
+    return shape_of(*described(resolve_source(model), families_of(PluginHost.discover())))
 
 
 def _levels(levels: str | None) -> list[int]:

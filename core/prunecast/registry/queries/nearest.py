@@ -5,9 +5,9 @@ Notation:
     L      number of layers
     sizes  KV groups, heads per group and MLP width of each layer, int64 of shape (N, L, 3)
     units  KV groups, query heads and MLP channels of each layer, int64 of shape (N, L, 3)
-    w      parameters of one KV group, one query head and one MLP channel, shape (3,)
+    w      parameters of one KV group, one query head and one MLP channel of each layer, shape (L, 3)
     u, v   units of two architectures, shape (L, 3); d: those of the dense model
-    distance  sum(|u - v| @ w) / sum(d @ w)
+    distance  sum(|u - v| * w) / sum(d * w)
 """
 
 import json
@@ -72,9 +72,10 @@ def nearest(registry: Registry, architecture: Architecture, wanted: Filter, limi
 
 def distances(sizes: Sizes, architecture: Architecture, shape: ModelShape) -> Floats:
     """Distances as of :func:`nearest`, shape (N,), of architectures of ``sizes`` (N, L, 3) to ``architecture``."""
-    weights = np.array([shape.attention.unit, shape.attention.head, shape.mlp.unit])
-    differing = np.abs(_units(sizes) - _units(sizes_of([architecture]))) @ weights
-    return np.asarray(differing.sum(axis=1) / (_units(sizes_of([shape.dense])) @ weights).sum(), dtype=np.float64)
+    weights = np.array([(layer.attention.unit, layer.attention.head, layer.mlp.unit) for layer in shape.layers])
+    differing = np.abs(_units(sizes) - _units(sizes_of([architecture])))
+    apart = np.tensordot(differing, weights, axes=2)
+    return np.asarray(apart / (_units(sizes_of([shape.dense])) * weights).sum(), dtype=np.float64)
 
 
 def _units(sizes: Sizes) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.shape import CONTEXTUAL, ModelShape, Quantity
 from prunecast.registry.queries.ranges import Ranges, absolute_limits
 from prunecast.registry.queries.series import Column, Series
 from prunecast.registry.store import Registry
@@ -63,7 +63,7 @@ class SeriesStatement:
         seconds = " + ".join(f"coalesce({evaluations(place, 'seconds')}, 0.0)" for place in self._one_a_setting())
         quantities = {
             "parameters_without_embeddings": f"{parameters} - {self.series.shape.embeddings}",
-            **{name: costs_column(name) for name in ("macs", "kv_cache_bytes")},
+            **{quantity: costs_column(quantity, self.series.shape) for quantity in CONTEXTUAL},
         }
         return [
             f"{literal(self.series.model)} AS model",
@@ -137,28 +137,39 @@ def within(budget: Ranges, shape: ModelShape) -> list[str]:
 def add_costs(
     connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Quantity]
 ) -> None:
-    """Create the temporary tables of :func:`costs_column`: the cost of each layer in a model of this shape."""
+    """Create the temporary tables of :func:`costs_column`: costs of each layer at each position in such a model.
+
+    Positions whose layers cost the same are one kind of position.
+    """
     layers = list(registry.rows("SELECT id, kv_groups, heads_per_group, mlp_width FROM layers"))
+    wanted = [quantity for quantity in quantities if quantity in CONTEXTUAL]
+    if not layers or not wanted:
+        return
+    kinds = list(dict.fromkeys(shape.layers))
+    connection.execute("CREATE TEMP TABLE positions (position INTEGER PRIMARY KEY, kind INTEGER)")
+    positions = [(position, kinds.index(layer)) for position, layer in enumerate(shape.layers)]
+    connection.executemany("INSERT INTO positions VALUES (?, ?)", positions)
     sizes = np.array([[list(layer.values())[1:]] for layer in layers], dtype=np.int64)
-    for quantity in quantities:
-        if quantity not in ("macs", "kv_cache_bytes") or not layers:
-            continue
-        costs = shape.count_sizes(sizes, quantity)
-        none = shape.count_sizes(np.zeros((1, 1, 3), dtype=np.int64), quantity)
+    for quantity in wanted:
         connection.execute(
-            f"CREATE TEMP TABLE costs_{quantity} (layer_id INTEGER PRIMARY KEY, cost INTEGER, fixed INTEGER)"
+            f"CREATE TEMP TABLE costs_{quantity} "
+            "(kind INTEGER, layer_id INTEGER, cost INTEGER, PRIMARY KEY (kind, layer_id)) WITHOUT ROWID"
         )
-        connection.executemany(
-            f"INSERT INTO costs_{quantity} (layer_id, cost, fixed) VALUES (?, ?, ?)",
-            [(layer["id"], cost, int(none[0])) for layer, cost in zip(layers, (costs - none).tolist(), strict=True)],
-        )
+        for kind, layer in enumerate(kinds):
+            attention, mlp = shape.component_costs(sizes, quantity, [shape.layers.index(layer)])
+            costs = zip(layers, (attention + mlp)[:, 0].tolist(), strict=True)
+            connection.executemany(
+                f"INSERT INTO costs_{quantity} VALUES (?, ?, ?)", [(kind, row["id"], cost) for row, cost in costs]
+            )
 
 
-def costs_column(quantity: str) -> str:
+def costs_column(quantity: Quantity, shape: ModelShape) -> str:
     """SQL expression of a quantity that is a sum over layers, for a row ``a`` of ``architectures``."""
+    fixed, tokens = shape.fixed_cost(quantity), shape.tokens(quantity)
     return (
-        f"(SELECT sum(c.cost) + max(c.fixed) FROM json_each(a.layer_ids_json) ids "
-        f"CROSS JOIN temp.costs_{quantity} c ON c.layer_id = ids.value)"
+        f"(SELECT (sum(c.cost) + {fixed + tokens - 1}) / {tokens} FROM json_each(a.layer_ids_json) ids "
+        f"CROSS JOIN temp.positions p ON p.position = ids.key "
+        f"CROSS JOIN temp.costs_{quantity} c ON c.kind = p.kind AND c.layer_id = ids.value)"
     )
 
 

@@ -61,6 +61,8 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "family": "name of the model family",
             "parameters": "parameters of the dense model",
             "shape_json": "its sizes, which determine the parameters of any of its architectures",
+            "made_from_json": "the models it was made from by pruning, the original first, each with its source, "
+            "fingerprint, run and what was kept; not part of its identity",
         },
     ),
     "pruners": ("Plugins that rank the units of a model and compensate for removed ones.", PLUGIN),

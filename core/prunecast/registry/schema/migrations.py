@@ -18,7 +18,7 @@ from prunecast.registry.schema.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -328,6 +328,14 @@ def v8_identities_and_run_leases(database: "Database") -> None:
             expires_utc TEXT NOT NULL CHECK (expires_utc GLOB '????-??-??T??:??:??Z'),
             UNIQUE (run_id, holder)
         ) STRICT"""
+    )
+
+
+@migrations()
+def v9_lineage_of_models(database: "Database") -> None:
+    """The models that a model was made from by pruning; empty for models that were not, and for earlier rows."""
+    database.conn.execute(
+        "ALTER TABLE models ADD COLUMN made_from_json TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(made_from_json))"
     )
 
 

@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a spec. Its text is ``source:line:column: dotted.path: message``."""
+    """One mistake in a document. Its text is ``source:line:column: dotted.path: message``."""
 
     place: Place
     path: KeyPath
@@ -78,8 +78,12 @@ class Document:
     problems: tuple[Problem, ...]
 
     @classmethod
-    def parse(cls, text: str, source: str) -> "Document":
-        """Document of ``text``. Raises SpecError if it is not YAML, is empty, or is not a mapping at the top level."""
+    def parse(cls, text: str, source: str, such_as: str = "model: {source: NAME}") -> "Document":
+        """Document of ``text``; ``such_as`` is a mapping that messages show.
+
+        Raises:
+            SpecError: it is not YAML, is empty, or is not a mapping at the top level.
+        """
         try:
             root = _compose(text, source)
         except _RefusedError as error:
@@ -87,7 +91,7 @@ class Document:
         if not isinstance(root, yaml.MappingNode):
             found = "the file is empty" if root is None else f"the top level is a {_kind(root)}"
             place = Place(source, 1, 1) if root is None else _place(root.start_mark)
-            raise SpecError([str(Problem(place, (), f"{found}: write a mapping, such as model: {{source: NAME}}"))])
+            raise SpecError([str(Problem(place, (), f"{found}: write a mapping, such as {such_as}"))])
         return cls(source, root, tuple(_refused_spellings(root, ())))
 
     @property
@@ -212,7 +216,7 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in problem:
         return "YAML cannot be indented with tabs: use spaces"
     if "another document" in problem:
-        return "a spec is one YAML document: remove everything from this --- on"
+        return "the file is one YAML document: remove everything from this --- on"
     context = f" {error.context}" if error.context else ""
     return f"invalid YAML{context}: {problem}"
 

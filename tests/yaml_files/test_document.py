@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunecast.errors import SpecError
-from prunecast.spec.document import Document, Place, dotted
+from prunecast.yaml_files.document import Document, Place, dotted
 
 words = st.text(string.ascii_letters + " #:'\"\\\n\t[]{}éß🙂", max_size=12)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -104,7 +104,7 @@ def test_an_invalid_key_is_refused_with_its_place(text: str, message: str) -> No
         ("\n- a\n", "s.yaml:2:1: the top level is a list: write a mapping, such as model: {source: NAME}"),
         ("text", "s.yaml:1:1: the top level is a single value: write a mapping, such as model: {source: NAME}"),
         ("a:\n\tb: 1\n", "s.yaml:2:1: YAML cannot be indented with tabs: use spaces"),
-        ("a: 1\n---\nb: 2\n", "s.yaml:2:1: a spec is one YAML document: remove everything from this --- on"),
+        ("a: 1\n---\nb: 2\n", "s.yaml:2:1: the file is one YAML document: remove everything from this --- on"),
         ("a: 1\nb: \x07\n", "s.yaml:2:4: character '\\x07' is not allowed: remove it"),
         ("a: &x [1, *x]\n", "s.yaml:1:11: invalid YAML: *x is inside &x"),
         ("a: *x\n", "s.yaml:1:4: invalid YAML: found undefined alias 'x'"),

@@ -7,8 +7,10 @@ no attention, and a layer without channels no MLP.
 # mypy: ignore-errors
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
@@ -26,6 +28,15 @@ GATE = "mlp.gate_proj"
 UP = "mlp.up_proj"
 DOWN = "mlp.down_proj"
 MLP_NORMS = ("post_attention_layernorm",)
+SHARED_NORMS = ()  # removed if the layer has neither attention nor MLP
+QUERY_NORM = None  # with weights of single heads
+KEY_NORM = None
+
+# Components whose module adds the residual stream, its second argument, itself.
+ADDS_RESIDUAL = ()
+
+# Arguments of the attention that hold something for each query head of the dense model.
+PER_HEAD = ()
 
 # Config attributes of the number of query heads, of KV groups (None: equal to that of heads), and of MLP channels.
 HEADS_ATTRIBUTE = "num_attention_heads"
@@ -41,10 +52,11 @@ class PrunedLlamaConfig(LlamaConfig):
     """Config of the dense model, with two additional attributes.
 
     ``per_layer_config`` holds the sizes of each layer, ``output_bias`` the names of the projections back into the
-    residual stream that have a bias.
+    residual stream that have a bias; None if they have what the dense model has.
     """
 
     model_type = "prunecast-llama"
+    output_bias: list[str] | None = None
 
     def validate_architecture(self) -> None:
         """Skip the checks: heads need not divide the hidden size, and the number of heads differs between layers."""
@@ -54,14 +66,14 @@ class PrunedLlamaConfig(LlamaConfig):
 
 
 class TokenCounter(nn.Module):
-    """Replacement for a removed attention: adds zero to the residual stream, and counts tokens in the KV cache."""
+    """Replacement for a removed attention: adds nothing to the residual stream, and counts tokens in the KV cache."""
 
     def __init__(self, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
 
     def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> tuple[Tensor, None]:
-        """A scalar zero, which broadcasts over (B, T, D), and None for the attention weights."""
+        """What :func:`nothing` returns, and None for the attention weights."""
         # The cache is found by its type: transformers called this argument past_key_values before 5.24, cache since.
         cache = next((value for value in (*others, *named.values()) if isinstance(value, Cache)), None)
         if cache is not None:
@@ -69,15 +81,20 @@ class TokenCounter(nn.Module):
             # kind of cache counts entries of one number per token.
             token_count = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
             cache.update(token_count, token_count, self.layer_idx)
-        return hidden_states.new_zeros(()), None
+        return nothing("attention", hidden_states, others), None
 
 
 class NoMLP(nn.Module):
-    """Replacement for a removed MLP, or for a projection of it: adds zero to the residual stream."""
+    """Replacement for a removed MLP, or for a projection of it: adds nothing to the residual stream."""
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """A scalar zero, which broadcasts over (B, T, D)."""
-        return hidden_states.new_zeros(())
+    def forward(self, hidden_states: Tensor, *others: Any) -> Tensor:
+        """What :func:`nothing` returns."""
+        return nothing("mlp", hidden_states, others)
+
+
+def nothing(component: str, hidden_states: Tensor, others: tuple[Any, ...]) -> Tensor:
+    """A scalar zero, which broadcasts over (B, T, D); the residual stream if the component adds it itself."""
+    return others[0] if component in ADDS_RESIDUAL else hidden_states.new_zeros(())
 
 
 class OwnConfig:
@@ -103,11 +120,14 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
         try:
             super().__init__(config)  # creates the dense model
             self._keep_head_count(config)
+            dense_heads = getattr(config, HEADS_ATTRIBUTE)
         finally:
             config.per_layer_config = sizes
         for index, layer in enumerate(self.get_submodule(LAYERS)):
-            prune_attention(layer, index, config)
+            prune_attention(layer, index, config, dense_heads)
             prune_mlp(layer, index, config)
+            if isinstance(layer.get_submodule(ATTENTION), TokenCounter) and has_no_mlp(layer):
+                replace(layer, dict.fromkeys(SHARED_NORMS, nn.Identity()))
         self.post_init()
 
     def _keep_head_count(self, config: PrunedLlamaConfig) -> None:
@@ -115,13 +135,15 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
         for module in self.modules():
             if hasattr(module, "rope_type"):
                 module.config = OwnConfig(config)
-                setattr(module.config, HEADS_ATTRIBUTE, getattr(config, HEADS_ATTRIBUTE))
+                for name in (HEADS_ATTRIBUTE, "head_dim"):
+                    if getattr(config, name, None) is not None:
+                        setattr(module.config, name, getattr(config, name))
 
     def _get_static_cache_init_shape(self) -> None:
         """None, so that static caches take their shapes from the first tokens: those of a ``TokenCounter`` differ."""
 
 
-def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
+def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig, dense_heads: int) -> None:
     """Resize the attention of a layer to its number of heads, or remove it."""
     sizes = config.per_layer_config[index]
     heads = getattr(sizes, HEADS_ATTRIBUTE)
@@ -130,7 +152,8 @@ def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> 
         return
     groups = heads if GROUPS_ATTRIBUTE is None else getattr(sizes, GROUPS_ATTRIBUTE)
     attention = layer.get_submodule(ATTENTION)
-    width, group_width = heads * attention.head_dim, groups * attention.head_dim
+    head_dim = layer.get_submodule(OUTPUT).weight.numel() // config.hidden_size // dense_heads
+    width, group_width = heads * head_dim, groups * head_dim
     resize(layer, [(QUERY, width), (KEY, group_width), (VALUE, group_width)], OUTPUT, config)
     amounts = {"query_heads": heads, "kv_groups": groups, "heads_per_group": heads // groups, "query_width": width}
     if any(attribute.startswith("config.") for attribute in FOLLOWS):
@@ -138,6 +161,35 @@ def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> 
     for attribute, amount in FOLLOWS.items():
         owner = attention.config if attribute.startswith("config.") else attention
         setattr(owner, attribute.removeprefix("config."), amounts[amount])
+    for name, count in ((QUERY_NORM, heads), (KEY_NORM, groups)):
+        if name is not None and name in dict(layer.named_modules()):
+            resize_norm(layer.get_submodule(name), count, head_dim)
+    if PER_HEAD:
+        attention.register_buffer("kept_heads", torch.zeros(heads, dtype=torch.int64))
+        attention.register_forward_pre_hook(partial(keep_heads, dense_heads), with_kwargs=True)
+
+
+def resize_norm(norm: nn.Module, heads: int, head_dim: int) -> None:
+    """Resize a norm whose weights belong to single heads: its parameters, or the number of norms in its list."""
+    for child in norm.children():
+        if isinstance(child, nn.ModuleList):
+            child._modules = dict(list(child._modules.items())[:heads])
+    for name, weight in list(norm.named_parameters(recurse=False)):
+        shape = (heads * head_dim,) if weight.ndim == 1 else (heads, *weight.shape[1:])
+        setattr(norm, name, nn.Parameter(weight.new_zeros(shape)))
+        if isinstance(norm, nn.LayerNorm):
+            norm.normalized_shape = shape
+
+
+def keep_heads(dense_heads: int, attention: nn.Module, positional: Any, named: dict[str, Any]) -> Any:
+    """Cut the arguments that hold something for each head to the heads that the attention has."""
+    for name in PER_HEAD:
+        whole, kept = named.get(name), attention.kept_heads
+        if isinstance(whole, Tensor) and whole.ndim == 4 and whole.shape[1] == dense_heads:
+            named[name] = whole[:, kept]
+        elif isinstance(whole, Tensor) and whole.ndim < 4 and whole.shape[0] % dense_heads == 0:
+            named[name] = whole.unflatten(0, (-1, dense_heads))[:, kept].flatten(0, 1)
+    return positional, named
 
 
 def prune_mlp(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
@@ -149,6 +201,11 @@ def prune_mlp(layer: nn.Module, index: int, config: PrunedLlamaConfig) -> None:
     resize(layer, [(name, width) for name in (GATE, UP) if name is not None], DOWN, config)
 
 
+def has_no_mlp(layer: nn.Module) -> bool:
+    """True if the MLP of a layer has been removed."""
+    return isinstance(layer.get_submodule(MLP[0]), NoMLP)
+
+
 def resize(layer: nn.Module, outputs: list[tuple[str, int]], back: str, config: PrunedLlamaConfig) -> None:
     """Resize projections to their numbers of outputs, and ``back``, the one that reads the outputs of the first."""
     rows = Counter()
@@ -158,13 +215,14 @@ def resize(layer: nn.Module, outputs: list[tuple[str, int]], back: str, config: 
         dense = layer.get_submodule(name)
         layer.set_submodule(name, projection(dense, config.hidden_size, count, bias=dense.bias is not None))
     dense = layer.get_submodule(back)
-    layer.set_submodule(back, projection(dense, outputs[0][1], config.hidden_size, bias=back in config.output_bias))
+    biased = dense.bias is not None if config.output_bias is None else back in config.output_bias
+    layer.set_submodule(back, projection(dense, outputs[0][1], config.hidden_size, bias=biased))
 
 
 def projection(dense: nn.Module, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
     """A projection of the same type as ``dense``, with other sizes."""
     if isinstance(dense, nn.Linear):
-        return nn.Linear(inputs, outputs, bias)
+        return type(dense)(inputs, outputs, bias)
     return type(dense)(outputs, inputs)  # a Conv1D, which always has a bias
 
 

@@ -1,0 +1,71 @@
+"""The described families, and the description that is used for a config."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prunecast.errors import ModelError
+from prunecast.models.families.family import Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+EXPORTED = "prunecast-"
+"""Beginning of the model types of exports, whose layers have sizes of their own."""
+
+
+class Families(Mapping[str, Family]):
+    """Descriptions by model type.
+
+    Args:
+        described: the descriptions.
+        chosen: description to use for every model, whatever its type; None for that of its type.
+    """
+
+    def __init__(self, described: Mapping[str, Family], chosen: Family | None = None) -> None:
+        self._described, self.chosen = described, chosen
+
+    def __getitem__(self, kind: str) -> Family:
+        return self._described[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._described)
+
+    def __len__(self) -> int:
+        return len(self._described)
+
+    def of(self, config: "PreTrainedConfig") -> Family:
+        """Description of the family of a model, settled for its config.
+
+        Raises:
+            ModelError: the family is not described; the message names those that are.
+        """
+        if self.chosen is not None:
+            return self.chosen.settled(config)
+        kind = config.model_type.removeprefix(EXPORTED)
+        if kind not in self._described:
+            raise ModelError(
+                f"model type {kind!r} is not described (described: {', '.join(sorted(self))}): choose a model of one "
+                "of these, or describe its family in a file (model.family)"
+            )
+        return self._described[kind].settled(config)
+
+
+def check_type(config: Mapping[str, Any], name: str) -> None:
+    """Raise ModelError unless the model type in the content of a config is that of a causal language model.
+
+    Needs no weight, and runs no code of the model's own. A type that transformers does not know, and a config without
+    one, are left to its own reader.
+    """
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind, coded = config.get("model_type"), bool(config.get("auto_map"))
+    if not isinstance(kind, str) or kind.startswith(EXPORTED) or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"model {name}: type {kind!r} is not a causal language model; choose one that is")
+    if kind not in CONFIG_MAPPING and coded:
+        raise ModelError(
+            f"model {name}: transformers has no class for type {kind!r}: set trust_remote_code: true if you trust the "
+            "code that comes with the model, or install a package with classes for this type"
+        )

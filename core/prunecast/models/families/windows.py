@@ -1,0 +1,41 @@
+"""What the attention of each layer sees: the whole context, or a window of the last tokens, by the config alone."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def windows_of(config: "PreTrainedConfig") -> list[int | None]:
+    """Number of tokens, its own among them, that the attention of each layer sees at most; None for all.
+
+    A window that holds the whole context is None. Attention in chunks sees at most a chunk.
+
+    Args:
+        config: the config of a causal language model, or one whose text model is.
+    """
+    text = config.get_text_config()
+    context = getattr(text, "max_position_embeddings", None)
+    return [
+        None if not window or (context is not None and window >= context) else int(window) for window in _written(text)
+    ]
+
+
+def _written(text: Any) -> Iterator[int | None]:
+    """The window of each layer as the config has it, by the attribute that the model's own code reads.
+
+    An attribute that the class of the config does not know is read by no code, so it says nothing.
+    """
+    sliding, chunk = (_known(text, name) for name in ("sliding_window", "attention_chunk_size"))
+    kinds = _known(text, "layer_types")
+    if hasattr(text, "attention_layers"):  # GPT-Neo
+        yield from (text.window_size if kind == "local" else None for kind in text.attention_layers)
+    elif kinds is not None:
+        yield from ({"sliding_attention": sliding, "chunked_attention": chunk}.get(kind) for kind in kinds)
+    else:
+        yield from [sliding or chunk] * text.num_hidden_layers
+
+
+def _known(text: Any, name: str) -> Any:
+    return getattr(text, name, None) if hasattr(type(text), name) else None
