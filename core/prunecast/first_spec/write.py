@@ -208,7 +208,8 @@ def whole_layers(depth: int) -> tuple[int, int]:
 def attention_rates(shape: ModelShape) -> tuple[float, ...]:
     """Pruning rates of attention, ascending: none, a head of each group, a group, both, a third, and two thirds.
 
-    They are those of the layer with the most heads. Of rates that leave the same number of query heads only the first is kept.
+    They are those of the layer with the most heads. Of rates that leave the same number of query heads only the first
+    is kept.
     """
     groups, per_group, _ = max(shape.dense.layers, key=lambda layer: layer.query_heads)
     head, group = 1 / per_group if per_group > 1 else 0.0, 1 / groups if groups > 1 else 0.0
