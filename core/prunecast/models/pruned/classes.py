@@ -19,7 +19,7 @@ from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
 from prunecast.models.families.catalogue import Families
 from prunecast.models.families.family import EXPORTED, Family
-from prunecast.models.own_classes import code_files
+from prunecast.models.families.own_classes import code_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.keys import content_key
 from prunecast.models.families.family import EXPORTED
 
 _OF_MODELS = "transformers_modules."
