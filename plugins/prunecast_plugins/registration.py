@@ -10,7 +10,6 @@ _TIMED = (
     "another_process_measures_the_same",
 )
 
-
 _FAMILIES = {
     "llama": "Llama 1 to 3, and models of its architecture such as SmolLM2",
     "mistral": "Mistral 7B",
@@ -51,11 +50,22 @@ _FAMILIES = {
     "falcon": "Falcon 1 and 2",
 }
 
+_NO_HEAD_DIM = ("ministral", "hunyuan_v1_dense", "nemotron")
+"""Families whose config has no width of a head by default, without which transformers makes no model of it."""
+
 
 @hookimpl
 def prunecast_families() -> Iterable[Entry]:
     """Descriptions of families, named by model type."""
-    return [Entry(name, f"prunecast_plugins:families/{name}.yaml", text) for name, text in _FAMILIES.items()]
+    return [
+        Entry(
+            name,
+            f"prunecast_plugins:families/{name}.yaml",
+            summary,
+            trial=Trial({"head_dim": 128} if name in _NO_HEAD_DIM else {}),
+        )
+        for name, summary in _FAMILIES.items()
+    ]
 
 
 @hookimpl

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prunecast.models.families.catalogue import EXPORTED, Families, check_type
-from prunecast.models.families.family import Family
-from prunecast.models.own_classes import needs_own_code, register_own
+from prunecast.models.families.catalogue import Families, check_type
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.own_classes import needs_own_code, register_own
 from prunecast.models.pruned.classes import as_pruned, has_layers_of_different_sizes, is_exported, register
 from prunecast.models.source import ModelSource
 
