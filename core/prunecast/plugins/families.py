@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 
 from prunecast.errors import PluginError, SpecError
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family, Variant
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family, Variant
 from prunecast.models.pruned.classes import code_hash_of
 from prunecast.plugins.host import FAMILY, PluginHost, Registered
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated

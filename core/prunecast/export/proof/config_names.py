@@ -71,5 +71,5 @@ def _shapes(config: "PreTrainedConfig", family: Family, module: str) -> "tuple[A
     """Shapes of a module and of the output projection in the first layer."""
     layers: Any = model_without_weights(config).get_submodule(family.layers)
     first: nn.Module = layers[0]
-    module_shape, output_shape = (first.get_submodule(name).weight.shape for name in (module, family.output))  # type: ignore[union-attr]
+    module_shape, output_shape = (first.get_submodule(name).weight.shape for name in (module, family.output))
     return module_shape, output_shape

@@ -53,6 +53,7 @@ class Trial:
     Args:
         config: config of a model of the family; it is not changed.
         family: description of the family, as settled for it.
+        attention: the implementation of attention of stock and elastic model; None for the class's own choice.
 
     Attributes:
         family: as given.
@@ -65,8 +66,8 @@ class Trial:
         ModelError: the config class cannot be shrunk, or the description does not fit the modules.
     """
 
-    def __init__(self, config: "PreTrainedConfig", family: Family) -> None:
-        self.family, self.config = family, small(config)
+    def __init__(self, config: "PreTrainedConfig", family: Family, attention: str | None = None) -> None:
+        self.family, self.config, self._attention = family, small(config), attention
         self.shape: ModelShape = shape_of(self.config, family)
         rng = np.random.default_rng(SEED)
         self.importance = [
@@ -83,7 +84,7 @@ class Trial:
     @cached_property
     def stock(self) -> "PreTrainedModel":
         """The dense stock model."""
-        return _randomised(self.new(self.config))
+        return _randomised(self._new(self.config))
 
     @cached_property
     def elastic(self) -> ElasticModel:
@@ -128,7 +129,7 @@ class Trial:
             RuntimeError: it has other parameters than the pruned model.
         """
         self.elastic.apply(architecture)
-        model = self.new(self.resized(architecture))
+        model = self._new(self._resized(architecture))
         state = {name: tensor for name, tensor in self.elastic.state_dict().items() if name in model.state_dict()}
         lacking = sorted(set(model.state_dict()) - set(state))
         if lacking:
@@ -136,7 +137,7 @@ class Trial:
         model.load_state_dict(state)
         return model
 
-    def resized(self, architecture: Architecture) -> "PreTrainedConfig":
+    def _resized(self, architecture: Architecture) -> "PreTrainedConfig":
         """The small config with the sizes of a uniform architecture."""
         kept, family = architecture.layers[0], self.family
         config: Any = copy.deepcopy(self.config)
@@ -151,13 +152,12 @@ class Trial:
         """True if the config class has a field of this name, or one that it stands for."""
         return self.config.attribute_map.get(attribute, attribute) in vars(self.config)
 
-    @staticmethod
-    def new(config: "PreTrainedConfig") -> "PreTrainedModel":
+    def _new(self, config: "PreTrainedConfig") -> "PreTrainedModel":
         """A stock model in float64 and evaluation mode."""
         from transformers import AutoModelForCausalLM
 
         made: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=torch.float64, trust_remote_code=False
+            config, dtype=torch.float64, attn_implementation=self._attention, trust_remote_code=False
         )
         model: PreTrainedModel = made.requires_grad_(False).eval()
         return model

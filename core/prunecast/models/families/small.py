@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families.catalogue import EXPORTED
+from prunecast.models.families.family import EXPORTED
 from prunecast.models.families.sizes import model_without_weights
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def small(config: "PreTrainedConfig") -> "PreTrainedConfig":
         ModelError: the class has other names for its sizes, or sizes that depend on one another; the message names the
             field.
     """
-    dense = _dense(config)
+    dense = dense_config(config)
     sizes = _sizes(dense)
     changes = sizes | _by_layer(dense, sizes["num_hidden_layers"]) | _positions(dense, sizes) | _tokens(dense)
     try:
@@ -64,7 +64,7 @@ def small(config: "PreTrainedConfig") -> "PreTrainedConfig":
     return made
 
 
-def _dense(config: "PreTrainedConfig") -> "PreTrainedConfig":
+def dense_config(config: "PreTrainedConfig") -> "PreTrainedConfig":
     """A copy of a config without what belongs to the files of its model, and with the same sizes in all layers."""
     parts = [name for name in config.sub_configs if "text" in name or "decoder" in name]
     if parts:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family
-from prunecast.models.own_classes import code_files
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.own_classes import code_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -89,8 +89,9 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
     configuration, model = (kind.__name__ for kind in stock_types(config))
     kind = config.model_type.removeprefix(EXPORTED)
     names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
-    for name, own in (names | {"llama": kind}).items():
-        code = code.replace(name, own)
+    names["llama"] = kind
+    # In one go, as the names of a family may contain those of Llama.
+    code = re.sub("|".join(names), lambda found: names[found[0]], code)
     for part in fields(family):
         line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
         code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
@@ -136,7 +137,8 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
     try:
         stock = CONFIG_MAPPING[kind].from_dict(own)
-    except (TypeError, ValueError) as error:
+    # Classes of configs check their fields in their own ways.
+    except Exception as error:
         raise ModelError(f"model {name}: its config is not one of type {kind!r} ({one_line(error)})") from error
     code = modeling_code(stock, families.of(stock))
     if _registered.get(kind) == code:
