@@ -209,6 +209,14 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
 
 
 @plugins.command()
+def schema() -> None:
+    """Print the JSON schema of the file of a family, with which editors complete and check it."""
+    from prunecast.plugins.families import json_schema
+
+    print_json(json_schema())
+
+
+@plugins.command()
 def reference() -> None:
     """Print the contract and all installed plugins as Markdown."""
     from prunecast.cli.plugins_reference import reference as markdown
