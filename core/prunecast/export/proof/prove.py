@@ -14,22 +14,19 @@ from prunecast.export.parity import distance, generation_logits
 from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
 from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
-from prunecast.export.proof.trial import TOKENS, InFloat64, Trial
+from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
 from prunecast.text import counted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TOLERANCE = 1e-9
 """Largest relative distance of logits in float64."""
 
 ELASTIC = "elastic"
 """Kind of comparison that is made for every architecture."""
-
-EAGER = "eager"
-"""Implementation of attention that every class has."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +161,8 @@ def _elastic(trial: Trial) -> Iterator[Found]:
 
 def _eager(trial: Trial) -> Iterator[Found]:
     """Elastic model and masked stock model compute the same with eager attention, which reads other attributes."""
-    if trial.stock.config._attn_implementation != EAGER:
-        for found in _elastic(Trial(trial.config, trial.family, EAGER)):
+    if trial.eager is not None:
+        for found in _elastic(trial.eager):
             yield found._replace(kind=f"{found.kind} with eager attention")
 
 
@@ -204,11 +201,18 @@ def exported_forms(trial: Trial, architecture: Architecture, *, thorough: bool) 
             yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
             if thorough:
                 yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
-            with quiet_transformers():
-                model.set_attn_implementation(EAGER)  # not all classes can change it
-            yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
+            if trial.eager is not None and _is_eager(model):
+                expected = trial.eager.of_masked(architecture)
+                yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
         if thorough:
             yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
+
+
+def _is_eager(model: "PreTrainedModel") -> bool:
+    """Switch a model to eager attention; False if its class chooses it in the constructor."""
+    with quiet_transformers():
+        model.set_attn_implementation(EAGER)
+    return bool(model.config._attn_implementation == EAGER)
 
 
 def _all(trial: Trial) -> list[Architecture]:

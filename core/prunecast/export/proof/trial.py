@@ -28,6 +28,9 @@ ROWS, TOKENS = 2, 12
 
 SEED = 0
 
+EAGER = "eager"
+"""Implementation of attention that every class has."""
+
 
 class InFloat64(TorchFunctionMode):
     """Code that asks for float32 gets float64: stock norms and softmax compute in float32 whatever the model is in."""
@@ -85,6 +88,12 @@ class Trial:
     def stock(self) -> "PreTrainedModel":
         """The dense stock model."""
         return _randomised(self._new(self.config))
+
+    @cached_property
+    def eager(self) -> "Trial | None":
+        """The same trial with eager attention, which reads other attributes; None if this is the class's own choice."""
+        chosen = self.stock.config._attn_implementation
+        return None if chosen == EAGER else Trial(self.config, self.family, EAGER)
 
     @cached_property
     def elastic(self) -> ElasticModel:
