@@ -50,8 +50,12 @@ _FAMILIES = {
     "falcon": "Falcon 1 and 2",
 }
 
-_NO_HEAD_DIM = ("ministral", "hunyuan_v1_dense", "nemotron")
-"""Families whose config has no width of a head by default, without which transformers makes no model of it."""
+_TRIALS = {
+    "ministral": {"head_dim": 128},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+}
+"""Attributes that the config of a family does not have by default, and transformers makes no model without."""
 
 
 @hookimpl
@@ -62,7 +66,7 @@ def prunecast_families() -> Iterable[Entry]:
             name,
             f"prunecast_plugins:families/{name}.yaml",
             summary,
-            trial=Trial({"head_dim": 128} if name in _NO_HEAD_DIM else {}),
+            trial=Trial(_TRIALS.get(name, {})),
         )
         for name, summary in _FAMILIES.items()
     ]

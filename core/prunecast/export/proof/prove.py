@@ -92,7 +92,7 @@ def prove(family: Family, config: "PreTrainedConfig") -> Proof:
             architecture and the difference.
     """
     started, worst, comparisons = time.monotonic(), 0.0, Counter[str]()
-    with torch.random.fork_rng(), InFloat64():
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
         trial = Trial(config, family.settled(config))
         for check in CHECKS:
             for found in results(check, trial):
