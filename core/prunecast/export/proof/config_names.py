@@ -56,6 +56,15 @@ def has_own_head_dim(config: "PreTrainedConfig", family: Family) -> bool:
     return sorted(after[output]) == sorted((before[output][0], 2 * before[output][1]))
 
 
+def has_own_width(config: "PreTrainedConfig", family: Family, width: int) -> bool:
+    """True if the class builds MLPs of exactly as many channels as its config has, in place of others that follow."""
+    if config.attribute_map.get(family.width_attribute, family.width_attribute) not in vars(config):
+        return False
+    down = f"{family.layers}.0.{family.down}.weight"
+    before, after = (_shapes(_with(config, family.width_attribute, each))[down] for each in (width, width - 1))
+    return sorted(before) == sorted((config.hidden_size, width)) and width - 1 in after
+
+
 def _deciding(
     config: "PreTrainedConfig", family: Family, modules: tuple[str, ...], size: int, other: int
 ) -> Iterator[str]:
