@@ -11,6 +11,25 @@ from prunecast.models.families.family import Family, SizeName
 GROUPED = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4}
 """Query heads in groups, where a class can have them."""
 
+NEW_FALCON = {
+    "new_decoder_architecture": True,
+    "num_kv_heads": 8,
+    "num_attention_heads": 64,
+    "hidden_size": 512,
+}
+
+LONG = {
+    "original_max_position_embeddings": 1024,
+    "max_position_embeddings": 4096,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0] * 4,
+    },
+}
+
 _GROUPED_TYPES = (
     *("apertus", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4"),
     *("granite", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3", "mistral", "nemotron", "olmo"),
@@ -34,12 +53,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi-qk-norms": ("phi", GROUPED | {"qk_layernorm": True}),
     "gpt_neo-local": ("gpt_neo", {"num_layers": 4, "attention_types": [[["global", "local"], 2]]}),
     "gpt_neox-sequential": ("gpt_neox", {"use_parallel_residual": False}),
-    "falcon-new": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 8, "num_attention_heads": 64, "hidden_size": 512}),
-    "falcon-new-one-norm": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 8, "num_attention_heads": 64, "hidden_size": 512, "num_ln_in_parallel_attn": 1}),
+    "falcon-new": ("falcon", NEW_FALCON),
+    "falcon-new-one-norm": ("falcon", NEW_FALCON | {"num_ln_in_parallel_attn": 1}),
     "falcon-sequential": ("falcon", {"parallel_attn": False, "multi_query": False, "alibi": True, "bias": True}),
     "falcon-multi-query-sequential": ("falcon", {"parallel_attn": False}),
     "granite-biases": ("granite", GROUPED | {"attention_bias": True, "mlp_bias": True}),
-    "phi3-long": ("phi3", GROUPED | {"original_max_position_embeddings": 1024, "max_position_embeddings": 4096, "rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}}),
+    "phi3-long": ("phi3", GROUPED | LONG),
     "gpt2-own-width": ("gpt2", {"n_inner": 100}),
 }
 """Model types with attributes of their config: every described family, and each variant of its layers."""
@@ -54,12 +73,15 @@ def config_of(case: str) -> Any:
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 NORMS = ("attention_norms", "mlp_norms", "shared_norms", "lasting")
 SIZES: tuple[SizeName, ...] = ("kv_groups", "query_heads", "heads_per_group", "query_width")
-SWAPS = (("query", "key"), ("key", "value"), ("query", "value"), ("query", "output"), ("gate", "up"), ("up", "down"), ("query_norm", "key_norm"))
+SWAPS = (
+    *(("query", "key"), ("key", "value"), ("query", "value"), ("query", "output")),
+    *(("gate", "up"), ("up", "down"), ("query_norm", "key_norm")),
+)
 
 
 def wrong(family: Family) -> Iterator[tuple[str, dict[str, Any]]]:
     """Changes of single fields of a description, settled for a config, each with a label."""
-    for field in ("name", "layers", "attention", *PROJECTIONS, "query_norm", "key_norm"):
+    for field in ("layers", "attention", *PROJECTIONS, "query_norm", "key_norm"):
         if getattr(family, field) is not None or field == "gate":
             yield f"{field} of another name", {field: "nowhere.at_all"}
     yield "attention is the MLP", {"attention": family.mlp[0]}

@@ -1,6 +1,5 @@
 """``prunecast plugins``."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,24 +103,15 @@ def _options(registered: "Registered") -> tuple[dict[str, Any], str]:
 
 def _description(registered: "Registered") -> tuple[dict[str, Any], str]:
     """Description of a family: for JSON, with its file, and as text."""
-    from prunecast.plugins.families import family_of, file_of, meanings, plain
+    from prunecast.plugins.families import family_of, file_of, flow, meanings, plain
 
     content = plain(family_of(registered))
-    rows = [[field, _flow(content[field]), meaning] for field, meaning in meanings().items() if field != "variants"]
+    rows = [[field, flow(content[field]), meaning] for field, meaning in meanings().items() if field != "variants"]
     shown = [f"{registered.entry.summary}\n", table(["field", "value", "meaning"], rows)]
     if variants := content["variants"]:
-        cells = [[_flow(variant["when"]), _flow(variant["change"])] for variant in variants]
+        cells = [[flow(variant["when"]), flow(variant["change"])] for variant in variants]
         shown += ["", table(["where the config has", "differs"], cells)]
     return {"file": str(file_of(registered)), "description": content}, "\n".join(shown)
-
-
-def _flow(value: object) -> str:
-    """A value of a description as YAML has it on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return json.dumps(value).strip('"')
 
 
 def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]":
@@ -206,6 +196,14 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
     for verdict in suite.verdicts(subject, trial.expected_failures):
         plugin = {"kind": registered.kind, "name": registered.entry.name}
         yield {**plugin, "check": verdict.check, "outcome": verdict.outcome, "reason": verdict.reason}
+
+
+@plugins.command()
+def schema() -> None:
+    """Print the JSON schema of the file of a family, with which editors complete and check it."""
+    from prunecast.plugins.families import json_schema
+
+    print_json(json_schema())
 
 
 @plugins.command()

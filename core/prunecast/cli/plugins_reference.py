@@ -9,8 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from prunecast import plugins
+from prunecast.models.families.family import Family, Variant
 from prunecast.plugins import hookspecs, interfaces
-from prunecast.plugins.host import KINDS, PluginHost, Registered
+from prunecast.plugins.families import flow, meanings, plain
+from prunecast.plugins.host import FAMILY, HOOKS, KINDS, PluginHost, Registered
 from prunecast.spec.options import options_of
 from prunecast.testing import SUITES
 
@@ -28,6 +30,7 @@ def reference(host: PluginHost) -> str:
     parts = [_INTRODUCTION, *_contract(), *_other_hooks()]
     for kind in KINDS:
         parts += _kind(kind, host)
+    parts += _family(host)
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,8 +53,7 @@ def _contract() -> Iterator[str]:
 
 
 def _other_hooks() -> Iterator[str]:
-    of_kinds = {hook for hook, _ in KINDS.values()}
-    others = [name for name in vars(hookspecs) if name.startswith("prunecast_") and name not in of_kinds]
+    others = [name for name in vars(hookspecs) if name.startswith("prunecast_") and name not in HOOKS.values()]
     if others:
         yield "## Hooks of listeners"
         yield from (_function(getattr(hookspecs, name), "###") for name in others)
@@ -69,11 +71,40 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
             yield _function(function, "####", f"{interface.__name__}.{name}", is_property=isinstance(member, property))
     yield f"### Example of a {kind}"
     yield f"```python\n{files('prunecast.plugins.examples').joinpath(f'{kind}.py').read_text(encoding='utf-8')}```"
+    yield from _checks(kind)
+    for registered in host.entries(kind).values():
+        yield from _plugin(registered)
+
+
+def _checks(kind: str) -> Iterator[str]:
     yield f"### Checks of a {kind}"
     checks = [[f"`{check.__name__}`", _markdown(inspect.getdoc(check))] for check in SUITES[kind].checks]
     yield _table(["check", "requirement"], checks)
-    for registered in host.entries(kind).values():
-        yield from _plugin(registered)
+
+
+def _family(host: PluginHost) -> Iterator[str]:
+    """The kind that is data: its hook, the fields of a description, and the families of ``host``."""
+    yield f"## Kind: {FAMILY}"
+    yield _function(getattr(hookspecs, HOOKS[FAMILY]), "###")
+    yield "### Fields of a description"
+    yield (
+        "A module named for several of query, key and value, or for gate and up, is fused. Names are relative to the "
+        "decoder layer. Projections are `nn.Linear` or `Conv1D`."
+    )
+    default = plain(Family(""))
+    shown = {name: f"`{flow(value)}`" for name, value in default.items()} | {"name": "required"}
+    rows = [[f"`{name}`", shown[name], meaning] for name, meaning in meanings().items()]
+    yield _table(["field", "default", "meaning"], rows)
+    yield "A variant has two fields:"
+    yield _table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings(Variant).items()])
+    yield f"### Example of a {FAMILY}"
+    yield f"```yaml\n{files('prunecast.plugins.examples').joinpath('family.yaml').read_text(encoding='utf-8')}```"
+    yield "`prunecast plugins new --kind family NAME` writes it with the architecture that it describes."
+    yield from _checks(FAMILY)
+    yield "### Families"
+    found = host.entries(FAMILY).values()
+    rows = [[f"`{each.entry.name}`", each.entry.summary, f"`{each.distribution}`"] for each in found]
+    yield _table(["model type", "models", "from"], rows)
 
 
 def _plugin(registered: Registered) -> Iterator[str]:

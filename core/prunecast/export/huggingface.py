@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
-from prunecast.models.families.catalogue import EXPORTED
-from prunecast.models.families.family import Family
+from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
 from prunecast.models.families.windows import context_of

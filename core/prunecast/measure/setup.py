@@ -27,8 +27,7 @@ from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
 from prunecast.models.described import described
-from prunecast.models.families.catalogue import EXPORTED
-from prunecast.models.families.family import Family
+from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.pruned.lineage import Lineage, lineage_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source

@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 
 from prunecast.errors import PluginError, SpecError
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family, Variant
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family, Variant
 from prunecast.models.pruned.classes import code_hash_of
 from prunecast.plugins.host import FAMILY, PluginHost, Registered
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BUNDLED = "prunecast"
 """Distribution of the bundled descriptions."""
 
-_AS_IN_YAML = {"``|:class:`|`": "", r"\bNone\b": "null", r"\bTrue\b": "true"}
+_AS_IN_YAML = {":class:`Family`": "the description", "`": "", r"\bNone\b": "null", r"\bTrue\b": "true"}
 """Replacements in documentation of Python for that of a file, by regular expression."""
 
 _FAMILY = TypeAdapter(Family)
@@ -141,9 +141,15 @@ def description_hash(host: PluginHost, family: Family, config: "PreTrainedConfig
     return content_key({"name": family.name, "fields": written, "code": code})
 
 
-def meanings() -> dict[str, str]:
-    """What each field of a description means, by name, from the documentation of :class:`Family`."""
-    return _meanings(Family)
+def meanings(of: type[Family | Variant] = Family) -> dict[str, str]:
+    """What each field of a description, or of a variant in it, means, by name: from the documentation of the class."""
+    section = (inspect.getdoc(of) or "").partition("Attributes:\n")[2]
+    found: dict[str, str] = {}
+    for names, meaning in re.findall(r"^ {4}(\w[\w, ]*): ((?:.*\n?)(?: {8}.*\n?)*)", section, flags=re.MULTILINE):
+        for word, written in _AS_IN_YAML.items():
+            meaning = re.sub(word, written, meaning)
+        found |= dict.fromkeys(re.split(r",\s*", names), " ".join(meaning.split()))
+    return found
 
 
 def plain(family: Family) -> dict[str, Any]:
@@ -152,12 +158,21 @@ def plain(family: Family) -> dict[str, Any]:
     return data
 
 
+def flow(value: object) -> str:
+    """A value of a description as YAML has it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return json.dumps(value).strip('"')
+
+
 def json_schema() -> dict[str, Any]:
     """JSON schema, draft 2020-12, of the file of a description; editors use it to complete and check files."""
     schema = _FAMILY.json_schema()
     variant = schema["$defs"]["Variant"]
     whole, own = schema["properties"], variant["properties"]
-    for properties, documented in ((whole, _meanings(Family)), (own, _meanings(Variant))):
+    for properties, documented in ((whole, meanings()), (own, meanings(Variant))):
         for field, property_schema in properties.items():
             property_schema["description"] = documented[field]
     whole["follows"]["default"] = asdict(Family(""))["follows"]
@@ -227,17 +242,6 @@ def _known_fields(path: KeyPath) -> Iterable[str]:
     if path[-1] == "change":
         return [field.name for field in fields(Family) if field.name not in _FIXED]
     return [field.name for field in fields(Variant)]
-
-
-def _meanings(described: type[Any]) -> dict[str, str]:
-    """Documentation of each attribute of a class, from the section ``Attributes`` of its docstring."""
-    section = (inspect.getdoc(described) or "").partition("Attributes:\n")[2]
-    found: dict[str, str] = {}
-    for names, meaning in re.findall(r"^ {4}(\w[\w, ]*): ((?:.*\n?)(?: {8}.*\n?)*)", section, flags=re.MULTILINE):
-        for word, written in _AS_IN_YAML.items():
-            meaning = re.sub(word, written, meaning)
-        found |= dict.fromkeys(re.split(r",\s*", names), " ".join(meaning.split()))
-    return found
 
 
 def _first_line(described: type[Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import KV_CACHE_ITEM_BYTES
 from prunecast.export.proof.trial import ROWS, Trial
 
@@ -23,14 +23,20 @@ def wrong_count(trial: Trial, model: Any, architecture: Architecture) -> str:
     """
     here = {"parameters": model.num_parameters(), "macs": _macs(trial, model, architecture)}
     cache = model(trial.tokens[:, :PROMPT], use_cache=True).past_key_values
-    kept = [each for each, layer in zip(cache.layers, architecture.layers, strict=True) if layer.kv_groups]
-    numbers = sum(each.keys.numel() + each.values.numel() for each in kept)
+    layers = zip(cache.layers, architecture.layers, strict=True)
+    numbers = sum(_cached(each, layer) for each, layer in layers if layer.kv_groups)
     here["kv_cache_bytes"] = KV_CACHE_ITEM_BYTES * numbers // (ROWS * PROMPT)
     for quantity, amount in here.items():
         counted = int(trial.shape.at(PROMPT).count([architecture], quantity)[0])  # type: ignore[arg-type]
         if counted != amount:
             return f"{quantity} counted are {counted:,}, the model has {amount:,}"
     return ""
+
+
+def _cached(cache: Any, layer: Layer) -> int:
+    """Numbers in the cache of a layer. Some classes store a group once for each of its heads; it is counted once."""
+    numbers: int = cache.keys.numel() + cache.values.numel()
+    return numbers // layer.heads_per_group if cache.keys.shape[1] == layer.query_heads else numbers
 
 
 def _macs(trial: Trial, model: Any, architecture: Architecture) -> int:
@@ -52,6 +58,6 @@ def unneeded_parameter(trial: Trial, model: Any) -> str:
     layers = model.get_submodule(trial.family.layers).requires_grad_(True)
     parameters = dict(layers.named_parameters())
     if parameters:
-        trial.logits(model).square().sum().backward()
+        trial.logits(model).square().sum().backward()  # type: ignore[no-untyped-call]
     unused = [name for name, each in parameters.items() if each.grad is None or not each.grad.any()]
     return f"{trial.family.layers}.{unused[0]} remains, and nothing depends on it" if unused else ""

@@ -98,7 +98,8 @@ def _norms_over_kept_heads(
     """Let norms of all queries, or of all keys, at once normalise over those of the kept heads."""
     of_width = {units.size * head_dim: units for units in (groups, heads) if units.size > 1}
     for norm in attention.modules():
-        if _is_norm(norm) and (units := of_width.get(norm.weight.numel())) is not None:  # type: ignore[operator, union-attr]
+        weight = norm._parameters["weight"] if _is_norm(norm) else None
+        if weight is not None and (units := of_width.get(weight.numel())) is not None:
             kept = torch.from_numpy(units).repeat_interleave(head_dim)
             yield norm.register_forward_hook(partial(_over_kept, kept))
 
@@ -114,7 +115,7 @@ def _over_kept(kept: Tensor, norm: Any, inputs: tuple[Tensor, ...], output: Tens
         centred = whole - whole[..., kept].mean(-1, keepdim=True)
         scale = (centred[..., kept].square().mean(-1, keepdim=True) + norm.eps).rsqrt()
         return centred * scale * norm.weight + (0.0 if norm.bias is None else norm.bias)
-    eps = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", 0.0)
+    eps: float = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0.0
     before = whole.square().mean(-1, keepdim=True) + eps
     after = whole[..., kept].square().mean(-1, keepdim=True) + eps
     return output * (before / after).sqrt()

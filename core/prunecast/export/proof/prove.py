@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,41 +12,47 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError, is_out_of_memory, one_line
 from prunecast.export.parity import distance, generation_logits
 from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
-from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
+from prunecast.export.proof.config_names import has_own_head_dim, has_own_width, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
-from prunecast.export.proof.trial import TOKENS, InFloat64, Trial
+from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
+from prunecast.text import counted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TOLERANCE = 1e-9
 """Largest relative distance of logits in float64."""
 
-EAGER = "eager"
-"""Implementation of attention that every class has."""
+ELASTIC = "elastic"
+"""Kind of comparison that is made for every architecture."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a proof has checked.
+    """What a proof has compared.
 
     Attributes:
         family: name of the family.
         seconds: time that it took.
-        checked: number of comparisons by kind.
+        comparisons: number of comparisons by kind.
         worst: largest relative distance of logits.
     """
 
     family: str
     seconds: float
-    checked: dict[str, int]
+    comparisons: Mapping[str, int]
     worst: float
 
     def __str__(self) -> str:
-        checked = ", ".join(f"{count} x {kind}" for kind, count in self.checked.items())
-        return f"family {self.family}: proven in {self.seconds:.1f} s: {checked}; worst difference {self.worst:.0e}"
+        """One line."""
+        architectures = counted(self.comparisons[ELASTIC], "architecture")
+        return (
+            f"family {self.family}: proven in {self.seconds:.1f} s: {architectures} of a small random model, "
+            f"{sum(self.comparisons.values()):,} comparisons of its elastic, masked and exported forms, worst "
+            f"difference {self.worst:.0e}"
+        )
 
 
 class Found(NamedTuple):
@@ -64,6 +70,13 @@ class Found(NamedTuple):
     off: float = 0.0
     problem: str = ""
 
+    @property
+    def wrong(self) -> str:
+        """A clause on what is wrong; empty if nothing is."""
+        if self.problem or self.off <= TOLERANCE:
+            return self.problem
+        return f"logits differ by {self.off:.1e} (relative, at most {TOLERANCE:.0e})"
+
 
 def prove(family: Family, config: "PreTrainedConfig") -> Proof:
     """Prove that a description is right for the models of a config: that pruning by it computes what it should.
@@ -78,25 +91,31 @@ def prove(family: Family, config: "PreTrainedConfig") -> Proof:
         ModelError: the description is wrong, or the config class cannot be shrunk; the message names the check, the
             architecture and the difference.
     """
-    started, worst, checked = time.monotonic(), 0.0, Counter[str]()
-    if (kind := config.model_type.removeprefix("prunecast-")) != family.name:
-        raise _failed(family, f"it is used for a model of type {kind!r}")
-    with torch.random.fork_rng(), InFloat64():
+    started, worst, comparisons = time.monotonic(), 0.0, Counter[str]()
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
         trial = Trial(config, family.settled(config))
         for check in CHECKS:
-            for found in _results(check, trial):
-                if found.problem or not found.off <= TOLERANCE:
-                    problem = found.problem or f"logits differ by {found.off:.1e} (relative, at most {TOLERANCE:.0e})"
-                    raise _failed(family, f"{found.kind}, architecture {found.architecture}: {problem}")
-                checked[found.kind] += 1
+            for found in results(check, trial):
+                if found.wrong:
+                    raise ModelError(
+                        f"family {family.name!r} is not described rightly: {found.kind}, architecture "
+                        f"{found.architecture}: {found.wrong}; correct its description"
+                    )
+                comparisons[found.kind] += 1
                 worst = max(worst, found.off)
-    return Proof(family.name, time.monotonic() - started, dict(checked), worst)
+    return Proof(family.name, time.monotonic() - started, dict(comparisons), worst)
 
 
 Check = Callable[[Trial], Iterator[Found]]
 
 
-def _results(check: Check, trial: Trial) -> Iterator[Found]:
+def results(check: Check, trial: Trial) -> Iterator[Found]:
+    """Comparisons of a check; an error that it raises is the last of them.
+
+    Raises:
+        ModelError: the description does not fit the modules.
+        Exception: there is no memory left.
+    """
     try:
         yield from check(trial)
     # Modules that a wrong description cuts can raise anything.
@@ -104,8 +123,7 @@ def _results(check: Check, trial: Trial) -> Iterator[Found]:
         if is_out_of_memory(error) or isinstance(error, ModelError):
             raise
         reason = f"{type(error).__name__}: {one_line(error)}"
-        kind = (check.__doc__ or "").splitlines()[0].removesuffix(".")
-        yield Found(kind, trial.elastic.architecture, problem=f"it cannot be computed ({reason})")
+        yield Found(check.__name__.strip("_"), trial.current, problem=f"it fails ({reason})")
 
 
 def _names(trial: Trial) -> Iterator[Found]:
@@ -138,21 +156,22 @@ def _elastic(trial: Trial) -> Iterator[Found]:
         yield Found("reordered", dense, distance(trial.of_elastic(dense), trial.logits(trial.stock)))
         for architecture in _all(trial):
             off = distance(trial.of_elastic(architecture), trial.of_masked(architecture))
-            yield Found("elastic", architecture, off)
+            yield Found(ELASTIC, architecture, off)
 
 
 def _eager(trial: Trial) -> Iterator[Found]:
     """Elastic model and masked stock model compute the same with eager attention, which reads other attributes."""
-    if trial.stock.config._attn_implementation != EAGER:
-        for found in _elastic(Trial(trial.config, trial.family, EAGER)):
+    if trial.eager is not None:
+        for found in _elastic(trial.eager):
             yield found._replace(kind=f"{found.kind} with eager attention")
 
 
 def _smaller(trial: Trial) -> Iterator[Found]:
     """Stock models with smaller numbers in their config and masked stock models compute the same."""
-    alike = len(set(trial.shape.dense.layers)) == 1
+    # Where each head has a number of its own, as with ALiBi, a stock model has no heads in another order.
+    alike = len(set(trial.shape.dense.layers)) == 1 and not trial.family.per_head
     with_heads = has_own_head_dim(trial.config, trial.family)
-    with_width = trial.has(trial.family.width_attribute)
+    with_width = has_own_width(trial.config, trial.family, trial.shape.dense.layers[0].mlp_width)
     if alike and (with_heads or with_width):
         for architecture in uniform(trial.shape.dense, with_heads, with_width):
             with torch.inference_mode():
@@ -161,21 +180,39 @@ def _smaller(trial: Trial) -> Iterator[Found]:
 
 
 def _exported(trial: Trial) -> Iterator[Found]:
-    """Exported and reloaded models compute the same as masked stock models, with a cache too, of the counted sizes."""
+    """Exported and reloaded models compute the same as masked stock models."""
     gone = list(dense_or_gone(trial.shape.dense))
     for architecture in _all(trial):
-        with trial.exported(architecture) as model:
-            with torch.inference_mode():
-                expected = trial.of_masked(architecture)
-                yield Found("exported", architecture, distance(trial.logits(model), expected))
-                yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
-                if architecture in gone:
-                    yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
-                with quiet_transformers():
-                    model.set_attn_implementation(EAGER)  # not all classes can change it
+        yield from exported_forms(trial, architecture, thorough=architecture in gone)
+
+
+def exported_forms(trial: Trial, architecture: Architecture, *, thorough: bool) -> Iterator[Found]:
+    """The exported model of an architecture against the masked stock model, and against what is counted.
+
+    Args:
+        trial: the trial.
+        architecture: the architecture.
+        thorough: True to also generate with a cache and without, and to look for parameters that nothing depends on.
+    """
+    with trial.exported(architecture) as model:
+        with torch.inference_mode():
+            expected = trial.of_masked(architecture)
+            yield Found("exported", architecture, distance(trial.logits(model), expected))
+            yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
+            if thorough:
+                yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
+            if trial.eager is not None and _is_eager(model):
+                expected = trial.eager.of_masked(architecture)
                 yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
-            if architecture in gone:
-                yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
+        if thorough:
+            yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
+
+
+def _is_eager(model: "PreTrainedModel") -> bool:
+    """Switch a model to eager attention; False if its class chooses it in the constructor."""
+    with quiet_transformers():
+        model.set_attn_implementation(EAGER)
+    return bool(model.config._attn_implementation == EAGER)
 
 
 def _all(trial: Trial) -> list[Architecture]:
@@ -185,7 +222,3 @@ def _all(trial: Trial) -> list[Architecture]:
 
 
 CHECKS: tuple[Check, ...] = (_elastic, _eager, _names, _windows, _smaller, _exported)
-
-
-def _failed(family: Family, problem: str) -> ModelError:
-    return ModelError(f"family {family.name!r} is not described rightly: {problem}; correct its description")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family
-from prunecast.models.own_classes import code_files
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.own_classes import code_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -100,14 +100,17 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
 
 def _imports(*classes: type, beside: bool) -> str:
     """Statements that import the stock classes, and the cache."""
-    stock = [each.__name__ for each in classes if each.__module__.startswith("transformers.")]
-    lines = [f"from transformers import {', '.join(['Cache', *stock])}", ""]
+    named: dict[str, list[str]] = {"transformers": ["Cache"]}
+    here = []
     for each in classes:
-        if each.__name__ not in stock:
-            # The module of code that came with a model has a name that no statement can import.
-            here = f"{each.__name__} = __import__('sys').modules[{each.__module__!r}].{each.__name__}"
-            lines.append(f"from .{Path(inspect.getfile(each)).stem} import {each.__name__}" if beside else here)
-    return "\n".join(lines).rstrip()
+        if each.__module__.startswith("transformers."):
+            named["transformers"].append(each.__name__)
+        elif beside:
+            named.setdefault(f".{Path(inspect.getfile(each)).stem}", []).append(each.__name__)
+        else:  # the module of code that came with a model has a name that no statement can import
+            here.append(f"{each.__name__} = __import__('sys').modules[{each.__module__!r}].{each.__name__}")
+    lines = [f"from {module} import {', '.join(names)}" for module, names in named.items()]
+    return "\n".join([lines[0], *([""] if len(lines) > 1 else []), *lines[1:], *here])
 
 
 def has_layers_of_different_sizes(content: Mapping[str, Any]) -> bool:
@@ -134,7 +137,8 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
     try:
         stock = CONFIG_MAPPING[kind].from_dict(own)
-    except (TypeError, ValueError) as error:
+    # Classes of configs check their fields in their own ways.
+    except Exception as error:
         raise ModelError(f"model {name}: its config is not one of type {kind!r} ({one_line(error)})") from error
     code = modeling_code(stock, families.of(stock))
     if _registered.get(kind) == code:

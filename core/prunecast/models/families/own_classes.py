@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families.catalogue import EXPORTED
+from prunecast.models.families.family import EXPORTED
 
 _OF_MODELS = "transformers_modules."
 """Beginning of the names of modules that transformers makes of the code in a model's folder."""
