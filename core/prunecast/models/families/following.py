@@ -53,26 +53,25 @@ def _readings(family: Family, trials: Sequence[CutTrial], big: Sequence[LayerPar
             yield {name: size for name, size in zip(options, chosen, strict=True) if size} | of_config
 
 
-def _options(
-    family: Family, trials: Sequence[CutTrial], big: Sequence[LayerParts]
-) -> dict[str, list[SizeName] | list[SizeName | None]]:
-    """Sizes that each attribute of the attention may follow; None if it may follow none of them.
+def _options(family: Family, trials: Sequence[CutTrial], big: Sequence[LayerParts]) -> dict[str, list[SizeName | None]]:
+    """Sizes that each attribute of the attention may follow, the likeliest first; None for none of them.
 
-    An attribute follows a size if it is as large in the small and in the big model. One that is as large as the width
-    of the residual stream may follow neither.
+    An attribute may follow a size if it is as large in the small and in the big model. It is likely to if its name
+    suggests it, and does not have to if it is as large as the residual stream, too.
     """
     modules = [(_attention(family, trial), trial.sizes) for trial in trials]
     modules += [(each.attention, sizes_of(*each.sizes[:2], each.head_dim)) for each in big if each.sizes.kv_groups]
     alike = [_alike(module, sizes) for module, sizes in modules]
     rows, width = trials[0].rows, trials[0].model.config.hidden_size
-    options: dict[str, list[SizeName] | list[SizeName | None]] = {}
+    options: dict[str, list[SizeName | None]] = {}
     for name in sorted(alike[0]):
         common = set.intersection(*(each.get(name, set()) for each in alike))
-        likely = sorted(common, key=lambda size: _unlike(name, size))
+        ordered = sorted(common, key=lambda size: (not _suggests(name, size), size))
         if {"query_heads", "kv_groups"} <= common and rows.heads == rows.groups:
-            likely = likely[:1]  # the same number, always
-        if likely:
-            options[name] = [None, *likely] if getattr(modules[0][0], name) == width else likely
+            ordered = ordered[:1]  # the same number, always
+        likely = [size for size in ordered if _suggests(name, size) and getattr(modules[0][0], name) != width]
+        if ordered:
+            options[name] = [*likely, None, *(size for size in ordered if size not in likely)]
     return options
 
 
@@ -90,15 +89,16 @@ def _alike(attention: "nn.Module", sizes: dict[SizeName, int]) -> dict[str, set[
     }
 
 
-def _unlike(name: str, size: SizeName) -> tuple[bool, str]:
-    """Sorts sizes for an attribute: those that its name suggests first."""
-    hints: dict[SizeName, bool] = {
+def _suggests(name: str, size: SizeName) -> bool:
+    """True if the name of an attribute is one of a size."""
+    of_groups = "kv" in name or "key_value" in name
+    names: dict[SizeName, bool] = {
         "heads_per_group": "group" in name,
-        "kv_groups": ("kv" in name or "key_value" in name) and "group" not in name,
-        "query_heads": "head" in name,
-        "query_width": True,
+        "kv_groups": of_groups and "group" not in name,
+        "query_heads": "head" in name and not of_groups,
+        "query_width": False,
     }
-    return not hints[size], size
+    return names[size]
 
 
 def _fields_of_heads(family: Family) -> list[Follows]:
