@@ -79,8 +79,6 @@ def test_all_errors_of_a_spec_are_reported_in_order_of_place(workplace: Workplac
     ("override", "parts"),
     [
         ("budget.parameters=0.05", ["no architecture of the search space meets", "Raise the budget to at least"]),
-        ("budget={macs: 0.9, context: 129}", ["budget.context: 129 is longer than", "model's", "128 or less"]),
-        ("budget.parameters=70", ["budget.parameters: 70 would be 70 parameters; write 0.7 for 70 %"]),
         ("model.source=./nowhere", ["model ./nowhere", "no such folder"]),
         ("model.source=nobody/nothing", ["model nobody/nothing", "check the name"]),
         ("model.source=.", ["no config.json"]),
@@ -103,6 +101,35 @@ def test_unusable_models_data_and_budgets_are_one_line_before_measuring(
 ) -> None:
     assert_one_line(workplace.prunecast("run", "tiny.yaml", "--set", override), *parts)
     assert workplace.sql("SELECT count(*) FROM evaluations") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "message"),
+    [
+        (
+            "validate",
+            "budget={macs: 0.9, context: 129}",
+            "129 is longer than the model's context: set it to 128 or less",
+        ),
+        ("run", "budget={macs: 0.9, context: 129}", "129 is longer than the model's context: set it to 128 or less"),
+        ("run", "budget.parameters=70", "70 would be 70 parameters; write 0.7 for 70 %, or a number above 100"),
+    ],
+)
+def test_a_number_of_the_budget_that_does_not_fit_is_one_line_with_its_place(
+    workplace: Workplace, command: str, override: str, message: str
+) -> None:
+    arguments = ("spec", "validate") if command == "validate" else ("run",)
+    outcome = workplace.prunecast(*arguments, "tiny.yaml", "--set", override)
+    assert (outcome.code, outcome.stdout) == (1, "")
+    place, _, found = outcome.stderr.removesuffix("\n").rpartition(": budget.")
+    assert place.startswith(f"--set {override}:1:")
+    assert found.partition(": ")[2] == message
+
+
+def test_a_range_in_percent_is_one_line(workplace: Workplace) -> None:
+    outcome = workplace.prunecast("registry", "query", "--budget", "macs=70..80")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert "70 would be 70 multiply-accumulates; write 0.7 for 70 %, or a number above 100" in outcome.stderr
 
 
 def test_a_model_that_does_not_fit_in_memory_is_one_line(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
