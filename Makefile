@@ -45,8 +45,9 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(INSTALLED) ## regenerate specs/prunecast.schema.json, docs/registry.md and datasette.yaml
+schema: $(INSTALLED) ## regenerate the JSON schemas in specs, docs/registry.md and datasette.yaml
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
+	$(BIN)/prunecast plugins schema > specs/family.schema.json
 	$(BIN)/python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml
 
 registry: $(INSTALLED) ## measure the evaluations that registry.db lacks (takes hours; can be interrupted and continued)

@@ -34,7 +34,7 @@ def cached(*parts: str) -> Path:
     path = cache_dir().joinpath(*parts)
     if os.path.exists(path):  # Path.exists raises an error where a folder may not be searched
         return path
-    if reason := _obstacle(path.parent):
+    if reason := obstacle(path.parent):
         _warn_once(cache_dir(), reason)
         path = _temporary_folder().joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,14 +53,14 @@ def allow_modules_of_models() -> None:
     """Let transformers copy the code of models to a temporary folder if the one in ``HF_HOME`` cannot be written."""
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
     named = os.environ.get("HF_MODULES_CACHE") or os.path.join(home, "modules")
-    if _obstacle(Path(os.path.expanduser(os.path.expandvars(named)))):
+    if obstacle(Path(os.path.expanduser(os.path.expandvars(named)))):
         folder = os.environ["HF_MODULES_CACHE"] = str(_temporary_folder() / "modules")
         # The variable is read when transformers is imported.
         if loaded := sys.modules.get("transformers.dynamic_module_utils"):
             loaded.HF_MODULES_CACHE = folder  # type: ignore[attr-defined]
 
 
-def _obstacle(folder: Path) -> str:
+def obstacle(folder: Path) -> str:
     """Reason why no file can be written to a folder, which need not exist yet; empty if one can."""
     if str(folder).startswith("~"):
         return "there is no home folder"

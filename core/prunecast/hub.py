@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -29,11 +29,15 @@ def unreachable() -> bool:
 @contextmanager
 def hub_or_its_cache() -> Iterator[None]:
     """Inside, the libraries of the Hub use only its cache on this machine if the Hub does not answer."""
+    with only_its_cache() if unreachable() else nullcontext():
+        yield
+
+
+@contextmanager
+def only_its_cache() -> Iterator[None]:
+    """Inside, the libraries of the Hub use only its cache on this machine, and ask no network."""
     from huggingface_hub import constants
 
-    if not unreachable():
-        yield
-        return
     # datasets copies the constant when it is imported.
     holders: list[Any] = [constants, *filter(None, [sys.modules.get("datasets.config")])]
     before = [holder.HF_HUB_OFFLINE for holder in holders]

@@ -10,7 +10,6 @@ _TIMED = (
     "another_process_measures_the_same",
 )
 
-
 _FAMILIES = {
     "llama": "Llama 1 to 3, and models of its architecture such as SmolLM2",
     "mistral": "Mistral 7B",
@@ -51,11 +50,26 @@ _FAMILIES = {
     "falcon": "Falcon 1 and 2",
 }
 
+_TRIALS = {
+    "ministral": {"head_dim": 128},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+}
+"""Attributes that the config of a family does not have by default, and transformers makes no model without."""
+
 
 @hookimpl
 def prunecast_families() -> Iterable[Entry]:
     """Descriptions of families, named by model type."""
-    return [Entry(name, f"prunecast_plugins:families/{name}.yaml", text) for name, text in _FAMILIES.items()]
+    return [
+        Entry(
+            name,
+            f"prunecast_plugins:families/{name}.yaml",
+            summary,
+            trial=Trial(_TRIALS.get(name, {})),
+        )
+        for name, summary in _FAMILIES.items()
+    ]
 
 
 @hookimpl

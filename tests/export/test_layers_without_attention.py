@@ -24,7 +24,7 @@ from transformers import (
 
 from prunecast.errors import ExportError
 from prunecast.export.parity import distance, generation_logits
-from prunecast.export.rehearsal import rehearse
+from prunecast.export.proof.rehearsal import rehearse
 from prunecast.export.sliced import SlicedFolder
 from prunecast.testing.models import family_of
 

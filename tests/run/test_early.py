@@ -66,7 +66,7 @@ RAISED: Mapping[tuple[str, str], str] = {
     ("export/huggingface.py", "_disk_errors"): f"{LATE}the disk",
     ("export/huggingface.py", "_verify"): f"{LATE}compares the written model; every family is compared in tests/export",
     ("models/pruned/modeling_prunecast.py", "__getattr__"): "part of the exported code, no error for users",
-    ("export/rehearsal.py", "rehearse"): "asked in the preflight: tests/export/test_rehearsal.py",
+    ("export/proof/rehearsal.py", "rehearse"): "asked in the preflight: tests/export/test_layers_without_attention.py",
     ("export/sliced.py", "_import"): "cannot happen: the file is prunecast's own",
     ("owned/folder.py", "check"): "files of others",
     ("owned/folder.py", "check_room"): "room: tests/owned/test_folder.py; asked in the preflight with the budget",

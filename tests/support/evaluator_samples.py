@@ -28,6 +28,7 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
     "llama": ("llama", {}),
     "mistral-sliding": ("mistral", {"sliding_window": 5}),
     "gemma2": ("gemma2", {"sliding_window": 5}),
+    "granite": ("granite", {"logits_scaling": 3.0}),
     "gpt2": ("gpt2", {"n_inner": 24}),
     "opt": ("opt", {"ffn_dim": 24}),
 }

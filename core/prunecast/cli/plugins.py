@@ -201,11 +201,19 @@ def _verdicts(registered: "Registered") -> Iterator[Row]:
     from prunecast.testing import SUITES
 
     trial, suite = registered.entry.trial, SUITES[registered.kind]
-    plugin = registered.entry if registered.kind == FAMILY else registered.load()
-    subject = suite.subject(plugin, trial.options, trial.requires)
+    tested = registered.entry if registered.kind == FAMILY else registered.load()
+    subject = suite.subject(tested, trial.options, trial.requires)
     for verdict in suite.verdicts(subject, trial.expected_failures):
         plugin = {"kind": registered.kind, "name": registered.entry.name}
         yield {**plugin, "check": verdict.check, "outcome": verdict.outcome, "reason": verdict.reason}
+
+
+@plugins.command()
+def schema() -> None:
+    """Print the JSON schema of the file of a family, with which editors complete and check it."""
+    from prunecast.plugins.families import json_schema
+
+    print_json(json_schema())
 
 
 @plugins.command()

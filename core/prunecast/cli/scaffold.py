@@ -10,7 +10,7 @@ from typing import Any
 
 from prunecast import __version__
 from prunecast.errors import PluginError
-from prunecast.plugins.host import KINDS
+from prunecast.plugins.host import FAMILY, HOOKS
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class _Example:
     """An example plugin used as the template.
 
     Attributes:
-        plugin: name of its class; the class of its options has the suffix ``Options``.
+        plugin: name of its class; the class of its options has the suffix ``Options``. Of a family, the beginning of
+            the names of its classes.
         summary: one-line summary for ``plugins list``.
         options: options that make its checks quick.
     """
@@ -29,6 +30,7 @@ class _Example:
 
 
 _EXAMPLES = {
+    FAMILY: _Example("Plain", "A decoder with an architecture of its own", {}),
     "space": _Example("Steps", "Number of KV groups, and evenly spaced MLP widths", {"steps": 3}),
     "pruner": _Example("Norms", "Sum of powers of the absolute weights of a unit", {"power": 1.0}),
     "evaluator": _Example("Guesses", "Accuracy of the most likely next token", {"windows": 2, "context": 64}),
@@ -56,12 +58,14 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
     if target.exists():
         raise PluginError(f"{target} exists: choose another name, or remove it")
     example, package = _EXAMPLES[kind], distribution.replace("-", "_")
+    module = package.removeprefix("prunecast_")
     plugin = "".join(word.capitalize() for word in words)
     values = {
         "conformance": f"{kind.capitalize()}Conformance",
         "distribution": distribution,
-        "hook": KINDS[kind][0],
+        "hook": HOOKS[kind],
         "kind": kind,
+        "module": module,
         "name": name,
         "options": repr(dict(example.options)).replace("'", '"'),
         "package": package,
@@ -70,18 +74,44 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
         "usage": Template(_USAGE.get(kind, f"{kind}: {{use: $name}}")).substitute(name=name),
         "version": __version__,
     }
-    content = {
-        "pyproject.toml": _filled("pyproject.toml", values),
-        "README.md": _filled("README.md", values),
-        f"src/{package}/__init__.py": _module(kind, example, values),
-        f"src/{package}/py.typed": "",
-        f"tests/test_{package.removeprefix('prunecast_')}.py": _filled("test.py", values),
-    }
+    content = {"pyproject.toml": _filled("pyproject.toml", values)}
+    content |= _family(example, values) if kind == FAMILY else _class(kind, example, values)
     for relative, text in content.items():
         file = target / relative
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return [target.relative_to(folder) / relative for relative in content]
+
+
+def _class(kind: str, example: _Example, values: Mapping[str, str]) -> dict[str, str]:
+    """Files of a package with a plugin that is a class."""
+    source = f"src/{values['package']}"
+    return {
+        "README.md": _filled("README.md", values),
+        f"{source}/__init__.py": _module(kind, example, values),
+        f"{source}/py.typed": "",
+        f"tests/test_{values['module']}.py": _filled("test.py", values),
+    }
+
+
+def _family(example: _Example, values: Mapping[str, str]) -> dict[str, str]:
+    """Files of a package with an architecture, its description, and the registration of both."""
+    source, modeling = f"src/{values['package']}", f"modeling_{values['module']}.py"
+    names = {"family.py": modeling, example.plugin: values["plugin"], example.plugin.lower(): values["name"]}
+    return {
+        "README.md": _filled("family/README.md", values),
+        f"{source}/__init__.py": _filled("family/hook.py", values),
+        f"{source}/{values['module']}.yaml": _renamed("family.yaml", names),
+        f"{source}/{modeling}": _renamed("family.py", names),
+        f"{source}/auto.py": _filled("family/auto.py", values),
+        f"tests/test_{values['module']}.py": _filled("family/test.py", values),
+    }
+
+
+def _renamed(file: str, names: Mapping[str, str]) -> str:
+    """Text of a file of the examples with other names."""
+    text = files("prunecast.plugins.examples").joinpath(file).read_text(encoding="utf-8")
+    return re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], text)
 
 
 def _module(kind: str, example: _Example, values: Mapping[str, str]) -> str:
@@ -102,5 +132,5 @@ def _with_hook_names(statement: re.Match[str]) -> str:
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
-    text = files("prunecast.cli").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+    text = files("prunecast.cli").joinpath("templates", *f"{template}.txt".split("/")).read_text(encoding="utf-8")
     return Template(text).substitute(values)

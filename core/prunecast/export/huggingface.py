@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
-from prunecast.models.families.catalogue import EXPORTED
-from prunecast.models.families.family import Family
-from prunecast.models.pruned.classes import MODELING, stock_types, write_code
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.layer_parts import KEPT_HEADS
+from prunecast.models.families.sizes import model_without_weights
+from prunecast.models.families.windows import context_of
+from prunecast.models.pruned.classes import MODELING, as_stock, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
@@ -147,7 +149,7 @@ def export_huggingface(
             _write(staged.path, config, family, weights, architecture, tokenizer, card, lineage)
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
-        facts = {"parameters": _count(weights), "max_logit_difference": difference}
+        facts = {"parameters": _count(config, weights), "max_logit_difference": difference}
         manifest, changed = staged.publish(origin, facts, overwrite)
     return ExportReport.of(folder, manifest, unchanged=not changed)
 
@@ -197,8 +199,14 @@ def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
     return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
 
 
-def _count(weights: "Mapping[str, Tensor]") -> int:
-    return sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
+def _count(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
+    """Number of parameters; buffers that are stored with them do not count."""
+    buffers = {name for name, _ in model_without_weights(as_stock(config)).named_buffers()}
+    return sum(
+        tensor.numel()
+        for name, tensor in weights.items()
+        if name not in buffers and not name.endswith(f".{KEPT_HEADS}")
+    )
 
 
 def _write(
@@ -215,7 +223,7 @@ def _write(
     texts = {
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
-        "README.md": render_card(card, architecture, _count(weights)),
+        "README.md": render_card(card, architecture, _count(config, weights)),
     }
     for name, text in texts.items():
         _write_text(folder / name, text)
@@ -327,7 +335,7 @@ def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tens
     from safetensors.torch import save_file
 
     batch, length = PROBE_SHAPE
-    length = max(2, min(length, config.max_position_embeddings - PROBE_MARGIN))
+    length = max(2, min(length, context_of(config) - PROBE_MARGIN))
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = reference(tokens).float().cpu()

@@ -40,7 +40,7 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
     model.eval()
     probe = load_file(probe_file)
     problems = [f"{kind.replace('_', ' ')}: {sorted(map(str, found))[:3]}" for kind, found in report.items() if found]
-    stored = stored_parameters(folder)
+    stored = stored_parameters(folder, {name for name, _ in model.named_buffers()})
     if model.num_parameters() != stored:
         problems.append(f"{model.num_parameters():,} parameters, the file holds {stored:,}")
     with torch.inference_mode():
@@ -53,10 +53,11 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
     return {"problems": problems, "max_logit_difference": (logits - probe["logits"]).abs().max().item()}
 
 
-def stored_parameters(folder: str) -> int:
-    """Number of parameters in the weights file."""
+def stored_parameters(folder: str, buffers: set[str]) -> int:
+    """Number of parameters in the weights file, which also has ``buffers``."""
     with safe_open(f"{folder}/model.safetensors", "pt") as file:
-        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+        names = [name for name in file.keys() if name not in buffers]  # noqa: SIM118  # it is no mapping
+        return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in names)
 
 
 def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +71,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
         prompts: int64 token ids, shape (B, T).
 
     Returns:
-        Two float32 tensors of shape (B, GENERATED, V).
+        Two tensors of shape (B, GENERATED, V), in the dtype of the model's logits.
     """
     length = prompts.shape[1]
     mask = torch.ones(len(prompts), length + GENERATED, dtype=torch.int64)
@@ -87,7 +88,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
     output = model.generate(prompts, attention_mask=mask[:, :length])
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     full = model(output.sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return torch.stack(output.logits, 1).float(), full[:, length - 1 : -1].float()
+    return torch.stack(output.logits, 1), full[:, length - 1 : -1]
 
 
 def distance(logits: Tensor, expected: Tensor) -> float:

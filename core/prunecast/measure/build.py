@@ -43,12 +43,14 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     from prunecast.models.cpu.attention import use_block_attention
     from prunecast.models.cpu.norms import use_fast_norms
     from prunecast.models.elastic import ElasticModel, convert_parameters
+    from prunecast.models.head import head_of
     from prunecast.models.moments import Moments
 
     return_freed_memory()
     ranking, moments = _ranking_path(setup), _moments_path(setup)
     complete = ranking.is_file() and (moments is None or moments.is_file())
     model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
+    head_of(model)  # found once, before anything listens to the model
     if not complete:
         keep_freed_memory()
         _calibrate(setup, model, ranking, moments, progress)
@@ -127,7 +129,8 @@ def _moments_path(setup: Setup) -> Path | None:
     """File of the moments in the cache; it does not depend on the ranking. None without compensation."""
     if setup.pruner.options.compensate.method == "none":
         return None
-    key = content_key([setup.model_record.fingerprint, setup.compensation_hash])
+    described = [setup.description] if setup.description is not None else []
+    key = content_key([setup.model_record.fingerprint, setup.compensation_hash, *described])
     return cached("moments", f"{key}.safetensors")
 
 

@@ -1,5 +1,6 @@
-"""Device and number format of the measurements."""
+"""Device and number format of the measurements, and the speed of one in the other."""
 
+import time
 from typing import TYPE_CHECKING
 
 from prunecast.errors import ModelError
@@ -56,3 +57,20 @@ def is_faster_in_bfloat16(capabilities: "Mapping[str, object]") -> bool:
     if "Intel" in str(capabilities.get("cpu_name", "")):
         named.discard("avx512_bf16")
     return bool(named)
+
+
+def macs_per_second(width: int, dtype: "torch.dtype", device: "torch.device") -> float:
+    """Multiply-accumulates a second of a matrix product of a model with this hidden size: the fastest of several."""
+    import torch
+
+    rows = 1024
+    left = torch.ones(rows, width, dtype=dtype, device=device)
+    right = torch.ones(width, 4 * width, dtype=dtype, device=device)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        (left @ right)[0, 0].item()  # waits for the device
+        return time.perf_counter() - start
+
+    # The first one is slow, and others are where another process is at work.
+    return rows * width * 4 * width / min(seconds() for _ in range(9))

@@ -19,6 +19,7 @@ from prunecast.registry.identity import (
     CALIBRATION,
     COMPENSATION,
     DTYPE,
+    FAMILY,
     MODEL,
     TOKENIZER,
     code_part,
@@ -110,6 +111,10 @@ def _model(setup: Setup) -> dict[str, str | None]:
     return {MODEL: setup.model_record.fingerprint}
 
 
+def _family(setup: Setup) -> dict[str, str | None]:
+    return {FAMILY: setup.description}
+
+
 def _tokenizer(setup: Setup) -> dict[str, str | None]:
     return {TOKENIZER: setup.source.tokenizer_digest()}
 
@@ -138,6 +143,7 @@ def _data(setup: Setup) -> dict[str, str | None]:
 
 _GROUPS: Mapping[str, Callable[[Setup], dict[str, str | None]]] = {
     "the model": _model,
+    "the description of its family": _family,
     "the tokenizer": _tokenizer,
     "the code of the plugins": _measuring,
     "the calibration text": _calibration,

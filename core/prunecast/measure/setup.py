@@ -27,12 +27,12 @@ from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
 from prunecast.models.described import described
-from prunecast.models.families.family import Family
+from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.pruned.lineage import Lineage, lineage_of
 from prunecast.models.source import ALIASES, ModelSource, resolve_source
 from prunecast.plugins.bos import begin_with, bos_tokens, with_settled_bos
-from prunecast.plugins.families import families_of
+from prunecast.plugins.families import description_hash
 from prunecast.plugins.guard import check_metrics
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
@@ -94,6 +94,7 @@ class Setup:
     Attributes:
         source, family, shape: the dense model: files, description and sizes.
         lineage: the models that the dense model was made from by pruning, the original first.
+        description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
         pruner, searcher: plugins of the spec.
@@ -109,11 +110,17 @@ class Setup:
             spec.model.revision,
             trust_remote_code=spec.model.trust_remote_code,
         )
-        config, family = described(self.source, families_of(host))
+        config, family = described(self.source, spec.families)
         self.family: Family = family
         self.lineage: Lineage = lineage_of(config.to_dict())
         self.shape: ModelShape = shape_of(config, family)
+        self.description = description_hash(host, family, config)
         self.notes: list[str] = self.source.check()
+        if (kind := config.model_type.removeprefix(EXPORTED)) != family.name:
+            self.notes.append(
+                f"model {self.source.name}: its type is {kind}, and model.family describes its layers as those of "
+                f"{family.name}"
+            )
         self.device = choose_device(spec.model.device)
         self.dtype = choose_dtype(spec.model.dtype, self.device)
         if (stored := self.source.stored_dtype()) not in (None, self.dtype):
@@ -326,8 +333,11 @@ class Setup:
 
     def _record(self, use: PluginUse, version: int, data_hash: str | None) -> PluginRecord:
         origin = self.origin(use)
+        code_hash = origin.code_hash
+        if use is self.spec.pruner and self.description is not None:
+            code_hash = content_key([code_hash, self.description])
         options = with_settled_bos(use.options, self.family.bos).material_options()
-        return PluginRecord(use.use, version, options, data_hash, str(origin), origin.code_hash)
+        return PluginRecord(use.use, version, options, data_hash, str(origin), code_hash)
 
     def _find(self, use: PluginUse) -> Registered:
         return self._host.find(use.kind, use.use)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prunecast.models.families.catalogue import EXPORTED, Families, check_type
-from prunecast.models.families.family import Family
-from prunecast.models.own_classes import needs_own_code, register_own
+from prunecast.models.families.catalogue import Families, check_type
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.own_classes import needs_own_code, register_own
 from prunecast.models.pruned.classes import as_pruned, has_layers_of_different_sizes, is_exported, register
 from prunecast.models.source import ModelSource
 
@@ -24,7 +24,9 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
     """
     header: dict[str, Any] = source.header()
     _import_classes(header, families)
-    if needs_own_code(header) and source.trust_remote_code:
+    if needs_own_code(header):
+        if not source.trust_remote_code:
+            check_type(header | {"model_type": str(header["model_type"]).removeprefix(EXPORTED)}, source.name)
         register_own(source.path, header, source.name)
     if has_layers_of_different_sizes(header):
         register(header, families, source.name)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from prunecast.models.families.layer_parts import KEPT_HEADS
+from prunecast.models.families.layer_parts import KEPT_HEADS, of_heads
 
 
 class KeptHeads:
@@ -47,15 +47,3 @@ def _cut(
     return positional, named | {
         name: of_heads(named[name], kept, heads) for name in arguments if isinstance(named.get(name), Tensor)
     }
-
-
-def of_heads(whole: Tensor, kept: Tensor, heads: int) -> Tensor:
-    """The part for the kept heads of a tensor of shape (heads, ...), (B x heads, ...) or (B, heads, T, T).
-
-    A tensor of another shape holds nothing for single heads, and is returned as it is.
-    """
-    if whole.ndim == 4:
-        return whole[:, kept] if whole.shape[1] == heads else whole
-    if whole.shape[0] % heads:
-        return whole
-    return whole.view(-1, heads, *whole.shape[1:])[:, kept].flatten(0, 1)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, stored_tensors, weight_files
 from prunecast.models.families.catalogue import check_type
+from prunecast.models.families.own_classes import is_of_transformers
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
-from prunecast.models.own_classes import is_of_transformers
 from prunecast.models.own_code import check_same, own_class
 from prunecast.models.pruned.classes import SIZES, as_pruned, is_exported
 from prunecast.models.quantization import Quantisation, leftover_note, quantisation_of, stated_quantisation
@@ -235,7 +235,7 @@ def reading(name: str, path: Path, part: str) -> Iterator[None]:
 
 def check_memory(needed: int, dtype: "torch.dtype", device: "torch.device | str", name: str) -> None:
     """Raise ModelError unless so many bytes are free on ``device``, and in main memory, through which weights pass."""
-    free = _free_memory(device)
+    free = free_memory(device)
     if needed > free:
         need, has = amounts(needed, free)
         raise ModelError(
@@ -263,7 +263,7 @@ def _check_numbers(model: "PreTrainedModel", name: str) -> None:
         )
 
 
-def _free_memory(device: "torch.device | str") -> int:
+def free_memory(device: "torch.device | str") -> int:
     """Free bytes for the weights: on ``device``, and in main memory, through which they are loaded."""
     import psutil
     import torch

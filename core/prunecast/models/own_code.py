@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, is_out_of_memory, one_line
+from prunecast.models.families.windows import context_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ def _logits(model: Any) -> "Tensor":
     import torch
 
     batch, length = TOKENS
-    length = min(length, model.config.max_position_embeddings)
+    length = min(length, context_of(model.config))
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, model.config.vocab_size, (batch, length), generator=generator)
     with torch.inference_mode():

@@ -270,8 +270,8 @@ class Nothing(nn.Module):
         self.adds_residual = adds_residual
 
     def forward(self, hidden_states: Tensor, *others: Any, **_: object) -> Tensor:
-        """A scalar zero, which broadcasts over (B, T, D); the residual stream if the component adds it itself."""
-        residual: Tensor = others[0] if self.adds_residual else hidden_states.new_zeros(())
+        """Zeros of the shape of the input; the residual stream if the component adds it itself."""
+        residual: Tensor = others[0] if self.adds_residual else torch.zeros_like(hidden_states)
         return residual
 
 

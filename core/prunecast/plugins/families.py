@@ -7,19 +7,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from prunecast.errors import PluginError, SpecError
+from prunecast.keys import content_key
 from prunecast.models.families.catalogue import Families
-from prunecast.models.families.family import Family, Variant
+from prunecast.models.families.family import EXPORTED, Family, Variant
+from prunecast.models.pruned.classes import code_hash_of
 from prunecast.plugins.host import FAMILY, PluginHost, Registered
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated
 from prunecast.yaml_files.document import Document, KeyPath, Problem
 from prunecast.yaml_files.problems import messages_of, problem_of
 from prunecast.yaml_files.reading import read_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 BUNDLED = "prunecast"
 """Distribution of the bundled descriptions."""
@@ -53,9 +58,12 @@ def chosen_family(host: PluginHost, named: str, find: Callable[[str], Path]) -> 
     Raises:
         PluginError: there is none of that name, two plugins provide it, or the file is no description.
     """
-    if named.endswith((".yaml", ".yml")) or "/" in named or "\\" in named:
-        return read_family(find(named))
-    return family_of(host.find(FAMILY, named))
+    return read_family(find(named)) if is_file_name(named) else family_of(host.find(FAMILY, named))
+
+
+def is_file_name(named: str) -> bool:
+    """True if a spec names the file of a description, not a family."""
+    return named.endswith((".yaml", ".yml")) or "/" in named or "\\" in named
 
 
 def family_of(registered: Registered) -> Family:
@@ -108,6 +116,29 @@ def read_family(file: Path, name: str | None = None) -> Family:
         more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
         raise PluginError(f"{messages[0]}{more}")
     return family
+
+
+def description_hash(host: PluginHost, family: Family, config: "PreTrainedConfig") -> str | None:
+    """Hash of a description that is not the bundled one, and of the code of classes that transformers does not have.
+
+    Args:
+        host: host of the plugins.
+        family: the description that is used, as settled for the config.
+        config: config of the model.
+
+    Returns:
+        32 hexadecimal digits; None for the bundled description and a class of transformers, whose numbers are told by
+        the version of prunecast, as those of its plugins are.
+    """
+    code = code_hash_of(config)
+    kind = config.model_type.removeprefix(EXPORTED)
+    bundled = [each for each in host.provided(FAMILY).get(kind, ()) if each.distribution == BUNDLED]
+    if code is None and any(family_of(each).settled(config) == family for each in bundled):
+        return None
+    default = plain(Family(family.name))
+    # A field at its default is left out, so that one that a later version adds changes no hash.
+    written = {field: value for field, value in plain(family).items() if value != default[field]}
+    return content_key({"name": family.name, "fields": written, "code": code})
 
 
 def meanings() -> dict[str, str]:
@@ -186,7 +217,7 @@ def _parsed(data: Mapping[str, Any], path: KeyPath = ()) -> tuple[Family | None,
         # As JSON, in which a list is the only sequence; Python's strict mode takes tuples alone.
         return _FAMILY.validate_json(json.dumps(data)), []
     except ValidationError as error:
-        return None, [each | {"loc": path + each["loc"]} for each in error.errors(include_url=False)]  # type: ignore[misc]
+        return None, [each | {"loc": path + each["loc"]} for each in error.errors(include_url=False)]
 
 
 def _known_fields(path: KeyPath) -> Iterable[str]:

@@ -97,10 +97,10 @@ def prunecast_families() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Entries of descriptions of families, named by model type.
 
     The target is ``module:path``: a YAML file, its path relative to the folder of the module's file, as in
-    ``f"{__name__}:my_type.yaml"``. The fields are those of :class:`prunecast.plugins.Family`. The module is imported when
-    the family is used; an architecture of your own registers its classes with ``AutoConfig`` and
-    ``AutoModelForCausalLM`` there. The options of the trial are attributes of the config that the description is checked
-    with.
+    ``f"{__name__}:my_type.yaml"``. Its fields are those of :class:`prunecast.plugins.Family`. The module is imported
+    when the family is used; an architecture of your own registers its classes with ``AutoConfig`` and
+    ``AutoModelForCausalLM`` there. The options of the trial are attributes of the config that the description is
+    checked with.
     """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "the model (weights or config)"
+FAMILY = "the description of the model's family, or the code of its classes"
 TOKENIZER = "the tokenizer"
 DTYPE = "the dtype of the measurements"
 CALIBRATION = "the pruner's calibration text"

@@ -48,7 +48,8 @@ class PluginRecord:
         options: its validated options, JSON-able.
         data_hash: hexadecimal hash of the tokens it reads (calibration or test); None if it reads none.
         distribution: the distribution that provides it. Not part of its identity.
-        code_hash: hexadecimal hash of its code if it is a local file; None if it is installed.
+        code_hash: hexadecimal hash of its code if it is a local file, and of a pruner also of the description of the
+            model's family unless that is bundled; None if it is installed.
     """
 
     name: str

@@ -11,7 +11,6 @@ from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
 from prunecast.models.described import config_of
 from prunecast.models.families.sizes import shape_of
-from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
 from prunecast.problem.problem import Problem
@@ -160,8 +159,8 @@ def _shape(spec: Spec, host: PluginHost) -> ModelShape:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        config = config_of(content, families_of(host), str(path))
+        config = config_of(content, spec.families, str(path))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
-    return shape_of(config, families_of(host).of(config))
+    return shape_of(config, spec.families.of(config))

@@ -1,6 +1,5 @@
 """The plan of a run: evaluations of each stage, those in the registry already, and the estimated time of the others."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -8,6 +7,7 @@ from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.data import reading
+from prunecast.measure.device import macs_per_second
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.plugins.isolation import isolated
 from prunecast.recover.training import PASSES, planned_steps
@@ -139,19 +139,5 @@ class _Clock:
 
     @cached_property
     def _macs_per_second(self) -> float:
-        return _macs_per_second(self._setup)
-
-
-def _macs_per_second(setup: Setup) -> float:
-    """Multiply-accumulates a second of one matrix product of the model's own width."""
-    import torch
-
-    rows, width, repeat = 1024, setup.shape.hidden_size, 8
-    left = torch.ones(rows, width, dtype=setup.dtype, device=setup.device)
-    right = torch.ones(width, 4 * width, dtype=setup.dtype, device=setup.device)
-    left @ right
-    start = time.perf_counter()
-    for _ in range(repeat):
-        product = left @ right
-    product[0, 0].item()  # waits for the device
-    return repeat * rows * width * 4 * width / (time.perf_counter() - start)
+        setup = self._setup
+        return macs_per_second(setup.shape.hidden_size, setup.dtype, setup.device)

@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 
 from prunecast.cache import check_temporary_files
-from prunecast.export.rehearsal import rehearse
+from prunecast.export.proof.rehearsal import rehearse
 from prunecast.measure.identity import identity_of
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
 from prunecast.run.delivery import export_folder, origin_of, recovery_identity, written_setup
+from prunecast.run.texts import proof_of
 
 
 def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict[str, str]:
@@ -28,11 +29,12 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict
     Raises:
         PrunecastError: something that the spec names is missing, cannot be read or is too small; its parts contradict
             one another; the export would overwrite something else, cannot be written, has no room or would not load as
-            what is measured; code of the model's own computes something else; or there is no folder for temporary
-            files.
+            what is measured; code of the model's own computes something else; a description of its family that is
+            not bundled is not proven; or there is no folder for temporary files.
     """
     check_temporary_files()
     setup.check()
+    proof_of(setup)  # raises if the description of the family is wrong
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
     if spec.export is not None and spec.export_path is not None:

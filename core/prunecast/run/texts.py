@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from prunecast.data import overlap, reading
+from prunecast.export.proof.kept import proven
+from prunecast.export.proof.prove import Proof
 from prunecast.measure.setup import NamedEvaluator, Setup, metrics_of
 from prunecast.plugins.interfaces import CalibrationOptions
 from prunecast.spec.recovery import DistillRecovery, Recovery
@@ -35,7 +37,8 @@ def lines_of(texts: Texts) -> list[str]:
 
 
 def notes_of(setup: Setup) -> list[str]:
-    """Sentences to show before a run: paths found by the older rule, and tests that the search has seen."""
+    """Sentences to show before a run: the proof of a family that is not bundled, paths found by the older rule, and
+    tests that the search has seen."""
     seen, _ = _by_search(setup)
     tests = [
         f"{metric.name} is of text that the search measures, so it is no test of the result; to have one, search by "
@@ -44,7 +47,17 @@ def notes_of(setup: Setup) -> list[str]:
         if named.text and named.text[1] == "test"
         for metric in named.metrics
     ]
-    return [*setup.spec.path_notes, *tests]
+    proof = proof_of(setup)
+    return [*([str(proof)] if proof else []), *setup.spec.path_notes, *tests]
+
+
+def proof_of(setup: Setup) -> Proof | None:
+    """The proof of the description of the model's family, made the first time it is used; None for a bundled one.
+
+    Raises:
+        ModelError: the description is wrong.
+    """
+    return None if setup.description is None else proven(setup.family, setup.source.config())
 
 
 def _by_search(setup: Setup) -> tuple[list[NamedEvaluator], list[NamedEvaluator]]:

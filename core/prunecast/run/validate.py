@@ -5,7 +5,6 @@ from prunecast.measure.setup import place_of_model
 from prunecast.models.described import described
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import resolve_source
-from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.problem import Problem
 from prunecast.spec.model import Spec
@@ -33,5 +32,5 @@ def check_against_config(spec: Spec, host: PluginHost) -> str | None:
         return f"not compared with the config of {spec.model.source}, which is not on this machine"
     if source.kind == "gguf":
         return None
-    Problem.of(spec, host, shape_of(*described(source, families_of(host))))
+    Problem.of(spec, host, shape_of(*described(source, spec.families)))
     return None

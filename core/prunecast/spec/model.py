@@ -23,6 +23,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from prunecast.data import Reading, Shares
 from prunecast.errors import PluginError
+from prunecast.models.families.catalogue import Families
+from prunecast.plugins.families import chosen_family, families_of, is_file_name
 from prunecast.plugins.guard import instance
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import PluginOptions
@@ -174,6 +176,12 @@ class ModelSpec(_Section):
         "model.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub; the default branch if not given.")
+    family: str | None = Field(
+        None,
+        min_length=1,
+        description="Description of its layers: a family's name, or a YAML file, relative to the spec file; that of "
+        "its model type if not given.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="Number format of the measurements; auto is bfloat16 where the hardware multiplies it faster, else "
@@ -187,7 +195,8 @@ class ModelSpec(_Section):
     trust_remote_code: bool = Field(
         False,
         description="True allows code that comes with the model to be executed: a tokenizer of its own, and classes of "
-        "its own, which are compared with the stock class that computes the model.",
+        "its own. If transformers has a class for the model type, they are compared with it; else they are what is "
+        "pruned.",
     )
 
 
@@ -453,6 +462,26 @@ class Spec(_Section):
         """Host of the plugins that this spec was validated with, its local plugins included."""
         return self._host or PluginHost.discover()
 
+    @model_validator(mode="after")
+    def _family_is_described(self) -> Self:
+        try:
+            _ = self.families if self.model.family else None
+        except PluginError as error:
+            problem = PydanticCustomError("plugin", "{reason}", {"reason": str(error)})
+            details = InitErrorDetails(type=problem, loc=("model", "family"), input=self.model.family)
+            raise ValidationError.from_exception_data(type(self).__name__, [details]) from error
+        return self
+
+    @property
+    def families(self) -> Families:
+        """Descriptions of families: for its model, the one that it names, if it names one.
+
+        Raises:
+            PluginError: it names none that there is, or whose file is valid.
+        """
+        named = self.model.family
+        return families_of(self.host, chosen_family(self.host, named, self.paths.find) if named else None)
+
     @property
     def paths(self) -> Paths:
         """Places of the files that this spec names."""
@@ -493,6 +522,8 @@ class Spec(_Section):
     def path_notes(self) -> list[str]:
         """One sentence per relative path that is found where earlier versions looked, and not by the rule."""
         named = [self.model.source, *_datasets_in(self.model_dump(mode="json"))]
+        if self.model.family and is_file_name(self.model.family):
+            named.append(self.model.family)
         if self.export is not None and not self.source.packaged:
             named.append(self.export.path)
         named += [

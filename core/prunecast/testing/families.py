@@ -1,10 +1,11 @@
 """Checks of descriptions of families."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunecast.models.families.family import Family
+from prunecast.models.loading import quiet_transformers
 from prunecast.plugins.families import family_of
 from prunecast.plugins.hookspecs import Entry
 from prunecast.plugins.host import FAMILY, Registered
@@ -33,8 +34,8 @@ class FamilySubject:
         """The description. Raises PluginError if its file is not valid."""
         return family_of(Registered(FAMILY, self.plugin, Origin("the package under test", "-")))
 
-    def config(self) -> "PreTrainedConfig":
-        """A config of its model type. Raises CheckFailed if there is no class for it."""
+    def config(self, **changes: Any) -> "PreTrainedConfig":
+        """A config of its model type, with changes. Raises CheckFailed if there is no class for it."""
         from transformers import CONFIG_MAPPING, AutoConfig
 
         kind = self.family().name  # reading it has imported the module of its target, which may register classes
@@ -43,7 +44,15 @@ class FamilySubject:
             f"transformers has no config class for model type {kind!r}: correct the name, or register classes of your "
             "own in the module of the entry's target",
         )
-        return AutoConfig.for_model(kind, **(self.options or self.plugin.trial.options))
+        with quiet_transformers():
+            return AutoConfig.for_model(kind, **{**(self.options or self.plugin.trial.options), **changes})
+
+    def configs(self) -> "Iterator[PreTrainedConfig]":
+        """Configs of its model type: that of the options, and one that is of each variant."""
+        yield self.config()
+        for variant in self.family().variants:
+            wanted = {name: values if isinstance(values, list) else [values] for name, values in variant.when.items()}
+            yield self.config(**{name: values[-1] for name, values in wanted.items()})
 
 
 def the_file_is_a_description(subject: FamilySubject) -> None:
@@ -63,10 +72,9 @@ def transformers_has_a_class_for_its_model_type(subject: FamilySubject) -> None:
 
 
 def the_config_has_the_attributes_that_it_names(subject: FamilySubject) -> None:
-    """The config has the attributes of the sizes, and those that variants depend on."""
+    """The config has the attribute of the number of heads, and those that variants depend on."""
     family, config = subject.family(), subject.config()
-    sizes = (family.heads_attribute, family.groups_attribute, family.width_attribute)
-    named = [*filter(None, sizes), *(name for variant in family.variants for name in variant.when)]
+    named = [family.heads_attribute, *(name for variant in family.variants for name in variant.when)]
     missing = [name for name in dict.fromkeys(named) if not hasattr(config, name)]
     require(not missing, f"{type(config).__name__} has no attribute {', '.join(missing)}")
 
@@ -75,8 +83,17 @@ def it_accounts_for_every_parameter_of_a_layer(subject: FamilySubject) -> None:
     """The described modules exist, are what they are described as, and hold all parameters of their layer."""
     from prunecast.models.families.sizes import shape_of
 
-    config = subject.config()
-    shape_of(config, subject.family().settled(config))
+    for config in subject.configs():
+        shape_of(config, subject.family().settled(config))
+
+
+def the_numeric_proof_accepts_it(subject: FamilySubject) -> None:
+    """Pruned by the description, a small random model computes what it should, in every form; also of each variant."""
+    from prunecast.export.proof.prove import prove
+
+    for config in subject.configs():
+        with quiet_transformers():
+            prove(subject.family(), config)
 
 
 FAMILIES: Suite[FamilySubject] = Suite(
@@ -86,6 +103,7 @@ FAMILIES: Suite[FamilySubject] = Suite(
         transformers_has_a_class_for_its_model_type,
         the_config_has_the_attributes_that_it_names,
         it_accounts_for_every_parameter_of_a_layer,
+        the_numeric_proof_accepts_it,
     ),
 )
 """Suite of descriptions of families."""

@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
-from prunecast.plugins import DataError, EvaluationError, Evaluator, Measurement, Metric, ModelShape, PluginOptions
-from prunecast_plugins.evaluators.logits import logits_of
+from prunecast.plugins import (
+    DataError,
+    EvaluationError,
+    Evaluator,
+    Measurement,
+    Metric,
+    ModelShape,
+    PluginOptions,
+    logits_of,
+)
 from prunecast_plugins.evaluators.reading import Reading
 
 if TYPE_CHECKING:

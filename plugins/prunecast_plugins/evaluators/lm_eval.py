@@ -27,8 +27,9 @@ from prunecast.plugins import (
     bos_tokens,
     encode,
     local_path,
+    logits_of,
 )
-from prunecast_plugins.evaluators.logits import LOGIT_ROWS, logits_of
+from prunecast_plugins.evaluators.logits import LOGIT_ROWS
 from prunecast_plugins.evaluators.windows import hidden_states
 
 if TYPE_CHECKING:

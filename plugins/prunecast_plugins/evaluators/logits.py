@@ -5,8 +5,8 @@ Notation:
     D, V    hidden size of the model, size of its vocabulary
     h       final hidden states of the model that is evaluated, shape (N, D)
     w_v     row of the weight of the output embedding (head) for token v, shape (D,)
-    c       bound of the soft cap c tanh(x / c) of logits, in models that have one (Gemma 2)
-    b       logits of the evaluated model, h . w_v plus the head's bias, soft-capped; shape (N, V)
+    s, c    scale of logits, and bound of their soft cap c tanh(x / c), in models that have one (Gemma 2)
+    b       logits of the evaluated model, s times h . w_v plus the head's bias, soft-capped; shape (N, V)
     q       its predictions, softmax(b), shape (N, V)
     a, p    logits of the dense model, and its predictions softmax(a), both (N, V)
     y       labels: the next tokens of the text, or tokens drawn from q; int64 of shape (N,)
@@ -23,6 +23,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+from prunecast.plugins import head_of, logits_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,33 +44,8 @@ LOGIT_COLUMNS = 3072
 float32, which fit in the cache of a CPU; the logits of the whole vocabulary would not."""
 
 
-def logits_of(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
-    """Logits of hidden states by the model's own head, soft-capped if its config says so (Gemma 2).
-
-    Args:
-        model: a causal language model.
-        hidden: final hidden states of shape (N, D), N at most ``LOGIT_ROWS``, in the model's dtype.
-
-    Returns:
-        float32 of shape (N, vocabulary).
-    """
-    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return _capped(model, head(hidden).float())
-
-
-def _capped(model: "PreTrainedModel", logits: "torch.Tensor") -> "torch.Tensor":
-    import torch
-
-    cap = _cap(model)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def _cap(model: "PreTrainedModel") -> float | None:
-    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-
 def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[tuple[int, torch.Tensor]]":
-    """The logits of :func:`logits_of` in consecutive parts of the vocabulary.
+    """The logits of :func:`prunecast.plugins.logits_of` in consecutive parts of the vocabulary.
 
     Args:
         model: a causal language model whose head is a linear layer.
@@ -77,13 +54,9 @@ def logit_parts(model: "PreTrainedModel", hidden: "torch.Tensor") -> "Iterator[t
     Yields:
         The first token of the part, and its logits, float32 of shape (N, at most ``LOGIT_COLUMNS``).
     """
-    from torch.nn import functional
-
-    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head = head_of(model)
     for start in range(0, len(head.weight), LOGIT_COLUMNS):
-        part = slice(start, start + LOGIT_COLUMNS)
-        logits = functional.linear(hidden, head.weight[part], None if head.bias is None else head.bias[part])
-        yield start, _capped(model, logits.float())
+        yield start, head.logits(hidden, slice(start, start + LOGIT_COLUMNS))
 
 
 def next_token_losses(model: "PreTrainedModel", hidden: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
@@ -129,18 +102,18 @@ def scores(model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Gene
 def _score_gradients(
     model: "PreTrainedModel", hidden: "torch.Tensor", rng: np.random.Generator
 ) -> "list[torch.Tensor]":
-    """Gradients (N, D) of the losses of drawn labels: sum_v q_v w_v - w_y, each w_v times the slope of the soft cap."""
-    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    logits = logits_of(model, hidden)
+    """Gradients (N, D) of the losses of drawn labels: sum_v q_v w_v - w_y, times s and the soft cap's slope."""
+    head = head_of(model)
+    logits = head.logits(hidden)
     predicted = logits.softmax(-1)
     labels = _drawn(predicted, rng)
     gradients = [head.weight[label] for label in labels]
-    if (cap := _cap(model)) is not None:
-        slope = 1 - (logits / cap).square_()
+    if head.cap is not None:
+        slope = 1 - (logits / head.cap).square_()
         predicted *= slope
         gradients = [w * slope.gather(1, y[:, None]).to(w.dtype) for w, y in zip(gradients, labels, strict=True)]
     expected = predicted.to(hidden.dtype) @ head.weight
-    return [expected - gradient for gradient in gradients]
+    return [(expected - gradient) * head.scale for gradient in gradients]
 
 
 def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -> "LinearDivergence | CappedDivergence":
@@ -152,7 +125,7 @@ def divergence_from(model: "PreTrainedModel", dense: "Iterable[torch.Tensor]") -
     """
     import torch
 
-    if _cap(model) is not None:
+    if head_of(model).cap is not None:
         return CappedDivergence(model, torch.cat(list(dense)))
     pieces = [_dense_parts(model, piece) for piece in dense]
     return LinearDivergence(model, *(torch.cat(parts) for parts in zip(*pieces, strict=True)))
@@ -171,14 +144,14 @@ def _dense_parts(model: "PreTrainedModel", dense: "torch.Tensor") -> "tuple[torc
 class LinearDivergence:
     """Divergence for logits that are linear in the hidden states.
 
-    With the logits b_v = h . w_v of the pruned hidden states h, and the predictions p of the dense model, the
-    cross-entropy is log sum_v exp b_v - h . (sum_v p_v w_v). The divergence is this cross-entropy minus the same
+    With the logits b_v = s h . w_v of the pruned hidden states h, and the predictions p of the dense model, the
+    cross-entropy is log sum_v exp b_v - h . (sum_v p_v s w_v). The divergence is this cross-entropy minus the same
     expression for the dense hidden states; a bias of the head cancels. An evaluation therefore reads the vocabulary
     only once, as for a loss, and the divergence of the dense model itself is exactly 0.
 
     Attributes:
         model: a model with the head that dense and pruned model share.
-        expected: sum_v p_v w_v at each position, float32 of shape (N, D).
+        expected: sum_v p_v s w_v at each position, float32 of shape (N, D).
         entropies: the cross-entropy expression for the dense model at each position, float32 of shape (N,).
     """
 
@@ -279,14 +252,14 @@ def _log_partitions(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.
 
 
 def _expected_weights(model: "PreTrainedModel", hidden: "torch.Tensor", partitions: "torch.Tensor") -> "torch.Tensor":
-    """sum_v p_v w_v, float32 of shape (N, D), from the log-partitions (N,)."""
+    """sum_v p_v s w_v, float32 of shape (N, D), from the log-partitions (N,)."""
     import torch
 
-    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head = head_of(model)
     total = hidden.new_zeros(hidden.shape, dtype=torch.float32)
     for start, logits in logit_parts(model, hidden):
         rows = head.weight[start : start + logits.shape[1]].float()
-        total.addmm_((logits - partitions[:, None]).exp_(), rows)
+        total.addmm_((logits - partitions[:, None]).exp_(), rows, alpha=head.scale)
     return total
 
 

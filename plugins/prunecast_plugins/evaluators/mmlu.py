@@ -21,9 +21,9 @@ from prunecast.plugins import (
     bos_tokens,
     check_embedded,
     encode,
+    logits_of,
 )
 from prunecast_plugins.evaluators.branches import common_stem
-from prunecast_plugins.evaluators.logits import logits_of
 from prunecast_plugins.evaluators.padding import chunks, padded
 from prunecast_plugins.evaluators.questions import Question, QuestionBos, hash_of, read_questions
 from prunecast_plugins.evaluators.reading import Reading

@@ -29,7 +29,7 @@ from prunecast_plugins.evaluators.perplexity import Perplexity, PerplexityOption
 
 BOTH = [(Perplexity, PerplexityOptions), (KL, KLOptions)]
 each_evaluator = pytest.mark.parametrize(("evaluator", "options"), BOTH, ids=["perplexity", "kl"])
-each_family = pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2"])
+each_family = pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2", "granite"])
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_divergence_of_the_dense_model_from_itself_is_exactly_zero(
 
 
 @each_evaluator
-@pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("case", ["llama", "gemma2", "gpt2", "granite"])
 def test_losses_sum_to_the_metric_and_have_its_gradient(
     evaluator: Any, options: Any, case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
@@ -160,7 +160,7 @@ def test_losses_sum_to_the_metric_and_have_its_gradient(
     torch.testing.assert_close(found, final.grad, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma2"])
+@pytest.mark.parametrize("case", ["llama", "gemma2", "granite"])
 def test_score_gradients_have_zero_mean_and_the_gauss_newton_second_moment(
     case: str, tiny_model: Callable[..., Any]
 ) -> None:
@@ -194,7 +194,7 @@ def test_the_batch_size_does_not_change_the_result(
     assert [value for value, _ in values] == pytest.approx([values[0][0]] * 3, rel=1e-5)
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma2"])
+@pytest.mark.parametrize("case", ["llama", "gemma2", "granite"])
 def test_divergence_allows_a_smaller_batch_than_the_dense_model_had(
     case: str, text: str, prepared: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
@@ -211,7 +211,7 @@ def test_divergence_allows_a_smaller_batch_than_the_dense_model_had(
     assert float(sum(losses)) == pytest.approx(before.value, rel=1e-4)
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma2"])
+@pytest.mark.parametrize("case", ["llama", "gemma2", "granite"])
 @torch.inference_mode()
 def test_logit_parts_concatenate_to_the_logits_of_the_head(
     case: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -224,7 +224,7 @@ def test_logit_parts_concatenate_to_the_logits_of_the_head(
     torch.testing.assert_close(torch.cat(parts, dim=1), logits.logits_of(model, hidden))
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma2"])
+@pytest.mark.parametrize("case", ["llama", "gemma2", "granite"])
 @torch.inference_mode()
 def test_chunked_losses_and_divergences_equal_those_of_all_logits(
     case: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

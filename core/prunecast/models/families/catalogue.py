@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError
+from prunecast.models.families.family import EXPORTED as EXPORTED
 from prunecast.models.families.family import Family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-EXPORTED = "prunecast-"
-"""Beginning of the model types of exports, whose layers have sizes of their own."""
 
 
 class Families(Mapping[str, Family]):
@@ -33,21 +31,22 @@ class Families(Mapping[str, Family]):
     def __len__(self) -> int:
         return len(self._described)
 
+    def detects(self, config: "PreTrainedConfig") -> bool:
+        """True if nothing describes the family of a config, so that :meth:`of` detects it."""
+        return self.chosen is None and config.model_type.removeprefix(EXPORTED) not in self._described
+
     def of(self, config: "PreTrainedConfig") -> Family:
-        """Description of the family of a model, settled for its config.
+        """Description of the family of a model, settled for its config; detected if there is none.
 
         Raises:
-            ModelError: the family is not described; the message names those that are.
+            ModelError: the family is not described, and cannot be detected; the message says why.
         """
-        if self.chosen is not None:
-            return self.chosen.settled(config)
-        kind = config.model_type.removeprefix(EXPORTED)
-        if kind not in self._described:
-            raise ModelError(
-                f"model type {kind!r} is not described (described: {', '.join(sorted(self))}): choose a model of one "
-                "of these, or describe its family in a file (model.family)"
-            )
-        return self._described[kind].settled(config)
+        from prunecast.models.families.detection import detect
+
+        if self.detects(config):
+            return detect(config)
+        described = self.chosen or self._described[config.model_type.removeprefix(EXPORTED)]
+        return described.settled(config)
 
 
 def check_type(config: Mapping[str, Any], name: str) -> None:

@@ -12,6 +12,9 @@ from pydantic import ConfigDict
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+EXPORTED = "prunecast-"
+"""Beginning of the model types of exports, whose layers have sizes of their own."""
+
 SizeName = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
 """Name of a size that an attribute of an attention module can depend on.
 

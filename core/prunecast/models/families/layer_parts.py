@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 KEPT_HEADS = "kept_heads"
 """Buffer of an attention whose arguments hold something for each head: the heads it has, int64 of shape (heads,)."""
 
-_LINEAR = ("torch.nn.modules.linear.Linear", "transformers.models.falcon.modeling_falcon.FalconLinear")
+_LINEAR = (
+    "torch.nn.modules.linear.Linear",
+    "transformers.pytorch_utils.Conv1D",
+    "transformers.models.falcon.modeling_falcon.FalconLinear",
+)
 """Classes that compute x W' + b and nothing else."""
 
 
@@ -131,6 +135,18 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
             raise _wrong(family, "heads_attribute", "which the config does not have")
         width = None if own is config else getattr(own, family.width_attribute)
         yield _layer_parts(layer, family, heads, width != 0, config)
+
+
+def of_heads(whole: "Tensor", kept: "Tensor", heads: int) -> "Tensor":
+    """The part for the kept heads of a tensor of shape (heads, ...), (B x heads, ...) or (B, heads, T, T).
+
+    A tensor of another shape holds nothing for single heads, and is returned as it is.
+    """
+    if whole.ndim == 4:
+        return whole[:, kept] if whole.shape[1] == heads else whole
+    if whole.shape[0] % heads:
+        return whole
+    return whole.view(-1, heads, *whole.shape[1:])[:, kept].flatten(0, 1)
 
 
 def _layer_parts(
@@ -244,13 +260,16 @@ def _projections(layer: "nn.Module", family: Family, outputs: Mapping[str, int])
     return found
 
 
-def _linear(layer: "nn.Module", part: str, family: Family) -> "nn.Linear | Conv1D":
-    from transformers.pytorch_utils import Conv1D
-
-    module = _module(layer, part, family)
+def is_linear(module: "nn.Module") -> bool:
+    """True for a linear projection. Subclasses may do more with their weight: read codes, add an adapter, scale it."""
     kind = type(module)
-    # Subclasses may compute something else with their weight: of codes, with an adapter, with a scale.
-    if (kind is not Conv1D and f"{kind.__module__}.{kind.__qualname__}" not in _LINEAR) or "forward" in vars(module):
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return name in _LINEAR and "forward" not in vars(module)
+
+
+def _linear(layer: "nn.Module", part: str, family: Family) -> "nn.Linear | Conv1D":
+    module = _module(layer, part, family)
+    if not is_linear(module):
         raise _wrong(family, part, f"which is a {_type_name(module)}, not a linear projection")
     plain: nn.Linear | Conv1D = module  # type: ignore[assignment]  # checked above
     return plain

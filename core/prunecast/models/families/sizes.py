@@ -9,7 +9,7 @@ from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import ModelError
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import LayerParts, layers_of
-from prunecast.models.families.windows import windows_of
+from prunecast.models.families.windows import context_of, windows_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +40,7 @@ def shape_of(config: "PreTrainedConfig", family: Family) -> ModelShape:
         hidden_size=text.hidden_size,
         head_dim=max(parts.head_dim for parts in layers),
         vocabulary=text.vocab_size,
-        context=text.max_position_embeddings,
+        context=context_of(config),
         embeddings=sum(weight.numel() for weight in embeddings),
         fixed=0,
         layers=tuple(

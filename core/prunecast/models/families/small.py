@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families.catalogue import EXPORTED
+from prunecast.models.families.family import EXPORTED
 from prunecast.models.families.sizes import model_without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-LAYERS, GROUPS, HEADS, WIDTH, VOCABULARY = 3, 3, 4, 20, 48
+LAYERS, GROUPS, HEADS, WIDTH, VOCABULARY = 3, 3, 4, 19, 47
 """Of the small model: fewest layers if the big one has so many, most KV groups, query heads per group and MLP channels,
 and tokens."""
 
@@ -19,8 +19,8 @@ CONTEXT, UNSCALED, WINDOW = 64, 32, 5
 """Tokens of the small model: its context, the part that a scaled rotary embedding leaves as it is, and the sliding
 window."""
 
-HEAD_DIMS = (8, 10, 12, 16, 20, 24, 32)
-"""Widths of a head, of which the first is taken that the rotary embedding can split."""
+HEAD_DIMS, UNROTATED = (8, 10, 12, 16, 20, 24, 32), 4
+"""Widths of a head, of which the first is taken that the rotary embedding can split; and of one without it."""
 
 LARGEST = 400
 """Most rows or columns that a parameter of a small model has."""
@@ -49,7 +49,7 @@ def small(config: "PreTrainedConfig") -> "PreTrainedConfig":
         ModelError: the class has other names for its sizes, or sizes that depend on one another; the message names the
             field.
     """
-    dense = _dense(config)
+    dense = dense_config(config)
     sizes = _sizes(dense)
     changes = sizes | _by_layer(dense, sizes["num_hidden_layers"]) | _positions(dense, sizes) | _tokens(dense)
     try:
@@ -64,7 +64,7 @@ def small(config: "PreTrainedConfig") -> "PreTrainedConfig":
     return made
 
 
-def _dense(config: "PreTrainedConfig") -> "PreTrainedConfig":
+def dense_config(config: "PreTrainedConfig") -> "PreTrainedConfig":
     """A copy of a config without what belongs to the files of its model, and with the same sizes in all layers."""
     parts = [name for name in config.sub_configs if "text" in name or "decoder" in name]
     if parts:
@@ -120,6 +120,8 @@ def _derived(sizes: Mapping[str, Any]) -> dict[str, int]:
 def _head_dim(config: Any) -> int:
     """Width of a head of which the rotated part is an even number."""
     rope = getattr(config, "rope_parameters", None) or {}
+    if not rope and not _is_field(config, "rotary_dim"):
+        return UNROTATED
     parts = [rope, *(each for each in rope.values() if isinstance(each, Mapping)), vars(config)]
     fractions = [part[name] for part in parts for name in ("partial_rotary_factor", "rotary_pct") if part.get(name)]
     for width in HEAD_DIMS:

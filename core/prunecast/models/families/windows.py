@@ -7,6 +7,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
+UNLIMITED = 2048
+"""Context of a model whose config has none, as with ALiBi, which extends to any: the length most were trained at."""
+
+
+def context_of(config: "PreTrainedConfig") -> int:
+    """Most tokens that a model reads at once, by its config."""
+    text = config.get_text_config()
+    named = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len", "seq_length"))
+    return next((int(length) for length in named if length), UNLIMITED)
+
+
 def windows_of(config: "PreTrainedConfig") -> list[int | None]:
     """Number of tokens, its own among them, that the attention of each layer sees at most; None for all.
 
@@ -15,11 +26,9 @@ def windows_of(config: "PreTrainedConfig") -> list[int | None]:
     Args:
         config: the config of a causal language model, or one whose text model is.
     """
-    text = config.get_text_config()
-    context = getattr(text, "max_position_embeddings", None)
-    return [
-        None if not window or (context is not None and window >= context) else int(window) for window in _written(text)
-    ]
+    context = context_of(config)
+    written = _written(config.get_text_config())
+    return [None if not window or window >= context else int(window) for window in written]
 
 
 def _written(text: Any) -> Iterator[int | None]:

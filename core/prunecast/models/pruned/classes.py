@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.families.catalogue import EXPORTED, Families
-from prunecast.models.families.family import Family
-from prunecast.models.own_classes import code_files
+from prunecast.keys import content_key
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.own_classes import code_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -47,6 +48,16 @@ def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
 def is_exported(model_type: object) -> bool:
     """True if a model type is that of an export."""
     return isinstance(model_type, str) and model_type.startswith(EXPORTED)
+
+
+def code_hash_of(config: "PreTrainedConfig") -> str | None:
+    """Hash of the code of the stock classes of a config; None for classes of transformers itself.
+
+    Raises:
+        ModelError: the code is not at hand.
+    """
+    files = code_files(*stock_types(config))
+    return content_key({file.name: file.read_text(encoding="utf-8") for file in files}) if files else None
 
 
 def write_code(folder: Path, config: "PreTrainedConfig", family: Family) -> None:
@@ -78,8 +89,9 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
     configuration, model = (kind.__name__ for kind in stock_types(config))
     kind = config.model_type.removeprefix(EXPORTED)
     names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
-    for name, own in (names | {"llama": kind}).items():
-        code = code.replace(name, own)
+    names["llama"] = kind
+    # In one go, as the names of a family may contain those of Llama.
+    code = re.sub("|".join(names), lambda found: names[found[0]], code)
     for part in fields(family):
         line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
         code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
@@ -88,14 +100,17 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
 
 def _imports(*classes: type, beside: bool) -> str:
     """Statements that import the stock classes, and the cache."""
-    stock = [each.__name__ for each in classes if each.__module__.startswith("transformers.")]
-    lines = [f"from transformers import {', '.join(['Cache', *stock])}", ""]
+    named: dict[str, list[str]] = {"transformers": ["Cache"]}
+    here = []
     for each in classes:
-        if each.__name__ not in stock:
-            # The module of code that came with a model has a name that no statement can import.
-            here = f"{each.__name__} = __import__('sys').modules[{each.__module__!r}].{each.__name__}"
-            lines.append(f"from .{Path(inspect.getfile(each)).stem} import {each.__name__}" if beside else here)
-    return "\n".join(lines).rstrip()
+        if each.__module__.startswith("transformers."):
+            named["transformers"].append(each.__name__)
+        elif beside:
+            named.setdefault(f".{Path(inspect.getfile(each)).stem}", []).append(each.__name__)
+        else:  # the module of code that came with a model has a name that no statement can import
+            here.append(f"{each.__name__} = __import__('sys').modules[{each.__module__!r}].{each.__name__}")
+    lines = [f"from {module} import {', '.join(names)}" for module, names in named.items()]
+    return "\n".join([lines[0], *([""] if len(lines) > 1 else []), *lines[1:], *here])
 
 
 def has_layers_of_different_sizes(content: Mapping[str, Any]) -> bool:
@@ -122,14 +137,15 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
     own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
     try:
         stock = CONFIG_MAPPING[kind].from_dict(own)
-    except (TypeError, ValueError) as error:
+    # Classes of configs check their fields in their own ways.
+    except Exception as error:
         raise ModelError(f"model {name}: its config is not one of type {kind!r} ({one_line(error)})") from error
     code = modeling_code(stock, families.of(stock))
     if _registered.get(kind) == code:
         return
     configuration, model = stock_types(stock)
     with TemporaryDirectory() as folder:
-        file = Path(folder, f"{kind}.py")
+        file = Path(folder, MODELING.name)
         file.write_text(code, encoding="utf-8")
         module = imported(file, f"prunecast_pruned_{kind}")
     pruned: Any = getattr(module, f"Pruned{configuration.__name__}")

@@ -93,8 +93,8 @@ class NoMLP(nn.Module):
 
 
 def nothing(component: str, hidden_states: Tensor, others: tuple[Any, ...]) -> Tensor:
-    """A scalar zero, which broadcasts over (B, T, D); the residual stream if the component adds it itself."""
-    return others[0] if component in ADDS_RESIDUAL else hidden_states.new_zeros(())
+    """Zeros of the shape of the input; the residual stream if the component adds it itself."""
+    return others[0] if component in ADDS_RESIDUAL else torch.zeros_like(hidden_states)
 
 
 class OwnConfig:

@@ -15,6 +15,7 @@ from prunecast.plugins import (
     ModelShape,
     PluginOptions,
     content_hash,
+    logits_of,
     read_text,
     tokenize_head,
 )
@@ -67,7 +68,7 @@ class Guesses(Evaluator[GuessesOptions]):
         correct = count = 0
         for window in self._windows.to(model.device)[:, None]:
             hidden = model.base_model(window, use_cache=False).last_hidden_state
-            logits = model.get_output_embeddings()(hidden)[0, :-1]  # type: ignore[no-untyped-call]
+            logits = logits_of(model, hidden[0, :-1])
             if not logits.isfinite().all():
                 raise EvaluationError(f"{self.metrics[0].name}: the model's logits are not finite")
             correct += int((logits.argmax(dim=-1) == window[0, 1:]).sum())

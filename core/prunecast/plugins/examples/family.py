@@ -1,7 +1,7 @@
 """An architecture of its own: grouped attention with learned positions, and MLPs of two matrices with squared ReLU.
 
-The layers call their attention and their MLP as those of transformers do, so that prunecast can leave parts of them out.
-A saved model has this file beside its weights, and is loaded with ``trust_remote_code=True`` where it is not installed.
+The layers call attention and MLP as those of transformers do, so that prunecast can leave parts of them out. A saved
+model has this file beside its weights, and is loaded with ``trust_remote_code=True`` where it is not installed.
 """
 # mypy: ignore-errors
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
@@ -121,8 +121,12 @@ class PlainModel(PlainPreTrainedModel):
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
-    ) -> Tensor:
-        """The residual stream (B, T, D) after the last norm."""
+        use_cache: bool | None = None,
+        **others: object,
+    ) -> BaseModelOutputWithPast:
+        """The residual stream (B, T, D) after the last norm, and the cache."""
+        if (self.config.use_cache if use_cache is None else use_cache) and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         embedded = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             start = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -137,7 +141,7 @@ class PlainModel(PlainPreTrainedModel):
         hidden_states = embedded + self.embed_positions(position_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, past_key_values)
-        return self.norm(hidden_states)
+        return BaseModelOutputWithPast(self.norm(hidden_states), past_key_values)
 
 
 class PlainForCausalLM(PlainPreTrainedModel, GenerationMixin):
@@ -164,9 +168,7 @@ class PlainForCausalLM(PlainPreTrainedModel, GenerationMixin):
         **others: object,
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V), those of the last ``logits_to_keep`` tokens unless that is 0, and the loss of labels."""
-        if (self.config.use_cache if use_cache is None else use_cache) and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        hidden_states = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)
-        logits = self.lm_head(hidden_states[:, -logits_to_keep:])
+        output = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache)
+        logits = self.lm_head(output.last_hidden_state[:, -logits_to_keep:])
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)

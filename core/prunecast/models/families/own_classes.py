@@ -7,14 +7,10 @@ classes: what they compute is what is pruned, and an export has a copy of their 
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.keys import content_key
-from prunecast.models.families.catalogue import EXPORTED
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+from prunecast.models.families.family import EXPORTED
 
 _OF_MODELS = "transformers_modules."
 """Beginning of the names of modules that transformers makes of the code in a model's folder."""
@@ -51,8 +47,9 @@ def register_own(folder: Path, content: Mapping[str, Any], name: str) -> None:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
-    from transformers.models.auto.auto_factory import add_generation_mixin_to_remote_model
+    from transformers.models.auto import auto_factory
 
+    factory: Any = auto_factory
     kind, classes = str(content.get("model_type")), content["auto_map"]
     try:
         found = [
@@ -60,14 +57,14 @@ def register_own(folder: Path, content: Mapping[str, Any], name: str) -> None:
         ]
         configuration, model = [own.__base__ for own in found] if kind.startswith(EXPORTED) else found
         AutoConfig.register(kind.removeprefix(EXPORTED), configuration, exist_ok=True)
-        model = add_generation_mixin_to_remote_model(model)
+        model = factory.add_generation_mixin_to_remote_model(model)
         AutoModelForCausalLM.register(configuration, model, exist_ok=True)
     # Code of the model's own can raise anything.
     except Exception as error:
         reason = f"its auto_map has no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ModelError(
-            f"model {name}: its own code, which is needed for type {kind!r}, cannot be loaded ({reason}): repair it, or "
-            "install a package with classes for this type"
+            f"model {name}: its own code, needed for type {kind!r}, cannot be loaded ({reason}): repair it, or install "
+            "a package with classes for this type"
         ) from error
 
 
@@ -91,13 +88,3 @@ def code_files(*classes: type) -> list[Path]:
                     "put its code into files of one folder"
                 )
     return list(found.values())
-
-
-def code_hash_of(config: "PreTrainedConfig") -> str | None:
-    """Hash of the code of a model's classes, as :func:`code_files` has it; None for classes of transformers."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    kind: Any = type(config)
-    stock = kind.__base__ if config.model_type.startswith(EXPORTED) else kind
-    files = code_files(stock, MODEL_FOR_CAUSAL_LM_MAPPING[stock])
-    return content_key({file.name: file.read_text(encoding="utf-8") for file in files}) if files else None

@@ -1,0 +1,1 @@
+"""Whether this machine, its folders and a model are fit for a run; nothing is changed by looking."""

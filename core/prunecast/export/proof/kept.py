@@ -1,0 +1,76 @@
+"""Proofs that are kept in the cache: a description is proven once for each version of what its models depend on."""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunecast.cache import cached
+from prunecast.export.proof.prove import Proof, prove
+from prunecast.keys import content_key
+from prunecast.models.families.family import Family
+from prunecast.models.families.small import small
+from prunecast.models.pruned.classes import code_hash_of
+from prunecast.owned.files import written_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_OF_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
+"""Entries of a config that say nothing about its models."""
+
+
+def proven(family: Family, config: "PreTrainedConfig", *, again: bool = False) -> Proof:
+    """The proof of a description for the models of a config: the kept one, or a new one, which is kept.
+
+    Where the cache cannot be written, every process proves it again.
+
+    Args:
+        family: the description.
+        config: config of a model of the family; it is not changed.
+        again: True to prove it even if a proof is kept.
+
+    Raises:
+        ModelError: as :func:`prunecast.export.proof.prove.prove`. A failure is not kept.
+    """
+    place = _place(family, config)
+    found = None if again else _read(place)
+    if found is None:
+        found = prove(family, config)
+        with suppress(OSError), written_whole(place) as unfinished:
+            unfinished.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    return found
+
+
+def kept_proof(family: Family, config: "PreTrainedConfig") -> Proof | None:
+    """The kept proof of a description for the models of a config; None if there is none.
+
+    Raises:
+        ModelError: the config class cannot be shrunk.
+    """
+    return _read(_place(family, config))
+
+
+def _place(family: Family, config: "PreTrainedConfig") -> Path:
+    """File of a proof, named by all that it depends on."""
+    import transformers
+
+    content = {name: value for name, value in small(config).to_dict().items() if name not in _OF_FILES}
+    subject = {
+        "description": asdict(family.settled(config)),
+        "class": f"{type(config).__module__}.{type(config).__qualname__}",
+        "config": content,
+        "code": code_hash_of(config),
+        "transformers": transformers.__version__,
+        "prunecast": version("prunecast"),
+    }
+    return cached("proofs", f"{family.name}-{content_key(json.loads(json.dumps(subject, default=str)))}.json")
+
+
+def _read(place: Path) -> Proof | None:
+    try:
+        return Proof(**json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # not there, or damaged
+        return None

@@ -1,0 +1,49 @@
+"""Rehearsal of an export: does the installed transformers compute a model without attention? Asked before measuring.
+
+Positions and masks follow from the number of tokens in a cache, and transformers changes how its models count them. One
+architecture of the proof is therefore exported with the user's config, of every family, also of a bundled one.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.errors import ExportError
+from prunecast.export.proof.prove import Found, exported_forms, results
+from prunecast.export.proof.trial import InFloat64, Trial
+from prunecast.models.families.family import Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def rehearse(config: "PreTrainedConfig", family: Family) -> None:
+    """Check that a model whose first layer has no attention can be exported exactly.
+
+    Args:
+        config: config of the dense model; it is not changed.
+        family: description of its family, as settled for it.
+
+    Raises:
+        ExportError: with the installed transformers, the modelling code of an export fails, does not compute the
+            measured model, or computes something else with a cache than without.
+        ModelError: the config class cannot be shrunk.
+    """
+    import transformers
+
+    with torch.random.fork_rng(), InFloat64():
+        for found in results(_without_attention, Trial(config, family)):
+            if found.wrong:
+                raise ExportError(
+                    f"a {config.model_type} model without attention in its first layer cannot be exported with "
+                    f"transformers {transformers.__version__}: {found.kind}: {found.wrong}; install another version of "
+                    "it, or leave export out"
+                )
+
+
+def _without_attention(trial: Trial) -> Iterator[Found]:
+    first, *others = trial.shape.dense.layers
+    architecture = Architecture([Layer(0, 0, first.mlp_width), *(Layer(1, each[1], each[2]) for each in others)])
+    return exported_forms(trial, architecture, thorough=True)
