@@ -51,6 +51,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
             "source": "tiny",
             "revision": None,
             "config": None,
+            "family": None,
             "dtype": "auto",
             "device": "auto",
             "trust_remote_code": False,
