@@ -12,7 +12,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError, is_out_of_memory, one_line
 from prunecast.export.parity import distance, generation_logits
 from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
-from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
+from prunecast.export.proof.config_names import has_own_head_dim, has_own_width, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
 from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
@@ -123,7 +123,7 @@ def results(check: Check, trial: Trial) -> Iterator[Found]:
         if is_out_of_memory(error) or isinstance(error, ModelError):
             raise
         reason = f"{type(error).__name__}: {one_line(error)}"
-        yield Found(check.__name__.strip("_"), trial.elastic.architecture, problem=f"it fails ({reason})")
+        yield Found(check.__name__.strip("_"), trial.current, problem=f"it fails ({reason})")
 
 
 def _names(trial: Trial) -> Iterator[Found]:
@@ -171,7 +171,7 @@ def _smaller(trial: Trial) -> Iterator[Found]:
     # Where each head has a number of its own, as with ALiBi, a stock model has no heads in another order.
     alike = len(set(trial.shape.dense.layers)) == 1 and not trial.family.per_head
     with_heads = has_own_head_dim(trial.config, trial.family)
-    with_width = trial.has(trial.family.width_attribute)
+    with_width = has_own_width(trial.config, trial.family, trial.shape.dense.layers[0].mlp_width)
     if alike and (with_heads or with_width):
         for architecture in uniform(trial.shape.dense, with_heads, with_width):
             with torch.inference_mode():
