@@ -1,5 +1,6 @@
 """GGUF files: split ones, odd names, folders, and families that are refused by the header."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_parts_are_converted_to_the_weights_of_the_whole(parts: list[Path], whol
     shutil.rmtree(cache)
     for name, weight in resolve_source(str(whole)).load(torch.float32).named_parameters():
         assert torch.equal(weight, split[name])
+
+
+def test_the_header_of_a_converted_file_is_not_read_again(whole: Path) -> None:
+    layers = resolve_source(str(whole)).config().num_hidden_layers
+    stat = whole.stat()
+    with whole.open("r+b") as file:
+        file.write(b"GGUF" + bytes(1000))
+    os.utime(whole, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert resolve_source(str(whole)).config().num_hidden_layers == layers
+    os.utime(whole, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    with pytest.raises(ModelError, match="not a readable GGUF file"):
+        resolve_source(str(whole)).config()
 
 
 def test_a_folder_of_parts_is_the_model(parts: list[Path], whole: Path) -> None:

@@ -58,6 +58,15 @@ def tokenizer_digest(path: Path) -> str:
     return _digest(json.dumps({file.name: _digest(file.read_bytes()) for file in files}).encode())
 
 
+def is_hashed(path: Path) -> bool:
+    """True if the cache has the fingerprint of a ``.gguf`` file and the hash of its tokenizer: neither takes time.
+
+    Raises:
+        ModelError: a file of the model is missing.
+    """
+    return {"fingerprint", "tokenizer"} <= _known(path, _read_cache(_cache_file())).keys()
+
+
 def count_parameters(path: Path) -> int:
     """Number of stored parameters of a model folder or a ``.gguf`` file, read from the headers.
 
@@ -71,17 +80,27 @@ def count_parameters(path: Path) -> int:
 
 def _cached(path: Path, part: str, compute: Callable[[Path], str]) -> str:
     """The cached hash of a part of a model; computed if there is none or the model's files have changed since."""
-    files = _identities(path)
-    cache_file = cache_dir() / "fingerprints.json"
-    cache = _read_cache(cache_file)
-    location = str(path.resolve())
-    entry = cache.get(location, {})
-    if entry.get("files") != files:
-        entry = {"files": files}
+    cache = _read_cache(_cache_file())
+    entry = _known(path, cache)
     if part not in entry:
         entry[part] = compute(path)
-        _write_cache(cache_file, cache | {location: entry})
+        _write_cache(_cache_file(), cache | {_location(path): entry})
     return str(entry[part])
+
+
+def _known(path: Path, cache: dict[str, Any]) -> dict[str, Any]:
+    """Hashes of a model in the cache, by part, beside the identities of its files now, for which they are valid."""
+    files = _identities(path)
+    entry: dict[str, Any] = cache.get(_location(path), {})
+    return entry if entry.get("files") == files else {"files": files}
+
+
+def _location(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _cache_file() -> Path:
+    return cache_dir() / "fingerprints.json"
 
 
 def _compute(path: Path) -> str:
