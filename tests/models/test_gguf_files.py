@@ -9,8 +9,11 @@ import torch
 from saved_models import logits_of, write_gguf
 
 from prunecast.errors import ModelError
+from prunecast.models.described import described
 from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.source import resolve_source
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -133,9 +136,10 @@ def test_a_file_that_was_cut_off_is_named(whole: Path) -> None:
         resolve_source(str(whole)).load(torch.float32)
 
 
-def test_a_family_that_is_not_described_is_refused_before_the_file_is_converted(tmp_path: Path, cache: Path) -> None:
+def test_a_family_that_cannot_be_pruned_is_refused_before_the_file_is_converted(tmp_path: Path, cache: Path) -> None:
     """Also before it is hashed: for a model of 270 million parameters the two took a minute."""
-    source = resolve_source(str(write_gguf(tmp_path / "other.gguf", architecture="starcoder2")))
-    with pytest.raises(ModelError, match=r"type 'starcoder2' is not described .described: llama, mistral,"):
-        source.config()
-    assert not cache.exists()
+    source = resolve_source(str(write_gguf(tmp_path / "other.gguf", architecture="mamba")))
+    with pytest.raises(ModelError, match=r"type 'mamba' is not described, and cannot be detected: it has state space"):
+        described(source, families_of(PluginHost.discover()))
+    assert not (cache / "models").exists()
+    assert not (cache / "fingerprints.json").exists()
