@@ -79,8 +79,6 @@ def test_all_errors_of_a_spec_are_reported_in_order_of_place(workplace: Workplac
     ("override", "parts"),
     [
         ("budget.parameters=0.05", ["no architecture of the search space meets", "Raise the budget to at least"]),
-        ("budget={macs: 0.9, context: 129}", ["budget.context: 129 is longer than", "model's", "128 or less"]),
-        ("budget.parameters=70", ["budget.parameters: 70 would be 70 parameters; write 0.7 for 70 %"]),
         ("model.source=./nowhere", ["model ./nowhere", "no such folder"]),
         ("model.source=nobody/nothing", ["model nobody/nothing", "check the name"]),
         ("model.source=.", ["no config.json"]),
@@ -103,6 +101,23 @@ def test_unusable_models_data_and_budgets_are_one_line_before_measuring(
 ) -> None:
     assert_one_line(workplace.prunecast("run", "tiny.yaml", "--set", override), *parts)
     assert workplace.sql("SELECT count(*) FROM evaluations") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget={macs: 0.9, context: 129}", "budget.context: 129 is longer than the model's context: set it to 128"),
+        ("budget.parameters=70", "budget.parameters: 70 would be 70 parameters; write 0.7 for 70 %"),
+    ],
+)
+def test_a_budget_that_cannot_be_meant_is_told_with_its_place(
+    workplace: Workplace, override: str, message: str
+) -> None:
+    outcome = workplace.prunecast("run", "tiny.yaml", "--set", override)
+    assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert re.match(r"--set .*:1:\d+: ", outcome.stderr)
+    assert message in outcome.stderr
+    assert not workplace.registry.exists() or workplace.sql("SELECT count(*) FROM evaluations") == [(0,)]
 
 
 def test_a_model_that_does_not_fit_in_memory_is_one_line(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

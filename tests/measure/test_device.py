@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunecast.errors import ModelError
-from prunecast.measure.device import choose_device, choose_dtype, is_faster_in_bfloat16
+from prunecast.measure.device import choose_device, choose_dtype, is_faster_in_bfloat16, macs_per_second
 
 has_cuda = torch.cuda.is_available()
 
@@ -45,3 +45,8 @@ def test_auto_dtype_on_cuda_is_bfloat16_from_compute_capability_8() -> None:
 )
 def test_bfloat16_is_faster_on_processors_with_hardware_for_it(capabilities: dict[str, object], faster: bool) -> None:
     assert is_faster_in_bfloat16(capabilities) is faster
+
+
+def test_the_speed_is_that_of_a_matrix_product_timed_here() -> None:
+    # Any processor that torch runs on manages 100 million a second, and none 100 million million.
+    assert 1e8 < macs_per_second(256, torch.float32, torch.device("cpu")) < 1e14

@@ -9,6 +9,7 @@ import click
 
 from prunecast.cli.doctor import doctor
 from prunecast.cli.export import export
+from prunecast.cli.families import families
 from prunecast.cli.init import init
 from prunecast.cli.output import offline_option
 from prunecast.cli.plugins import plugins
@@ -94,7 +95,7 @@ def cli() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-for command in (init, doctor, run, spec, plugins, predictors, registry, predict, runs, export, report):
+for command in (init, doctor, run, spec, families, plugins, predictors, registry, predict, runs, export, report):
     cli.add_command(command)
 
 for command in (verify, gc, vacuum, delete):

@@ -30,7 +30,7 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
         register_own(source.path, header, source.name)
     if has_layers_of_different_sizes(header):
         register(header, families, source.name)
-    elif source.kind == "gguf":
+    elif not source.is_converted:
         families.of(source.header_config())
     config = source.config()
     return config, families.of(config)

@@ -22,7 +22,7 @@ _OF_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
 """Entries of a config that say nothing about its models."""
 
 
-def proven(family: Family, config: "PreTrainedConfig") -> Proof:
+def proven(family: Family, config: "PreTrainedConfig", *, again: bool = False) -> Proof:
     """The proof of a description for the models of a config: the kept one, or a new one, which is kept.
 
     Where the cache cannot be written, every process proves it again.
@@ -30,12 +30,13 @@ def proven(family: Family, config: "PreTrainedConfig") -> Proof:
     Args:
         family: the description.
         config: config of a model of the family; it is not changed.
+        again: True to prove it even if a proof is kept.
 
     Raises:
         ModelError: as :func:`prunecast.export.proof.prove.prove`. A failure is not kept.
     """
     place = _place(family, config)
-    found = _read(place)
+    found = None if again else _read(place)
     if found is None:
         found = prove(family, config)
         with suppress(OSError), written_whole(place) as unfinished:

@@ -12,24 +12,21 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError, is_out_of_memory, one_line
 from prunecast.export.parity import distance, generation_logits
 from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
-from prunecast.export.proof.config_names import has_own_head_dim, wrong_name
+from prunecast.export.proof.config_names import has_own_head_dim, has_own_width, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
-from prunecast.export.proof.trial import TOKENS, InFloat64, Trial
+from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
 from prunecast.models.loading import quiet_transformers
 from prunecast.text import counted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TOLERANCE = 1e-9
 """Largest relative distance of logits in float64."""
 
 ELASTIC = "elastic"
 """Kind of comparison that is made for every architecture."""
-
-EAGER = "eager"
-"""Implementation of attention that every class has."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def prove(family: Family, config: "PreTrainedConfig") -> Proof:
             architecture and the difference.
     """
     started, worst, comparisons = time.monotonic(), 0.0, Counter[str]()
-    with torch.random.fork_rng(), InFloat64():
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
         trial = Trial(config, family.settled(config))
         for check in CHECKS:
             for found in results(check, trial):
@@ -126,7 +123,7 @@ def results(check: Check, trial: Trial) -> Iterator[Found]:
         if is_out_of_memory(error) or isinstance(error, ModelError):
             raise
         reason = f"{type(error).__name__}: {one_line(error)}"
-        yield Found(check.__name__.strip("_"), trial.elastic.architecture, problem=f"it fails ({reason})")
+        yield Found(check.__name__.strip("_"), trial.current, problem=f"it fails ({reason})")
 
 
 def _names(trial: Trial) -> Iterator[Found]:
@@ -164,8 +161,8 @@ def _elastic(trial: Trial) -> Iterator[Found]:
 
 def _eager(trial: Trial) -> Iterator[Found]:
     """Elastic model and masked stock model compute the same with eager attention, which reads other attributes."""
-    if trial.stock.config._attn_implementation != EAGER:
-        for found in _elastic(Trial(trial.config, trial.family, EAGER)):
+    if trial.eager is not None:
+        for found in _elastic(trial.eager):
             yield found._replace(kind=f"{found.kind} with eager attention")
 
 
@@ -174,7 +171,7 @@ def _smaller(trial: Trial) -> Iterator[Found]:
     # Where each head has a number of its own, as with ALiBi, a stock model has no heads in another order.
     alike = len(set(trial.shape.dense.layers)) == 1 and not trial.family.per_head
     with_heads = has_own_head_dim(trial.config, trial.family)
-    with_width = trial.has(trial.family.width_attribute)
+    with_width = has_own_width(trial.config, trial.family, trial.shape.dense.layers[0].mlp_width)
     if alike and (with_heads or with_width):
         for architecture in uniform(trial.shape.dense, with_heads, with_width):
             with torch.inference_mode():
@@ -204,11 +201,18 @@ def exported_forms(trial: Trial, architecture: Architecture, *, thorough: bool) 
             yield Found("counted", architecture, problem=wrong_count(trial, model, architecture))
             if thorough:
                 yield Found("cached", architecture, distance(*generation_logits(model, trial.tokens)))
-            with quiet_transformers():
-                model.set_attn_implementation(EAGER)  # not all classes can change it
-            yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
+            if trial.eager is not None and _is_eager(model):
+                expected = trial.eager.of_masked(architecture)
+                yield Found("exported with eager attention", architecture, distance(trial.logits(model), expected))
         if thorough:
             yield Found("needed", architecture, problem=unneeded_parameter(trial, model))
+
+
+def _is_eager(model: "PreTrainedModel") -> bool:
+    """Switch a model to eager attention; False if its class chooses it in the constructor."""
+    with quiet_transformers():
+        model.set_attn_implementation(EAGER)
+    return bool(model.config._attn_implementation == EAGER)
 
 
 def _all(trial: Trial) -> list[Architecture]:

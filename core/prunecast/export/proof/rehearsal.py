@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from prunecast.architecture.architecture import Architecture, Layer
-from prunecast.errors import ExportError
+from prunecast.errors import ExportError, ModelError, is_out_of_memory, one_line
 from prunecast.export.proof.prove import Found, exported_forms, results
 from prunecast.export.proof.trial import InFloat64, Trial
 from prunecast.models.families.family import Family
@@ -33,14 +33,26 @@ def rehearse(config: "PreTrainedConfig", family: Family) -> None:
     """
     import transformers
 
-    with torch.random.fork_rng(), InFloat64():
-        for found in results(_without_attention, Trial(config, family)):
-            if found.wrong:
-                raise ExportError(
-                    f"a {config.model_type} model without attention in its first layer cannot be exported with "
-                    f"transformers {transformers.__version__}: {found.kind}: {found.wrong}; install another version of "
-                    "it, or leave export out"
-                )
+    # The proof takes gradients, whatever mode the caller is in.
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
+        try:
+            wrong = next((f"{found.kind}: {found.wrong}" for found in _found(config, family) if found.wrong), "")
+        except ModelError:
+            raise
+        # The code of another version of transformers can raise anything.
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            wrong = f"it fails ({one_line(error)})"
+    if wrong:
+        raise ExportError(
+            f"a {config.model_type} model without attention in its first layer cannot be exported with transformers "
+            f"{transformers.__version__}: {wrong}; install another version of it, or leave export out"
+        )
+
+
+def _found(config: "PreTrainedConfig", family: Family) -> Iterator[Found]:
+    return results(_without_attention, Trial(config, family))
 
 
 def _without_attention(trial: Trial) -> Iterator[Found]:

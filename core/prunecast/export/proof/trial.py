@@ -28,9 +28,23 @@ ROWS, TOKENS = 2, 12
 
 SEED = 0
 
+EAGER = "eager"
+"""Implementation of attention that every class has."""
+
 
 class InFloat64(TorchFunctionMode):
     """Code that asks for float32 gets float64: stock norms and softmax compute in float32 whatever the model is in."""
+
+    def __enter__(self) -> Any:
+        """Numbers without a dtype are float64, too."""
+        self._before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: object) -> None:
+        """The default dtype is the one before again."""
+        torch.set_default_dtype(self._before)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call ``func`` with float64 in place of float32."""
@@ -61,6 +75,7 @@ class Trial:
         shape: sizes of the small model.
         importance: scores of its units.
         tokens: int64 token ids, shape (ROWS, TOKENS).
+        current: the architecture that has been asked for last.
 
     Raises:
         ModelError: the config class cannot be shrunk, or the description does not fit the modules.
@@ -69,6 +84,7 @@ class Trial:
     def __init__(self, config: "PreTrainedConfig", family: Family, attention: str | None = None) -> None:
         self.family, self.config, self._attention = family, small(config), attention
         self.shape: ModelShape = shape_of(self.config, family)
+        self.current = self.shape.dense
         rng = np.random.default_rng(SEED)
         self.importance = [
             LayerImportance(
@@ -87,6 +103,12 @@ class Trial:
         return _randomised(self._new(self.config))
 
     @cached_property
+    def eager(self) -> "Trial | None":
+        """The same trial with eager attention, which reads other attributes; None if this is the class's own choice."""
+        chosen = self.stock.config._attn_implementation
+        return None if chosen == EAGER else Trial(self.config, self.family, EAGER)
+
+    @cached_property
     def elastic(self) -> ElasticModel:
         """The elastic form of a copy of it."""
         return ElasticModel(copy.deepcopy(self.stock), self.family, self.shape, self.importance)
@@ -98,7 +120,7 @@ class Trial:
 
     def of_elastic(self, architecture: Architecture) -> Tensor:
         """Logits of the elastic model, which is of this architecture from now on."""
-        self.elastic.apply(architecture)
+        self._apply(architecture)
         return self.logits(self.elastic.model)
 
     def of_masked(self, architecture: Architecture) -> Tensor:
@@ -117,7 +139,7 @@ class Trial:
     @contextmanager
     def exported(self, architecture: Architecture) -> "Iterator[PreTrainedModel]":
         """The model of an architecture, written as an export and loaded again."""
-        self.elastic.apply(architecture)
+        self._apply(architecture)
         state = self.elastic.state_dict()
         with SlicedFolder.written(self.config, self.family, state, architecture) as folder:
             yield folder.load(torch.float64, torch.device("cpu"))
@@ -128,7 +150,7 @@ class Trial:
         Raises:
             RuntimeError: it has other parameters than the pruned model.
         """
-        self.elastic.apply(architecture)
+        self._apply(architecture)
         model = self._new(self._resized(architecture))
         state = {name: tensor for name, tensor in self.elastic.state_dict().items() if name in model.state_dict()}
         lacking = sorted(set(model.state_dict()) - set(state))
@@ -136,6 +158,10 @@ class Trial:
             raise RuntimeError(f"{lacking[0]} is not among the weights of the pruned model")
         model.load_state_dict(state)
         return model
+
+    def _apply(self, architecture: Architecture) -> None:
+        self.current = architecture
+        self.elastic.apply(architecture)
 
     def _resized(self, architecture: Architecture) -> "PreTrainedConfig":
         """The small config with the sizes of a uniform architecture."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError
-from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.family import EXPORTED as EXPORTED
+from prunecast.models.families.family import Family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

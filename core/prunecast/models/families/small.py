@@ -15,7 +15,7 @@ LAYERS, GROUPS, HEADS, WIDTH, VOCABULARY = 3, 3, 4, 19, 47
 """Of the small model: fewest layers if the big one has so many, most KV groups, query heads per group and MLP channels,
 and tokens."""
 
-CONTEXT, UNSCALED, WINDOW = 64, 32, 5
+CONTEXT, UNSCALED, WINDOW = 67, 32, 5
 """Tokens of the small model: its context, the part that a scaled rotary embedding leaves as it is, and the sliding
 window."""
 
@@ -26,9 +26,20 @@ LARGEST = 400
 """Most rows or columns that a parameter of a small model has."""
 
 _GROUPS = ("num_key_value_heads", "num_kv_heads")
-_WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "dff", "dim_ff", "d_inner")
+_WIDTHS = (
+    "intermediate_size",
+    "n_inner",
+    "ffn_dim",
+    "ffn_hidden_size",
+    "d_ff",
+    "dff",
+    "dim_ff",
+    "d_inner",
+    "shared_intermediate_size",
+)
 _CONTEXTS = ("max_position_embeddings", "max_seq_len", "n_ctx", "seq_length")
-_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "local_attention")
+_WINDOWS = {"sliding_window": 1, "window_size": 1, "attention_window_size": 1, "local_attention": 2}
+_MULTIPLES = ("block_multiple_of",)
 _LIKE_HIDDEN = ("word_embed_proj_dim", "embedding_size", "n_embd", "ffn_hidden_dim")
 _UNSCALED = "original_max_position_embeddings"
 _OF_EXPORTS = ("model_type", "auto_map", "architectures", "output_bias")
@@ -106,6 +117,7 @@ def _sizes(config: Any) -> dict[str, Any]:
         sizes["rotary_dim"] = max(2, 2 * round(config.rotary_dim * head_dim / old_dim / 2))
     for name in _present(config, _WIDTHS):
         sizes[name] = min(WIDTH, max(2, round(getattr(config, name) * small_hidden / hidden)))
+    sizes |= dict.fromkeys(_present(config, _MULTIPLES), 1)
     for name in _present(config, _LIKE_HIDDEN):
         sizes[name] = max(2, round(getattr(config, name) * small_hidden / hidden))
     return sizes
@@ -159,7 +171,7 @@ def _by_layer(config: Any, layers: int) -> dict[str, Any]:
 def _positions(config: Any, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """Context, sliding windows and the scaling of rotary embeddings."""
     changes: dict[str, Any] = dict.fromkeys(_present(config, _CONTEXTS), CONTEXT)
-    changes |= dict.fromkeys(_present(config, _WINDOWS), WINDOW)
+    changes |= {name: WINDOW * _WINDOWS.get(name, 1) for name in _present(config, tuple(_WINDOWS))}
     changes |= dict.fromkeys(_present(config, (_UNSCALED,)), UNSCALED)
     rope = getattr(config, "rope_parameters", None)
     if rope:

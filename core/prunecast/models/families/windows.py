@@ -37,6 +37,8 @@ def _written(text: Any) -> Iterator[int | None]:
     An attribute that the class of the config does not know is read by no code, so it says nothing.
     """
     sliding, chunk = (_known(text, name) for name in ("sliding_window", "attention_chunk_size"))
+    if _known(text, "local_attention") is not None:  # ModernBERT, whose config derives one from the other
+        sliding = text.sliding_window
     kinds = _known(text, "layer_types")
     if hasattr(text, "attention_layers"):  # GPT-Neo
         yield from (text.window_size if kind == "local" else None for kind in text.attention_layers)
