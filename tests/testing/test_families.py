@@ -1,6 +1,7 @@
 """The conformance suite of families: every check fails where what it asks for is missing, and holds elsewhere."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ SIZES = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4, 
 
 
 @pytest.fixture
-def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Entry]:
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Entry]]:
     """Maker of an entry of a package whose only file is a description."""
     package = tmp_path / "describing"
     package.mkdir()
@@ -33,7 +34,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Entr
         return Entry(name, "describing:own.yaml", "Own", trial=Trial(SIZES))
 
     yield make
-    monkeypatch.delitem(__import__("sys").modules, "describing", raising=False)
+    sys.modules.pop("describing", None)
 
 
 @pytest.mark.parametrize(
