@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunecast.architecture.choices import Component
 from prunecast.errors import ModelError
 from prunecast.models.families.dataflow import STREAM, Flow, LayerFlow
-from prunecast.models.families.family import Component
 from prunecast.models.families.layer_parts import is_linear
 from prunecast.models.families.rows import mixes_tokens
 
