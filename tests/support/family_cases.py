@@ -39,6 +39,7 @@ _GROUPED_TYPES = (
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{kind: (kind, GROUPED) for kind in _GROUPED_TYPES},
     **{kind: (kind, {}) for kind in ("gpt2", "gptj", "gpt_neo", "gpt_neox", "opt", "bloom", "mpt", "falcon")},
+    "helium": ("helium", GROUPED | {"head_dim": 8}),
     "qwen2-sliding": ("qwen2", GROUPED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
     "mistral-full": ("mistral", GROUPED | {"sliding_window": None}),
     "gemma-multi-query": ("gemma", GROUPED | {"num_key_value_heads": 1}),
