@@ -23,7 +23,7 @@ def main(folder: str, steps: int) -> None:
     torch.manual_seed(0)
     tokenizer, model = byte_tokenizer(), TwinForCausalLM(TwinConfig())
     tokens = torch.tensor(
-        [token for text in read_documents("python-docs", "train") for token in tokenizer.encode(text)]
+        [token for text in read_documents("python-docs", "calibration") for token in tokenizer.encode(text)]
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     for step in range(steps):

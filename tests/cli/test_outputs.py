@@ -156,8 +156,7 @@ def test_no_matching_rows_are_an_empty_list_in_json_and_a_note_on_stderr(
 
 def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
     rows = json.loads(output_of("plugins", "list", "--json"))
-    kinds = {"family", "space", "pruner", "evaluator", "predictor", "searcher"}
-    assert {row["kind"] for row in rows} == kinds
+    assert {row["kind"] for row in rows} == {"family", "space", "pruner", "evaluator", "predictor", "searcher"}
     assert {
         "kind": "space",
         "name": "layerwise",
@@ -192,6 +191,25 @@ def test_plugins_show_in_json_has_the_schema_of_the_options() -> None:
     options = shown["options"]["properties"]
     assert {"layers", "attention", "mlp", "tie"} <= set(options)
     assert all(option["description"] for option in options.values())
+
+
+def test_plugins_show_of_a_family_has_every_field_and_its_variants() -> None:
+    shown = json.loads(output_of("plugins", "show", "falcon", "--json"))
+    assert (shown["kind"], shown["summary"], Path(shown["file"]).name) == ("family", "Falcon 1 and 2", "falcon.yaml")
+    assert shown["description"]["per_head"] == ["alibi", "attention_mask"]
+    text = output_of("plugins", "show", "falcon").splitlines()
+    assert text[:2] == ["family falcon, prunecast 0.1.0", "Falcon 1 and 2"]
+    named = [line.split()[0] for line in text[5 : text.index("", 5)]]
+    assert named == [field for field in shown["description"] if field != "variants"]
+    follows = next(line for line in text if line.startswith("follows")).split(maxsplit=1)[1]
+    assert follows.startswith("{num_heads: query_heads, num_kv_heads: kv_groups}  ")
+    assert text[-1].startswith(
+        "{parallel_attn: true, new_decoder_architecture: true, num_ln_in_parallel_attn: [null, 2]}"
+    )
+
+
+def test_plugins_schema_is_that_of_the_file_of_a_family() -> None:
+    assert json.loads(output_of("plugins", "schema"))["required"] == ["name"]
 
 
 def test_plugins_list_of_one_kind() -> None:

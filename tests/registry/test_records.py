@@ -111,6 +111,7 @@ def run(**changes: object) -> Callable[[dict[str, Any]], None]:
         lambda sizes: sizes.update(bos=None),
         lambda sizes: sizes.update(family=["gemma"]),
         lambda sizes: sizes.update(context=True),
+        lambda sizes: sizes.update(vocabulary=2**47, hidden_size=2**47),
     ],
 )
 def test_damaged_sizes_are_one_line(damage: Callable[[dict[str, Any]], object]) -> None:

@@ -38,6 +38,7 @@ def prunecast_evaluators():
 PERPLEXITY = SPEC["evaluators"][0]
 
 CHANGES = {
+    "model": {**SPEC["model"], "family": "family.yaml"},
     "plugins": ["plug/bits.py"],
     "evaluators": [PERPLEXITY, {"use": "bits"}],
     "collect": {"pairs": 10},
@@ -63,6 +64,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) ->
     (workplace.folder / "plug").mkdir()
     (workplace.folder / "plug" / "bits.py").write_text(EVALUATOR)
     (workplace.folder / "plug" / "scoring.py").write_text("def factor():\n    return 1.0\n")
+    (workplace.folder / "family.yaml").write_text("name: llama\n")
     workplace.write_spec("tiny", CHANGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRUNECAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
@@ -114,9 +116,14 @@ def _code(name: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def _description(folder: Path) -> None:
+    (folder / "family.yaml").write_text("name: llama\nbos: true\n")
+
+
 MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights": (_weights, "the model (weights or config)"),
     "config": (_config, "the model (weights or config)"),
+    "description": (_description, "the description of the model's family"),
     "tokenizer": (_tokenizer, "the tokenizer"),
     "calibration": (_text("calibration.txt"), "the pruner's calibration text"),
     "evaluated text": (_text("validation.txt"), "the data of perplexity dataset=validation.txt"),
@@ -125,7 +132,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-DAILY = ("weights", "evaluated text", "helper")
+DAILY = ("weights", "description", "evaluated text", "helper")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in DAILY else pytest.mark.slow) for n in MUTATIONS])
@@ -162,7 +169,7 @@ def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str
     "change",
     [
         {"pruner": {**SPEC["pruner"], "calibration": {**SPEC["pruner"]["calibration"], "seed": 1}}},
-        {"model": {**SPEC["model"], "dtype": "bfloat16"}},
+        {"model": {**CHANGES["model"], "dtype": "bfloat16"}},
         {"evaluators": [{**PERPLEXITY, "bos": "always"}, {"use": "bits"}]},
     ],
     ids=["pruner's options", "dtype", "bos"],

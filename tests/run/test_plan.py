@@ -121,8 +121,8 @@ def test_a_dry_run_counts_what_an_old_registry_has_without_upgrading_it(continue
     with closing(sqlite3.connect(continued.registry)) as connection:
         connection.executescript(
             "PRAGMA journal_mode = delete; DROP VIEW run_summary; DROP TABLE run_leases; PRAGMA user_version = 7;"
-            "ALTER TABLE runs DROP COLUMN identity_json;"
-            "DELETE FROM _sqlite_migrations WHERE name = 'v8_identities_and_run_leases';"
+            "ALTER TABLE runs DROP COLUMN identity_json; ALTER TABLE models DROP COLUMN made_from_json;"
+            "DELETE FROM _sqlite_migrations WHERE name LIKE 'v8_%' OR name LIKE 'v9_%';"
         )
     before = files(continued.folder)
     planned = continued.prunecast(*DRY, "--json").json

@@ -43,6 +43,26 @@ def problem(changed: str, *overrides: str) -> str:
     return only
 
 
+def test_an_unknown_family_is_told_at_its_place() -> None:
+    wanted = "no family is called 'lama'; available: none, no plugin provides one"
+    assert problem("model: {source: tiny, family: lama}") == f"s.yaml:1:31: model.family: {wanted}"
+    assert problem("name: x", "model.family=lama") == f"--set model.family=lama:1:1: model.family: {wanted}"
+
+
+def test_the_file_of_a_family_is_relative_to_the_spec_and_its_mistake_has_its_place(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("name: own\nquery: [a]\n")
+    text = MINIMAL.replace("{source: tiny}", "{source: tiny, family: own.yaml}")
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, HOST, path=tmp_path / "s.yaml")
+    place = f"{tmp_path / 's.yaml'}:1:31: model.family: {tmp_path / 'own.yaml'}:2:8: query"
+    assert caught.value.problems == [f"{place}: must be text, got a list"]
+    (tmp_path / "own.yaml").write_text("name: own\nlayers: h\n")
+    spec = parse_spec(text, HOST, path=tmp_path / "s.yaml")
+    assert spec.families.chosen is not None
+    assert spec.families.chosen.layers == "h"
+    assert spec.key != parse_spec(MINIMAL, HOST).key
+
+
 def test_a_minimal_spec_is_filled_with_every_default() -> None:
     spec = parse_spec(MINIMAL, HOST, path=Path("folder/mine.yaml"))
     assert json.loads(spec.to_json()) == {
@@ -51,6 +71,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
             "source": "tiny",
             "revision": None,
             "config": None,
+            "family": None,
             "dtype": "auto",
             "device": "auto",
             "trust_remote_code": False,

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.doctor.finding import Finding
 from prunecast.errors import PrunecastError
+from prunecast.export.proof.kept import kept_proof
 from prunecast.first_spec.look import gradient_bytes, ranking_bytes
 from prunecast.hub import only_its_cache
 from prunecast.models.described import described
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.gguf_files import open_gguf
 from prunecast.models.loading import free_memory
@@ -16,6 +20,9 @@ from prunecast.models.source import ModelSource, resolve_source
 from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 from prunecast.text import amounts, percent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _HEAD = "output.weight"
 """Name of the head in a GGUF file; without it, head and embeddings are the same weights."""
@@ -34,8 +41,9 @@ def model(name: str, host: PluginHost) -> Iterator[Finding]:
             source = resolve_source(name)
             yield Finding("ok", subject, f"{name}: {source.kind} at {source.path}")
             subject = "family"
-            shape = _shape(source, host)
-            yield Finding("ok", subject, f"{shape.family}, described")
+            config, family = _described(source, families_of(host))
+            shape = shape_of(config, family)
+            yield Finding("ok", subject, _family(config, family, host))
             yield Finding("ok", "sizes", sizes(shape))
             yield memory(shape)
             subject = "tokenizer"
@@ -75,15 +83,24 @@ def memory(shape: ModelShape) -> Finding:
     return Finding("broken", "memory needed", f"{needed} to rank by taylor, {has} free: choose a smaller model")
 
 
-def _shape(source: ModelSource, host: PluginHost) -> ModelShape:
-    """Sizes of a model; those of a GGUF file by its header, without a conversion."""
-    families = families_of(host)
+def _described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfig, Family]":
+    """Config and description of a model; of a GGUF file by its header, without a conversion."""
     if source.kind != "gguf":
-        return shape_of(*described(source, families))
+        return described(source, families)
     config = source.header_config()
-    family = families.of(config)
     config.tie_word_embeddings = all(tensor.name != _HEAD for tensor in open_gguf(source.path).tensors)
-    return shape_of(config, family)
+    return config, families.of(config)
+
+
+def _family(config: "PreTrainedConfig", family: Family, host: PluginHost) -> str:
+    """Whether a family is described or detected, and whether that is proven for the models of a config."""
+    import transformers
+
+    how = "described" if family.name in families_of(host) else "detected"
+    proof = "no proof is kept; a run makes one before it measures, if the description is not bundled"
+    if kept_proof(family, config) is not None:
+        proof = f"proven with transformers {transformers.__version__}"
+    return f"{family.name}, {how}; {proof}; exports: huggingface"
 
 
 def _tokenizer(source: ModelSource) -> str:

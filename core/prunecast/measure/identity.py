@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from prunecast.errors import ChangedError, PrunecastError
+from prunecast.keys import content_key
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, place_of_model, spec_as_measured
 from prunecast.models.source import resolve_source
+from prunecast.plugins.families import plain
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.local import modules_at
 from prunecast.registry import Registry
@@ -112,7 +114,9 @@ def _model(setup: Setup) -> dict[str, str | None]:
 
 
 def _family(setup: Setup) -> dict[str, str | None]:
-    return {FAMILY: setup.description}
+    """Description, unless it is the bundled one, and the spec names none whose content may become another."""
+    named = setup.spec.model.family is not None
+    return {FAMILY: setup.description or (content_key(plain(setup.family)) if named else None)}
 
 
 def _tokenizer(setup: Setup) -> dict[str, str | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prunecast.models.families.catalogue import Families, check_type
+from prunecast.models.families.catalogue import Families, check_type, no_class
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.own_classes import needs_own_code, register_own
 from prunecast.models.pruned.classes import as_pruned, has_layers_of_different_sizes, is_exported, register
@@ -26,11 +26,11 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
     _import_classes(header, families)
     if needs_own_code(header):
         if not source.trust_remote_code:
-            check_type(header | {"model_type": str(header["model_type"]).removeprefix(EXPORTED)}, source.name)
+            raise no_class(str(header["model_type"]).removeprefix(EXPORTED), source.name)
         register_own(source.path, header, source.name)
     if has_layers_of_different_sizes(header):
         register(header, families, source.name)
-    elif source.kind == "gguf":
+    elif not source.is_converted:
         families.of(source.header_config())
     config = source.config()
     return config, families.of(config)

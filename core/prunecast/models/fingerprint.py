@@ -7,7 +7,7 @@ division into shards, or the order of tensors.
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from prunecast.cache import cache_dir
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import read_json, read_tensors, stored_tensors, weight_files
-from prunecast.models.gguf_files import gguf_parts, open_gguf, readers
+from prunecast.models.gguf_files import gguf_parts, readers
 from prunecast.models.pruned.classes import is_exported
 from prunecast.models.pruned.lineage import ENTRY
 from prunecast.models.tokenizer import tokenizer_files
@@ -41,7 +41,7 @@ def fingerprint(path: Path) -> str:
     Raises:
         ModelError: no config or no weights, or a file is damaged.
     """
-    return _cached(path, "fingerprint", _compute)
+    return _cached(path, "fingerprint")
 
 
 def tokenizer_digest(path: Path) -> str:
@@ -54,45 +54,73 @@ def tokenizer_digest(path: Path) -> str:
         ModelError: the file is damaged.
     """
     if path.is_file():
-        return _cached(path, "tokenizer", _compute_tokenizer)
+        return _cached(path, "tokenizer")
     templates = (file for file in path.glob("chat_template*") if file.is_file())
     files = sorted({*tokenizer_files(path), *templates})
     return _digest(json.dumps({file.name: _digest(file.read_bytes()) for file in files}).encode())
 
 
+def is_hashed(path: Path) -> bool:
+    """True if the cache has the fingerprint of a ``.gguf`` file and the hash of its tokenizer: neither takes time.
+
+    Raises:
+        ModelError: a file of the model is missing.
+    """
+    return {"fingerprint", "tokenizer"} <= _known(path, _read_cache(_cache_file())).keys()
+
+
 def count_parameters(path: Path) -> int:
-    """Number of stored parameters of a model folder or a ``.gguf`` file, read from the headers.
+    """Number of stored parameters of a model folder, read from the headers, or of a ``.gguf`` file.
+
+    That of a ``.gguf`` file is cached in the same way as its fingerprint.
 
     Raises:
         ModelError: no weights, or a file is damaged.
     """
     if path.is_file():
-        return sum(int(tensor.n_elements) for reader in readers(path) for tensor in reader.tensors)
+        return int(_cached(path, "parameters"))
     return sum(math.prod(tensor.shape) for tensor in stored_tensors(weight_files(path)).values())
 
 
-def _cached(path: Path, part: str, compute: Callable[[Path], str]) -> str:
-    """The cached hash of a part of a model; computed if there is none or the model's files have changed since."""
-    files = _identities(path)
-    cache_file = cache_dir() / "fingerprints.json"
-    cache = _read_cache(cache_file)
-    location = str(path.resolve())
-    entry = cache.get(location, {})
-    if entry.get("files") != files:
-        entry = {"files": files}
+def _cached(path: Path, part: str) -> str:
+    """What the cache has about a model; computed if there is nothing or the model's files have changed since."""
+    cache = _read_cache(_cache_file())
+    entry = _known(path, cache)
     if part not in entry:
-        entry[part] = compute(path)
-        _write_cache(cache_file, cache | {location: entry})
+        entry |= _compute(path)
+        _write_cache(_cache_file(), cache | {_location(path): entry})
     return str(entry[part])
 
 
-def _compute(path: Path) -> str:
-    if path.is_file():
-        opened = list(readers(path))
-        config, entries = _gguf_config(opened[0]), sorted(entry for reader in opened for entry in _gguf_entries(reader))
-    else:
-        config, entries = _folder_config(path), sorted(_folder_entries(path))
-    return _digest(json.dumps([_SCHEME, config, entries], sort_keys=True, default=str).encode())
+def _known(path: Path, cache: dict[str, Any]) -> dict[str, Any]:
+    """What the cache has about a model, by part, beside the identities of its files now, for which it is valid."""
+    files = _identities(path)
+    entry: dict[str, Any] = cache.get(_location(path), {})
+    return entry if entry.get("files") == files else {"files": files}
+
+
+def _location(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _cache_file() -> Path:
+    return cache_dir() / "fingerprints.json"
+
+
+def _compute(path: Path) -> dict[str, str]:
+    """All that the cache keeps about a model. A ``.gguf`` file is read once: a long vocabulary takes seconds."""
+    if not path.is_file():
+        return {"fingerprint": _hash(_folder_config(path), _folder_entries(path))}
+    opened = list(readers(path))
+    return {
+        "fingerprint": _hash(_gguf_config(opened[0]), (entry for reader in opened for entry in _gguf_entries(reader))),
+        "tokenizer": _hash_of_tokenizer(opened[0]),
+        "parameters": str(sum(int(tensor.n_elements) for reader in opened for tensor in reader.tensors)),
+    }
+
+
+def _hash(config: dict[str, Any], entries: Iterator[TensorEntry]) -> str:
+    return _digest(json.dumps([_SCHEME, config, sorted(entries)], sort_keys=True, default=str).encode())
 
 
 def _folder_config(folder: Path) -> dict[str, Any]:
@@ -109,8 +137,8 @@ def _without_volatile(value: Any) -> Any:
     return value
 
 
-def _compute_tokenizer(file: Path) -> str:
-    return _digest(json.dumps(_gguf_fields(open_gguf(file), "tokenizer."), sort_keys=True, default=str).encode())
+def _hash_of_tokenizer(reader: Any) -> str:
+    return _digest(json.dumps(_gguf_fields(reader, "tokenizer."), sort_keys=True, default=str).encode())
 
 
 def _gguf_config(reader: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Code that comes with a model is run for one comparison with the stock class, if 
 """
 
 import io
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -241,6 +242,17 @@ def check_memory(needed: int, dtype: "torch.dtype", device: "torch.device | str"
         raise ModelError(
             f"{name} needs about {need} in {str(dtype).removeprefix('torch.')}, {has} are free: choose a smaller model "
             "or dtype, or a machine with more memory"
+        )
+
+
+def check_disk(needed: int, folder: Path, name: str) -> None:
+    """Raise ModelError unless so many bytes are free on the disk of a folder in the cache."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        need, has = amounts(needed, free)
+        raise ModelError(
+            f"{name} needs {need} of disk in {folder}, {has} are free: make room, or set PRUNECAST_CACHE to a folder "
+            "elsewhere"
         )
 
 

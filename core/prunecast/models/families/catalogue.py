@@ -64,7 +64,12 @@ def check_type(config: Mapping[str, Any], name: str) -> None:
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"model {name}: type {kind!r} is not a causal language model; choose one that is")
     if kind not in CONFIG_MAPPING and coded:
-        raise ModelError(
-            f"model {name}: transformers has no class for type {kind!r}: set trust_remote_code: true if you trust the "
-            "code that comes with the model, or install a package with classes for this type"
-        )
+        raise no_class(kind, name)
+
+
+def no_class(kind: str, name: str) -> ModelError:
+    """Error of a model that needs its own code, which is not trusted."""
+    return ModelError(
+        f"model {name}: transformers has no class for type {kind!r}: set trust_remote_code: true if you trust the code "
+        "that comes with the model, or install a package with classes for this type"
+    )

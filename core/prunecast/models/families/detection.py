@@ -49,7 +49,7 @@ def detect(config: "PreTrainedConfig") -> Family:
         try:
             _detected[key] = _Detection(dense, made).family()
         except ModelError as error:
-            raise refusal(dense, str(error)) from error
+            raise refusal(dense, str(error), ", or describe its family in a file (model.family)") from error
     return _detected[key]
 
 
@@ -131,7 +131,9 @@ class _Detection:
             per_head=arguments_of_heads(plain, attention.modules[0], rows.heads),
             heads_attribute=heads_field(self._model.config, rows),
             groups_attribute=groups_field(self._model.config, rows),
-            width_attribute=width_field(self._model.config, plain.input(mlp.writer).shape[-1]),
+            width_attribute=width_field(
+                self._model.config, plain.input(mlp.writer).shape[-1], f"{plain.name}.{mlp.writer}"
+            ),
             follows={},
         ), rows
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from prunecast.architecture.choices import Component
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
@@ -20,8 +22,6 @@ SizeName = Literal["kv_groups", "query_heads", "heads_per_group", "query_width"]
 
 ``query_width`` is query heads x width of a head.
 """
-
-Component = Literal["attention", "mlp"]
 
 
 @dataclass(frozen=True)

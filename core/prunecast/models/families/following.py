@@ -30,7 +30,8 @@ def following(family: Family, trials: Sequence[CutTrial], big: Sequence[LayerPar
     """
     small = trials[0].model
     tried = [trial for trial in trials if trial.rows.heads > 1]
-    implementations = ["eager", *(["sdpa"] if small._supports_sdpa else [])]
+    both = small._supports_sdpa and small._can_set_attn_implementation()
+    implementations = ["eager", "sdpa"] if both else ["eager"]
     for follows in _readings(family, trials, big):
         if all(_succeed(tried, follows, implementation) for implementation in implementations):
             return follows
@@ -38,8 +39,9 @@ def following(family: Family, trials: Sequence[CutTrial], big: Sequence[LayerPar
 
 
 def _succeed(trials: Sequence[CutTrial], follows: Follows, implementation: str) -> bool:
-    if trials:
-        trials[0].model.set_attn_implementation(implementation)
+    for trial in trials:
+        if trial.model.config._attn_implementation != implementation:
+            trial.model.set_attn_implementation(implementation)
     return all(trial.succeeds(follows) for trial in trials)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunecast.architecture.choices import Component
 from prunecast.errors import ModelError
 from prunecast.models.families.dataflow import STREAM, Flow, LayerFlow
-from prunecast.models.families.family import Component
 from prunecast.models.families.layer_parts import is_linear
 from prunecast.models.families.rows import mixes_tokens
 
@@ -98,9 +98,11 @@ class PlacedLayer:
             calls = layer.calls.get(name, [])
             if own and (not calls or (is_linear(module) and len(calls) > 1)):
                 raise ModelError(f"{_join(layer.name, name)} is used {len(calls)} times in a forward pass, not once")
-            foreign = [each for each in layer.sources.get(name, ()) if each not in layer.nodes and each != STREAM]
+            foreign = sorted(each for each in layer.sources.get(name, ()) if each not in layer.nodes and each != STREAM)
             if foreign:
-                raise ModelError(f"{_join(layer.name, name)} reads {foreign[0]}, from outside of what the layer gets")
+                shared = any(foreign[0].startswith(f"{other.name}.") for other in self._flow.layers if other != layer)
+                what = "keys and values shared between layers" if shared else "an input beside the residual stream"
+                raise ModelError(f"{_join(layer.name, name)} reads {foreign[0]}: {what}")
 
     def _reach(self, name: str) -> set[str]:
         """Projections, and the residual stream, that a node reads, if need be through norms."""

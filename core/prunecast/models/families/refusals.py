@@ -57,11 +57,11 @@ def check_describable(config: "PreTrainedConfig") -> None:
         raise refusal(config, "it has " + ", and ".join(f"{what} ({name})" for what, name in found.items()))
 
 
-def refusal(config: "PreTrainedConfig", reason: str) -> ModelError:
-    """The error of a model that cannot be described, or not without a file."""
+def refusal(config: "PreTrainedConfig", reason: str, advice: str = "") -> ModelError:
+    """The error of a model that cannot be described, or not without a file: then with advice to write one."""
     return ModelError(
         f"model type {config.model_type!r} is not described, and cannot be detected: {reason}; choose a decoder whose "
-        "layers are attention and MLP, or describe its family in a file (model.family)"
+        f"layers are attention and MLP{advice}"
     )
 
 

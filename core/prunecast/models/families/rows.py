@@ -22,6 +22,9 @@ from prunecast.models.families.dataflow import LayerFlow
 
 Role = Literal["query", "key", "value"]
 
+_MOST_DEAD = 0.3
+"""Largest part of the channels of a small MLP whose activation may be zero for all tokens."""
+
 
 class Row(NamedTuple):
     """One row of a projection.
@@ -211,14 +214,17 @@ def channel_rows(flow: LayerFlow, output: str, readers: Sequence[str]) -> dict[s
 
 
 def _stacked(name: str, reach: Tensor, width: int, rows: int) -> int:
-    """How many times a projection has a row for each channel; ``reach`` is of shape (W, rows)."""
+    """How many times a projection has a row for each channel; ``reach`` is of shape (W, rows).
+
+    Some rows may reach no channel, as an activation can be zero for all tokens.
+    """
     times, rest = divmod(rows, width)
-    order = torch.arange(rows) % width
     if rest or times == 0:
         raise ModelError(f"{name} has {rows} rows for {width} channels of the MLP")
-    if (reach.sum(dim=0) != 1).any():
-        raise ModelError(f"a row of {name} belongs to several channels of the MLP, or to none")
-    if (reach.int().argmax(dim=0) != order).any():
+    channels = reach.sum(dim=0)
+    if (channels > 1).any() or (channels == 0).float().mean() > _MOST_DEAD:
+        raise ModelError(f"a row of {name} belongs to several channels of the MLP, or many to none")
+    if ((reach.int().argmax(dim=0) != torch.arange(rows) % width) & (channels == 1)).any():
         raise ModelError(f"the rows of {name} are not in the order of the channels of the MLP")
     return times
 

@@ -1,9 +1,11 @@
 """Fields of a config that hold the sizes of a layer, found by their values in the config of a small model."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError
 from prunecast.models.families.rows import AttentionRows
+from prunecast.models.families.sizes import model_without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -32,11 +34,30 @@ def groups_field(config: "PreTrainedConfig", rows: AttentionRows) -> str | None:
     return None if rows.groups == rows.heads else _GROUPS[0]
 
 
-def width_field(config: "PreTrainedConfig", width: int) -> str:
-    """Name of the field with the width of the MLP; a usual one if the class derives the width from other fields."""
+def width_field(config: "PreTrainedConfig", width: int, down: str) -> str:
+    """Name of the field with the width of the MLP; a usual one if the class derives the width from other fields.
+
+    Args:
+        config: config of a small model.
+        width: the width of its MLP.
+        down: path in the model of the down projection of a layer.
+    """
     usual = _stored(config, _WIDTH)
-    same = [name for name in (*usual, *_of_value(config, width)) if getattr(config, name) == width]
-    return (same or usual or [_WIDTH[0]])[0]
+    same = list(dict.fromkeys([*(name for name in usual if getattr(config, name) == width), *_of_value(config, width)]))
+    deciding = [name for name in same if len(same) > 1 and _decides(config, name, width, down)]
+    return [*deciding, *same, *usual, _WIDTH[0]][0]
+
+
+def _decides(config: "PreTrainedConfig", name: str, width: int, down: str) -> bool:
+    """True if another value of a field changes the shape of a projection."""
+    changed = copy.deepcopy(config)
+    setattr(changed, name, width + 2)
+    before = model_without_weights(config).get_parameter(f"{down}.weight").shape
+    try:
+        return model_without_weights(changed).get_parameter(f"{down}.weight").shape != before
+    # A class raises anything for numbers that do not go together.
+    except Exception:  # noqa: BLE001
+        return False
 
 
 def _of_value(config: Any, value: int) -> list[str]:

@@ -26,7 +26,17 @@ LARGEST = 400
 """Most rows or columns that a parameter of a small model has."""
 
 _GROUPS = ("num_key_value_heads", "num_kv_heads")
-_WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "dff", "dim_ff", "d_inner")
+_WIDTHS = (
+    "intermediate_size",
+    "n_inner",
+    "ffn_dim",
+    "ffn_hidden_size",
+    "d_ff",
+    "dff",
+    "dim_ff",
+    "d_inner",
+    "shared_intermediate_size",
+)
 _CONTEXTS = ("max_position_embeddings", "max_seq_len", "n_ctx", "seq_length")
 _WINDOWS = {"sliding_window": 1, "window_size": 1, "attention_window_size": 1, "local_attention": 2}
 _MULTIPLES = ("block_multiple_of",)

@@ -30,6 +30,7 @@ MODELING = Path(__file__).with_name("modeling_prunecast.py")
 SIZES = "per_layer_config"
 """Entry of a config with the sizes of each layer."""
 
+_CONSTANT = re.compile(r"^([A-Z_]+) = .*$", re.MULTILINE)
 _IMPORT = re.compile(r"^from transformers import Cache, .*$", re.MULTILINE)
 
 _registered: dict[str, str] = {}
@@ -92,9 +93,12 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
     names["llama"] = kind
     # In one go, as the names of a family may contain those of Llama.
     code = re.sub("|".join(names), lambda found: names[found[0]], code)
-    for part in fields(family):
-        line = f"{part.name.upper()} = {getattr(family, part.name)!r}"
-        code = re.sub(rf"^{part.name.upper()} = .*$", line, code, flags=re.MULTILINE)
+    values = {part.name.upper(): getattr(family, part.name) for part in fields(family)}
+
+    def own_value(line: re.Match[str]) -> str:  # a function, as in a text that replaces, backslashes have a meaning
+        return f"{line[1]} = {values[line[1]]!r}" if line[1] in values else line[0]
+
+    code = _CONSTANT.sub(own_value, code)
     return _IMPORT.sub(lambda _: _imports(*stock_types(config), beside=beside), code)
 
 
