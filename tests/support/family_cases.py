@@ -65,10 +65,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 """Model types with attributes of their config: every described family, and each variant of its layers."""
 
 
+WITHOUT_HEAD_DIM = ("hunyuan_v1_dense", "ministral", "nemotron")
+"""Types whose default config has no width of a head, of which transformers makes no model."""
+
+
 def config_of(case: str) -> Any:
     """The config of a case."""
     kind, attributes = CASES[case]
-    return CONFIG_MAPPING[kind](**attributes)
+    own = {"head_dim": 128} if kind in WITHOUT_HEAD_DIM else {}
+    return CONFIG_MAPPING[kind](**own | attributes)
 
 
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
