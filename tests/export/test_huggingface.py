@@ -43,6 +43,9 @@ def greedy(pruned, prompt):
     return ids[0, len(prompt) :]
 
 
+pytestmark = pytest.mark.timeout(900)  # all exports are made for the first test
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))

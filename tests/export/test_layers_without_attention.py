@@ -121,5 +121,5 @@ def test_a_transformers_that_the_code_does_not_fit_is_found_out(monkeypatch: pyt
         raise AttributeError("no such layer")
 
     monkeypatch.setattr(torch.nn.Module, "set_submodule", gone)
-    with pytest.raises(ExportError, match=r"it fails \(no such layer\); install another version"):
+    with pytest.raises(ExportError, match=r"it fails \(AttributeError: no such layer\); install another version"):
         rehearse(CONFIGS["llama"], family_of(CONFIGS["llama"]))

@@ -65,9 +65,6 @@ LATE = "known only once files are written or weights are trained: "
 RAISED: Mapping[tuple[str, str], str] = {
     ("export/huggingface.py", "_disk_errors"): f"{LATE}the disk",
     ("export/huggingface.py", "_verify"): f"{LATE}compares the written model; every family is compared in tests/export",
-    ("models/pruned/modeling_prunecast.py", "__getattr__"): "part of the exported code, no error for users",
-    ("export/proof/rehearsal.py", "rehearse"): "asked in the preflight: tests/export/test_layers_without_attention.py",
-    ("export/sliced.py", "_import"): "cannot happen: the file is prunecast's own",
     ("owned/folder.py", "check"): "files of others",
     ("owned/folder.py", "check_room"): "room: tests/owned/test_folder.py; asked in the preflight with the budget",
     ("owned/folder.py", "_check_place"): "a file in the way",

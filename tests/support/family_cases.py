@@ -39,6 +39,7 @@ _GROUPED_TYPES = (
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{kind: (kind, GROUPED) for kind in _GROUPED_TYPES},
     **{kind: (kind, {}) for kind in ("gpt2", "gptj", "gpt_neo", "gpt_neox", "opt", "bloom", "mpt", "falcon")},
+    "helium": ("helium", GROUPED | {"head_dim": 8}),
     "qwen2-sliding": ("qwen2", GROUPED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
     "mistral-full": ("mistral", GROUPED | {"sliding_window": None}),
     "gemma-multi-query": ("gemma", GROUPED | {"num_key_value_heads": 1}),
@@ -64,10 +65,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 """Model types with attributes of their config: every described family, and each variant of its layers."""
 
 
+WITHOUT_HEAD_DIM = ("hunyuan_v1_dense", "ministral", "nemotron")
+"""Types whose default config has no width of a head, of which transformers makes no model."""
+
+
 def config_of(case: str) -> Any:
     """The config of a case."""
     kind, attributes = CASES[case]
-    return CONFIG_MAPPING[kind](**attributes)
+    own = {"head_dim": 128} if kind in WITHOUT_HEAD_DIM else {}
+    return CONFIG_MAPPING[kind](**own | attributes)
 
 
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")

@@ -134,7 +134,7 @@ def test_a_failure_is_one_line_with_family_check_architecture_and_difference() -
 
 def test_what_fails_to_run_is_one_line_too() -> None:
     config = config_of("gpt2")
-    with pytest.raises(ModelError, match=r"elastic, architecture \S+ .*: it fails \(RuntimeError: ") as caught:
+    with pytest.raises(ModelError, match=r"elastic, architecture \S+ .*: it fails \(ValueError: ") as caught:
         prove(replace(FAMILIES["gpt2"], follows={}), config)
     assert "\n" not in str(caught.value)
 

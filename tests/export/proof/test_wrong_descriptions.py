@@ -68,7 +68,7 @@ def why_equivalent(label: str, subject: Subject) -> str:
     family, config, words = subject.family, subject.config, label.split()
     if label == "key and value swapped" and subject.separate:
         return "the rows of keys and values of a group are reordered, cut and counted alike"
-    if label == "gate and up swapped":
+    if label == "gate and up swapped" and family.gate is not None:
         return "the rows of gate and up of a channel are reordered, cut and counted alike"
     if label in ("query and key swapped", "query and value swapped") and subject.separate and subject.one_head_a_group:
         return "with one head a group, its rows of queries are reordered, cut and counted like those of keys and values"
