@@ -20,7 +20,8 @@ import prunecast
 import prunecast_plugins
 
 EXAMPLES = REPOSITORY / "examples"
-OUTSIDE = {
+OUTSIDE: dict[str, list[str]] = {
+    "prunecast-family": [],
     "prunecast-lightgbm": ["lightgbm"],
     "prunecast-nevergrad": ["nevergrad"],
     "prunecast-tensorboard": ["tensorboardX", "protobuf"],
@@ -42,8 +43,7 @@ class Environment:
         site = sysconfig.get_path("purelib", "venv", {"base": str(folder)})
         (Path(site) / "base.pth").write_text("".join(f"{path}\n" for path in seen))
         install = ["-m", "pip", "--python", str(self._python), "install", "--quiet", "--no-deps"]
-        self._run(sys.executable, *install, *OUTSIDE[example])
-        self._run(sys.executable, *install, "--no-build-isolation", str(self.example))
+        self._run(sys.executable, *install, "--no-build-isolation", *OUTSIDE[example], str(self.example))
 
     def python(self, *arguments: str, **environment: str) -> str:
         """Output of the environment's Python in the workplace."""
@@ -108,13 +108,26 @@ def test_an_example_replaces_a_bundled_plugin_by_one_line_of_a_spec(
     assert (back["run"], back["evaluations"]["measured"]) == (1, 0)
 
 
-@pytest.mark.parametrize("installed", ["prunecast-lightgbm", "prunecast-nevergrad"], indirect=True)
+@pytest.mark.parametrize("installed", ["prunecast-lightgbm", "prunecast-nevergrad", "prunecast-family"], indirect=True)
 def test_an_example_passes_its_own_tests(installed: Environment) -> None:
     said = installed.python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(installed.example), str(installed.example)
     )
     assert " passed" in said
     assert "failed" not in said
+
+
+@pytest.mark.parametrize("installed", ["prunecast-family"], indirect=True)
+def test_a_model_of_a_family_is_pruned_without_a_line_about_it(installed: Environment, continued: Workplace) -> None:
+    installed.python(str(installed.example / "train.py"), "twin", "--steps", "20")
+    spec = continued.folder / "twin-pruned.yaml"
+    spec.write_text((installed.example / "twin.yaml").read_text())
+    short = ("collect.pairs=6", "rounds=1", "per_round=2", "baselines=[]")
+    result = installed.prunecast("run", spec.name, *(part for each in short for part in ("--set", each)))
+    assert result["best"]["parameters"] <= result["budget"]["parameters"]
+    code = "import sys; sys.modules['prunecast'] = None; from transformers import AutoModelForCausalLM as A; "
+    code += "print(A.from_pretrained('out/twin-pruned', trust_remote_code=True).num_parameters())"
+    assert int(installed.python("-P", "-c", code)) == result["best"]["parameters"]
 
 
 @pytest.mark.parametrize("installed", ["prunecast-tensorboard"], indirect=True)
