@@ -91,8 +91,9 @@ pictures: $(INSTALLED) ## redraw the pictures of the README, from runs 77 and 28
 	$(BIN)/prunecast report 28 --out out/report
 	cp out/report/predicted.png out/report/ratios.png docs/images
 
-docs: $(INSTALLED) ## regenerate docs/plugins-reference.md
+docs: $(INSTALLED) ## regenerate docs/plugins-reference.md and docs/models.md
 	$(BIN)/prunecast plugins reference > docs/plugins-reference.md
+	$(BIN)/prunecast families list --prove --markdown > docs/models.md
 
 clean: ## remove the virtual environment, outputs, builds and caches
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
