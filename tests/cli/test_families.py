@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from places import REPOSITORY
 from workplace import Workplace
 
 WRONG = """\
@@ -76,3 +77,5 @@ def test_at_least_fifty_types_are_proven_and_all_others_have_a_reason(workplace:
     others = [row for row in rows.values() if not row["proven"]]
     assert all(row["reason"] and not row["exports"] for row in others)
     assert all(row["state"] == "refused" for row in others)
+    page = workplace.prunecast("families", "list", "--prove", "--markdown").stdout
+    assert (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8") == page, "stale: run `make docs`"

@@ -104,7 +104,7 @@ def _of_size(words: list[str], subject: Subject) -> str:
         return "there is always one group" if constant else ""
     if subject.same_size(right, words[-1]):
         return "the two sizes are always the same"
-    if subject.one_group and words[0] == "num_key_value_groups":
+    if subject.one_group and words[0] == "num_key_value_groups" and words[-1] == "kv_groups":
         return "the keys of one group are broadcast to all heads, whatever their number"
     return ""
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 HEADS = "num_attention_heads"
 """Name of the number of query heads in transformers, which a config class may map to one of its own."""
 
+OTHERS = ("num_hidden_layers", "hidden_size", "vocab_size")
+"""Names of sizes in transformers that are never those of groups or of an MLP."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of all parameters of a model, by name."""
 
@@ -39,6 +42,8 @@ def wrong_name(config: "PreTrainedConfig", family: Family, dense: Layer) -> str:
     }
     for name, (modules, size, other) in sizes.items():
         described = getattr(family, name)
+        if own.get(described, described) in (own.get(each, each) for each in OTHERS):
+            return f"{name}={described!r}, which is another size"
         deciding = [field for field in _deciding(config, family, modules, size, other) if field != heads]
         if deciding and own.get(described, described) not in deciding:
             return f"{name}={described!r}, the config has this number as {' or '.join(map(repr, deciding))}"
