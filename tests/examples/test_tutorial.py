@@ -11,6 +11,7 @@ import yaml
 from places import REPOSITORY
 
 from prunecast.errors import SpecError
+from prunecast.plugins.families import read_family
 from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
 from prunecast.testing import check_predictor, check_searcher
@@ -46,9 +47,19 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if "OptunaHub" not in b and "samplers/" not in b])
+DESCRIPTION = "# twin.yaml;"
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if "samplers/" not in b and DESCRIPTION not in b])
 def test_every_part_of_a_spec_is_valid(block: str) -> None:
     parse_spec(yaml.safe_dump(SPEC | yaml.safe_load(block), width=1000), PluginHost.discover())
+
+
+def test_the_description_of_a_family_is_that_of_the_example(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("yaml") if block.startswith(DESCRIPTION))
+    (tmp_path / "twin.yaml").write_text(block)
+    example = REPOSITORY / "examples/prunecast-family/src/prunecast_family/twin.yaml"
+    assert read_family(tmp_path / "twin.yaml") == read_family(example)
 
 
 def test_spec_errors_are_as_shown() -> None:
