@@ -16,14 +16,14 @@ from prunecast.models.units import sum_over_units
 from prunecast.testing.models import family_of, shape_of
 
 
-def test_unknown_family_error_names_the_described_ones() -> None:
+def test_a_family_that_cannot_be_detected_is_refused_by_what_it_has() -> None:
     from transformers import AutoConfig
 
     with pytest.raises(ModelError) as caught:
         family_of(AutoConfig.for_model("mamba"))
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith("model type 'mamba' is not described (described: apertus, arcee, bloom,")
+    assert message.startswith("model type 'mamba' is not described, and cannot be detected: it has state space")
     assert ".py" not in message, "advises to edit an installed file"
 
 
