@@ -22,6 +22,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.head import head_of
 from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators.branches import Branches, read
 from prunecast_plugins.evaluators.multiple_choice import MultipleChoice, MultipleChoiceOptions
@@ -156,6 +157,7 @@ def test_tokens_equal_the_number_fed_to_the_model(
 ) -> None:
     model, path = model_of(tiny_model, "llama"), write_rows(tmp_path / "own.jsonl", asked(13))
     evaluator, fed = prepared(tokenizer, dataset=str(path), batch=5), []
+    head_of(model)  # found once for every model, as a run does before it measures
     model.model.register_forward_pre_hook(lambda module, given: fed.append(given[0].numel()))
     evaluator.evaluate(model)
     assert sum(fed) == evaluator.tokens
