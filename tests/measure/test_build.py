@@ -12,6 +12,7 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError
 from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import Setup
+from prunecast.models.head import head_of
 from prunecast.models.moments import Moments
 from prunecast.models.source import ModelSource
 from prunecast.plugins.host import PluginHost
@@ -34,6 +35,7 @@ def read(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
 
     def counting(source: ModelSource, *arguments: Any, **options: Any) -> Any:
         model = load(source, *arguments, **options)
+        head_of(model)  # found once for every model, with a few tokens
         decoder = model.base_model.layers[0]
         decoder.register_forward_pre_hook(lambda module, given: counted.append(given[0].shape[:-1].numel()))
         return model
@@ -83,6 +85,7 @@ def test_out_of_memory_while_gathering_moments_is_a_one_line_error(read: Read, m
 
     def greedy(source: ModelSource, *arguments: Any, **options: Any) -> Any:
         model = load(source, *arguments, **options)
+        head_of(model)
         model.base_model.layers[0].register_forward_pre_hook(lambda *_: torch.empty(2**60, dtype=torch.int8) and None)
         return model
 

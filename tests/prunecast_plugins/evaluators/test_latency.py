@@ -9,6 +9,7 @@ from evaluator_samples import FAMILIES, GONE, elastic_of, model_of
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.head import head_of
 from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators.latency import Latency, LatencyOptions, weight_bytes
 
@@ -52,6 +53,7 @@ def test_weight_bytes_are_those_of_the_kept_parameters(case: str, tiny_model: Ca
 @torch.inference_mode()
 def test_every_repeat_reads_the_prompt_and_generates_token_by_token(tiny_model: Callable[..., Any]) -> None:
     model, fed = model_of(tiny_model, "llama"), []
+    head_of(model)  # found once for every model, as a run does before it measures
     model.model.register_forward_pre_hook(lambda module, given: fed.append(tuple(given[0].shape)))
     evaluator = prepared(model, batch=2, prompt=5, generate=3, repeats=2)
     evaluator.evaluate(model)

@@ -13,6 +13,7 @@ import torch
 from evaluator_samples import byte_tokenizer, elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
 
 from prunecast.errors import DataError, EvaluationError, PluginError
+from prunecast.models.head import head_of
 from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions, hash_of
 
 needs_harness = pytest.mark.skipif(
@@ -98,6 +99,7 @@ def test_with_bos_every_request_begins_with_the_token(
     tokenizer.bos_token = "~"
     evaluator = prepared(tokenizer, tasks=["toy"], definitions=definitions, bos=bos)
     read: list[torch.Tensor] = []
+    head_of(model)  # found once for every model, as a run does before it measures
     model.model.register_forward_pre_hook(
         lambda _, ids, given: read.append(ids[0] if ids else given["input_ids"]), with_kwargs=True
     )

@@ -21,6 +21,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
+from prunecast.models.head import head_of
 from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators.mmlu import MMLU, MMLUOptions
 
@@ -135,6 +136,7 @@ def test_tokens_equal_the_number_fed_to_the_model(
     reuse: bool, tokenizer: Any, tmp_path: Path, tiny_model: Callable[..., Any]
 ) -> None:
     model, fed = model_of(tiny_model, "llama", max_position_embeddings=4096), []
+    head_of(model)  # found once for every model, as a run does before it measures
     model.model.register_forward_pre_hook(lambda module, given: fed.append(given[0].numel()))
     evaluator = prepared(tokenizer, folder_of(tmp_path), reuse_prefix=reuse, batch=3)
     for _ in range(2):
