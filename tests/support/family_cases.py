@@ -147,7 +147,9 @@ def mutants(family: Family, config: Any) -> Iterator[tuple[str, Family]]:
     for number, variant in enumerate(family.variants):
         without = family.variants[:number] + family.variants[number + 1 :]
         if variant.is_of(config):
-            yield f"no variant {number}", replace(family, variants=without)
+            mutant = replace(family, variants=without)
+            if mutant.settled(config) != settled:  # a later variant may change the same fields
+                yield f"no variant {number}", mutant
         else:
             always = replace(variant, when={})
             yield f"variant {number} always", replace(family, variants=(*without, always))

@@ -82,8 +82,8 @@ def why_equivalent(label: str, subject: Subject) -> str:
         return "each head is its group, so their numbers are the same"
     if label.startswith("width_attribute is") and not hasattr(config, family.width_attribute):
         return "" if hasattr(config, words[-1]) else "the class has no such number, so any name is that of the export"
-    if ("among" in words and "mlp_norms" not in words[3:]) or label.startswith("variant"):
-        return _of_norms(label, subject)
+    if label.startswith("variant") or ("among" in words and words[2] not in ("attention_norms,", "mlp_norms,")):
+        return _of_norms(subject)
     if "follow" in label:
         return _of_size(words, subject)
     if label.endswith("is not by head"):
@@ -91,8 +91,9 @@ def why_equivalent(label: str, subject: Subject) -> str:
     return ""
 
 
-def _of_norms(label: str, subject: Subject) -> str:
-    norms = (*subject.family.attention_norms, *subject.family.mlp_norms, *subject.family.shared_norms)
+def _of_norms(subject: Subject) -> str:
+    family = subject.family
+    norms = (*family.attention_norms, *family.mlp_norms, *family.shared_norms, *family.lasting)
     return "a norm without weights that nothing reads costs nothing" if all(map(subject.without_weights, norms)) else ""
 
 

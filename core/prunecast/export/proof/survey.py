@@ -77,12 +77,17 @@ def _surveyed(
         state: State = "detected" if families.detects(config) else "described"
         family = families.of(config)
     except ModelError as error:
-        return Surveyed(kind, model, "refused", None, (), one_line(error))
+        return Surveyed(kind, model, "refused", None, (), _cause(one_line(error)))
     try:
         found = proof(family, config)
     except ModelError as error:
         return Surveyed(kind, model, state, False, (), one_line(error))
     return Surveyed(kind, model, state, None if found is None else True, TARGETS)
+
+
+def _cause(message: str) -> str:
+    """What a model type has that cannot be pruned, without the advice for a user of one model."""
+    return message.rpartition("cannot be detected: ")[2].partition("; choose a decoder")[0]
 
 
 def default_config(kind: str) -> "PreTrainedConfig":
