@@ -116,11 +116,11 @@ def test_every_field_wrong_once_is_found_or_makes_no_difference(case: str) -> No
     config = config_of(case)
     described = FAMILIES[config.model_type]
     subject = Subject(described.settled(config), small(config))
-    survived, equivalent = [], []
-    for label, mutant in mutants(described, config):
+    survived, equivalent, wrong = [], [], list(mutants(described, config))
+    for label, mutant in wrong:
         equivalent += [label] if why_equivalent(label, subject) else []
         with suppress(ModelError):
             prove(mutant, config)
             survived.append(label)
     assert survived == equivalent
-    assert len(equivalent) < 12
+    assert len(equivalent) < len(wrong) / 3
