@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM as AutoCausal
 from transformers import AutoTokenizer, LlamaConfig, Phi3Config, PreTrainedTokenizerFast
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.errors import ExportError, ModelError
+from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
 from prunecast.export.deliver import continue_text
 from prunecast.export.huggingface import ExportReport, export_huggingface
@@ -535,10 +535,3 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(small, tokenizer, t
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written" in message
     assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_family_is_refused(small, tokenizer, tmp_path):
-    from transformers import BloomConfig
-
-    with pytest.raises(ModelError, match="bloom"):
-        export(small, tokenizer, tmp_path / "model", config=BloomConfig())

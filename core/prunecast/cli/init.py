@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from prunecast.cli.output import echo, offline_option
+from prunecast.cli.output import echo, echo_lines, offline_option
 from prunecast.cli.plugins import plugin_dir_option
 
 
@@ -75,7 +75,7 @@ def init(
     wishes = Wishes(model, minutes, budget, Path() if file is None else file.parent)
     found = first_spec(wishes, PluginHost.discover(plugin_dirs), calibration, evaluate)
     if file is None:
-        click.echo(found.text, nl=False)
+        echo_lines(found.text, nl=False)
     else:
         with written_whole(file) as unfinished:
             unfinished.write_text(found.text, encoding="utf-8")

@@ -32,9 +32,9 @@ def echo(line: str, *, err: bool = False) -> None:
     click.echo(visible(line), err=err)
 
 
-def echo_lines(block: str, *, err: bool = False) -> None:
+def echo_lines(block: str, *, err: bool = False, nl: bool = True) -> None:
     """Print a text of several lines; names in it that others may have chosen have to be escaped already."""
-    click.echo(visible(block, keep="\n\t"), err=err)
+    click.echo(visible(block, keep="\n\t"), err=err, nl=nl)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

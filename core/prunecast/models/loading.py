@@ -170,8 +170,9 @@ class Checkpoint:
 
     @property
     def _other_code(self) -> str | None:
-        """Class of code that comes with the model, beside a class of transformers for its type; None without both."""
-        return own_class(self.content) if is_of_transformers(self.content.get("model_type")) else None
+        """Class of code that comes with the model, where transformers or, for an export, prunecast has one too."""
+        kind = self.content.get("model_type")
+        return own_class(self.content) if is_of_transformers(kind) or is_exported(kind) else None
 
     @cached_property
     def _tied(self) -> bool:
