@@ -1,5 +1,8 @@
 """Tiny models of the families that GGUF can express, pruned, with a tokenizer of bytes, as files and as references."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from prunecast.export.gguf import verify
 from prunecast.export.gguf.pre_tokenizers import KNOWN, PROBE
 from prunecast.export.gguf.write import GgufFile, write_gguf
 from prunecast.models.source import ModelSource, resolve_source
@@ -81,15 +85,49 @@ def source_of(folder: Path, config: Any, tokenizer: PreTrainedTokenizerFast) -> 
     return resolve_source(str(folder))
 
 
-def written(folder: Path, name: str, architecture: str, dtype: Any = "f32") -> tuple[GgufFile, Pruned]:
-    """A pruned model of :data:`CONFIGS` as a file, and what it was written from."""
+def written(
+    folder: Path, name: str, architecture: str, dtype: Any = "f32", scale: float = 1.0, change: str | None = None
+) -> tuple[GgufFile, Pruned]:
+    """A pruned model of :data:`CONFIGS` as a file, and what it was written from.
+
+    Args:
+        folder: where to write.
+        name: name of the config.
+        architecture: text of the architecture.
+        dtype: number format.
+        scale: factor of all matrices.
+        change: name of a weight that is doubled in the file alone.
+    """
     pruned = prune(CONFIGS[name], architecture)
+    for parameter in [*pruned.zeroed.parameters()]:
+        parameter.data *= scale if parameter.ndim > 1 else 1.0
+    state = {key: value * scale if value.ndim > 1 else value for key, value in pruned.state.items()}
+    if change is not None:
+        state[change] = 2 * state[change]
     source = source_of(folder / "model", CONFIGS[name], byte_tokenizer())
     family = family_of(CONFIGS[name])
-    file = write_gguf(
-        CONFIGS[name], family, pruned.state, pruned.architecture, source, folder / f"{name}.gguf", dtype
-    )
+    file = write_gguf(CONFIGS[name], family, state, pruned.architecture, source, folder / f"{name}.gguf", dtype)
     return file, pruned
+
+
+def engine_tokens(folder: Path, tokenizer: PreTrainedTokenizerFast, words: str) -> list[int]:
+    """A text as llama.cpp splits it with this tokenizer, in a process of its own."""
+    config = LlamaConfig(**SIZES | {"vocab_size": len(tokenizer)}, num_hidden_layers=1)
+    pruned = prune(config, "1x1+32")
+    source = source_of(folder / "tokenizer", config, tokenizer)
+    file = write_gguf(
+        config, family_of(config), pruned.state, pruned.architecture, source, folder / "tokenizer.gguf", "f32"
+    )
+    script = (
+        "import json, runpy, sys; engine = runpy.run_path(sys.argv[1]);"
+        "request = engine['Request']([], 0, 0, [], 0, '', 64, 1);"
+        "server = engine['engine'].Server(engine['_parameters'](sys.argv[2], request));"
+        "print(json.dumps(engine['_tokenized'](server, sys.argv[3])), flush=True)"
+    )
+    command = [sys.executable, "-c", script, str(Path(verify.__file__).with_name("engine.py")), str(file.path), words]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    tokens: list[int] = json.loads(found.stdout.splitlines()[-1])
+    return tokens
 
 
 def text(length: int = CONTEXT - 32) -> list[int]:

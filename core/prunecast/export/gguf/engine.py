@@ -98,7 +98,7 @@ def _parameters(file: str, request: Request) -> Any:
     parameters.cache_type_k = parameters.cache_type_v = engine.ggml_type.GGML_TYPE_F32
     parameters.flash_attn_type = engine.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.fit_params = False
-    parameters.verbosity = 0
+    parameters.verbosity = 1  # errors only
     return parameters
 
 
@@ -138,7 +138,8 @@ def _forced(server: Any, tokens: list[int], given: int, top: int) -> list[Any]:
             size = len(tokens) if len(wanted) == 1 else len(wanted) // 2
             continue
         count = reply["usage"]["completion_tokens"]
-        found += aligned(reply["choices"][0]["logprobs"]["content"], wanted[:count])
+        told = reply["choices"][0]["logprobs"] or {"content": []}
+        found += aligned(told["content"], wanted[:count])
     return found
 
 

@@ -37,7 +37,8 @@ def stored(name: str, tensor: "Tensor", dtype: Dtype) -> tuple[NDArray[Any], Any
 
     kind = gguf.GGMLQuantizationType[stored_dtype(name, tuple(tensor.shape), dtype).upper()]
     values = tensor.contiguous().numpy()
-    limit = np.finfo(np.float16).max if kind != gguf.GGMLQuantizationType.BF16 else np.finfo(np.float32).max
+    half = kind != gguf.GGMLQuantizationType.BF16  # the scales of quantised blocks are halves, too
+    limit = float(np.finfo(np.float16 if half else np.float32).max)
     largest = float(np.abs(values).max(initial=0.0))
     if kind != gguf.GGMLQuantizationType.F32 and not largest <= limit:
         raise ExportError(f"{name} has numbers up to {largest:.3g}, beyond those of {kind.name.lower()}: write bf16")

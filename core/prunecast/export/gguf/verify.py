@@ -8,7 +8,6 @@ Notation:
 import importlib.metadata
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ WINDOW, DETAILED, TOP, PROMPT, GENERATED = 512, 64, 64, 16, 32
 """Tokens of a window; positions whose most probable tokens are compared, and their number; tokens of the prompt, and
 of the generated text."""
 
-LOG_PROBABILITY: dict[Dtype, float] = {"f32": 0.01, "f16": 0.05, "bf16": 0.5}
+LOG_PROBABILITY: dict[Dtype, float] = {"f32": 0.05, "f16": 0.05, "bf16": 0.5}
 """Largest allowed difference between log-probabilities, by format; quantised weights are others, and have no limit."""
 
 PERPLEXITY: dict[Dtype, float] = {"f32": 0.005, "f16": 0.005, "bf16": 0.02, "q8_0": 0.02, "q4_0": 0.5}
@@ -118,6 +117,8 @@ def verify_gguf(
     Raises:
         ExportError: the engine is not installed, the file does not load, or it is not the measured model.
     """
+    import torch
+
     version = engine_version()
     if version is None:
         raise ExportError(f"llama.cpp is not installed to verify {file.path.name}: pip install {ENGINE}")
@@ -136,7 +137,7 @@ def verify_gguf(
             "given": len(prompt),
             "text": PROBE,
             "context": length + GENERATED,
-            "threads": int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))),
+            "threads": torch.get_num_threads(),
         },
     )
     details = [(place, entries) for place, entries in enumerate(reply["most_probable"]) if entries]
