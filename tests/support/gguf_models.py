@@ -19,10 +19,12 @@ from transformers import (
     Qwen3Config,
 )
 
+from prunecast.export.deliver import Deliverable, pruned_model
 from prunecast.export.gguf import verify
 from prunecast.export.gguf.pre_tokenizers import KNOWN, PROBE
 from prunecast.export.gguf.write import GgufFile, write_gguf
 from prunecast.models.source import ModelSource, resolve_source
+from prunecast.plugins.exporter import PrunedModel
 from prunecast.testing.models import family_of
 
 VOCABULARY, CONTEXT = 320, 128
@@ -85,6 +87,12 @@ def source_of(folder: Path, config: Any, tokenizer: PreTrainedTokenizerFast) -> 
     return resolve_source(str(folder))
 
 
+def model_of(config: Any, pruned: Pruned, source: ModelSource, state: Any = None) -> PrunedModel:
+    """A pruned model as exporters get it."""
+    chosen = Deliverable(pruned.zeroed, pruned.state if state is None else state, pruned.architecture)
+    return pruned_model("tiny", config, family_of(config), chosen, source.tokenizer(), source)
+
+
 def written(
     folder: Path, name: str, architecture: str, dtype: Any = "f32", scale: float = 1.0, change: str | None = None
 ) -> tuple[GgufFile, Pruned]:
@@ -105,9 +113,7 @@ def written(
     if change is not None:
         state[change] = 2 * state[change]
     source = source_of(folder / "model", CONFIGS[name], byte_tokenizer())
-    family = family_of(CONFIGS[name])
-    file = write_gguf(CONFIGS[name], family, state, pruned.architecture, source, folder / f"{name}.gguf", dtype)
-    return file, pruned
+    return write_gguf(model_of(CONFIGS[name], pruned, source, state), folder / f"{name}.gguf", dtype), pruned
 
 
 def engine_tokens(folder: Path, tokenizer: PreTrainedTokenizerFast, words: str) -> list[int]:
@@ -115,9 +121,7 @@ def engine_tokens(folder: Path, tokenizer: PreTrainedTokenizerFast, words: str) 
     config = LlamaConfig(**SIZES | {"vocab_size": len(tokenizer)}, num_hidden_layers=1)
     pruned = prune(config, "1x1+32")
     source = source_of(folder / "tokenizer", config, tokenizer)
-    file = write_gguf(
-        config, family_of(config), pruned.state, pruned.architecture, source, folder / "tokenizer.gguf", "f32"
-    )
+    file = write_gguf(model_of(config, pruned, source), folder / "tokenizer.gguf", "f32")
     script = (
         "import json, runpy, sys; engine = runpy.run_path(sys.argv[1]);"
         "request = engine['Request']([], 0, 0, [], 0, '', 64, 1);"

@@ -32,6 +32,8 @@ _SCORES = {
 
 def render_result(result: dict[str, Any]) -> str:
     """The table of a run's dense model, baselines and best architecture, then a summary; ``result`` as JSON."""
+    from prunecast.registry.records import exports_of
+
     model, best = result["model"], result["best"]
     predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
     limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
@@ -45,10 +47,9 @@ def render_result(result: dict[str, Any]) -> str:
     lines += _texts(result.get("texts", {}))  # results of earlier versions have none
     if recovery:
         lines.append(f"recovery      {_training(recovery)}")
-    if export := result["export"]:
-        difference = export["max_logit_difference"]
+    for export in exports_of(result):
         state = "unchanged in  " if export.get("unchanged") else "written to    "
-        lines.append(f"{state}{export['folder']} (logits within {difference:.1e} of the measured model's)")
+        lines.append(f"{state}{export['folder']} ({render_parity(export)})")
     return "\n".join([visible(head), "", _candidates(result), "", *map(visible, lines)])
 
 
@@ -130,6 +131,15 @@ def render_plan(plan: dict[str, Any]) -> str:
         "loading, ranking, fitting, searching and exporting come on top"
     )
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
+
+
+def render_parity(export: dict[str, Any]) -> str:
+    """How far a written model is from the measured one, in one clause; ``export`` is a report of an export as JSON."""
+    difference = export["max_logit_difference"]
+    if difference is None:
+        return "not verified: its engine is not installed"
+    compared = (export.get("parity") or {"compared": "logits of"})["compared"].split(" of ")[0]
+    return f"{compared} within {difference:.1e} of the measured model's"
 
 
 def render_estimate(estimate: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """The model card of an exported model."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.plugins.exporter import Parity, Written
 from prunecast.text import markdown
 
 
@@ -35,13 +35,14 @@ class CardContent:
     made_from: str = ""
 
 
-def render_card(card: CardContent, architecture: Architecture, parameters: int) -> str:
+def render_card(card: CardContent, architecture: Architecture, written: Written, parity: Parity | None) -> str:
     """The card as Markdown with a YAML front matter.
 
     Args:
         card: contents of the card.
         architecture: architecture of the exported model.
-        parameters: number of parameters in the exported file.
+        written: what was written.
+        parity: its comparison with the measured model; None if it could not be compared.
     """
     from huggingface_hub import ModelCardData
 
@@ -61,26 +62,13 @@ def render_card(card: CardContent, architecture: Architecture, parameters: int) 
 
 # {markdown(card.model_name)}
 
-A causal language model of {parameters:,} parameters, pruned by prunecast.{origin}
+A causal language model of {written.parameters:,} parameters, pruned by prunecast.{origin}
 
 ## Use
 
-The layers differ in size, so the folder brings its own modelling code, `modeling_prunecast.py`: read it, then allow it.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this folder, or the id it is published under
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-inputs = tokenizer("The river", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
-```
-
-It loads in transformers ({version("transformers")} has compared it with the measured model) and in programs that load
-models through transformers. Runtimes with model code of their own, such as vLLM, SGLang, TensorRT-LLM, MLX and
-llama.cpp, build stock architectures only and do not load it; nor can it be converted to GGUF.
-
+{written.loading}
+{_compared(parity)}
+{_notes(written.notes)}
 ## Results
 
 {_table(card)}
@@ -95,6 +83,26 @@ KV groups x query heads per group + MLP width of each layer, `*` for equal neigh
 
 `architecture.json` holds the same for programs, `prunecast_spec.yaml` the spec that led here.
 """
+
+
+def _compared(parity: Parity | None) -> str:
+    """Paragraph on the comparison with the measured model."""
+    if parity is None:
+        return "The files have not been compared with the measured model: their engine was not installed."
+    facts = [f"{parity.compared} differ by at most {parity.max_difference:.2g}"]
+    if parity.greedy is not None:
+        facts.append(f"of {parity.greedy} tokens of greedy text the first {parity.greedy_equal} are the same")
+    if parity.perplexity is not None and parity.reference_perplexity is not None:
+        facts.append(
+            f"the perplexity of {parity.tokens:,} tokens is {parity.perplexity:.4f} (measured model: "
+            f"{parity.reference_perplexity:.4f})"
+        )
+    return f"Compared with the measured model in {parity.engine}: {'; '.join(facts)}.{_notes(parity.notes)}"
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    """Notes as a list, after an empty line; empty if there are none."""
+    return "\n".join(["\n", *(f"- {markdown(note)}" for note in notes)]) if notes else ""
 
 
 def _base_model(name: str, revision: str | None) -> str:

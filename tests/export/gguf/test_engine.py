@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from gguf_models import CONTEXT, text, written
 
-from prunecast.errors import ExportError
+from prunecast.errors import EngineMissingError
 from prunecast.export.gguf import verify
 from prunecast.export.gguf.verify import verify_gguf
+from prunecast.plugins.exporter import Reference
 
 
 def places(ids: str, tokens: str) -> list[str | None]:
@@ -38,8 +39,8 @@ def test_other_tokens_than_those_asked_for_are_an_error() -> None:
 def test_without_the_engine_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, pruned = written(tmp_path, "llama", "4x2+96*4")
     monkeypatch.setattr(verify, "ENGINE", "xllamacpp-that-is-not-there")
-    with pytest.raises(ExportError, match=r"^llama\.cpp is not installed to verify llama\.gguf: pip install"):
-        verify_gguf(file, pruned.logits, text(), CONTEXT)
+    with pytest.raises(EngineMissingError, match=r"^llama\.cpp is not installed to verify llama\.gguf: pip install"):
+        verify_gguf(file.path, "f32", Reference(pruned.logits, tuple(text()), (), CONTEXT), lambda _: [])
 
 
 def test_the_engine_runs_without_prunecast() -> None:

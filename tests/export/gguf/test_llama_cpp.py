@@ -8,8 +8,9 @@ import pytest
 from gguf_models import CONFIGS, CONTEXT, byte_tokenizer, text, written
 
 from prunecast.errors import ExportError
-from prunecast.export.gguf.verify import GgufParity, engine_version, verify_gguf
+from prunecast.export.gguf.verify import engine_version, verify_gguf
 from prunecast.export.gguf.write import GgufFile
+from prunecast.plugins.exporter import Parity, Reference
 
 pytestmark = pytest.mark.skipif(engine_version() is None, reason="xllamacpp, which brings llama.cpp, is not installed")
 
@@ -42,11 +43,11 @@ CASES = {
 }
 
 
-def parity(file: GgufFile, pruned: Any) -> GgufParity:
+def parity(file: GgufFile, pruned: Any) -> Parity:
     tokenizer = byte_tokenizer()
-    return verify_gguf(
-        file, pruned.logits, text(), CONTEXT, lambda words: tokenizer(words, add_special_tokens=False)["input_ids"]
-    )
+    reference = Reference(pruned.logits, tuple(text()), (), CONTEXT)
+    encode = lambda words: tokenizer(words, add_special_tokens=False)["input_ids"]  # noqa: E731
+    return verify_gguf(file.path, file.dtype, reference, encode)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -55,11 +56,11 @@ def test_a_pruned_model_computes_what_transformers_computes(case: str, tmp_path:
     file, pruned = written(tmp_path, name, architecture)
     found = parity(file, pruned)
     assert file.architecture == target
-    assert found.positions > 50
-    assert found.max_log_probability_difference < (GELU if "gemma" in name else 1e-4)
+    assert int(found.compared.split()[-2]) > 50
+    assert found.max_difference < (GELU if "gemma" in name else 1e-4)
     assert found.perplexity == pytest.approx(found.reference_perplexity, rel=1e-3)
     assert found.greedy_equal == found.greedy
-    assert found.tokenizer_equal
+    assert not found.notes
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,7 +71,7 @@ def test_random_architectures_compute_what_transformers_computes(name: str, seed
     widths = rng.choice([0, 1, 17, 32, 96], 4)
     architecture = " ".join(f"{layer}+{width}" for layer, width in zip(layers, widths, strict=True))
     file, pruned = written(tmp_path, name, architecture)
-    assert parity(file, pruned).max_log_probability_difference < 1e-4
+    assert parity(file, pruned).max_difference < 1e-4
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "q8_0", "q4_0"])
@@ -81,7 +82,7 @@ def test_other_number_formats_stay_near(case: str, dtype: Any, tmp_path: Path) -
     file, pruned = written(tmp_path, name, architecture, dtype, scale=0.15)
     found = parity(file, pruned)
     allowed = {"f16": 0.05, "bf16": 0.5, "q8_0": 0.5, "q4_0": 4}[dtype]
-    assert 0 < found.max_log_probability_difference < allowed
+    assert 0 < found.max_difference < allowed
     assert file.bytes < 0.9 * exact.bytes
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from prunecast.errors import ExportError
 from prunecast.export.gguf.pre_tokenizers import KNOWN, PROBE, recognised
-from prunecast.export.gguf.tokenizer import tokenizer_fields, written_fields
+from prunecast.export.gguf.tokenizer import padded, tokenizer_fields, written_fields
 from prunecast.export.gguf.verify import engine_version
 from prunecast.models.source import resolve_source
 
@@ -68,7 +68,7 @@ def test_llama_cpp_splits_texts_as_sentencepiece_does(prefix: bool, tmp_path: Pa
 
 def test_embeddings_without_a_token_get_an_unused_one(tmp_path: Path) -> None:
     source = source_of(tmp_path, CONFIGS["llama"], byte_tokenizer(vocabulary=300))
-    fields = tokenizer_fields(source, VOCABULARY)
+    fields = padded(tokenizer_fields(source), VOCABULARY, "it")
     assert len(fields["tokenizer.ggml.tokens"]) == len(fields["tokenizer.ggml.token_type"]) == VOCABULARY
     assert fields["tokenizer.ggml.tokens"][-1] == f"[PAD{VOCABULARY - 1}]"
     assert fields["tokenizer.ggml.token_type"][-1] == 5
@@ -77,7 +77,7 @@ def test_embeddings_without_a_token_get_an_unused_one(tmp_path: Path) -> None:
 def test_more_tokens_than_embeddings_are_refused(tmp_path: Path) -> None:
     source = source_of(tmp_path, CONFIGS["llama"], byte_tokenizer(vocabulary=310))
     with pytest.raises(ExportError, match="has 10 tokens more than the model embeddings"):
-        tokenizer_fields(source, 300)
+        padded(tokenizer_fields(source), 300, "it")
 
 
 def test_special_tokens_and_the_chat_template_are_written() -> None:
@@ -94,8 +94,8 @@ def test_special_tokens_and_the_chat_template_are_written() -> None:
 
 def test_the_fields_of_a_gguf_file_are_copied(tmp_path: Path) -> None:
     file, _ = written(tmp_path, "llama", "4x2+96*4")
-    first = tokenizer_fields(resolve_source(str(tmp_path / "model")), VOCABULARY)
-    assert tokenizer_fields(resolve_source(str(file.path)), VOCABULARY) == first
+    first = padded(tokenizer_fields(resolve_source(str(tmp_path / "model"))), VOCABULARY, "it")
+    assert tokenizer_fields(resolve_source(str(file.path))) == first
 
 
 def unsplit() -> Tokenizer:

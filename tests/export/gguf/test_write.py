@@ -6,13 +6,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_models import CONFIGS, byte_tokenizer, source_of, written
+from gguf_models import CONFIGS, byte_tokenizer, model_of, source_of, written
 from pruned_families import prune
 from transformers import LlamaConfig
 
 from prunecast.errors import ExportError
-from prunecast.export.gguf.write import write_gguf
-from prunecast.testing.models import family_of
+from prunecast.export.gguf.write import check_config, write_gguf
+from prunecast.testing.models import shape_of
 
 
 def contents(path: Path) -> tuple[dict, dict]:
@@ -53,9 +53,7 @@ def test_a_bias_that_the_target_has_no_place_for_is_refused(tmp_path: Path) -> N
     with pytest.raises(
         ExportError, match=r"^llama\.cpp's 'qwen3' has no place for model\.layers\.2\.mlp\.down_proj\.bi"
     ):
-        write_gguf(
-            CONFIGS["qwen3"], family_of(CONFIGS["qwen3"]), state, pruned.architecture, source, tmp_path / "x", "f16"
-        )
+        write_gguf(model_of(CONFIGS["qwen3"], pruned, source, state), tmp_path / "x", "f16")
     assert not list(tmp_path.glob("x*"))
 
 
@@ -82,4 +80,6 @@ def test_what_llama_cpp_computes_otherwise_is_refused(changes: dict, problem: st
     pruned = prune(config, "4x2+96*4")
     source = source_of(tmp_path / "model", config, byte_tokenizer())
     with pytest.raises(ExportError, match=problem):
-        write_gguf(config, family_of(config), pruned.state, pruned.architecture, source, tmp_path / "x", "f32")
+        write_gguf(model_of(config, pruned, source), tmp_path / "x", "f32")
+    with pytest.raises(ExportError, match=problem):
+        check_config(config, shape_of(config))

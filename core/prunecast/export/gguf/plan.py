@@ -8,7 +8,7 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.gguf.targets import Target, targets_of
-from prunecast.models.families.family import Family
+from prunecast.plugins.exporter import Limits
 
 Dtype = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 """Number format of the matrices of a file."""
@@ -52,52 +52,27 @@ class Plan:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Architectures of a model that a GGUF file can express.
-
-    Attributes:
-        shape: sizes of the dense model.
-        dtype: number format of the file.
-        alike: True if all layers that keep anything must keep the same sizes.
-    """
-
-    shape: ModelShape
-    dtype: Dtype
-    alike: bool
-
-    def problem(self, architecture: Architecture) -> str | None:
-        """Reason, in one line, why an architecture cannot be expressed; None if it can."""
-        try:
-            plan(self.shape, architecture, self.dtype)
-        except ExportError as error:
-            return str(error)
-        return None
-
-    def stand_ins(self, architecture: Architecture) -> tuple[str, ...]:
-        """What stands in for parts of an expressible architecture, exactly, each a line.
-
-        Raises:
-            ExportError: the architecture cannot be expressed.
-        """
-        return plan(self.shape, architecture, self.dtype).notes
-
-
-def limits_of(shape: ModelShape, family: Family, dtype: Dtype = "f16") -> Limits:
+def limits_of(shape: ModelShape, dtype: Dtype) -> Limits:
     """Which architectures of a model can be written as GGUF.
 
     Args:
         shape: sizes of the dense model.
-        family: description of its family.
         dtype: number format of the file.
 
     Raises:
         ExportError: llama.cpp has no architecture for the family, or not for the dense model.
     """
-    targets = targets_of(family.name)
     plan(shape, shape.dense, dtype)
-    alike = not any(target.sizes_by_layer and _allows_head(target, shape) for target in targets)
-    return Limits(shape, dtype, alike)
+
+    def problem(architecture: Architecture) -> str | None:
+        try:
+            plan(shape, architecture, dtype)
+        except ExportError as error:
+            return str(error)
+        return None
+
+    alike = not any(target.sizes_by_layer and _allows_head(target, shape) for target in targets_of(shape.family))
+    return Limits(problem, alike)
 
 
 def plan(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> Plan:

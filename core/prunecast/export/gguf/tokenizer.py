@@ -24,28 +24,36 @@ UNRANKED = -1000.0
 _TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 
 
-def tokenizer_fields(source: ModelSource, embeddings: int) -> dict[str, Any]:
-    """Fields ``tokenizer.*`` of a model, with a token for each embedding.
-
-    Args:
-        source: the model. The fields of a ``.gguf`` file are copied.
-        embeddings: number of embeddings; those without a token get an unused one.
+def tokenizer_fields(source: ModelSource) -> dict[str, Any]:
+    """Fields ``tokenizer.*`` of a model; those of a ``.gguf`` file are copied.
 
     Raises:
-        ExportError: llama.cpp knows no such tokenizer, or there are more tokens than embeddings.
+        ExportError: llama.cpp knows no such tokenizer.
     """
-    fields = _copied(source) if source.kind == "gguf" else written_fields(source.tokenizer(), source.name)
+    return _copied(source) if source.kind == "gguf" else written_fields(source.tokenizer(), source.name)
+
+
+def padded(fields: dict[str, Any], embeddings: int, name: str) -> dict[str, Any]:
+    """Fields of a tokenizer with a token for each embedding; those without one get an unused token.
+
+    Args:
+        fields: the fields.
+        embeddings: number of embeddings.
+        name: name of the model, for messages.
+
+    Raises:
+        ExportError: there are more tokens than embeddings.
+    """
     missing = embeddings - len(fields[_TOKENS])
     if missing < 0:
         raise ExportError(
-            f"the tokenizer of {source.name} has {-missing:,} tokens more than the model embeddings: use the one it "
-            "was trained with"
+            f"the tokenizer of {name} has {-missing:,} tokens more than the model embeddings: use the one it was "
+            "trained with"
         )
-    fields[_TOKENS] += [f"[PAD{number}]" for number in range(embeddings - missing, embeddings)]
-    for name, filler in ((_TYPES, UNUSED), ("tokenizer.ggml.scores", UNRANKED)):
-        if name in fields:
-            fields[name] += [filler] * missing
-    return fields
+    unused: list[Any] = [f"[PAD{number}]" for number in range(embeddings - missing, embeddings)]
+    scores = "tokenizer.ggml.scores"
+    more: dict[str, list[Any]] = {_TOKENS: unused, _TYPES: [UNUSED] * missing, scores: [UNRANKED] * missing}
+    return fields | {key: [*fields[key], *values] for key, values in more.items() if key in fields}
 
 
 def _copied(source: ModelSource) -> dict[str, Any]:

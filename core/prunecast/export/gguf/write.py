@@ -1,24 +1,20 @@
 """Writing a pruned model as a GGUF file that stock llama.cpp loads."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.gguf.plan import DTYPES, QUANTISED, Dtype, Plan, plan
 from prunecast.export.gguf.quantise import EMBEDDINGS, stored
 from prunecast.export.gguf.rope import rope_fields
 from prunecast.export.gguf.tensors import gguf_tensors, head_dim_of
-from prunecast.export.gguf.tokenizer import tokenizer_fields
-from prunecast.models.families.family import Family
-from prunecast.models.families.sizes import shape_of
+from prunecast.export.gguf.tokenizer import padded, tokenizer_fields
 from prunecast.models.families.windows import context_of
-from prunecast.models.source import ModelSource
+from prunecast.plugins.exporter import PrunedModel
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedConfig
 
 
@@ -43,24 +39,11 @@ class GgufFile:
     notes: tuple[str, ...]
 
 
-def write_gguf(
-    config: "PreTrainedConfig",
-    family: Family,
-    state: "Mapping[str, Tensor]",
-    architecture: Architecture,
-    tokenizer_source: ModelSource,
-    file: Path,
-    dtype: Dtype,
-) -> GgufFile:
+def write_gguf(model: PrunedModel, file: Path, dtype: Dtype) -> GgufFile:
     """Write a pruned model as one GGUF file. It appears complete or not at all, in place of a file of its name.
 
     Args:
-        config: config of the dense model; it is not changed.
-        family: description of its family, as settled for this config.
-        state: weights of the pruned model under the stock parameter names, sliced; removed components and their norms
-            have no entries.
-        architecture: sizes that each layer keeps, matching ``state``.
-        tokenizer_source: the dense model; of a ``.gguf`` file the fields of the tokenizer are copied.
+        model: the model. Of a model that came from a ``.gguf`` file, the fields of the tokenizer are copied.
         file: the file to write, in an existing folder.
         dtype: number format of the matrices; vectors are in float32.
 
@@ -71,13 +54,13 @@ def write_gguf(
 
     if dtype not in DTYPES:
         raise ExportError(f"GGUF files are written in {', '.join(DTYPES)}, not in {dtype!r}: choose one of them")
-    planned = plan(shape_of(config, family), architecture, dtype)
-    fields = _fields(config, planned)
-    tokens = tokenizer_fields(tokenizer_source, config.vocab_size)
+    planned = plan(model.shape, model.architecture, dtype)
+    fields = _fields(model.config, planned)
+    tokens = padded(tokenizer_fields(model.source), model.config.vocab_size, model.source.name)
     unfinished = file.with_name(f"{file.name}.unfinished")
     writer = gguf.GGUFWriter(unfinished, planned.target.name)
     writer.add_type("model")
-    writer.add_name(f"{Path(tokenizer_source.name).name}, pruned")
+    writer.add_name(model.name)
     writer.add_file_type(_file_type(dtype))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for name, value in fields.items():
@@ -85,7 +68,7 @@ def write_gguf(
     for name, value in tokens.items():
         _add(writer, name, value)
     parameters, halves = 0, []
-    for name, tensor in gguf_tensors(config, family, state, planned):
+    for name, tensor in gguf_tensors(model.config, model.family, model.state, planned):
         values, kind = stored(name, tensor, dtype)
         writer.add_tensor(name, values, raw_dtype=kind)
         parameters += tensor.numel()
@@ -94,6 +77,15 @@ def write_gguf(
     _publish(writer, unfinished, file)
     notes = (*planned.notes, *_format_notes(dtype, halves))
     return GgufFile(file, planned.target.name, dtype, parameters, file.stat().st_size, notes)
+
+
+def check_config(config: "PreTrainedConfig", shape: ModelShape) -> None:
+    """Find out early, from a config alone, what llama.cpp would compute otherwise.
+
+    Raises:
+        ExportError: it has no architecture for the family, or the activation or the rotary embedding is another.
+    """
+    _fields(config, plan(shape, shape.dense, "f32"))
 
 
 def _publish(writer: Any, unfinished: Path, file: Path) -> None:
