@@ -29,6 +29,7 @@ from prunecast.export.deliver import continue_text
 from prunecast.export.huggingface import ExportReport, export_huggingface
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
+from prunecast.models.license import License
 from prunecast.models.moments import gather_moments
 from prunecast.testing.models import family_of, shape_of
 
@@ -60,7 +61,7 @@ CARD = CardContent(
     columns=("model", "parameters", "wikitext2.test.ppl"),
     rows=[("dense", 134_515_008, 28.8213), ("uniform | mlp", 107_612_000, 44.02), ("this", 107_600_000, 41.5)],
     protocol="WikiText-2 raw test, 16,384 tokens, context 512, float32; parameters with embeddings.",
-    license="apache-2.0",
+    license=License("apache-2.0"),
 )
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
+from prunecast.data import DATA_SETS, dataset_label, hub_id
 from prunecast.errors import ExportError
-from prunecast.export.card import CardContent
+from prunecast.export.card import CardContent, Result
 from prunecast.export.deliver import Deliverable, deliver
 from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
 from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.models.license import license_of
 from prunecast.models.pruned.lineage import Ancestor, told
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
@@ -61,7 +63,7 @@ def deliver_run(
         ExportError: it cannot be written, or does not load as what was measured.
     """
     target = export_folder(setup, folder)
-    card = _card(setup, written, compared, target.path)
+    card = _card(setup, written, compared, target.path, architecture)
     origin = replace(origin_of(setup), key=_key(written, architecture, card, recovery))
     exact = of_architecture(origin, architecture)
     target.check(exact, overwrite)
@@ -184,7 +186,9 @@ def recovery_identity(setup: Setup) -> dict[str, str]:
     return {RECOVERY: recoverer.data.data_hash}
 
 
-def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
+def _card(
+    setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path, architecture: Architecture
+) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
         (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
@@ -198,7 +202,38 @@ def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: P
         columns=("model", "parameters", *metrics),
         rows=rows,
         protocol=_protocol(setup, written),
+        license=license_of(setup.source),
+        results=_results(setup, compared, architecture) if written is setup else (),
     )
+
+
+def _results(setup: Setup, compared: Sequence[Candidate], architecture: Architecture) -> tuple[Result, ...]:
+    """What was measured on data sets of the model with the architecture, the last of ``compared`` that has it."""
+    measured = next((row for row in reversed(compared) if row.architecture == architecture), None)
+    if measured is None:
+        return ()
+    return tuple(
+        Result(metric.name, measured.metrics[metric.name], *place, conditions=_conditions(named))
+        for named in setup.verifiers
+        for metric in named.metrics
+        if (place := _data_of(named, metric.name)) is not None
+    )
+
+
+def _data_of(named: NamedEvaluator, metric: str) -> tuple[str, str | None, str] | None:
+    """Data set, its configuration on the Hub, and split of a metric; None for one that is of no known data set."""
+    dataset, _, rest = metric.partition(".")
+    dataset, split = named.text or (dataset, rest.partition(".")[0])
+    if named.text is None and dataset not in DATA_SETS:
+        return None
+    name, config = hub_id(dataset, split) or (dataset_label(dataset), None)
+    return name, config, split
+
+
+def _conditions(named: NamedEvaluator) -> dict[str, str | int | float | bool]:
+    """Options of an evaluator that are single values, those that name its data set left out."""
+    options = named.evaluator.options.model_dump(mode="json", exclude={"dataset", "split"})
+    return {name: value for name, value in options.items() if isinstance(value, str | int | float)}
 
 
 def _protocol(setup: Setup, written: Setup) -> str:
