@@ -196,14 +196,10 @@ def test_a_repository_of_others_is_refused_unless_overwrite_is_given(hub: Hub, f
     assert here.files == {**theirs, **contents(folder)}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin", ".gitignore"])
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "adapter_config.json", ".gitignore"])
 def test_files_of_others_that_would_not_go_with_the_export_are_in_the_way(hub: Hub, folder: Path, name: str) -> None:
     here = hub.holding(NAME, {name: b"{}"})
-    outcome = push(hub, folder, overwrite=True)
-    if name == "pytorch_model.bin":  # transformers reads model.safetensors where both are
-        assert outcome.code == 0
-        return
-    assert f"{NAME} holds {name} of another origin" in refusal(outcome)
+    assert f"{NAME} holds {name} of another origin" in refusal(push(hub, folder, overwrite=True))
     assert here.files == {name: b"{}"}
 
 
@@ -222,7 +218,7 @@ def test_an_export_of_another_subject_is_replaced_only_with_overwrite(hub: Hub, 
     assert f"{NAME} holds the export of run 'tiny', of another architecture" in said
     tried = push(hub, folder, overwrite=True, dry_run=True).json
     assert tried["deleted"] == ["generation_config.json"]
-    assert len(here.commits) == 3 - 0
+    assert len(here.commits) == 3
     assert push(hub, folder, overwrite=True).code == 0
     assert here.files == {**contents(folder), ".gitattributes": here.files[".gitattributes"], "notes.txt": b"mine"}
 
@@ -266,10 +262,17 @@ def test_a_card_that_is_a_link_to_another_file_is_not_uploaded(hub: Hub, folder:
     assert hub.writes == []
 
 
-def test_a_change_that_comes_between_is_not_overwritten(hub: Hub, folder: Path) -> None:
+def test_what_others_change_meanwhile_is_not_overwritten(hub: Hub, folder: Path) -> None:
     here = hub.holding(NAME, {".gitattributes": b""})
-    answer = hub.repositories[NAME].commit
-    hub.faults["POST /api/models/someone/tiny/commit/main"] = 412
-    assert "it was changed while this was pushed" in refusal(push(hub, folder))
-    answer({".gitattributes": b"", "new.txt": b""})
-    assert len(here.commits) == 2
+    theirs = {".gitattributes": b"", "config.json": b"theirs"}
+    hub.meanwhile["POST /api/models/someone/tiny/preupload/main"] = lambda: here.commit(theirs)
+    assert "it was changed while this was pushed: look at what is there" in refusal(push(hub, folder))
+    assert here.files == theirs
+
+
+def test_a_new_repository_that_somebody_else_has_filled_meanwhile_is_not_deleted(hub: Hub, folder: Path) -> None:
+    theirs = {"config.json": b"theirs"}
+    hub.meanwhile["POST /api/models/someone/tiny/preupload/main"] = lambda: hub.repositories[NAME].commit(theirs)
+    hub.faults[r"PUT /storage/\w+"] = 403
+    assert f"files are in the new repository {hub.address}/{NAME}, which is private" in refusal(push(hub, folder))
+    assert hub.repositories[NAME].files == theirs

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +56,7 @@ class Hub:
         repositories: by ``owner/name``.
         requests: every request, e.g. ``POST /api/repos/create``.
         faults: by request, the status that answers it instead of what would be right.
+        meanwhile: by request, what somebody else does just before it is answered.
     """
 
     def __init__(self, address: str) -> None:
@@ -64,6 +65,7 @@ class Hub:
         self.stored: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.faults: dict[str, int] = {}
+        self.meanwhile: dict[str, Callable[[], object]] = {}
 
     def holding(self, name: str, files: Files) -> Repository:
         """A new public repository with these files."""
@@ -109,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         request = f"{self.command} {path}"
         self.hub.requests.append(request)
+        self.hub.meanwhile.get(request, lambda: None)()
         try:
             for pattern, status in self.hub.faults.items():
                 if re.fullmatch(pattern, request):
