@@ -61,6 +61,10 @@ def test_the_licence_of_the_dense_model_is_stated_or_said_to_be_missing() -> Non
     assert "state no licence, so none is stated here" in none
 
 
+def test_the_protocol_keeps_its_lines() -> None:
+    assert "\n\nMeasured.\n\n- ranked on: \\*\n\n## Arch" in rendered(protocol="Measured.\n\n- ranked on: *")
+
+
 def test_the_card_of_a_run_holds_the_numbers_of_the_model_that_was_exported(
     finished: tuple[Workplace, Outcome], continued: Workplace
 ) -> None:

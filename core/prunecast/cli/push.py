@@ -17,12 +17,10 @@ def push_options(command: Any) -> Any:
         click.option(
             "--push",
             metavar="OWNER/NAME",
-            help="Then publish the export on the Hugging Face Hub, in one commit. The repository becomes public if it does "
-            "not exist yet; with --overwrite it may hold something else.",
+            help="Then publish the export on the Hugging Face Hub, in one commit. A new repository is public. One that "
+            "holds something else needs --overwrite.",
         ),
-        click.option(
-            "--private", is_flag=True, help="With --push: a repository that does not exist yet becomes private."
-        ),
+        click.option("--private", is_flag=True, help="With --push: a new repository is private."),
         click.option("--dry-run", is_flag=True, help="With --push: list what would be uploaded, and upload nothing."),
     )
     for option in reversed(options):

@@ -53,7 +53,7 @@ class CardContent:
         columns: headings of the table of results; the first is that of the models, e.g.
             ``("model", "parameters", "wikitext2.test.ppl")``.
         rows: one row per model, as long as ``columns``: the dense model, the baselines, this one.
-        protocol: text under the table: data, split, context length, tokens, dtype, what counts as a parameter.
+        protocol: lines under the table: data, split, context length, tokens, dtype, what counts as a parameter.
         license: licence of the dense model, or None if its files state none.
         made_from: the models that the dense model was made from by pruning, in words; empty if it was not pruned.
         results: what was measured of the exported model, as it is exported; for programs.
@@ -112,7 +112,7 @@ llama.cpp, build stock architectures only and do not load it; nor can it be conv
 
 {_table(card)}
 
-{markdown(card.protocol)}
+{_lines(card.protocol)}
 
 ## Architecture
 
@@ -181,6 +181,10 @@ def _base_model(name: str, revision: str | None) -> str:
     """Link to the dense model on the Hub, at its commit if that is known."""
     link = f"[{name}](https://huggingface.co/{name}"
     return f"{link})" if revision is None else f"{link}/tree/{revision}) at commit `{revision}`"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(markdown, text.split("\n")))
 
 
 def _table(card: CardContent) -> str:

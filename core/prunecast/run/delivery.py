@@ -28,6 +28,7 @@ from prunecast.registry import content_key
 from prunecast.registry.identity import RECOVERY
 from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.recovery import Recovery
+from prunecast.text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -244,5 +245,5 @@ def _protocol(setup: Setup, written: Setup) -> str:
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    texts = "".join(f"\n- {line}" for line in lines_of(texts_of(setup)))
-    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}.\n{texts}"
+    texts = "".join(f"\n- {visible(line)}" for line in lines_of(texts_of(setup)))
+    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"
