@@ -1,9 +1,13 @@
 """The licence that a model's own files state."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from gguf import GGUFWriter
+from hub_stand_in import running_hub
 
 from prunecast.models.license import License, license_of
 from prunecast.models.source import ModelSource, resolve_source
@@ -50,6 +54,23 @@ def test_a_link_in_the_card_of_a_hub_model_leads_to_its_file_there(tmp_path: Pat
 
 def test_a_hub_model_whose_card_is_not_here_states_none_offline(tmp_path: Path) -> None:
     assert license_of(ModelSource("hub", "acme/tiny", tmp_path, COMMIT)) is None
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_the_card_of_a_hub_model_is_asked_for_online_only(tmp_path: Path, offline: str) -> None:
+    code = f"""if True:
+        from pathlib import Path
+        from prunecast.models.license import license_of
+        from prunecast.models.source import ModelSource
+        print(license_of(ModelSource("hub", "acme/tiny", Path({str(tmp_path)!r}), "main")))
+    """
+    with running_hub() as hub:
+        commit, _ = hub.holding("acme/tiny", {"README.md": b"---\nlicense: mit\n---\n"}).commits[0]
+        environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": offline, "HF_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", code.replace('"main"', f'"{commit}"')]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ("None\n" if offline == "1" else "License(identifier='mit', name=None, link=None)\n")
+    assert (hub.requests == []) == (offline == "1")
 
 
 def write_gguf(path: Path, last: bool) -> ModelSource:

@@ -48,6 +48,8 @@ def export(
     Files of others in FOLDER stay. {name} in FOLDER is the name of the run. The spec comes from the registry, which
     others may have written: code that it names is executed only if you name it again.
     """
+    check_options(push, private, dry_run)  # before the imports, which take seconds
+
     from prunecast.export.push import push_folder
     from prunecast.measure.recorded import Permissions
     from prunecast.plugins.host import PluginHost
@@ -55,7 +57,6 @@ def export(
     from prunecast.registry import Registry
     from prunecast.run.export_again import export_again
 
-    check_options(push, private, dry_run)
     with Registry.open(registry_path, readonly=True) as registry:
         host, progress = PluginHost.discover(plugin_dirs), Progress()
         record = registry.run(run)

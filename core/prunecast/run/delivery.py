@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
-from prunecast.data import DATA_SETS, dataset_label, hub_id
+from prunecast.data import DATA_SETS, dataset_label, hub_id, reading
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, Result
 from prunecast.export.deliver import Deliverable, deliver
@@ -213,12 +213,13 @@ def _results(setup: Setup, compared: Sequence[Candidate], architecture: Architec
     measured = next((row for row in reversed(compared) if row.architecture == architecture), None)
     if measured is None:
         return ()
-    return tuple(
-        Result(metric.name, measured.metrics[metric.name], *place, conditions=_conditions(named))
-        for named in setup.verifiers
-        for metric in named.metrics
-        if (place := _data_of(named, metric.name)) is not None
-    )
+    with reading(setup.spec.reading):
+        return tuple(
+            Result(metric.name, measured.metrics[metric.name], *place, conditions=_conditions(named))
+            for named in setup.verifiers
+            for metric in named.metrics
+            if (place := _data_of(named, metric.name)) is not None
+        )
 
 
 def _data_of(named: NamedEvaluator, metric: str) -> tuple[str, str | None, str] | None:
