@@ -29,6 +29,7 @@ from prunecast.export.deliver import Deliverable, ExportReport, deliver, pruned_
 from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions, continue_text
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
+from prunecast.models.license import License
 from prunecast.models.moments import gather_moments
 from prunecast.models.source import ModelSource
 from prunecast.plugins.exporter import Reference
@@ -62,7 +63,7 @@ CARD = CardContent(
     columns=("model", "parameters", "wikitext2.test.ppl"),
     rows=[("dense", 134_515_008, 28.8213), ("uniform | mlp", 107_612_000, 44.02), ("this", 107_600_000, 41.5)],
     protocol="WikiText-2 raw test, 16,384 tokens, context 512, float32; parameters with embeddings.",
-    license="apache-2.0",
+    license=License("apache-2.0"),
 )
 
 

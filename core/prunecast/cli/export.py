@@ -7,6 +7,7 @@ import click
 from prunecast.cli.output import echo, json_option, offline_option, print_json, registry_option
 from prunecast.cli.permissions import permission_options
 from prunecast.cli.plugins import plugin_dir_option
+from prunecast.cli.push import check_options, push_options, show_push
 
 
 @click.command()
@@ -25,6 +26,7 @@ from prunecast.cli.plugins import plugin_dir_option
 )
 @click.option("--require-verified", is_flag=True, help="Refuse a target whose engine is not installed.")
 @click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
+@push_options
 @plugin_dir_option
 @permission_options
 @offline_option
@@ -38,6 +40,9 @@ def export(
     dtype: str | None,
     require_verified: bool,
     overwrite: bool,
+    push: str | None,
+    private: bool,
+    dry_run: bool,
     plugin_dirs: tuple[Path, ...],
     remote_code: bool,
     code: tuple[str, ...],
@@ -49,7 +54,10 @@ def export(
     Files of others in FOLDER stay. {name} in FOLDER is the name of the run. The spec comes from the registry, which
     others may have written: code that it names is executed only if you name it again.
     """
+    check_options(push, private, dry_run)  # before the imports, which take seconds
+
     from prunecast.cli.render import render_parity
+    from prunecast.export.push import push_folder
     from prunecast.measure.recorded import Permissions
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
@@ -61,11 +69,15 @@ def export(
         record = registry.run(run)
         permissions = Permissions(remote_code, frozenset(code))
         reports = export_again(
-            *(registry, record, architecture, folder, host, permissions, progress, overwrite, dtype, target),
+            *(registry, record, architecture, folder, host, permissions, progress, overwrite, dtype),
+            # A repository holds one target.
+            target or (None if push is None else "huggingface"),
             require_verified,
         )
+    pushed = None if push is None else push_folder(reports[0].folder, push, overwrite, private, dry_run)
     rows = [report.to_json() for report in reports]
     if as_json:
+        rows = rows if pushed is None else [{**rows[0], "push": pushed.to_json()}]
         print_json(rows[0] if len(rows) == 1 else rows)
         return
     for row in rows:
@@ -73,3 +85,5 @@ def export(
         echo(f"{row['folder']}: {row['parameters']:,} parameters, {render_parity(row)}{unchanged}")
         for note in row["notes"]:
             echo(f"note: {note}", err=True)
+    if pushed is not None:
+        show_push(pushed, dry_run)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import EngineMissingError
 from prunecast.export.card import CardContent, render_card
-from prunecast.export.huggingface import stored_weights, write_model
+from prunecast.export.huggingface import TRANSFORMERS_FILES, stored_weights, write_model
 from prunecast.export.sliced import loaded
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 MANIFEST = "prunecast_export.json"
 ARCHITECTURE_FILE, SPEC_FILE, CARD_FILE = "architecture.json", "prunecast_spec.yaml", "README.md"
+
+EXPORT = FolderKind(
+    noun="export",
+    manifest=MANIFEST,
+    entry=MANIFEST,
+    documents=frozenset({CARD_FILE}),
+    reserved=(MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, *TRANSFORMERS_FILES, "*.gguf"),
+)
+"""An export for whatever target."""
 
 NO_ORIGIN = Origin()
 """Origin of a model of no run."""
@@ -117,13 +126,8 @@ class ExportReport:
 
 def folder_kind(exporter: Exporter[Any]) -> FolderKind:
     """The kind of folder that an exporter writes."""
-    return FolderKind(
-        noun="export",
-        manifest=MANIFEST,
-        entry=exporter.entry,
-        documents=frozenset({CARD_FILE}),
-        reserved=(MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, exporter.entry, *exporter.reserved),
-    )
+    names = (MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, exporter.entry)
+    return replace(EXPORT, entry=exporter.entry, reserved=(*names, *exporter.reserved))
 
 
 def of_architecture(origin: Origin, architecture: Architecture) -> Origin:

@@ -89,7 +89,11 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
         model.tokenizer.save_pretrained(folder)
         write_generation(folder, model.config, model.source.generation_file)
         model.save(folder)
-        return Written(_count(model.config, stored_weights(model.config, model.family, model.state)), _LOADING)
+        return Written(
+            _count(model.config, stored_weights(model.config, model.family, model.state)),
+            _LOADING,
+            library="transformers",
+        )
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the folder in transformers with the measured model."""

@@ -104,7 +104,7 @@ class Stock(Exporter[StockOptions]):
         save_weights(folder, weights)
         buffers = {name for name, _ in model_without_weights(config).named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in weights.items() if name not in buffers)
-        return Written(parameters, _LOADING.format(name=stock_types(dense)[1].__name__))
+        return Written(parameters, _LOADING.format(name=stock_types(dense)[1].__name__), library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the folder in transformers with the measured model."""

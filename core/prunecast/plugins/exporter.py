@@ -101,11 +101,13 @@ class Written:
         parameters: numbers in the weights, those of stand-ins included; tied embeddings count once.
         loading: how the files are loaded, as Markdown for the model card.
         notes: what stands in for what, and what else is not as in the measured model, each a line.
+        library: name of the library that loads it in the Hub's terms, e.g. ``transformers``; None for none.
     """
 
     parameters: int
     loading: str
     notes: tuple[str, ...] = ()
+    library: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Exporter(Plugin[OptionsT]):
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """REQUIRED. Write the files to an existing, empty folder; the model card is written by the caller.
 
-        The same model gives the same bytes.
+        The same model gives files of the same names.
 
         Raises:
             ExportError: the architecture, the tokenizer or the weights cannot be written in this form.

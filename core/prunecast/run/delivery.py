@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
-from prunecast.data import check_embedded, encode, read_text
+from prunecast.data import DATA_SETS, check_embedded, dataset_label, encode, hub_id, read_text, reading
 from prunecast.errors import DataError, ExportError
-from prunecast.export.card import CardContent
+from prunecast.export.card import CardContent, Result
 from prunecast.export.deliver import (
     Deliverable,
     ExportReport,
@@ -23,7 +23,8 @@ from prunecast.export.deliver import (
     pruned_model,
 )
 from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.models.license import license_of
 from prunecast.models.pruned.lineage import Ancestor, told
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
@@ -38,6 +39,7 @@ from prunecast.registry.identity import RECOVERY
 from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.model import ExporterUse
 from prunecast.spec.recovery import Recovery
+from prunecast.text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +108,7 @@ def deliver_run(
     made = cache(model)
     reports = []
     for label, (exporter, folder) in places.items():
-        card = _card(setup, written, compared, folder.path)
+        card = _card(setup, written, compared, folder.path, architecture)
         key = _key(written, architecture, card, recovery, exporter)
         origin = replace(origin_of(setup, label), key=key)
         exact = of_architecture(origin, architecture)
@@ -236,7 +238,9 @@ def recovery_identity(setup: Setup) -> dict[str, str]:
     return {RECOVERY: recoverer.data.data_hash}
 
 
-def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
+def _card(
+    setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path, architecture: Architecture
+) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
         (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
@@ -250,7 +254,39 @@ def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: P
         columns=("model", "parameters", *metrics),
         rows=rows,
         protocol=_protocol(setup, written),
+        license=license_of(setup.source),
+        results=_results(setup, compared, architecture) if written is setup else (),
     )
+
+
+def _results(setup: Setup, compared: Sequence[Candidate], architecture: Architecture) -> tuple[Result, ...]:
+    """What was measured on data sets of the model with the architecture, the last of ``compared`` that has it."""
+    measured = next((row for row in reversed(compared) if row.architecture == architecture), None)
+    if measured is None:
+        return ()
+    with reading(setup.spec.reading):
+        return tuple(
+            Result(metric.name, measured.metrics[metric.name], *place, conditions=_conditions(named))
+            for named in setup.verifiers
+            for metric in named.metrics
+            if (place := _data_of(named, metric.name)) is not None
+        )
+
+
+def _data_of(named: NamedEvaluator, metric: str) -> tuple[str, str | None, str] | None:
+    """Data set, its configuration on the Hub, and split of a metric; None for one that is of no known data set."""
+    dataset, _, rest = metric.partition(".")
+    dataset, split = named.text or (dataset, rest.partition(".")[0])
+    if named.text is None and dataset not in DATA_SETS:
+        return None
+    name, config = hub_id(dataset, split) or (dataset_label(dataset), None)
+    return name, config, split
+
+
+def _conditions(named: NamedEvaluator) -> dict[str, str | int | float | bool]:
+    """Options of an evaluator that are single values, those that name its data set left out."""
+    options = named.evaluator.options.model_dump(mode="json", exclude={"dataset", "split"})
+    return {name: value for name, value in options.items() if isinstance(value, str | int | float)}
 
 
 def _protocol(setup: Setup, written: Setup) -> str:
@@ -261,5 +297,5 @@ def _protocol(setup: Setup, written: Setup) -> str:
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    texts = "".join(f"\n- {line}" for line in lines_of(texts_of(setup)))
-    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}.\n{texts}"
+    texts = "".join(f"\n- {visible(line)}" for line in lines_of(texts_of(setup)))
+    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"

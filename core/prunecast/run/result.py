@@ -10,8 +10,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
-from prunecast.export.deliver import ExportReport, folder_kind
-from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions
+from prunecast.export.deliver import EXPORT, ExportReport
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions
 from prunecast.models.pruned.lineage import lineage_to_json
 from prunecast.owned.folder import OwnedFolder
@@ -168,7 +167,7 @@ class RunResult:
     def _is_export(self, folder: Path) -> bool:
         """True if a folder holds the best model, whole, in the form of Hugging Face."""
         subject = {"architecture": str(self.best.architecture), "model": self.model.fingerprint}
-        return OwnedFolder(folder_kind(HuggingFace(HuggingFaceOptions())), folder).is_whole(subject)
+        return OwnedFolder(EXPORT, folder).is_whole(subject)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``prunecast run --json`` ends with."""

@@ -65,7 +65,7 @@ class Gguf(Exporter[GgufOptions]):
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """Write the file."""
         file = write_gguf(model, folder / self.entry, self.options.dtype)
-        return Written(file.parameters, _LOADING.format(file=self.entry), file.notes)
+        return Written(file.parameters, _LOADING.format(file=self.entry), file.notes, library="gguf")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the file in llama.cpp, of the wheel ``xllamacpp``, with the measured model."""

@@ -94,13 +94,16 @@ def _byte_level(backend: Any, content: Mapping[str, Any], name: str) -> dict[str
         known = recognised(backend.pre_tokenizer, bool(content["model"].get("ignore_merges")))
     if known is None:
         raise _unknown(name, f"it splits texts like none of {', '.join(each.name for each in KNOWN)}")
+    merges = [" ".join(pair) for pair in _merges(content)]
+    if not merges:
+        raise _unknown(name, "it has no merges, and llama.cpp loads none without")
     tokens, types = _vocabulary(content)
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": known.name,
         _TOKENS: tokens,
         _TYPES: types,
-        "tokenizer.ggml.merges": [" ".join(pair) for pair in _merges(content)],
+        "tokenizer.ggml.merges": merges,
     }
 
 
