@@ -1,6 +1,7 @@
 """``prunecast export``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -76,6 +77,7 @@ def export(
         )
     pushed = None if push is None else push_folder(reports[0].folder, push, overwrite, private, dry_run)
     rows = [report.to_json() for report in reports]
+    _record(registry_path, record.id, rows)
     if as_json:
         rows = rows if pushed is None else [{**rows[0], "push": pushed.to_json()}]
         print_json(rows[0] if len(rows) == 1 else rows)
@@ -87,3 +89,17 @@ def export(
             echo(f"note: {note}", err=True)
     if pushed is not None:
         show_push(pushed, dry_run)
+
+
+def _record(registry_path: str, run_id: int, rows: list[dict[str, Any]]) -> None:
+    """Record exports in the registry; in one that cannot be written this is left out, and said."""
+    from prunecast.errors import RegistryError
+    from prunecast.registry import Registry
+
+    if all(row["unchanged"] for row in rows):
+        return
+    try:
+        with Registry.open(registry_path) as registry:
+            registry.keep_exports(run_id, rows)
+    except RegistryError as error:
+        echo(f"note: the export is not recorded: {error}", err=True)

@@ -1,5 +1,6 @@
 """Text forms of results, plans, estimates and quality cards for terminals."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunecast.cli.output import table
@@ -140,6 +141,30 @@ def render_parity(export: dict[str, Any]) -> str:
         return "not verified: its engine is not installed"
     compared = (export.get("parity") or {"compared": "logits of"})["compared"].split(" of ")[0]
     return f"{compared} within {difference:.1e} of the measured model's"
+
+
+def render_exports(exports: Sequence[Mapping[str, Any]]) -> str:
+    """Table of written files and how they compare with the measured model; rows of the registry's table."""
+    head = ("target", "engine", "difference", "greedy", "perplexity", "measured", "MB", "load s", "prefill", "decode")
+    return table(head, [_export_row(row) for row in exports])
+
+
+def _export_row(row: Mapping[str, Any]) -> list[str]:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return [
+        visible(row["target"]),
+        visible(row["engine"] or "not installed"),
+        shown(row["max_difference"], ".1e"),
+        "" if row["greedy"] is None else f"{row['greedy_equal']}/{row['greedy']}",
+        shown(row["perplexity"], ".4f"),
+        shown(row["reference_perplexity"], ".4f"),
+        shown(row["bytes"] / 1e6, ".1f"),
+        shown(row["load_seconds"], ".2f"),
+        shown(row["prefill"], ".0f"),
+        shown(row["decode"], ".1f"),
+    ]
 
 
 def render_estimate(estimate: dict[str, Any]) -> str:

@@ -76,6 +76,7 @@ class ExportReport:
     Attributes:
         folder: the exported folder, absolute.
         target: name of the exporter.
+        architecture: text of what the model keeps.
         parameters: number of parameters in the weights; tied embeddings count once.
         bytes: size of all files of the export.
         files: names of all files of the export, sorted; files of others in the folder are not listed.
@@ -87,6 +88,7 @@ class ExportReport:
 
     folder: Path
     target: str
+    architecture: str
     parameters: int
     bytes: int
     files: tuple[str, ...]
@@ -101,6 +103,7 @@ class ExportReport:
         return cls(
             folder=folder,
             target=target,
+            architecture=manifest.origin.subject["architecture"],
             parameters=manifest.facts["parameters"],
             bytes=sum((folder / name).stat().st_size for name in files),
             files=tuple(files),

@@ -98,6 +98,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         result = execution.execute()
         registry.keep_result(started.id, result_to_record(result, started.earlier))
         exports = execution.export(result, overwrite)
+        registry.keep_exports(started.id, [each.to_json() for each in exports])
         seconds = time.perf_counter() - began
         result = replace(result, exports=exports, seconds=seconds)
         result = replace(result, registry=registry.path.absolute(), host=host, permissions=Permissions.of(spec))
