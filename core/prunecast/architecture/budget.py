@@ -13,7 +13,7 @@ Notation:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,10 @@ class Budget:
             quantity: math.floor(absolute(value, dense.dense_count(quantity))) for quantity, value in wanted.items()
         }
         return cls(dense.shape, limits)
+
+    def at_most(self, parameters: int) -> "Budget":
+        """The same budget with another limit of the parameters."""
+        return replace(self, limits={**self.limits, "parameters": parameters})
 
     def dense_count(self, quantity: Quantity) -> int:
         """``quantity`` of the dense model."""
