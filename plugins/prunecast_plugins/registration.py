@@ -74,14 +74,26 @@ def prunecast_families() -> Iterable[Entry]:
 
 @hookimpl
 def prunecast_search_spaces() -> Iterable[Entry]:
-    """The layerwise space."""
+    """Sizes of every layer, the same sizes in all layers, and whole layers."""
     return [
         Entry(
             "layerwise",
             "prunecast_plugins.spaces.layerwise:Layerwise",
             "KV groups, query heads per group and MLP width of every layer",
             "arXiv 2309.09507, section 3.1",
-        )
+        ),
+        Entry(
+            "uniform",
+            "prunecast_plugins.spaces.uniform:Uniform",
+            "the same sizes in all layers and, if wanted, whole layers",
+            trial=Trial({"drop": {}}),
+        ),
+        Entry(
+            "depth",
+            "prunecast_plugins.spaces.depth:Depth",
+            "whole layers, one by one or in blocks",
+            "arXiv 2402.02834",
+        ),
     ]
 
 

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from prunecast.architecture.architecture import Architecture, sizes_of
 from prunecast.architecture.budget import Budget
-from prunecast.architecture.choices import Choice, Component, architectures_at, indices_of, sizes_at
+from prunecast.architecture.choices import (
+    Choice,
+    Component,
+    architectures_at,
+    cut_rates,
+    indices_of,
+    sizes_at,
+    value_costs,
+)
 from prunecast.architecture.shape import QUANTITIES, ComponentCost, LayerCost, ModelShape, Quantity
 from prunecast.errors import BudgetError
 
@@ -184,7 +192,10 @@ VALUES: dict[Component, tuple[tuple[int, ...], ...]] = {
 
 @st.composite
 def tiny_spaces(draw: st.DrawFn) -> tuple[ModelShape, tuple[Choice, ...]]:
-    """A model of two or three layers that differ in everything, and a space of choices that may be tied or missing."""
+    """A model of two or three layers that differ in everything, and a space of choices that may be tied or missing.
+
+    Whole layers may be choices, too, with or without choices of their components.
+    """
     number = st.integers(0, 40)
     cost = st.builds(
         ComponentCost, number, st.integers(4, 40), st.integers(4, 40), st.integers(0, 4), st.integers(0, 4)
@@ -198,6 +209,8 @@ def tiny_spaces(draw: st.DrawFn) -> tuple[ModelShape, tuple[Choice, ...]]:
         for covered in draw(st.sampled_from([[(0,), (1,)], [(0, 1)], [(depth - 1,)], [(0, depth - 1)]])):
             kept = draw(st.lists(st.sampled_from(values), min_size=2, max_size=4, unique=True))
             choices.append(Choice(component, covered, tuple(sorted(kept))))
+    blocks: list[tuple[int, ...]] = draw(st.sampled_from([[], [], [(0,)], [(0, depth - 1)], [(depth - 1,), (0,)]]))
+    choices += [Choice("layer", block, ((0,), (1,))) for block in blocks]
     return shape, tuple(choices)
 
 
@@ -257,3 +270,69 @@ def test_layers_that_share_costs_are_removed_where_only_that_meets_the_budget() 
     assert dense - without > 5000
     every = np.array(list(itertools.product(range(2), range(2))), dtype=np.int64)
     assert budget.fit(choices, every, np.random.default_rng(0)).tolist() == [[0, 0]] * 4
+
+
+LAYERS = (
+    Choice("attention", (0, 1), ((0, 0), (1, 2), (2, 2))),
+    Choice("mlp", (0, 1, 2), ((4,), (8,))),
+    Choice("layer", (1,), ((0,), (1,))),
+    Choice("layer", (0, 2), ((0,), (1,))),
+)
+EVERY_LAYERS = np.array(list(itertools.product(range(3), range(2), range(2), range(2))), dtype=np.int64)
+
+
+def test_a_layer_that_is_gone_has_no_size_whatever_other_choices_say() -> None:
+    sizes = sizes_at(LAYERS, SHAPE.dense, np.array([[1, 0, 1, 1], [1, 0, 0, 1], [1, 0, 1, 0], [1, 0, 0, 0]]))
+    kept, gone, last = [1, 2, 4], [0, 0, 0], [2, 2, 4]
+    assert sizes.tolist() == [[kept, kept, last], [kept, gone, last], [gone, kept, gone], [gone] * 3]
+
+
+def test_the_order_of_choices_makes_no_difference_to_layers_that_are_gone() -> None:
+    first = (*LAYERS[2:], *LAYERS[:2])
+    there = sizes_at(first, SHAPE.dense, EVERY_LAYERS[:, [2, 3, 0, 1]])
+    assert (there == sizes_at(LAYERS, SHAPE.dense, EVERY_LAYERS)).all()
+
+
+def test_indices_of_architectures_without_layers_take_the_largest_value_of_what_makes_no_difference() -> None:
+    for row, architecture in zip(EVERY_LAYERS, architectures_at(LAYERS, SHAPE.dense, EVERY_LAYERS), strict=True):
+        found = indices_of(LAYERS, SHAPE.dense, architecture)
+        assert found is not None
+        attention, mlp, one, others = row.tolist()
+        expected = [attention if one or others else 2, mlp if one or others else 1, one, others]
+        assert found.tolist() == expected
+    without_one_of_two = Architecture([(0, 0, 0), (2, 2, 8), (2, 2, 8)])
+    assert indices_of(LAYERS, SHAPE.dense, without_one_of_two) is None
+
+
+def test_layers_of_which_the_components_are_gone_need_no_choice_of_the_layer() -> None:
+    choices = (Choice("attention", (0,), ((0, 0), (2, 2))), Choice("mlp", (0,), ((0,), (8,))))
+    for row in itertools.product(range(2), range(2)):
+        (architecture,) = architectures_at(choices, SHAPE.dense, np.array([row]))
+        found = indices_of(choices, SHAPE.dense, architecture)
+        assert found is not None
+        assert tuple(found) == row
+
+
+@pytest.mark.parametrize("choices", [LAYERS, LAYERS[2:]])
+def test_a_fit_reaches_every_maximal_choice_of_layers_and_sizes(choices: tuple[Choice, ...]) -> None:
+    """The costs of tied sizes depend on which layers are there, and those of a layer on its sizes."""
+    every = np.unique(EVERY_LAYERS[:, -len(choices) :], axis=0)
+    budget = Budget.of(SHAPE, {"parameters": 0.75})
+    met = {
+        tuple(row)
+        for row, architecture in zip(every.tolist(), architectures_at(choices, SHAPE.dense, every), strict=True)
+        if int(SHAPE.count([architecture])[0]) <= budget.limits["parameters"]
+    }
+    maximal = {
+        row for row in met if not any(tuple(v + (i == c) for i, v in enumerate(row)) in met for c in range(len(row)))
+    }
+    assert 1 < len(maximal) < len(every)
+    fitted = budget.fit(choices, np.repeat(every, 50, axis=0), np.random.default_rng(0))
+    assert set(map(tuple, fitted.tolist())) == maximal
+
+
+def test_a_layer_costs_what_its_dense_components_cost() -> None:
+    (costs,) = value_costs([Choice("layer", (0, 2), ((0,), (1,)))], SHAPE, "parameters")
+    without = Architecture([(0, 0, 0), (2, 2, 8), (0, 0, 0)])
+    assert costs.tolist() == [0, int(SHAPE.count([SHAPE.dense])[0] - SHAPE.count([without])[0])]
+    assert cut_rates(Choice("layer", (0, 2), ((0,), (1,))), SHAPE.dense).tolist() == [1, 0]

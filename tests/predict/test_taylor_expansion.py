@@ -53,6 +53,31 @@ def test_values_of_one_size_are_distinct() -> None:
     assert at((1, 2, 24), (4, 2, 12), (4, 2, 12)) == [1.5, 10.0]
 
 
+def test_a_layer_that_is_gone_changes_by_its_own_choice_alone_and_tied_layers_by_those_left() -> None:
+    """The change of a whole layer has the effect of its components, whose choices say nothing then."""
+    first = Choice("layer", (0,), ((0,), (1,)))
+    second = Choice("layer", (1,), ((0,), (1,)))
+    with_layers = TaylorExpansion(
+        POINT,
+        EXPANSION.value,
+        (
+            *EXPANSION.sensitivities,
+            ChoiceSensitivity.of(first, {0: parts((5, 7), (1, 1)), 1: np.zeros((2, 2))}),
+            ChoiceSensitivity.of(second, {0: parts((3, 0), (0, 0)), 1: np.zeros((2, 2))}),
+        ),
+    )
+
+    def changed(*layers: tuple[int, int, int]) -> list[float]:
+        (found,) = with_layers.at([Architecture(layers)]).sum(axis=1) - EXPANSION.value
+        return list(found)
+
+    nothing = (0, 0, 0)
+    assert changed(*POINT.layers) == [0, 0]
+    assert changed(nothing, *POINT.layers[1:]) == [5 + 7, 1 + 1]
+    assert changed(POINT.layers[0], nothing, WHOLE) == pytest.approx([-0.6 + 3, 4])
+    assert changed(POINT.layers[0], nothing, (4, 2, 12)) == [3, 0]
+
+
 def test_values_between_known_ones_are_interpolated() -> None:
     assert at((2, 1, 24), (4, 2, 8), (4, 2, 8)) == pytest.approx([2.0, 10.0], abs=1e-3)
     assert at((2, 1, 24), (4, 2, 18), (4, 2, 18)) == pytest.approx([0.7, 12.0], abs=1e-3)  # in no value list

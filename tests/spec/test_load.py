@@ -250,7 +250,8 @@ s.yaml:20:1: rounds: written twice, first on line 15: remove one
 """
 LONG_PARTS = {
     "BASELINES": (
-        "'uniform', 'uniform-mlp', 'uniform-uncompensated', 'uniform-mlp-uncompensated', 'random-search' or 'evolution'"
+        "'uniform', 'uniform-mlp', 'uniform-uncompensated', 'uniform-mlp-uncompensated', 'depth-last', "
+        "'depth-importance', 'random-search' or 'evolution'"
     ),
     "KNOWN": (
         "name, folder, model, data_dir, splits, plugins, space, pruner, evaluators, predictor, searcher, objective, "

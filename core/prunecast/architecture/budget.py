@@ -13,13 +13,13 @@ Notation:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecast.architecture.architecture import Architecture, Sizes, sizes_of
-from prunecast.architecture.choices import Choice, Indices, sizes_at, value_costs
+from prunecast.architecture.choices import COLUMNS, Choice, Indices, sizes_at, value_costs
 from prunecast.architecture.shape import ModelShape, Quantity
 from prunecast.errors import BudgetError
 
@@ -76,6 +76,10 @@ class Budget:
             quantity: math.floor(absolute(value, dense.dense_count(quantity))) for quantity, value in wanted.items()
         }
         return cls(dense.shape, limits)
+
+    def at_most(self, parameters: int) -> "Budget":
+        """The same budget with another limit of the parameters."""
+        return replace(self, limits={**self.limits, "parameters": parameters})
 
     def dense_count(self, quantity: Quantity) -> int:
         """``quantity`` of the dense model."""
@@ -143,10 +147,8 @@ class _RunningTotals:
     def __init__(self, budget: Budget, choices: Sequence[Choice], indices: Indices) -> None:
         shape = budget.shape
         self._limits = np.array([limit * shape.tokens(quantity) for quantity, limit in budget.limits.items()])
-        sizes = sizes_at(choices, shape.dense, indices)
-        self._totals = np.stack([shape.totals(sizes, quantity) for quantity in budget.limits], axis=1)
-        shares = any(shape.shared_costs(quantity).any() for quantity in budget.limits)
-        self._shared = _Shared(budget, choices, sizes) if shares else None
+        self._totals = _totals(budget, sizes_at(choices, shape.dense, indices))
+        self._sizes = None if _adds_up(budget, choices) else _RunningSizes(budget, choices, indices)
         most = max(len(choice.values) for choice in choices)
         self._costs = np.zeros((len(choices), most, len(budget.limits)), dtype=np.int64)
         self._next = {direction: np.zeros((len(choices), most), dtype=np.int64) for direction in (-1, 1)}
@@ -170,51 +172,77 @@ class _RunningTotals:
         for choice in order.T:
             now = indices[all_rows, choice]
             target = self._next[direction][choice, now]
-            change = self._costs[choice, target] - self._costs[choice, now]
-            if self._shared is not None:
-                change += self._shared.change(choice, target)
-            after = self._totals + change
-            useful = self.over() if direction < 0 else (after <= self._limits).all(axis=1)
-            move = rows & useful & (target != now)
-            indices[all_rows[move], choice[move]] = target[move]
-            self._totals[move] = after[move]
-            if self._shared is not None:
-                self._shared.move(move, choice, target)
-            moved_any |= bool(move.any())
+            asked = rows & (target != now) & (self.over() if direction < 0 else True)
+            move = np.flatnonzero(asked)
+            after = self._after(move, choice[move], now[move], target[move])
+            if direction > 0:
+                fits = (after <= self._limits).all(axis=1)
+                move, after = move[fits], after[fits]
+            indices[move, choice[move]] = target[move]
+            self._totals[move] = after
+            if self._sizes is not None:
+                self._sizes.move(move, choice[move], target[move])
+            moved_any |= bool(len(move))
         return moved_any
 
+    def _after(
+        self, rows: NDArray[np.int64], choice: NDArray[np.int64], now: NDArray[np.int64], target: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Totals of M of the rows, shape (M, Q), after one choice of each, (M,), took another value, (M,)."""
+        if self._sizes is not None:
+            return self._sizes.totals_after(rows, choice, target)
+        return np.asarray(self._totals[rows] + self._costs[choice, target] - self._costs[choice, now])
 
-class _Shared:
-    """Costs that the two components of a layer share, for a batch of rows: they count while either is there.
 
-    Notation: K is 2, attention and MLP.
+def _adds_up(budget: Budget, choices: Sequence[Choice]) -> bool:
+    """True if every total is the sum of the costs of values: no layer has costs that its choices have in common."""
+    shared = any(budget.shape.shared_costs(quantity).any() for quantity in budget.limits)
+    whole, parts = (
+        {layer for choice in choices if (choice.component == "layer") == is_whole for layer in choice.layers}
+        for is_whole in (True, False)
+    )
+    return not shared and whole.isdisjoint(parts)
+
+
+class _RunningSizes:
+    """Sizes of a batch of rows, whose totals are counted anew after each move, where costs of values do not add up.
+
+    Each layer has four numbers: its sizes by the choices of components, and 1 if the layer is there, else 0.
     """
 
-    def __init__(self, budget: Budget, choices: Sequence[Choice], sizes: Sizes) -> None:
-        self._costs = np.stack([budget.shape.shared_costs(quantity) for quantity in budget.limits], axis=1)  # (L, Q)
-        self._there = np.moveaxis(sizes[..., [0, 2]] > 0, 2, 1)  # (N, K, L)
-        self._component = np.array([["attention", "mlp"].index(choice.component) for choice in choices])
-        self._covers = np.zeros((len(choices), sizes.shape[1]), dtype=bool)
-        self._keeps = np.zeros((len(choices), max(len(choice.values) for choice in choices)), dtype=bool)
+    def __init__(self, budget: Budget, choices: Sequence[Choice], indices: Indices) -> None:
+        most = max(len(choice.values) for choice in choices)
+        self._budget = budget
+        self._values = np.zeros((len(choices), most, 4), dtype=np.int64)
+        self._covers = np.zeros((len(choices), len(budget.shape.layers), 4), dtype=bool)
         for c, choice in enumerate(choices):
-            self._covers[c, list(choice.layers)] = True
-            self._keeps[c, : len(choice.values)] = np.array(choice.values)[:, 0] > 0
+            columns = slice(3, 4) if choice.component == "layer" else COLUMNS[choice.component]
+            self._values[c, : len(choice.values), columns] = choice.values
+            self._covers[c, list(choice.layers), columns] = True
+        dense = np.concatenate([sizes_of([budget.shape.dense]), np.ones((1, len(budget.shape.layers), 1))], axis=2)
+        self._numbers = np.repeat(dense.astype(np.int64), len(indices), axis=0)
+        every = np.arange(len(indices))
+        for c in range(len(choices)):
+            self.move(every, np.full_like(every, c), indices[:, c])
 
-    def change(self, choice: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What each row would cost more, shape (N, Q), if one choice of it, (N,), took a value, (N,)."""
-        now, after = (there.any(axis=1) @ self._costs for there in (self._there, self._after(choice, value)))
-        return np.asarray(after - now, dtype=np.int64)
+    def totals_after(
+        self, rows: NDArray[np.int64], choice: NDArray[np.int64], value: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Totals of M of the rows, shape (M, Q), if one choice of each, (M,), took a value, (M,)."""
+        numbers = self._after(rows, choice, value)
+        return _totals(self._budget, numbers[..., :3] * numbers[..., 3:])
 
-    def move(self, rows: NDArray[np.bool_], choice: NDArray[np.int64], value: NDArray[np.int64]) -> None:
+    def move(self, rows: NDArray[np.int64], choice: NDArray[np.int64], value: NDArray[np.int64]) -> None:
         """Let one choice of each of ``rows`` take a value."""
-        self._there[rows] = self._after(choice, value)[rows]
+        self._numbers[rows] = self._after(rows, choice, value)
 
-    def _after(self, choice: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Components that are there, shape (N, K, L), after one choice of each row took a value."""
-        there, row, component = self._there.copy(), np.arange(len(self._there)), self._component[choice]
-        keeps = self._keeps[choice, value][:, None]
-        there[row, component] = np.where(self._covers[choice], keeps, there[row, component])
-        return there
+    def _after(self, rows: NDArray[np.int64], choice: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(self._covers[choice], self._values[choice, value][:, None], self._numbers[rows])
+
+
+def _totals(budget: Budget, sizes: Sizes) -> NDArray[np.int64]:
+    """Totals of every limited quantity, shape (N, Q), of architectures of ``sizes`` (N, L, 3)."""
+    return np.stack([budget.shape.totals(sizes, quantity) for quantity in budget.limits], axis=1)
 
 
 def _costs_of(budget: Budget, choices: Sequence[Choice]) -> list[NDArray[np.int64]]:

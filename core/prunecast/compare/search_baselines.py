@@ -1,18 +1,19 @@
 """Baselines that search without a predictor: every architecture they consider is measured.
 
-They get as many real evaluations as the run itself, the cost of its local sensitivities included, or as many as the
-spec says (:func:`prunecast.spec.stages.baseline_evaluations`), under the same evaluators, at the parameter count of the
-run's best.
+Two of them get as many real evaluations as the run itself, the cost of its local sensitivities included, or as many as
+the spec says (:func:`prunecast.spec.stages.baseline_evaluations`), under the same evaluators, at the parameter count of
+the run's best. The one by the importance of layers measures one architecture a layer.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import Indices, architectures_at, switch_levels
+from prunecast.compare.depth import largest_indices, layer_columns, without_layers
 from prunecast.errors import EvaluationError
 from prunecast.problem.measured import Measured
 from prunecast.problem.objective import Metrics
@@ -40,7 +41,9 @@ def search_by_measuring(
 
     ``random-search`` measures random proposals of the space. ``evolution`` is EvoPress (arXiv 2410.14649, algorithm 1)
     with one survivor: starting from uniform MLP pruning, each generation switches a few levels of the best so far, and
-    the best of the offspring replaces it if it measures better.
+    the best of the offspring replaces it if it measures better. ``depth-importance`` measures the model without each
+    layer alone, or without each block of layers, and drops those that are missed least until the budget is met, as in
+    arXiv 2402.02834, section 3.1.
 
     Args:
         name: which search.
@@ -53,25 +56,24 @@ def search_by_measuring(
         EvaluationError: nothing could be measured.
         BudgetError: the space has nothing so small.
     """
-    budget = replace(problem.budget, limits={**problem.budget.limits, "parameters": parameters})
-    search = {"random-search": _random, "evolution": _evolution}[name]
-    measured = search(problem, budget, evaluations, measure)
-    if not measured:
+    searches = {"random-search": _random, "evolution": _evolution, "depth-importance": _by_importance}
+    found = searches[name](problem, problem.budget.at_most(parameters), evaluations, measure)
+    if found is None:
         raise EvaluationError(f"{name} could not measure anything: see the registry's table failures")
-    return _best(problem, measured)
+    return found
 
 
-def _random(problem: Problem, budget: Budget, evaluations: int, measure: Measure) -> Mapping[Architecture, Metrics]:
+def _random(problem: Problem, budget: Budget, evaluations: int, measure: Measure) -> Architecture | None:
     rng, found = problem.rng("random-search"), dict[Architecture, None]()
     for _ in range(MOST_DRAWS):
         drawn = budget.fit(problem.space.choices, problem.space.sample(evaluations, rng), rng)
         found |= dict.fromkeys(_architectures(problem, drawn))
         if len(found) >= evaluations:
             break
-    return measure(list(found)[:evaluations])
+    return _best(problem, measure(list(found)[:evaluations]))
 
 
-def _evolution(problem: Problem, budget: Budget, evaluations: int, measure: Measure) -> Mapping[Architecture, Metrics]:
+def _evolution(problem: Problem, budget: Budget, evaluations: int, measure: Measure) -> Architecture | None:
     rng = problem.rng("evolution")
     parent = uniform_mlp_indices(problem.space, budget, rng)[0]
     tried = set(_architectures(problem, parent[None]))
@@ -82,9 +84,23 @@ def _evolution(problem: Problem, budget: Budget, evaluations: int, measure: Meas
             break
         tried |= set(rows)
         measured |= measure(list(rows))
-        if measured:
-            parent = rows.get(_best(problem, measured), parent)
-    return measured
+        best = _best(problem, measured)
+        parent = parent if best is None else rows.get(best, parent)
+    return _best(problem, measured)
+
+
+def _by_importance(problem: Problem, budget: Budget, _: int, measure: Measure) -> Architecture | None:
+    choices = problem.space.choices
+    columns = layer_columns(choices)
+    rows = np.tile(largest_indices(choices), (len(columns), 1))
+    rows[np.arange(len(columns)), columns] = 0
+    without = _architectures(problem, rows)
+    measured = Measured(problem.objective, measure(without))
+    if not measured:
+        return None
+    scores = dict(zip(measured.architectures, measured.scores.tolist(), strict=True))
+    missed = [scores.get(architecture, math.inf) for architecture in without]
+    return without_layers(choices, budget, [columns[place] for place in np.argsort(missed, kind="stable")])
 
 
 def _offspring(
@@ -109,6 +125,8 @@ def _architectures(problem: Problem, indices: Indices) -> list[Architecture]:
     return architectures_at(problem.space.choices, problem.shape.dense, indices)
 
 
-def _best(problem: Problem, metrics: Mapping[Architecture, Metrics]) -> Architecture:
+def _best(problem: Problem, metrics: Mapping[Architecture, Metrics]) -> Architecture | None:
+    if not metrics:
+        return None
     measured = Measured(problem.objective, metrics)
     return measured.architectures[int(np.argmin(measured.scores))]

@@ -1,7 +1,6 @@
 """Uniform architectures: the same rate in every layer, at the parameter count of the architecture compared with."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +13,7 @@ TOLERANCE = 0.002
 """A baseline has the parameter count it is compared at to within 0.2 %."""
 
 
-@dataclass(frozen=True)
-class UniformBaseline:
-    """A baseline that prunes all layers at one rate.
-
-    Attributes:
-        name: its name in a spec.
-        attention: True if attention is pruned too, False for the MLP alone.
-        compensated: True if the pruner's compensation is applied.
-    """
-
-    name: str
-    attention: bool
-    compensated: bool
-
-    @classmethod
-    def named(cls, name: str) -> "UniformBaseline | None":
-        """The uniform baseline called ``name``; None if that is another kind of baseline."""
-        return next((each for each in UNIFORM_BASELINES if each.name == name), None)
-
-
-UNIFORM_BASELINES = tuple(
-    UniformBaseline(f"uniform{mlp}{without}", attention=not mlp, compensated=not without)
-    for mlp in ("", "-mlp")
-    for without in ("", "-uncompensated")
-)
-
-
-def uniform(shape: ModelShape, choices: tuple[Choice, ...], parameters: int, *, attention: bool) -> Architecture:
+def uniform(shape: ModelShape, choices: Sequence[Choice], parameters: int, *, attention: bool) -> Architecture:
     """Uniform architecture over the layers of the choices: at most ``parameters`` parameters, as close as possible.
 
     Layers that differ in size keep the same share, rounded to whole units and at least one unless all are removed.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunecast.architecture.architecture import Sizes as Sizes
     from prunecast.architecture.architecture import sizes_of as sizes_of
     from prunecast.architecture.budget import Budget as Budget
+    from prunecast.architecture.choices import WHOLE_LAYERS as WHOLE_LAYERS
     from prunecast.architecture.choices import Choice as Choice
     from prunecast.architecture.choices import Component as Component
     from prunecast.architecture.choices import Indices as Indices
@@ -109,7 +110,7 @@ _NAMES = {
     "prunecast.architecture.architecture": "Architecture Floats Layer LayerImportance Sizes sizes_of",
     "prunecast.architecture.budget": "Budget",
     "prunecast.architecture.choices": (
-        "Choice Component Indices Value architectures_at ascending cut_rates indices_of "
+        "Choice Component Indices Value WHOLE_LAYERS architectures_at ascending cut_rates indices_of "
         "shift_level sizes_at switch_levels"
     ),
     "prunecast.architecture.encodings": (

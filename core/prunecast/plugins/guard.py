@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture, Floats, LayerImportance
-from prunecast.architecture.choices import Choice, Indices, Value
+from prunecast.architecture.choices import Choice, Indices, Value, largest
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import EvaluationError, PluginError
 from prunecast.models.units import where_float64_is
@@ -328,8 +328,7 @@ def _checked(owner: str, measured: Measurement) -> Measurement:
 
 def _gives(shape: ModelShape, layer: int, choice: Choice, value: Value) -> bool:
     """True if a value of a choice lies between 0 and the sizes of a layer of the dense model."""
-    dense = shape.dense.layers[layer]
-    limits = dense[:2] if choice.component == "attention" else dense[2:]
+    limits = largest(choice.component, shape.dense.layers[layer])
     return len(value) == len(limits) and all(0 <= kept <= most for kept, most in zip(value, limits, strict=True))
 
 

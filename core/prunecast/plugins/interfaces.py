@@ -153,8 +153,8 @@ class SearchSpace(Plugin[OptionsT]):
         shape: the dense model; ``choices`` may depend on it.
 
     ``choices`` is read right after construction. The attention and the MLP of a layer may each be covered by at most
-    one choice; components without a choice stay dense. Raise a one-line ModelError for options that do not fit the
-    model, such as a layer that it does not have.
+    one choice, and the layer as a whole by another one; what has no choice stays dense. Raise a one-line ModelError for
+    options that do not fit the model, such as a layer that it does not have.
     """
 
     def __init__(self, options: OptionsT, shape: ModelShape) -> None:

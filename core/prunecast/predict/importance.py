@@ -3,9 +3,9 @@
 Notation: C choices, L layers, M metrics, V values of one choice, B architectures of the background.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class ChoiceImportance:
     """
 
     choice: str
-    component: Component
+    component: Component | Literal["layer"]
     layers: tuple[int, ...]
     shares: dict[str, float]
 
@@ -83,5 +83,7 @@ def _background(problem: Problem) -> Indices:
 
 def _summed_over_layers(choices: Sequence[Choice], own: Floats) -> Floats:
     """A predictor's importances of components of layers, shape (L, 2, M), summed over the layers of each choice."""
-    parts: dict[Component, int] = {"attention": 0, "mlp": 1}
-    return np.array([own[list(choice.layers), parts[choice.component]].sum(axis=0) for choice in choices])
+    parts: Mapping[Component | Literal["layer"], Sequence[int]] = {"attention": [0], "mlp": [1], "layer": [0, 1]}
+    return np.array(
+        [sum(own[list(choice.layers), part].sum(axis=0) for part in parts[choice.component]) for choice in choices]
+    )

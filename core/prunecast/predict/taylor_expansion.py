@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prunecast.architecture.architecture import Architecture, Floats, Sizes, sizes_of
-from prunecast.architecture.choices import COLUMNS, Choice
+from prunecast.architecture.choices import Choice, gone_layers, is_idle, values_in
 from prunecast.architecture.encodings import distances
 from prunecast.architecture.shape import ModelShape
 from prunecast.plugins.interfaces import PluginOptions, Prediction, Predictor
@@ -48,12 +49,17 @@ class ChoiceSensitivity:
         order = _order(np.array([choice.values[position] for position in known]))
         return cls(choice, order, np.stack([changes[position] for position in known]))
 
-    def at(self, sizes: Sizes) -> Floats:
-        """The changes at sizes (N, L, 3), shape (N, 2, M); interpolated linearly between known values."""
-        kept = _order(sizes[:, self.choice.layers[0], COLUMNS[self.choice.component]])
+    def at(self, sizes: Sizes, gone: NDArray[np.bool_]) -> Floats:
+        """The changes at sizes (N, L, 3), shape (N, 2, M); interpolated linearly between known values.
+
+        Zero where all layers of the choice are ``gone``, shape (N, L): the change of the whole layers has it all.
+        """
+        kept = _order(values_in(self.choice, sizes, gone))
         _, *shape = self.changes.shape
         columns = [np.interp(kept, self.order, column) for column in self.changes.reshape(len(self.order), -1).T]
-        return np.stack(columns, axis=-1).reshape(len(kept), *shape)
+        changes = np.stack(columns, axis=-1).reshape(len(kept), *shape)
+        changes[is_idle(self.choice, gone)] = 0
+        return changes
 
 
 def _order(kept: np.ndarray[Any, np.dtype[np.int64]]) -> Floats:
@@ -79,10 +85,11 @@ class TaylorExpansion:
     def at(self, architectures: Sequence[Architecture]) -> Floats:
         """Metrics to first order, and the separable second-order terms: shape (N, 2, M)."""
         sizes = sizes_of(architectures)
+        gone = gone_layers([each.choice for each in self.sensitivities], sizes)
         start = np.stack([self.value, np.zeros_like(self.value)])
         total = np.tile(start, (len(sizes), 1, 1))
         for sensitivity in self.sensitivities:
-            total += sensitivity.at(sizes)
+            total += sensitivity.at(sizes, gone)
         return total
 
 

@@ -90,7 +90,7 @@ class LimitedSpace(SearchSpace[PluginOptions]):
         """One choice a component over all layers; whole layers are chosen one by one."""
         layers = tuple(range(len(self.shape.dense.layers)))
         components: tuple[Component, ...] = ("attention", "mlp")
-        choices = [each for each in self._base.choices if each.component not in components]
+        choices = [each for each in self._base.choices if each.component == "layer"]
         for component in components:
             dense = [tuple(layer)[COLUMNS[component]] for layer in self.shape.dense.layers]
             values: dict[int, set[Value]] = {layer: {size} for layer, size in enumerate(dense)}

@@ -17,6 +17,7 @@ from prunecast.problem.limits import LimitedSpace, problem_of
 from prunecast.problem.objective import Objective
 from prunecast.spec.load import error_at
 from prunecast.spec.model import Spec
+from prunecast.spec.stages import DEPTH_BASELINES
 
 NewPredictor = Callable[[ModelShape], Predictor[Any]]
 """Makes a predictor that has not been fitted, for a model of a shape."""
@@ -52,7 +53,8 @@ class Problem:
 
         Raises:
             PluginError: a plugin of the spec cannot be made.
-            SpecError: the budget's context is longer than the model's.
+            SpecError: the budget's context is longer than the model's, or a baseline drops whole layers, which are no
+                choices of the space.
             BudgetError: no architecture of the space meets the budget.
         """
         space: SearchSpace[Any] = spec.space.instance(host, shape)
@@ -67,7 +69,20 @@ class Problem:
             predictor: Predictor[Any] = spec.predictor.instance(host, model, spec.seed)
             return predictor
 
-        return cls(shape, space, budget, Objective((), ()), spec.seed, new_predictor)
+        problem = cls(shape, space, budget, Objective((), ()), spec.seed, new_predictor)
+        problem._check_baselines(spec)
+        return problem
+
+    def _check_baselines(self, spec: Spec) -> None:
+        for place, name in enumerate(spec.baselines):
+            if name in DEPTH_BASELINES and not self.whole_layers:
+                needed = f"{name} drops whole layers, which space {spec.space.use} has no choices of: use space depth"
+                raise error_at(spec, ("baselines", place), f"{needed}, or leave {name} out")
+
+    @property
+    def whole_layers(self) -> int:
+        """Number of choices of whole layers."""
+        return sum(choice.component == "layer" for choice in self.space.choices)
 
     def minimising(self, objective: Objective) -> "Problem":
         """The same problem with another objective."""

@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.report.facts import Facts, MetricFacts
 from prunecast.report.section import Picture, Section, Table
-from prunecast.report.theme import BLUE, MARKERS, ORANGE, Layout, legend_above
+from prunecast.report.theme import BLUE, GREEN, MARKERS, ORANGE, Layout, legend_above
 from prunecast.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COMPONENTS = {"attention": ("attention", BLUE, MARKERS[0]), "mlp": ("MLP", ORANGE, MARKERS[1])}
+_COMPONENTS = {
+    "attention": ("attention", BLUE, MARKERS[0]),
+    "mlp": ("MLP", ORANGE, MARKERS[1]),
+    "layer": ("whole layer", GREEN, MARKERS[2]),
+}
 
 
 def section(facts: Facts) -> Section:
@@ -63,10 +67,9 @@ def _picture(metrics: Sequence[MetricFacts], found: Sequence[Mapping[str, Any]])
         figure, panels = layout.panels(len(metrics), 2.7)
         for axes, metric in zip(panels, metrics, strict=True):
             for component, (label, colour, marker) in _COMPONENTS.items():
-                shares = _by_layer(found, component, metric.name)
-                axes.plot(
-                    list(shares), [100 * share for share in shares.values()], color=colour, marker=marker, label=label
-                )
+                if shares := _by_layer(found, component, metric.name):
+                    percents = [100 * share for share in shares.values()]
+                    axes.plot(list(shares), percents, color=colour, marker=marker, label=label)
             axes.set(title=metric.name, xlabel="layer", ylabel="importance, %")
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,7 +1,7 @@
 """Theme of the pictures: colours, matplotlib style, layouts, and elements that several pictures share.
 
-The colours follow Okabe and Ito (2008), who chose them to be distinguishable with any colour vision. Series also differ
-in their markers.
+The first colours follow Okabe and Ito (2008), who chose them to be distinguishable with any colour vision. Series also
+differ in their markers.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 INK, MUTED, RULE = "#1b1f27", "#5b6472", "#d7dce3"
 CLOUD = "#a9b1bd"
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#0072b2", "#c77700", "#00805d", "#a3558a", "#c44e00", "#3a94c9"
+VIOLET, OLIVE = "#5b3fa8", "#7d7d12"
 
 LIGHT = {
     "ink": INK,
@@ -26,6 +27,8 @@ LIGHT = {
     "purple": PURPLE,
     "red": RED,
     "sky": SKY,
+    "violet": VIOLET,
+    "olive": OLIVE,
 }
 """Colours of the light page by the name of their CSS variable. Pictures are drawn in these."""
 
@@ -40,12 +43,14 @@ DARK = {
     "purple": "#e29ac8",
     "red": "#ff8a4c",
     "sky": "#8fd0f5",
+    "violet": "#a48cf0",
+    "olive": "#c9c94a",
 }
 """Colours of the dark page, by the same names as ``LIGHT``."""
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "*")
 
-SERIES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, RED, SKY, INK), MARKERS, strict=True))
+SERIES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, RED, SKY, INK, VIOLET, OLIVE), MARKERS, strict=True))
 """Colour and marker of each series of a picture, in order: one for the best architectures and one a baseline."""
 
 STYLE: dict[Any, Any] = {

@@ -68,7 +68,8 @@ def estimate(spec: Spec, host: PluginHost) -> Estimate:
     """
     problem = _problem(spec, host)
     meter = _Meter(spec, host, problem)
-    stages = [meter.stage(stage) for stage in _rounds_together(stages_of(spec, spec.collect.pairs))]
+    planned = stages_of(spec, spec.collect.pairs, problem.whole_layers)
+    stages = [meter.stage(stage) for stage in _rounds_together(planned)]
     return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages))
 
 

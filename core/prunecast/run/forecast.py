@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prunecast.architecture.shape import ModelShape
-from prunecast.compare.uniform import UniformBaseline, uniform
+from prunecast.compare.built import BuiltBaseline
 from prunecast.errors import ChangedError, PrunecastError, RegistryError, SpecError
 from prunecast.keys import canonical_json
 from prunecast.measure.setup import Setup, place_of_model
@@ -42,8 +42,8 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     """Predict the result of a spec: its baselines, and the best its search finds within the budget.
 
     Its predictor learns from all pairs of its model under its pruner and its evaluators. Pairs of another model, text
-    or code of the same description are told apart if model and data are on this machine. Of its baselines, uniform
-    architectures are predicted that are compensated as these pairs are, at the parameter count of the best.
+    or code of the same description are told apart if model and data are on this machine. Of its baselines, those are
+    predicted that are built, not searched, and compensated as these pairs are, at the parameter count of the best.
 
     Returns:
         The predictions; a line about the pairs behind them and, where there is something to say, one about what could
@@ -63,8 +63,8 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     proposals = spec.searcher.instance(host).search(asked, PROPOSALS)
     shape, choices = problem.shape, problem.space.choices
     (size,) = shape.count(proposals[:1] or [shape.dense]).tolist()
-    predictable = _predictable(spec)
-    baselines = [(each.name, uniform(shape, choices, size, attention=each.attention)) for each in predictable]
+    predictable, budget = _predictable(spec), problem.budget.at_most(size)
+    baselines = [(each.name, each.build(choices, budget)) for each in predictable]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
     return predictions(fitted, measured, pairs, named), [basis_of(pairs), *notes, *_left_out(spec, predictable)]
 
@@ -78,14 +78,14 @@ def _limits(spec: Spec, host: PluginHost, shape: ModelShape) -> tuple[Limits, ..
     return limits_of(spec, host, *described(source, spec.families), shape)
 
 
-def _predictable(spec: Spec) -> list[UniformBaseline]:
-    """Uniform baselines of a spec that are compensated as its pairs are."""
+def _predictable(spec: Spec) -> list[BuiltBaseline]:
+    """Baselines of a spec that are built, and compensated as its pairs are."""
     options: Any = spec.pruner.options
     plain = options.compensate.method == "none"
-    return [each for each in map(UniformBaseline.named, spec.baselines) if each and (each.compensated or plain)]
+    return [each for each in map(BuiltBaseline.named, spec.baselines) if each and (each.compensated or plain)]
 
 
-def _left_out(spec: Spec, predictable: Sequence[UniformBaseline]) -> list[str]:
+def _left_out(spec: Spec, predictable: Sequence[BuiltBaseline]) -> list[str]:
     """One line about the baselines that are not predicted; none if all are."""
     predicted = {each.name for each in predictable}
     others = [name for name in spec.baselines if name not in predicted]

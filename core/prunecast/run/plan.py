@@ -77,7 +77,8 @@ def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
     settings = [named.setting for named in setup.evaluators]
     pairs = propose(problem, spec.collect, reused_architectures(spec, problem, registry, settings))
     known = {DENSE: [problem.shape.dense], PAIRS: pairs}
-    steps = [clock.step(stage, known.get(stage.name)) for stage in stages_of(spec, len(pairs))]
+    stages = stages_of(spec, len(pairs), problem.whole_layers)
+    steps = [clock.step(stage, known.get(stage.name)) for stage in stages]
     return Plan(tuple(steps), clock.basis, texts_of(setup), notes_of(setup))
 
 

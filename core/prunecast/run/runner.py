@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import cached_property
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.compare.built import BuiltBaseline
 from prunecast.compare.candidate import Candidate
 from prunecast.compare.search_baselines import search_by_measuring
-from prunecast.compare.uniform import UniformBaseline, distinct_totals, uniform
+from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
@@ -313,17 +314,17 @@ class Run:
         return deliver_run(setup, written, chosen, model, result.candidates, places, self._spec.recover, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
-        """Uniform architectures at every total of the result, and search baselines at that of its best."""
+        """Built baselines at every total of the result, and search baselines at that of its best."""
         totals = distinct_totals([parameters, *(each.parameters for each in spread_over(rounds))])
         names = self._spec.baselines
-        by_baseline = [self._uniform(each, totals) for each in map(UniformBaseline.named, names) if each]
-        uniforms = [candidate for at_one_total in zip(*by_baseline, strict=True) for candidate in at_one_total]
+        by_baseline = [self._built(each, totals) for each in map(BuiltBaseline.named, names) if each]
+        built = [candidate for at_one_total in zip(*by_baseline, strict=True) for candidate in at_one_total]
         searches = [self._searched(name, parameters, evaluations) for name in SEARCH_BASELINES if name in names]
-        return [*uniforms, *searches]
+        return [*built, *searches]
 
-    def _uniform(self, baseline: UniformBaseline, totals: Sequence[int]) -> list[Candidate]:
-        shape, choices = self._problem.shape, self._problem.space.choices
-        architectures = [uniform(shape, choices, total, attention=baseline.attention) for total in totals]
+    def _built(self, baseline: BuiltBaseline, totals: Sequence[int]) -> list[Candidate]:
+        choices, budget = self._problem.space.choices, self._problem.budget
+        architectures = [baseline.build(choices, budget.at_most(total)) for total in totals]
         setup = self._setup
         verifiers = setup.verifiers if baseline.compensated else setup.uncompensated_verifiers
         return self._compared(baseline.name, architectures, verifiers)

@@ -75,7 +75,10 @@ def propose(problem: Problem, options: CollectSpec, start: Sequence[Architecture
 
 
 def uniform_mlp_indices(space: SearchSpace[Any], budget: Budget, rng: np.random.Generator) -> Indices:
-    """Whole attention and uniformly pruned MLPs, as near to the budget as the space's values allow: shape (1, C)."""
+    """Whole attention and uniformly pruned MLPs, as near to the budget as the space's values allow: shape (1, C).
+
+    What no choice of MLPs can bring to the budget, such as whole layers, is brought there in a random order.
+    """
     choices = space.choices
     top = np.array([len(choice.values) - 1 for choice in choices])
     steps = np.arange(top.max() + 1)[:, None]

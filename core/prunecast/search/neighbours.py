@@ -63,6 +63,9 @@ def _expansion(
     nothing = np.zeros((2, len(found)))
 
     def total(several: Sequence[LayerChange]) -> Floats:
+        """Zero if no layer changes: sizes of layers that are gone make no difference."""
+        if not several:
+            return nothing
         summed: Floats = np.sum([[of_metric[change] for of_metric in found] for change in several], axis=0).T
         return summed
 

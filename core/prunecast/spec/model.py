@@ -452,13 +452,16 @@ class Spec(_Section):
             "uniform-mlp",
             "uniform-uncompensated",
             "uniform-mlp-uncompensated",
+            "depth-last",
+            "depth-importance",
             "random-search",
             "evolution",
         ]
     ] = Field(
         default=["uniform", "uniform-mlp"],
         description="Baselines to compare with, at the same parameter count: uniform pruning of attention and MLP, or "
-        "of the MLP alone, with the pruner's compensation or without; and searches without a predictor.",
+        "of the MLP alone, with the pruner's compensation or without; without the layers before the last one, or "
+        "without the layers that, each removed alone, are missed least; and searches without a predictor.",
     )
     baseline_evaluations: int | None = Field(
         None,

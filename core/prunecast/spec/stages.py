@@ -17,9 +17,12 @@ ROUND = "round"
 Used = Literal["searched", "verified", "verified only"]
 """Evaluators of a stage: those of the search; those and the ones only ``verify`` names; the latter alone."""
 
-SearchBaseline = Literal["random-search", "evolution"]
+SearchBaseline = Literal["random-search", "evolution", "depth-importance"]
 SEARCH_BASELINES: tuple[SearchBaseline, ...] = get_args(SearchBaseline)
 """Baselines that search by themselves, without a predictor."""
+
+DEPTH_BASELINES = ("depth-last", "depth-importance")
+"""Baselines that drop whole layers, which a space has to have as choices."""
 
 SENSITIVITY_EVALUATIONS = 14
 """Cost of the local sensitivities around one architecture, in evaluations: timed on SmolLM2-135M, 25 layers of 4 and 19
@@ -48,14 +51,19 @@ class Stage:
     cost: int = 1
 
 
-def stages_of(spec: Spec, pairs: int) -> list[Stage]:
-    """Stages of a spec in order, when ``pairs`` architectures are measured before the first round.
+def stages_of(spec: Spec, pairs: int, whole_layers: int) -> list[Stage]:
+    """Stages of a spec in order.
 
     The counts of all stages after the pairs are upper bounds: what is found there may have been measured before.
+
+    Args:
+        spec: the run's spec.
+        pairs: number of architectures that are measured before the first round.
+        whole_layers: number of choices of whole layers.
     """
     totals = spec.per_round if spec.choose.rule == "spread" else 1
     searches = [name for name in SEARCH_BASELINES if name in spec.baselines]
-    uniform = sum(name not in SEARCH_BASELINES for name in spec.baselines)
+    built = sum(name not in SEARCH_BASELINES for name in spec.baselines)
     points = spec.rounds * spec.neighbours
     each = baseline_evaluations(spec, pairs + spec.rounds * spec.per_round, points)
     return [
@@ -64,8 +72,8 @@ def stages_of(spec: Spec, pairs: int) -> list[Stage]:
         *(Stage(round_name(number), spec.per_round, "searched") for number in range(1, spec.rounds + 1)),
         *([Stage(SENSITIVITIES, points, "searched", SENSITIVITY_EVALUATIONS)] if points else []),
         Stage(VERIFY, spec.verify.top + totals - 1, "verified only"),
-        Stage(BASELINES, uniform * totals + len(searches), "verified"),
-        *(Stage(name, each, "searched") for name in searches),
+        Stage(BASELINES, built * totals + len(searches), "verified"),
+        *(Stage(name, whole_layers if name == "depth-importance" else each, "searched") for name in searches),
         *([] if spec.recover is None else [Stage(RECOVER, 1, "verified")]),
     ]
 

@@ -1,6 +1,5 @@
 """The layerwise space: kept sizes of the attention and of the MLP of each layer."""
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -10,13 +9,12 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from prunecast.plugins import Choice, Component, Indices, ModelError, PluginOptions, SearchSpace, Value, ascending
+from prunecast_plugins.spaces.layers import LayerRange, layers_in
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 Shares = tuple[Rate, Rate]
 """Smallest and largest share."""
-
-_RANGE = re.compile(r"(-?\d+)?:(-?\d+)?")
 
 
 class Sampling(PluginOptions):
@@ -51,7 +49,7 @@ class Sampling(PluginOptions):
 class LayerwiseOptions(PluginOptions):
     """Options of the layerwise space."""
 
-    layers: str = Field(
+    layers: LayerRange = Field(
         default=":", description="layers that may be pruned, 'start:stop' as in Python, e.g. '3:28' or '3:-2'"
     )
     attention: tuple[Rate, ...] = Field(
@@ -68,13 +66,6 @@ class LayerwiseOptions(PluginOptions):
         description="MLP widths are multiples of this, as suits the hardware, except for the dense width",
     )
     sampling: Sampling = Field(default=Sampling(), description="distribution of sampled architectures")
-
-    @field_validator("layers")
-    @classmethod
-    def _is_range(cls, text: str) -> str:
-        if _RANGE.fullmatch(text) is None:
-            raise ValueError(f"{text!r} is not a range of layers: write 'start:stop' in quotes, e.g. '3:28' or '3:-2'")
-        return text
 
     @model_validator(mode="after")
     def _some_choice(self) -> Self:
@@ -163,23 +154,16 @@ class Layerwise(SearchSpace[LayerwiseOptions]):
         """Last position of each choice, and the share that each sample draws for it: (count,), in [0, 1]."""
         ranges = np.array([self.options.sampling.attention, self.options.sampling.mlp])
         attention, mlp = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * rng.random((2, count))
-        shares: dict[Component, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
+        shares: dict[str, NDArray[np.float64]] = {"attention": attention, "mlp": mlp}
         return [(len(choice.values) - 1, shares[choice.component]) for choice in self.choices]
 
     @property
     def _layers(self) -> tuple[int, ...]:
-        depth = len(self.shape.dense.layers)
-        start, stop = (int(end) if end else None for end in self.options.layers.split(":"))
-        if any(end is not None and abs(end) > depth for end in (start, stop)):
-            raise ModelError(f"space.layers {self.options.layers!r} exceeds the model's {depth} layers")
-        layers = tuple(range(depth)[start:stop])
-        if not layers:
-            raise ModelError(f"space.layers {self.options.layers!r} selects none of the model's {depth} layers")
-        return layers
+        return layers_in(self.options.layers, self.shape)
 
     def values_at(self, choice: Choice, rate: float) -> tuple[Value, ...]:
-        """Values that the pruning rate would allow in the options."""
-        return self._values_at(choice.component, choice.layers[0], rate)
+        """Values that the pruning rate would allow in the options; whole layers have no others."""
+        return () if choice.component == "layer" else self._values_at(choice.component, choice.layers[0], rate)
 
     def _values_at(self, component: Component, layer: int, rate: float) -> tuple[Value, ...]:
         """Values of a component of a layer that a pruning rate allows."""
