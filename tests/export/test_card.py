@@ -9,9 +9,10 @@ from workplace import Outcome, Workplace
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.card import CardContent, Result, render_card
 from prunecast.models.license import License
+from prunecast.plugins.exporter import Parity, Written
 
 
-def rendered(**changes: object) -> str:
+def rendered(parity: Parity | None = None, **changes: object) -> str:
     content = {
         "model_name": "tiny-80",
         "base_model": "someone/tiny",
@@ -20,7 +21,22 @@ def rendered(**changes: object) -> str:
         "rows": [("this", 107_600_000)],
         "protocol": "WikiText-2 raw test.",
     }
-    return render_card(CardContent(**{**content, **changes}), Architecture.parse("2x2+24*2"), 1000)  # type: ignore[arg-type]
+    written = Written(1000, "Load it like this.", ("layer 3: an attention of zeros",), "transformers")
+    architecture = Architecture.parse("2x2+24*2")
+    return render_card(CardContent(**{**content, **changes}), architecture, written, parity)  # type: ignore[arg-type]
+
+
+def test_how_it_loads_what_stands_in_and_what_was_compared_are_told() -> None:
+    parity = Parity("engine 1.2", "logits of 64 tokens", 0.00123, 31, 32, 2044, 20.5, 20.25, notes=("odd",))
+    card = rendered(parity)
+    assert "Load it like this." in card
+    assert "- layer 3: an attention of zeros" in card
+    assert (
+        "Compared with the measured model in engine 1.2: logits of 64 tokens differ by at most 0.0012; of 32 tokens of "
+        "greedy text the first 31 are the same; the perplexity of 2,044 tokens is 20.5000 (measured model: 20.2500)."
+        "\n\n- odd\n"
+    ) in card
+    assert "have not been compared with the measured model: their engine was not installed" in rendered()
 
 
 def test_a_card_names_its_base_model_and_the_relation_to_it() -> None:

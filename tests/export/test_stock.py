@@ -67,6 +67,9 @@ CASES = {
 }
 
 
+NEO = GPTNeoConfig(vocab_size=64, hidden_size=32, num_heads=4, num_layers=2, attention_types=[[["global", "local"], 1]])
+
+
 def exported(config: Any, architecture: str, folder: Path, state: Any = None) -> Any:
     """Export a pruned model; returns it with the report."""
     pruned = prune(config, architecture)
@@ -119,7 +122,7 @@ def test_a_folder_loads_in_a_process_without_prunecast_that_trusts_no_code(tmp_p
         (CASES["llama"][0], "0+0*4", "it has no layer"),
         (CASES["gpt2-mlp"][0], "6x1+48*3", "GPT2Config does not build layers of 6x1"),
         (CASES["gemma2-windows"][0], "0+0 4x2+48*3", None),
-        (GPTNeoConfig(vocab_size=64, hidden_size=32, num_heads=4, num_layers=2), "2x1+128*2", "does not build layers"),
+        (NEO, "2x1+128*2", "does not build layers"),
         (CohereConfig(**SIZES), "2x2+48*4", None),
     ],
 )

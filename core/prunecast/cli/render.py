@@ -139,7 +139,7 @@ def render_parity(export: dict[str, Any]) -> str:
     difference = export["max_logit_difference"]
     if difference is None:
         return "not verified: its engine is not installed"
-    compared = (export.get("parity") or {"compared": "logits of"})["compared"].split(" of ")[0]
+    compared = (export.get("parity") or {"compared": "logits"})["compared"].split(" of ")[0]
     return f"{compared} within {difference:.1e} of the measured model's"
 
 
