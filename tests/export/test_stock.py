@@ -16,7 +16,6 @@ from transformers import (
     Gemma2Config,
     GPT2Config,
     GPTNeoConfig,
-    GPTNeoXConfig,
     LlamaConfig,
     OlmoConfig,
     PreTrainedTokenizerFast,
@@ -49,7 +48,7 @@ SIZES: dict[str, Any] = {
     "pad_token_id": None,
 }
 CASES = {
-    "llama": (LlamaConfig(**SIZES), "3x1+17*4"),
+    "llama": (LlamaConfig(**SIZES), "2x1+17*4"),
     "llama-tied-layer-gone": (LlamaConfig(**SIZES, tie_word_embeddings=True), "2x2+48 0+0 2x2+48*2"),
     "llama-biases": (LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True), "0+0 4x2+20*3"),
     "qwen2": (Qwen2Config(**SIZES), "4x1+30*4"),
@@ -58,10 +57,6 @@ CASES = {
     "gpt2-mlp": (
         GPT2Config(vocab_size=256, n_embd=64, n_head=8, n_layer=3, n_inner=48, n_positions=64, initializer_range=0.2),
         "8x1+20 0+0 8x1+20",
-    ),
-    "gpt_neox": (
-        GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}),
-        "8x1+20 0+0 8x1+20*2",
     ),
     "olmo": (OlmoConfig(**SIZES), "4x2+9 0+0*2 4x2+9"),
 }
@@ -120,6 +115,7 @@ def test_a_folder_loads_in_a_process_without_prunecast_that_trusts_no_code(tmp_p
         (CASES["llama"][0], "0+48*4", "has no layers without attention"),
         (CASES["llama"][0], "4x2+0*4", "has no layers without MLP"),
         (CASES["llama"][0], "0+0*4", "it has no layer"),
+        (CASES["llama"][0], "3x1+48*4", "does not build layers of 3x1+48"),
         (CASES["gpt2-mlp"][0], "6x1+48*3", "GPT2Config does not build layers of 6x1"),
         (CASES["gemma2-windows"][0], "0+0 4x2+48*3", None),
         (NEO, "2x1+128*2", "does not build layers"),

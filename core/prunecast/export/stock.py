@@ -47,6 +47,9 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 """
 
+_OF_FILES = ("quantization_config", "transformers_weights")
+"""Entries of configs that belong to the files of the dense model."""
+
 _BIASES = ("attention_bias", "mlp_bias")
 """Entries of configs that give the projections of attention and MLP biases."""
 
@@ -118,18 +121,26 @@ def _kept(architecture: Architecture) -> list[int]:
 
 def _config(dense: "PreTrainedConfig", family: Family, layer: Layer, kept: list[int]) -> "PreTrainedConfig":
     """Config of a model of some layers of a dense one, all of which have the sizes of ``layer``."""
-    config = copy.deepcopy(dense)
     sizes = {family.heads_attribute: layer.query_heads, family.width_attribute: layer.mlp_width}
     if family.groups_attribute is not None:
         sizes[family.groups_attribute] = layer.kv_groups
-    # The width of a head is told first, as many configs divide by the number of heads if it is not.
-    changes = {**with_head_dim(dense), **sizes, **listed_for(dense, kept), "num_hidden_layers": len(kept)}
-    for name, value in changes.items():
-        setattr(config, name, value)
-    for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
-        if hasattr(config, entry):
-            delattr(config, entry)
-    return config
+    # The width of a head is told, as many configs divide by the number of heads if it is not.
+    return _changed(dense, {**with_head_dim(dense), **sizes, **_of_layers(dense, kept)})
+
+
+def _of_layers(dense: "PreTrainedConfig", kept: list[int]) -> dict[str, Any]:
+    """Entries of a config that depend on which layers are there."""
+    return {**listed_for(dense, kept), "num_hidden_layers": len(kept)}
+
+
+def _changed(dense: "PreTrainedConfig", changes: Mapping[str, Any]) -> "PreTrainedConfig":
+    """A copy of a config with other entries, checked by its class as when it is loaded; without those of its files."""
+    content = {name: value for name, value in dense.to_dict().items() if name not in _OF_FILES}
+    attributes = dense.attribute_map
+    changed: PreTrainedConfig = type(dense).from_dict(
+        {**content, **{attributes.get(name, name): value for name, value in changes.items()}}
+    )
+    return changed
 
 
 def _problem_of_layer(dense: "PreTrainedConfig", family: Family, layer: Layer) -> str | None:
@@ -151,9 +162,7 @@ def _problem_of_layer(dense: "PreTrainedConfig", family: Family, layer: Layer) -
 def _problem_of_depth(dense: "PreTrainedConfig", architecture: Architecture) -> str | None:
     """Reason why the class of a config does not leave out layers as an architecture does; None if it does."""
     kept = _kept(architecture)
-    config = copy.deepcopy(dense)
-    for name, value in {**listed_for(dense, kept), "num_hidden_layers": len(kept)}.items():
-        setattr(config, name, value)
+    config = _changed(dense, _of_layers(dense, kept))
     if windows_of(config) != [windows_of(dense)[index] for index in kept]:
         return f"{type(dense).__name__} has sliding windows in other layers if these are left out"
     return None
