@@ -20,7 +20,7 @@ from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
 from prunecast.models.families.windows import context_of
-from prunecast.models.pruned.classes import MODELING, as_stock, stock_types, write_code
+from prunecast.models.pruned.classes import MODELING, as_stock, base_type, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.owned.folder import FolderKind, OwnedFolder
@@ -288,14 +288,12 @@ def _config_json(
     pruned = config.to_diff_dict()
     for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
         pruned.pop(entry, None)
-    configuration, model = (f"Pruned{stock.__name__}" for stock in stock_types(config))
+    configuration, model = stock_types(config)
+    classes = {"AutoConfig": configuration, "AutoModel": base_type(config, family), "AutoModelForCausalLM": model}
     layers = enumerate(architecture.layers)
     return pruned | {
-        "architectures": [model],
-        "auto_map": {
-            "AutoConfig": f"{MODELING.stem}.{configuration}",
-            "AutoModelForCausalLM": f"{MODELING.stem}.{model}",
-        },
+        "architectures": [f"Pruned{model.__name__}"],
+        "auto_map": {auto: f"{MODELING.stem}.Pruned{stock.__name__}" for auto, stock in classes.items() if stock},
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
         **_head_dim(config),
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
