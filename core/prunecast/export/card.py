@@ -35,13 +35,18 @@ class CardContent:
     made_from: str = ""
 
 
-def render_card(card: CardContent, architecture: Architecture, parameters: int) -> str:
+OLDEST = "5.16.1"
+"""Oldest version of transformers in which exports have been loaded."""
+
+
+def render_card(card: CardContent, architecture: Architecture, parameters: int, vllm: str) -> str:
     """The card as Markdown with a YAML front matter.
 
     Args:
         card: contents of the card.
         architecture: architecture of the exported model.
         parameters: number of parameters in the exported file.
+        vllm: whether vLLM serves it, and how; one or more sentences.
     """
     from huggingface_hub import ModelCardData
 
@@ -72,14 +77,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "."  # this folder, or the id it is published under
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # this needs none of it
 inputs = tokenizer("The river", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 
-It loads in transformers ({version("transformers")} has compared it with the measured model) and in programs that load
-models through transformers. Runtimes with model code of their own, such as vLLM, SGLang, TensorRT-LLM, MLX and
-llama.cpp, build stock architectures only and do not load it; nor can it be converted to GGUF.
+It loads in transformers {OLDEST} or newer ({version("transformers")} has compared it with the measured model) and in
+programs that load models through transformers. {vllm} Runtimes with model code of their own, such as SGLang,
+TensorRT-LLM, MLX and llama.cpp, build stock architectures only and do not load this folder.
 
 ## Results
 

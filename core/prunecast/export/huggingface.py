@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent, render_card
+from prunecast.export.stand_ins import vllm_told, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
@@ -111,6 +112,7 @@ def export_huggingface(
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
     lineage: Lineage = (),
+    stand_ins: bool = False,
 ) -> ExportReport:
     """Write a pruned model, and verify in a fresh process that the written model is the measured one.
 
@@ -134,11 +136,16 @@ def export_huggingface(
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
         lineage: the models it is made from, the original first, the dense model last.
+        stand_ins: True to write an attention of zeros in place of each one that is removed, which vLLM needs; see
+            :func:`prunecast.export.stand_ins.with_stand_ins`. They count among the parameters of the report.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
             logits of the measured one. The folder is as it was before.
     """
+    written = architecture
+    if stand_ins:
+        state, written = with_stand_ins(config, family, state, architecture)
     weights = stored_weights(config, family, state)
     target = OwnedFolder(EXPORT, folder)
     origin = of_architecture(origin, architecture)
@@ -146,7 +153,7 @@ def export_huggingface(
     target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
     with target.staged() as staged:
         with _disk_errors():
-            _write(staged.path, config, family, weights, architecture, tokenizer, card, lineage)
+            _write(staged.path, config, family, weights, (architecture, written), tokenizer, card, lineage)
         _write_generation(staged.path, config, generation)
         difference = _verify(staged.path, config, reference)
         facts = {"parameters": _count(config, weights), "max_logit_difference": difference}
@@ -214,20 +221,23 @@ def _write(
     config: "PreTrainedConfig",
     family: Family,
     weights: "Mapping[str, Tensor]",
-    architecture: Architecture,
+    architectures: tuple[Architecture, Architecture],
     tokenizer: "PreTrainedTokenizerBase",
     card: CardContent,
     lineage: Lineage,
 ) -> None:
+    """Write all files but one; ``architectures`` are that of the model, and that with its stand-ins."""
     tokenizer.save_pretrained(folder)
+    architecture, written = architectures
+    vllm = vllm_told(base_type(config, family), architecture, written)
     texts = {
         ARCHITECTURE_FILE: architecture.to_json() + "\n",
         SPEC_FILE: card.spec_text,
-        "README.md": render_card(card, architecture, _count(config, weights)),
+        "README.md": render_card(card, architecture, _count(config, weights), vllm),
     }
     for name, text in texts.items():
         _write_text(folder / name, text)
-    write_model(folder, config, family, weights, architecture, lineage)
+    write_model(folder, config, family, weights, written, lineage)
 
 
 def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
