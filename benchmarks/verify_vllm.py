@@ -49,7 +49,7 @@ def with_vllm(folder: str) -> Callable[[], Generated]:
         trust_remote_code=True,
         dtype="float32",
         enforce_eager=True,
-        max_model_len=512,
+        max_model_len=128,
         seed=0,
     )
     sampling = SamplingParams(temperature=0, max_tokens=TOKENS, min_tokens=TOKENS, logprobs=0)
