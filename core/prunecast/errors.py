@@ -64,6 +64,10 @@ class ExportError(PrunecastError):
     """A model could not be written, or the written model differs from the measured one."""
 
 
+class EngineMissingError(ExportError):
+    """An engine is not installed, so that what was written for it cannot be verified."""
+
+
 class ResourceError(PrunecastError):
     """The machine has no disk space or no memory left."""
 

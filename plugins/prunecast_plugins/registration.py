@@ -215,6 +215,30 @@ def prunecast_predictors() -> Iterable[Entry]:
 
 
 @hookimpl
+def prunecast_exporters() -> Iterable[Entry]:
+    """Folders of Hugging Face transformers, with code of their own or without, and GGUF files."""
+    return [
+        Entry(
+            "huggingface",
+            "prunecast.export.huggingface:HuggingFace",
+            "Folder for transformers, with modelling code for layers of different sizes",
+        ),
+        Entry(
+            "stock",
+            "prunecast.export.stock:Stock",
+            "Folder for a stock class of transformers, vLLM and others; all layers alike, or left out",
+        ),
+        Entry(
+            "gguf",
+            "prunecast.export.gguf.exporter:Gguf",
+            "GGUF file for llama.cpp, in f32, f16, bf16, q8_0 or q4_0",
+            "https://github.com/ggml-org/ggml, docs/gguf.md",
+            trial=Trial({}, requires=("xllamacpp",)),
+        ),
+    ]
+
+
+@hookimpl
 def prunecast_searchers() -> Iterable[Entry]:
     """Searchers that optimise the predicted score."""
     return [

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from places import SUPPORT
 
-from prunecast.export.huggingface import EXPORT, NO_ORIGIN
+from prunecast.export.deliver import NO_ORIGIN, folder_kind
+from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions
 from prunecast.owned.folder import WORKPLACE, OwnedFolder
 
+KIND = folder_kind(HuggingFace(HuggingFaceOptions()))
 SCRIPT = str(SUPPORT / "export_under_fault.py")
 FOREIGN = {"NOTES.md": "mine", "gguf/q8.gguf": "q"}
 DAILY = 2
@@ -75,10 +77,10 @@ class Place:
         """At once the old, the new or nothing that loads; after the next call the old or the new, whole."""
         now = content(self.folder)
         assert now in (self.old, self.new) or "config.json" not in now
-        OwnedFolder(EXPORT, self.folder).check(NO_ORIGIN)
+        OwnedFolder(KIND, self.folder).check(NO_ORIGIN)
         self.assert_old_or_new(content(self.folder))
         assert not (self.folder / WORKPLACE).exists() or not any((self.folder / WORKPLACE).iterdir())
-        assert OwnedFolder(EXPORT, self.folder).is_whole({})
+        assert OwnedFolder(KIND, self.folder).is_whole({})
 
 
 @pytest.fixture(scope="module")

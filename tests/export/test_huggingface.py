@@ -25,11 +25,14 @@ from transformers import AutoTokenizer, LlamaConfig, Phi3Config, PreTrainedToken
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
-from prunecast.export.deliver import continue_text
-from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.export.deliver import Deliverable, ExportReport, deliver, pruned_model
+from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions, continue_text
 from prunecast.models.compensation import FromMoments
 from prunecast.models.elastic import ElasticModel
+from prunecast.models.license import License
 from prunecast.models.moments import gather_moments
+from prunecast.models.source import ModelSource
+from prunecast.plugins.exporter import Reference
 from prunecast.testing.models import family_of, shape_of
 
 NEW_TOKENS = 12
@@ -60,22 +63,23 @@ CARD = CardContent(
     columns=("model", "parameters", "wikitext2.test.ppl"),
     rows=[("dense", 134_515_008, 28.8213), ("uniform | mlp", 107_612_000, 44.02), ("this", 107_600_000, 41.5)],
     protocol="WikiText-2 raw test, 16,384 tokens, context 512, float32; parameters with embeddings.",
-    license="apache-2.0",
+    license=License("apache-2.0"),
 )
 
 
 def export(pruned, tokenizer, folder, **changes) -> ExportReport:
-    arguments = {
-        "config": pruned.config,
-        "family": family_of(pruned.config),
-        "state": pruned.state,
-        "architecture": pruned.architecture,
-        "tokenizer": tokenizer,
-        "folder": folder,
-        "card": CARD,
-        "reference": pruned.logits,
-    }
-    return export_huggingface(**(arguments | changes))
+    """Export a pruned model; the ways in which a call differs are fields of the deliverable, the source or the call."""
+    config, state = changes.pop("config", pruned.config), changes.pop("state", pruned.state)
+    source = ModelSource("folder", "tiny", folder.parent / "dense")
+    if generation := changes.pop("generation", None):
+        source.path.mkdir(exist_ok=True)
+        shutil.copyfile(generation, source.path / "generation_config.json")
+    card, logits = changes.pop("card", CARD), changes.pop("reference", pruned.logits)
+    reference = Reference(logits, tuple(changes.pop("text", ())), (), 128)
+    chosen = Deliverable(pruned.zeroed, state, changes.pop("architecture", pruned.architecture))
+    model = pruned_model(card.model_name, config, family_of(config), chosen, tokenizer, source)
+    exporter = HuggingFace(HuggingFaceOptions())
+    return deliver(exporter, "huggingface", model, card, folder, reference, **changes)
 
 
 @dataclass

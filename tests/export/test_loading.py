@@ -10,10 +10,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
 from prunecast.export.card import CardContent
-from prunecast.export.huggingface import export_huggingface
+from prunecast.export.deliver import Deliverable, deliver, pruned_model
+from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions
+from prunecast.models.source import ModelSource
+from prunecast.plugins.exporter import Reference
 from prunecast.testing.models import family_of
 
-CARD = CardContent("tiny", None, "model: {source: tiny}\n", ("model", "ppl"), [("dense", 28.8)], "WikiText-2.")
 CHAT = [{"role": "user", "content": "w3 w5"}, {"role": "assistant", "content": "w7"}]
 TEMPLATE = "{% for message in messages %}{{ message.role }} says w1 {{ message.content }} w2 {% endfor %}"
 
@@ -32,11 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokeni
     """An export of a model that has lost an attention and an MLP, with stand-ins."""
     pruned = prune(*CASES["llama-mixed"])
     out = tmp_path_factory.mktemp("exports") / "model"
-    family = family_of(pruned.config)
-    export_huggingface(
-        *(pruned.config, family, pruned.state, pruned.architecture, tokenizer, out, CARD, pruned.logits),
-        stand_ins=True,
-    )
+    source = ModelSource("folder", "tiny", out.parent / "dense")
+    chosen = Deliverable(pruned.zeroed, pruned.state, pruned.architecture)
+    model = pruned_model("tiny", pruned.config, family_of(pruned.config), chosen, tokenizer, source)
+    card = CardContent("tiny", None, "model: {source: tiny}\n", ("model", "ppl"), [("dense", 28.8)], "WikiText-2.")
+    exporter = HuggingFace(HuggingFaceOptions(stand_ins=True))
+    deliver(exporter, "huggingface", model, card, out, Reference(pruned.logits, (), (), 128))
     return out
 
 
@@ -48,7 +51,7 @@ def test_the_folder_keeps_the_true_architecture_and_its_card_tells_of_the_stand_
     pruned = prune(*CASES["llama-mixed"])
     assert (folder / "architecture.json").read_text() == pruned.architecture.to_json() + "\n"
     assert load(folder).config.per_layer_config[0].num_attention_heads == 1
-    assert "1 layer of it has no attention, the folder has stand-ins" in (folder / "README.md").read_text()
+    assert "1 layer has no attention; the folder has stand-ins" in (folder / "README.md").read_text()
 
 
 def test_a_pipeline_generates_what_the_model_does(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -17,7 +17,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ExportError
 from prunecast.export.card import CardContent
-from prunecast.export.huggingface import export_huggingface
+from prunecast.export.deliver import Deliverable, deliver, pruned_model
+from prunecast.export.huggingface import HuggingFace, HuggingFaceOptions
+from prunecast.models.source import ModelSource
+from prunecast.plugins.exporter import Reference
 from prunecast.testing.models import family_of
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "subprocess.Popen")
@@ -59,16 +62,11 @@ def export(folder: Path, seed: int) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", pad_token="w0")
     card = CardContent(f"tiny {seed}", None, f"seed: {seed}", ("model",), [("this",)], "none")
     architecture = Architecture.parse("2x2+24*2")
-    export_huggingface(
-        config,
-        family_of(config),
-        model.state_dict(),
-        architecture,
-        tokenizer,
-        folder,
-        card,
-        lambda ids: model(ids).logits,
-    )
+    chosen = Deliverable(model, model.state_dict(), architecture)
+    source = ModelSource("folder", "tiny", folder.parent / "nothing")
+    subject = pruned_model("tiny", config, family_of(config), chosen, tokenizer, source)
+    reference = Reference(chosen.logits, (), (), 64)
+    deliver(HuggingFace(HuggingFaceOptions()), "huggingface", subject, card, folder, reference)
 
 
 def main(folder: str, seed: str, fault: str = "", number: str = "-1") -> int:

@@ -14,7 +14,7 @@ ROOMS = (
     "spec",
     *("registry.schema", "registry.sqlite", "registry", "registry.queries", "registry.sharing", "registry.upkeep"),
     *("problem", "predict", "search", "compare"),
-    *("measure", "export", "export.proof", "recover", "run", "first_spec", "doctor"),
+    *("measure", "export", "export.proof", "export.gguf", "recover", "run", "first_spec", "doctor"),
     *("report", "testing", "pytest_plugin"),
     *("api", "cli", "__main__"),
 )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from prunecast.plugins.examples.evaluator import Guesses
+from prunecast.plugins.examples.exporter import Program
 from prunecast.plugins.examples.predictor import Ridge
 from prunecast.plugins.examples.pruner import Norms
 from prunecast.plugins.examples.searcher import Climb
@@ -14,6 +15,7 @@ from prunecast.plugins.host import KINDS, PluginHost
 from prunecast.testing import (
     SUITES,
     EvaluatorConformance,
+    ExporterConformance,
     PredictorConformance,
     PrunerConformance,
     SearcherConformance,
@@ -42,6 +44,11 @@ class TestNorms(PrunerConformance):
 class TestGuesses(EvaluatorConformance):
     plugin = Guesses
     options = {"windows": 2, "context": 64}
+
+
+class TestProgram(ExporterConformance):
+    plugin = Program
+    options = {"probe": 16}
 
 
 def bundled() -> Iterator[Any]:

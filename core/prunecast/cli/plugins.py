@@ -12,7 +12,7 @@ from prunecast.text import counted
 if TYPE_CHECKING:
     from prunecast.plugins.host import PluginHost, Registered
 
-KINDS = ("family", "space", "pruner", "evaluator", "predictor", "searcher")
+KINDS = ("family", "space", "pruner", "evaluator", "predictor", "searcher", "exporter")
 
 Row = dict[str, str]
 

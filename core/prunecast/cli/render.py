@@ -1,5 +1,6 @@
 """Text forms of results, plans, estimates and quality cards for terminals."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunecast.cli.output import table
@@ -32,6 +33,8 @@ _SCORES = {
 
 def render_result(result: dict[str, Any]) -> str:
     """The table of a run's dense model, baselines and best architecture, then a summary; ``result`` as JSON."""
+    from prunecast.registry.records import exports_of
+
     model, best = result["model"], result["best"]
     predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
     limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
@@ -45,10 +48,9 @@ def render_result(result: dict[str, Any]) -> str:
     lines += _texts(result.get("texts", {}))  # results of earlier versions have none
     if recovery:
         lines.append(f"recovery      {_training(recovery)}")
-    if export := result["export"]:
-        difference = export["max_logit_difference"]
+    for export in exports_of(result):
         state = "unchanged in  " if export.get("unchanged") else "written to    "
-        lines.append(f"{state}{export['folder']} (logits within {difference:.1e} of the measured model's)")
+        lines.append(f"{state}{export['folder']} ({render_parity(export)})")
     return "\n".join([visible(head), "", _candidates(result), "", *map(visible, lines)])
 
 
@@ -130,6 +132,39 @@ def render_plan(plan: dict[str, Any]) -> str:
         "loading, ranking, fitting, searching and exporting come on top"
     )
     return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
+
+
+def render_parity(export: dict[str, Any]) -> str:
+    """How far a written model is from the measured one, in one clause; ``export`` is a report of an export as JSON."""
+    difference = export["max_logit_difference"]
+    if difference is None:
+        return "not verified: its engine is not installed"
+    compared = (export.get("parity") or {"compared": "logits of"})["compared"].split(" of ")[0]
+    return f"{compared} within {difference:.1e} of the measured model's"
+
+
+def render_exports(exports: Sequence[Mapping[str, Any]]) -> str:
+    """Table of written files and how they compare with the measured model; rows of the registry's table."""
+    head = ("target", "engine", "difference", "greedy", "perplexity", "measured", "MB", "load s", "prefill", "decode")
+    return table(head, [_export_row(row) for row in exports])
+
+
+def _export_row(row: Mapping[str, Any]) -> list[str]:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return [
+        visible(row["target"]),
+        visible(row["engine"] or "not installed"),
+        shown(row["max_difference"], ".1e"),
+        "" if row["greedy"] is None else f"{row['greedy_equal']}/{row['greedy']}",
+        shown(row["perplexity"], ".4f"),
+        shown(row["reference_perplexity"], ".4f"),
+        shown(row["bytes"] / 1e6, ".1f"),
+        shown(row["load_seconds"], ".2f"),
+        shown(row["prefill"], ".0f"),
+        shown(row["decode"], ".1f"),
+    ]
 
 
 def render_estimate(estimate: dict[str, Any]) -> str:

@@ -78,14 +78,15 @@ def run(
         print_json(result, indent=None)
         return
     echo_lines(render_result(result))
-    if result["export"]:
-        _show_sentence(result["export"]["folder"])
+    folders = [each["folder"] for each in result["exports"] if Path(each["folder"], "model.safetensors").is_file()]
+    if folders:
+        _show_sentence(folders[0])
 
 
 def _show_sentence(folder: str) -> None:
     """Print a sentence of the exported model. One that fails is a warning: the run and its export are complete."""
     from prunecast.errors import one_line
-    from prunecast.export.deliver import continue_text
+    from prunecast.export.huggingface import continue_text
 
     try:
         sentence = continue_text(folder, PROMPT)

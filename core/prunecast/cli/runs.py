@@ -9,6 +9,8 @@ from prunecast.cli.registry.questions import compare
 from prunecast.text import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from prunecast.registry import RunRecord
 
 
@@ -51,6 +53,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
 
     with Registry.open(registry_path, readonly=True) as registry:
         record = registry.run(run)
+        exports = registry.exports(record.id)
     if as_json:
         print_json(
             {
@@ -60,10 +63,18 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
                 "message": record.message,
                 "spec": _spec(record),
                 "result": record.result,
+                "exports": exports,
             }
         )
     else:
-        echo_lines("\n\n".join([*_outcome(record), record.spec_text.rstrip()]))
+        echo_lines("\n\n".join([*_outcome(record), *_exports(exports), record.spec_text.rstrip()]))
+
+
+def _exports(exports: "Sequence[Mapping[str, Any]]") -> list[str]:
+    """Table of what was written of the models of a run, by engine; none if nothing was."""
+    from prunecast.cli.render import render_exports
+
+    return [render_exports(exports)] if exports else []
 
 
 def _spec(record: "RunRecord") -> Any:

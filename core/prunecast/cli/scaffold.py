@@ -36,9 +36,13 @@ _EXAMPLES = {
     "evaluator": _Example("Guesses", "Accuracy of the most likely next token", {"windows": 2, "context": 64}),
     "predictor": _Example("Ridge", "Ridge regression on kept fractions", {"penalty": 0.5}),
     "searcher": _Example("Climb", "Hill climbing from a random sample", {"generations": 5, "children": 40}),
+    "exporter": _Example("Program", "A program of torch.export", {"probe": 16}),
 }
 
-_USAGE = {"evaluator": "evaluators:\n  - {use: $name}"}
+_USAGE = {
+    "evaluator": "evaluators:\n  - {use: $name}",
+    "exporter": "export:\n  path: out/{name}\n  targets: [$name]",
+}
 
 
 def write_package(kind: str, name: str, folder: Path) -> list[Path]:

@@ -45,6 +45,7 @@ __all__ = [
     "content_hash",
     "dataset_label",
     "encode",
+    "hub_id",
     "instruction_examples",
     "local_path",
     "overlap",
@@ -99,6 +100,15 @@ def read_rows(name: str, split: str, data_dir: str | Path | None = None) -> list
     errors: :func:`read_text`.
     """
     return _find(name).rows(split, _folder(data_dir))
+
+
+def hub_id(name: str, split: str) -> tuple[str, str | None] | None:
+    """Id and configuration under which the Hub has a split of a data set; None if it is not from there.
+
+    Raises:
+        DataError: the name is unknown.
+    """
+    return _find(name).hub_id(split)
 
 
 def check_disjoint(calibration: tuple[str, str], evaluation: Iterable[tuple[str, str]]) -> None:

@@ -55,6 +55,11 @@ class CatalogSet(DataSet):
         """Location on the Hub, or name and split if the Hub does not have the split."""
         return self.hub[split].identity if split in self.hub else (self.name, split)
 
+    def hub_id(self, split: str) -> tuple[str, str | None] | None:
+        """Id and configuration on the Hub."""
+        part = self.hub.get(split)
+        return (part.path, part.config) if part else None
+
     def _hub_rows(self, split: str, path: Path | None) -> list[Row]:
         wanted = path or Path(self.files.get(split, ""))
         searched = f"no file {wanted}" + ("" if path else " because no data folder is set")

@@ -53,6 +53,10 @@ class DataSet(ABC):
         Two names of the same text have equal identities. The identity of a part of a text starts with that of the text.
         """
 
+    def hub_id(self, split: str) -> tuple[str, str | None] | None:
+        """Id and configuration under which the Hub has the split; None for a data set that is not from there."""
+        return None
+
 
 def missing_split(name: str, split: str, splits: Iterable[str]) -> DataError:
     """Error for a split that a data set does not have."""

@@ -93,3 +93,7 @@ class HubSet(DataSet):
     def identity(self, split: str) -> tuple[str, ...]:
         """Path, config and split."""
         return HubPart(self._path, self._config, split).identity
+
+    def hub_id(self, split: str) -> tuple[str, str | None] | None:
+        """Path and config."""
+        return self._path, self._config

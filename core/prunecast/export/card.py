@@ -1,10 +1,44 @@
 """The model card of an exported model."""
 
-from dataclasses import dataclass
-from importlib.metadata import version
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.text import markdown
+from prunecast.models.license import License
+from prunecast.plugins.exporter import Parity, Written
+from prunecast.text import markdown, visible
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+RELATION = "finetune"
+"""Relation to the base model in the Hub's terms, which are adapter, merge, quantized and finetune: none for pruning."""
+
+_METRIC_TYPES = {"ppl": "perplexity"}
+"""Names of metrics on the Hub, by the ends of those of prunecast, where they differ."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured metric of the exported model.
+
+    Attributes:
+        metric: its name, ``DATASET.SPLIT.METRIC``.
+        value: its value.
+        dataset: id of the data set on the Hub, or its name if it is not from there.
+        config: configuration of the data set on the Hub, or None.
+        split: split of the data set.
+        conditions: options it was measured under, such as ``tokens`` and ``context``.
+    """
+
+    metric: str
+    value: float
+    dataset: str
+    config: str | None
+    split: str
+    conditions: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -19,9 +53,10 @@ class CardContent:
         columns: headings of the table of results; the first is that of the models, e.g.
             ``("model", "parameters", "wikitext2.test.ppl")``.
         rows: one row per model, as long as ``columns``: the dense model, the baselines, this one.
-        protocol: text under the table: data, split, context length, tokens, dtype, what counts as a parameter.
-        license: Hub identifier of the licence, e.g. ``apache-2.0``, or None to omit it.
+        protocol: lines under the table: data, split, context length, tokens, dtype, what counts as a parameter.
+        license: licence of the dense model, or None if its files state none.
         made_from: the models that the dense model was made from by pruning, in words; empty if it was not pruned.
+        results: what was measured of the exported model, as it is exported; for programs.
     """
 
     model_name: str
@@ -30,67 +65,42 @@ class CardContent:
     columns: tuple[str, ...]
     rows: list[tuple[str | int | float, ...]]
     protocol: str
-    license: str | None = None
+    license: License | None = None
     revision: str | None = None
     made_from: str = ""
+    results: tuple[Result, ...] = ()
 
 
-OLDEST = "5.16.1"
-"""Oldest version of transformers in which exports have been loaded."""
-
-
-def render_card(card: CardContent, architecture: Architecture, parameters: int, vllm: str) -> str:
+def render_card(card: CardContent, architecture: Architecture, written: Written, parity: Parity | None) -> str:
     """The card as Markdown with a YAML front matter.
 
     Args:
         card: contents of the card.
         architecture: architecture of the exported model.
-        parameters: number of parameters in the exported file.
-        vllm: whether vLLM serves it, and how; one or more sentences.
+        written: what was written.
+        parity: its comparison with the measured model; None if it could not be compared.
     """
-    from huggingface_hub import ModelCardData
-
-    front = ModelCardData(
-        base_model=card.base_model,
-        library_name="transformers",
-        license=card.license,
-        pipeline_tag="text-generation",
-        tags=["prunecast", "pruning", "structured-pruning"],
-    )
     origin = f" Pruned from {_base_model(card.base_model, card.revision)}." if card.base_model else ""
     if card.made_from:
         origin += f" The model that it was pruned from was itself made from {markdown(card.made_from)}."
     return f"""---
-{front.to_yaml()}
+{_front_matter(card, written.library)}
 ---
 
 # {markdown(card.model_name)}
 
-A causal language model of {parameters:,} parameters, pruned by prunecast.{origin}
+A causal language model of {written.parameters:,} parameters, pruned by prunecast.{origin}
 
 ## Use
 
-The layers differ in size, so the folder brings its own modelling code, `modeling_prunecast.py`: read it, then allow it.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this folder, or the id it is published under
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # this needs none of it
-inputs = tokenizer("The river", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
-```
-
-It loads in transformers {OLDEST} or newer ({version("transformers")} has compared it with the measured model) and in
-programs that load models through transformers. {vllm} Runtimes with model code of their own, such as SGLang,
-TensorRT-LLM, MLX and llama.cpp, build stock architectures only and do not load this folder.
-
+{written.loading}
+{_compared(parity)}
+{_notes(written.notes)}
 ## Results
 
 {_table(card)}
 
-{markdown(card.protocol)}
+{_lines(card.protocol)}
 
 ## Architecture
 
@@ -99,13 +109,90 @@ KV groups x query heads per group + MLP width of each layer, `*` for equal neigh
     {architecture}
 
 `architecture.json` holds the same for programs, `prunecast_spec.yaml` the spec that led here.
+
+## Licence
+
+{_licence(card.license)}
 """
+
+
+def _compared(parity: Parity | None) -> str:
+    """Paragraph on the comparison with the measured model."""
+    if parity is None:
+        return "The files have not been compared with the measured model: their engine was not installed."
+    facts = [f"{parity.compared} differ by at most {parity.max_difference:.2g}"]
+    if parity.greedy is not None:
+        facts.append(f"of {parity.greedy} tokens of greedy text the first {parity.greedy_equal} are the same")
+    if parity.perplexity is not None and parity.reference_perplexity is not None:
+        facts.append(
+            f"the perplexity of {parity.tokens:,} tokens is {parity.perplexity:.4f} (measured model: "
+            f"{parity.reference_perplexity:.4f})"
+        )
+    return f"Compared with the measured model in {parity.engine}: {'; '.join(facts)}.{_notes(parity.notes)}"
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    """Notes as a list, after an empty line; empty if there are none."""
+    return "\n".join(["\n", *(f"- {markdown(note)}" for note in notes)]) if notes else ""
+
+
+def _front_matter(card: CardContent, library: str | None) -> str:
+    """The card's metadata in the terms of the Hub, as YAML."""
+    from huggingface_hub import ModelCardData
+
+    license = card.license
+    return ModelCardData(
+        base_model=card.base_model,
+        base_model_relation=RELATION if card.base_model else None,
+        library_name=library,
+        license=visible(license.identifier) if license else None,
+        license_name=visible(license.name) if license and license.name else None,
+        license_link=visible(license.link) if license and license.link else None,
+        pipeline_tag="text-generation",
+        tags=["prunecast", "pruning", "structured-pruning"],
+        model_name=visible(card.model_name) if card.results else None,
+        eval_results=[_eval_result(result) for result in card.results] or None,
+    ).to_yaml()
+
+
+def _eval_result(result: Result) -> "EvalResult":
+    """A result as the Hub's ``model-index`` has it, which takes only some characters in the id of a data set."""
+    from huggingface_hub import EvalResult
+
+    kind = result.metric.rpartition(".")[2]
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Text generation",
+        dataset_type=re.sub(r"[^\w./-]", "-", result.dataset, flags=re.ASCII),
+        dataset_name=visible(result.dataset),
+        dataset_config=result.config,
+        dataset_split=visible(result.split),
+        metric_type=visible(_METRIC_TYPES.get(kind, kind)),
+        metric_name=visible(result.metric),
+        metric_value=result.value,
+        metric_args={key: visible(v) if isinstance(v, str) else v for key, v in result.conditions.items()} or None,
+    )
+
+
+def _licence(license: License | None) -> str:
+    if license is None:
+        return (
+            "The files of the model that this one was pruned from state no licence, so none is stated here. Its "
+            "licence applies to this model too."
+        )
+    name = markdown(license.name or license.identifier)
+    where = f" ([text](<{re.sub('[<>]', '', visible(license.link))}>))" if license.link else ""
+    return f"That of the model it was pruned from, as stated in its files: {name}{where}."
 
 
 def _base_model(name: str, revision: str | None) -> str:
     """Link to the dense model on the Hub, at its commit if that is known."""
     link = f"[{name}](https://huggingface.co/{name}"
     return f"{link})" if revision is None else f"{link}/tree/{revision}) at commit `{revision}`"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(markdown, text.split("\n")))
 
 
 def _table(card: CardContent) -> str:

@@ -1,25 +1,46 @@
-"""Delivery: the chosen architecture as a model that loads without prunecast."""
+"""Delivery: a pruned model written in the form of a target, and compared there with the measured model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.export.card import CardContent
-from prunecast.export.huggingface import ExportReport, export_huggingface
+from prunecast.errors import EngineMissingError
+from prunecast.export.card import CardContent, render_card
+from prunecast.export.huggingface import TRANSFORMERS_FILES, stored_weights, write_model
+from prunecast.export.sliced import loaded
 from prunecast.models.families.family import Family
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.sizes import shape_of
 from prunecast.models.pruned.lineage import Lineage
 from prunecast.models.source import ModelSource
-from prunecast.owned.manifest import Origin
+from prunecast.owned.folder import FolderKind, OwnedFolder
+from prunecast.owned.manifest import Manifest, Origin
+from prunecast.plugins.exporter import Exporter, Parity, PrunedModel, Reference, Written
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from prunecast.models.elastic import ElasticModel
+
+MANIFEST = "prunecast_export.json"
+ARCHITECTURE_FILE, SPEC_FILE, CARD_FILE = "architecture.json", "prunecast_spec.yaml", "README.md"
+
+EXPORT = FolderKind(
+    noun="export",
+    manifest=MANIFEST,
+    entry=MANIFEST,
+    documents=frozenset({CARD_FILE}),
+    reserved=(MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, *TRANSFORMERS_FILES, "*.gguf"),
+)
+"""An export for whatever target."""
+
+NO_ORIGIN = Origin()
+"""Origin of a model of no run."""
 
 
 @dataclass(frozen=True)
@@ -42,87 +63,232 @@ class Deliverable:
         elastic.apply(architecture)
         return cls(elastic.model, elastic.state_dict(), architecture)
 
+    def logits(self, tokens: "Tensor") -> "Tensor":
+        """Logits of the model, (B, T, V), for int64 token ids (B, T) on the CPU."""
+        logits: Tensor = self.model(tokens.to(self.model.device), use_cache=False).logits
+        return logits
 
-def deliver(
-    source: ModelSource,
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Report of an export.
+
+    Attributes:
+        folder: the exported folder, absolute.
+        target: name of the exporter.
+        architecture: text of what the model keeps.
+        parameters: number of parameters in the weights; tied embeddings count once.
+        bytes: size of all files of the export.
+        files: names of all files of the export, sorted; files of others in the folder are not listed.
+        notes: what stands in for what, and what else is not as in the measured model, each a line.
+        parity: the files in their engine, compared with the measured model; without times and speeds if nothing was
+            written. None if the engine is not installed.
+        unchanged: True if the folder held the same export already, so that nothing was written.
+    """
+
+    folder: Path
+    target: str
+    architecture: str
+    parameters: int
+    bytes: int
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    parity: Parity | None = None
+    unchanged: bool = False
+
+    @classmethod
+    def of(cls, target: str, folder: Path, manifest: Manifest, unchanged: bool) -> Self:
+        """The report of the export that a folder holds."""
+        files, parity = sorted([*manifest.files, MANIFEST]), manifest.facts.get("parity")
+        return cls(
+            folder=folder,
+            target=target,
+            architecture=manifest.origin.subject["architecture"],
+            parameters=manifest.facts["parameters"],
+            bytes=sum((folder / name).stat().st_size for name in files),
+            files=tuple(files),
+            notes=tuple(manifest.facts.get("notes", ())),
+            parity=None if parity is None else Parity(**parity | {"notes": tuple(parity["notes"])}),
+            unchanged=unchanged,
+        )
+
+    @property
+    def max_logit_difference(self) -> float | None:
+        """Largest absolute difference of what was compared; None if nothing was."""
+        return None if self.parity is None else self.parity.max_difference
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "files": list(self.files),
+            "max_logit_difference": self.max_logit_difference,
+        }
+
+
+def folder_kind(exporter: Exporter[Any]) -> FolderKind:
+    """The kind of folder that an exporter writes."""
+    names = (MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, exporter.entry)
+    return replace(EXPORT, entry=exporter.entry, reserved=(*names, *exporter.reserved))
+
+
+def of_architecture(origin: Origin, architecture: Architecture) -> Origin:
+    """The origin with an architecture as a part of its subject."""
+    return replace(origin, subject={**origin.subject, "architecture": str(architecture)})
+
+
+def pruned_model(
+    name: str,
+    config: "PreTrainedConfig",
     family: Family,
-    tokenizer: "PreTrainedTokenizerBase",
-    dtype: "torch.dtype",
     chosen: Deliverable,
-    card: CardContent,
-    folder: Path,
-    origin: Origin,
-    overwrite: bool,
-    lineage: Lineage,
-) -> ExportReport:
-    """Write a model as a Hugging Face folder, in the number format it was measured in.
-
-    The folder's logits are compared with those of the measured model in float32, to which both are widened without
-    loss: in bfloat16 two orders of summation already differ visibly.
+    tokenizer: "PreTrainedTokenizerBase",
+    source: ModelSource,
+    lineage: Lineage = (),
+) -> PrunedModel:
+    """The model as exporters get it.
 
     Args:
-        source: files of the dense model.
-        family: description of its family.
-        tokenizer: its tokenizer.
-        dtype: number format that the model was measured in.
+        name: name of the model.
+        config: config of the dense model.
+        family: description of its family, as settled for this config.
         chosen: the model to write.
-        card: content of the model card.
-        folder: destination, absolute.
-        origin: origin of the model, the architecture left out.
-        overwrite: True allows another export, or an edited one, to be replaced.
+        tokenizer: its tokenizer.
+        source: files of the dense model.
         lineage: the models it is made from, the original first, the dense model last.
+    """
+    architecture = chosen.architecture
+    weights = stored_weights(config, family, chosen.state)
+    return PrunedModel(
+        name=name,
+        config=config,
+        family=family,
+        shape=shape_of(config, family),
+        architecture=architecture,
+        state=chosen.state,
+        tokenizer=tokenizer,
+        source=source,
+        lineage=lineage,
+        save=partial(
+            write_model, config=config, family=family, weights=weights, architecture=architecture, lineage=lineage
+        ),
+        load=partial(loaded, config, family, chosen.state, architecture),
+    )
 
-    Raises:
-        ExportError: it cannot be written, or does not load as what was measured.
+
+@contextmanager
+def as_reference(
+    chosen: Deliverable, dtype: "torch.dtype", text: tuple[int, ...], bos: tuple[int, ...], context: int
+) -> Iterator[Reference]:
+    """The measured model as a reference, computing in float32.
+
+    To that its weights and those of its files are widened without loss: in bfloat16 two orders of summation already
+    differ visibly.
+
+    Args:
+        chosen: the model.
+        dtype: number format that it was measured in, which it has again afterwards.
+        text: ids of a text to compare perplexities on.
+        bos: ids to put in front of a text.
+        context: most tokens that the model reads at once.
     """
     import torch
 
     from prunecast.models.elastic import convert_parameters
 
-    def reference(tokens: "Tensor") -> "Tensor":
-        logits: Tensor = chosen.model(tokens.to(chosen.model.device), use_cache=False).logits
-        return logits
-
     convert_parameters(chosen.model, torch.float32)
     try:
-        return export_huggingface(
-            source.config(),
-            family,
-            chosen.state,
-            chosen.architecture,
-            tokenizer,
-            folder,
-            card,
-            reference,
-            source.generation_file,
-            origin,
-            overwrite,
-            lineage,
-        )
+        yield Reference(chosen.logits, text, bos, context)
     finally:
         convert_parameters(chosen.model, dtype)
 
 
-def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
-    """The prompt with its greedy continuation by the model in ``folder``, loaded as anyone would load it.
+def deliver(
+    exporter: Exporter[Any],
+    target: str,
+    model: PrunedModel,
+    card: CardContent,
+    folder: Path,
+    reference: Reference,
+    origin: Origin = NO_ORIGIN,
+    overwrite: bool = False,
+    require_verified: bool = False,
+) -> ExportReport:
+    """Write a pruned model for a target, and verify in a fresh process that what was written is the measured model.
 
-    The folder's own modelling code is run, which prunecast has just written there. Of the model's generation settings
-    only the tokens that end a text count.
+    The export is written completely or not at all. Files of others in the folder stay; those of an earlier export of
+    the same subject are replaced where they differ.
+
+    Args:
+        exporter: the exporter of the target.
+        target: its name.
+        model: the model; its weights are written in their own dtypes unless the exporter has a dtype of its own.
+        card: contents of the model card.
+        folder: folder to write, absolute.
+        reference: the measured model.
+        origin: origin of the model; the architecture is added to its subject.
+        overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
+        require_verified: True refuses files whose engine is not installed.
+
+    Raises:
+        ExportError: files are in the way, the disk is full, or the written files do not load, or do not compute what
+            the measured model does. The folder is as it was before.
+        EngineMissingError: ``require_verified``, and the engine is not installed.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    owned, origin = OwnedFolder(folder_kind(exporter), folder), of_architecture(origin, model.architecture)
+    owned.check(origin, overwrite)
+    owned.check_room(origin, sum(tensor.nbytes for tensor in model.state.values()))
+    with owned.staged() as staged:
+        with _disk_errors():
+            written = exporter.write(model, staged.path)
+        parity = _verified(exporter, model, staged.path, reference, require_verified)
+        _write_documents(staged.path, model, card, written, parity)
+        manifest, changed = staged.publish(origin, _facts(written, parity), overwrite)
+    report = ExportReport.of(target, folder, manifest, unchanged=not changed)
+    return replace(report, parity=parity)
 
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=0,
-        do_sample=False,
-        repetition_penalty=1.3,
-        max_new_tokens=tokens,
-    )
-    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-    with torch.inference_mode():
-        output = model.generate(**inputs)
-    return " ".join(str(tokenizer.decode(output[0], skip_special_tokens=True)).split())
+
+def _verified(
+    exporter: Exporter[Any], model: PrunedModel, folder: Path, reference: Reference, require_verified: bool
+) -> Parity | None:
+    """Comparison of the files; None if the engine is not installed."""
+    try:
+        return exporter.verify(model, folder, reference)
+    except EngineMissingError as error:
+        if require_verified:
+            raise EngineMissingError(f"{error}, or leave --require-verified out") from error
+        return None
+
+
+def _facts(written: Written, parity: Parity | None) -> dict[str, Any]:
+    """Facts for the manifest. Times are not among them, so that files written again are the same."""
+    compared = None if parity is None else asdict(replace(parity, load_seconds=None, prefill=None, decode=None))
+    return {"parameters": written.parameters, "notes": list(written.notes), "parity": compared}
+
+
+def _write_documents(
+    folder: Path, model: PrunedModel, card: CardContent, written: Written, parity: Parity | None
+) -> None:
+    texts = {
+        ARCHITECTURE_FILE: model.architecture.to_json() + "\n",
+        SPEC_FILE: card.spec_text,
+        CARD_FILE: render_card(card, model.architecture, written, parity),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    except Exception as error:
+        if type(error) is Exception:
+            raise OSError(str(error)) from error
+        raise

@@ -5,53 +5,43 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
-from prunecast.export.card import CardContent, render_card
-from prunecast.export.stand_ins import vllm_told, with_stand_ins
+from prunecast.export.comparison import PROMPT, continued, log_probabilities, of_tokens, perplexity, windows_of
+from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
 from prunecast.models.families.windows import context_of
+from prunecast.models.loading import quiet_transformers
 from prunecast.models.pruned.classes import MODELING, as_stock, base_type, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
-from prunecast.owned.folder import FolderKind, OwnedFolder
-from prunecast.owned.manifest import Manifest, Origin
+from prunecast.plugins.exporter import Exporter, Limits, Parity, PrunedModel, Reference, Written
+from prunecast.plugins.interfaces import PluginOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig
 
-ARCHITECTURE_FILE = "architecture.json"
 WEIGHTS_FILE = "model.safetensors"
-SPEC_FILE = "prunecast_spec.yaml"
 PARITY = Path(__file__).with_name("parity.py")
 
-EXPORT = FolderKind(
-    noun="export",
-    manifest="prunecast_export.json",
-    entry="config.json",
-    documents=frozenset({"README.md"}),
-    reserved=(
-        *("prunecast_export.json", SPEC_FILE, ARCHITECTURE_FILE, MODELING.name, "README.md"),
-        *("config.json", GENERATION_FILE, "model.safetensors*", "adapter_config.json"),
-        *("*token*.json", "*.model", "vocab.*", "merges.txt", "chat_template*", "additional_chat_templates"),
-    ),
+TRANSFORMERS_FILES = (
+    *(MODELING.name, "config.json", GENERATION_FILE, "model.safetensors*", "adapter_config.json"),
+    *("*token*.json", "*.model", "vocab.*", "merges.txt", "chat_template*", "additional_chat_templates"),
 )
-"""An export: the names of its files, and of all that transformers would read beside them."""
-
-NO_ORIGIN = Origin()
-"""Origin of a model of no run."""
+"""Names of the files of a folder, and of all that transformers would read beside them."""
 
 PROBE_SHAPE = (4, 64)
 """Rows and tokens, (B, T), of the token ids whose logits are compared."""
@@ -60,125 +50,65 @@ PROBE_MARGIN = 8
 """Positions of the model's context left free for generated tokens."""
 
 
-@dataclass(frozen=True)
-class ExportReport:
-    """Report of an export.
+_LOADING = """\
+The layers differ in size, so the folder brings its own modelling code, `modeling_prunecast.py`: read it, then allow it.
 
-    Attributes:
-        folder: the exported folder, absolute.
-        parameters: number of parameters in the weights file; tied embeddings count once.
-        bytes: size of all files of the export.
-        max_logit_difference: largest absolute difference between the logits of the measured model and those of the
-            exported folder, loaded in a fresh process without prunecast.
-        files: names of all files of the export, sorted; files of others in the folder are not listed.
-        unchanged: True if the folder held the same export already, so that nothing was written.
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder, or the id it is published under
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # this needs none of it
+inputs = tokenizer("The river", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+It loads in transformers 5.16.1 or newer and in programs that load models through transformers. {vllm}
+Runtimes with model code of their own, such as SGLang, TensorRT-LLM, MLX and llama.cpp, build stock architectures only
+and do not load it; for llama.cpp there is the target `gguf`, for stock classes the target `stock`.
+"""
+
+
+class HuggingFaceOptions(PluginOptions):
+    """Options of the exporter of Hugging Face folders."""
+
+    stand_ins: bool = Field(
+        default=False,
+        description="write an attention of zeros, one KV group with one query head, in place of each one that is gone: "
+        "vLLM needs an attention in every layer; its parameters and its part of the KV cache count",
+    )
+
+
+class HuggingFace(Exporter[HuggingFaceOptions]):
+    """A folder that ``AutoModelForCausalLM.from_pretrained`` loads, with modelling code of its own.
+
+    It can express every architecture.
     """
 
-    folder: Path
-    parameters: int
-    bytes: int
-    max_logit_difference: float
-    files: tuple[str, ...]
-    unchanged: bool = False
+    options_model = HuggingFaceOptions
+    entry = "config.json"
+    reserved = TRANSFORMERS_FILES
 
-    @classmethod
-    def of(cls, folder: Path, manifest: Manifest, unchanged: bool) -> Self:
-        """The report of the export that a folder holds."""
-        files = sorted([*manifest.files, EXPORT.manifest])
-        return cls(
-            folder=folder,
-            parameters=manifest.facts["parameters"],
-            bytes=sum((folder / name).stat().st_size for name in files),
-            max_logit_difference=manifest.facts["max_logit_difference"],
-            files=tuple(files),
-            unchanged=unchanged,
-        )
+    def limits(self, config: "PreTrainedConfig", family: Family, shape: ModelShape) -> Limits:
+        """None."""
+        return Limits()
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {**asdict(self), "folder": str(self.folder), "files": list(self.files)}
+    def write(self, model: PrunedModel, folder: Path) -> Written:
+        """Write tokenizer, generation settings, config, modelling code and weights."""
+        config, family, state, architecture = model.config, model.family, model.state, model.architecture
+        if self.options.stand_ins:
+            state, architecture = with_stand_ins(config, family, state, architecture)
+        weights = stored_weights(config, family, state)
+        model.tokenizer.save_pretrained(folder)
+        write_generation(folder, config, model.source.generation_file)
+        write_model(folder, config, family, weights, architecture, model.lineage)
+        loading = _LOADING.format(vllm=vllm_told(base_type(config, family), architecture))
+        notes = stand_ins_told(model.architecture, architecture)
+        return Written(_count(config, weights), loading, notes, library="transformers")
 
-
-def export_huggingface(
-    config: "PreTrainedConfig",
-    family: Family,
-    state: "Mapping[str, Tensor]",
-    architecture: Architecture,
-    tokenizer: "PreTrainedTokenizerBase",
-    folder: Path,
-    card: CardContent,
-    reference: "Callable[[Tensor], Tensor]",
-    generation: Path | None = None,
-    origin: Origin = NO_ORIGIN,
-    overwrite: bool = False,
-    lineage: Lineage = (),
-    stand_ins: bool = False,
-) -> ExportReport:
-    """Write a pruned model, and verify in a fresh process that the written model is the measured one.
-
-    The export is written completely or not at all. Files of others in the folder stay; those of an earlier export of
-    the same subject are replaced where they differ.
-
-    Args:
-        config: config of the dense model; it is not changed.
-        family: description of its family, as settled for this config.
-        state: weights of the pruned model under the stock parameter names, sliced; removed components and their norms
-            have no entries. Written bit by bit, in their own dtypes. If an output or down projection has a bias in one
-            layer, every layer with this projection gets a bias, of zeros if ``state`` has none.
-        architecture: sizes that each layer keeps, matching ``state``.
-        tokenizer: tokenizer to save with the model.
-        folder: folder to write, absolute.
-        card: contents of the model card.
-        reference: returns the logits (B, T, V) of the measured model for int64 ``input_ids`` (B, T) on the CPU,
-            computed in float32 whatever the dtype of ``state``. Called once.
-        generation: the dense model's ``generation_config.json``, to be copied; for a chat model it holds the tokens
-            that end a reply. None to derive it from ``config``.
-        origin: origin of the model; the architecture is added to its subject.
-        overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
-        lineage: the models it is made from, the original first, the dense model last.
-        stand_ins: True to write an attention of zeros in place of each one that is removed, which vLLM needs; see
-            :func:`prunecast.export.stand_ins.with_stand_ins`. They count among the parameters of the report.
-
-    Raises:
-        ExportError: files are in the way, the disk is full, or the written model does not load, or does not return the
-            logits of the measured one. The folder is as it was before.
-    """
-    written = architecture
-    if stand_ins:
-        state, written = with_stand_ins(config, family, state, architecture)
-    weights = stored_weights(config, family, state)
-    target = OwnedFolder(EXPORT, folder)
-    origin = of_architecture(origin, architecture)
-    target.check(origin, overwrite)
-    target.check_room(origin, sum(tensor.nbytes for tensor in weights.values()))
-    with target.staged() as staged:
-        with _disk_errors():
-            _write(staged.path, config, family, weights, (architecture, written), tokenizer, card, lineage)
-        _write_generation(staged.path, config, generation)
-        difference = _verify(staged.path, config, reference)
-        facts = {"parameters": _count(config, weights), "max_logit_difference": difference}
-        manifest, changed = staged.publish(origin, facts, overwrite)
-    return ExportReport.of(folder, manifest, unchanged=not changed)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
-    except Exception as error:
-        if type(error) is Exception:
-            raise OSError(str(error)) from error
-        raise
-
-
-def of_architecture(origin: Origin, architecture: Architecture) -> Origin:
-    """The origin with an architecture as a part of its subject."""
-    return replace(origin, subject={**origin.subject, "architecture": str(architecture)})
+    def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
+        """Compare the folder in transformers with the measured model."""
+        return verify_folder(folder, model.config, reference)
 
 
 def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -216,31 +146,8 @@ def _count(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
     )
 
 
-def _write(
-    folder: Path,
-    config: "PreTrainedConfig",
-    family: Family,
-    weights: "Mapping[str, Tensor]",
-    architectures: tuple[Architecture, Architecture],
-    tokenizer: "PreTrainedTokenizerBase",
-    card: CardContent,
-    lineage: Lineage,
-) -> None:
-    """Write all files but one; ``architectures`` are that of the model, and that with its stand-ins."""
-    tokenizer.save_pretrained(folder)
-    architecture, written = architectures
-    vllm = vllm_told(base_type(config, family), architecture, written)
-    texts = {
-        ARCHITECTURE_FILE: architecture.to_json() + "\n",
-        SPEC_FILE: card.spec_text,
-        "README.md": render_card(card, architecture, _count(config, weights), vllm),
-    }
-    for name, text in texts.items():
-        _write_text(folder / name, text)
-    write_model(folder, config, family, weights, written, lineage)
-
-
-def _write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
+def write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
+    """Write the generation settings: a copy of those in ``source`` or, without it, those that follow from a config."""
     from transformers import GenerationConfig
 
     if source is None:
@@ -267,12 +174,17 @@ def write_model(
         architecture: sizes that each layer keeps.
         lineage: the models it is made from, the original first.
     """
-    from safetensors.torch import save_file
-
     content = _config_json(config, family, weights, architecture)
     config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
     _write_text(folder / "config.json", config_json + "\n")
     write_code(folder, config, family)
+    save_weights(folder, weights)
+
+
+def save_weights(folder: Path, weights: "Mapping[str, Tensor]") -> None:
+    """Write the weights file of a folder."""
+    from safetensors.torch import save_file
+
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
     save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
@@ -305,7 +217,7 @@ def _config_json(
         "architectures": [f"Pruned{model.__name__}"],
         "auto_map": {auto: f"{MODELING.stem}.Pruned{stock.__name__}" for auto, stock in classes.items() if stock},
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
-        **_head_dim(config),
+        **with_head_dim(config),
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
         "num_hidden_layers": config.num_hidden_layers,
         "output_bias": _with_bias(family, weights),
@@ -314,7 +226,7 @@ def _config_json(
     }
 
 
-def _head_dim(config: "PreTrainedConfig") -> dict[str, int]:
+def with_head_dim(config: "PreTrainedConfig") -> dict[str, int]:
     """Entry of the width of a head, for configs that would divide by a number of heads; empty if it has no setter."""
     if isinstance(getattr(type(config), "head_dim", None), property):
         return {}
@@ -333,11 +245,16 @@ def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":
     return reduce(torch.promote_types, (tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
 
 
-def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tensor], Tensor]") -> float:
-    """Compare a folder with the measured model in a fresh process; returns the largest logit difference.
+def verify_folder(folder: Path, config: "PreTrainedConfig", reference: Reference) -> Parity:
+    """Compare a folder in transformers, in a fresh process without prunecast, with the measured model.
+
+    Args:
+        folder: the folder.
+        config: config of the dense model.
+        reference: the measured model.
 
     Raises:
-        ExportError: the folder does not load, or its logits are not those of ``reference``.
+        ExportError: the folder does not load, or its logits are not those of the measured model.
     """
     import torch
     from safetensors.torch import save_file
@@ -346,24 +263,74 @@ def _verify(folder: Path, config: "PreTrainedConfig", reference: "Callable[[Tens
     length = max(2, min(length, context_of(config) - PROBE_MARGIN))
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        logits = reference(tokens).float().cpu()
+        logits = reference.logits(tokens).float().cpu()
+    windows = windows_of(reference)
     with TemporaryDirectory() as scratch:
         probe = Path(scratch, "probe.safetensors")
-        save_file({"input_ids": tokens, "logits": _owned(logits)}, probe)
-        outcome = subprocess.run(
-            [sys.executable, "-P", str(PARITY), str(folder), str(probe)],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch, "modules"))},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        save_file({"input_ids": tokens, "logits": _owned(logits), **_text_probe(reference, windows)}, probe)
+        found = _compared(folder, probe, Path(scratch, "modules"))
+    expected = [value for window in windows for value in of_tokens(log_probabilities(reference, window), window)]
+    return Parity(
+        engine=f"transformers {found['version']}",
+        compared=f"logits of {batch * length} tokens",
+        max_difference=float(found["max_logit_difference"]),
+        **({"reference_perplexity": perplexity(expected), "tokens": len(expected), **found["text"]} if windows else {}),
+        load_seconds=found["load_seconds"],
+    )
+
+
+def _text_probe(reference: Reference, windows: list[list[int]]) -> "dict[str, Tensor]":
+    """The windows, a prompt and its greedy continuation; empty without windows."""
+    import torch
+
+    if not windows:
+        return {}
+    prompt = windows[0][:PROMPT]
+    greedy = continued(reference, prompt)[len(prompt) :]
+    return {"windows": torch.tensor(windows), "prompt": torch.tensor(prompt), "greedy": torch.tensor(greedy)}
+
+
+def _compared(folder: Path, probe: Path, modules: Path) -> dict[str, Any]:
+    """Answer of the script that compares a folder with a probe."""
+    outcome = subprocess.run(
+        [sys.executable, "-P", str(PARITY), str(folder), str(probe)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(modules)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if outcome.returncode != 0:
         cause = (outcome.stderr.strip() or f"exit code {outcome.returncode}").splitlines()[-1]
         raise ExportError(f"the exported model does not load: {cause}; nothing was kept")
-    found = json.loads(outcome.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(outcome.stdout.splitlines()[-1])
     if found["problems"]:
         raise ExportError(
             f"the exported model is not the measured one: {'; '.join(found['problems'])}; nothing was kept"
         )
-    return float(found["max_logit_difference"])
+    return found
+
+
+def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
+    """The prompt with its greedy continuation by the model in ``folder``, loaded as anyone would load it.
+
+    The folder's own modelling code is run, which prunecast has just written there. Of the model's generation settings
+    only the tokens that end a text count.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=0,
+        do_sample=False,
+        repetition_penalty=1.3,
+        max_new_tokens=tokens,
+    )
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    with torch.inference_mode():
+        output = model.generate(**inputs)
+    return " ".join(str(tokenizer.decode(output[0], skip_special_tokens=True)).split())

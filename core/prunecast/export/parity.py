@@ -1,15 +1,20 @@
 """Comparison of an exported folder with the measured model. Run as a script, in a process that cannot import prunecast.
 
-Usage: ``python parity.py FOLDER PROBE``, where PROBE is a safetensors file with ``input_ids`` (int64, shape (B, T))
-and the expected float32 ``logits`` (B, T, V). Prints one JSON object: ``problems``, a list of messages, empty if there
-are none, and ``max_logit_difference``.
+Usage: ``python parity.py FOLDER PROBE``, where PROBE is a safetensors file with ``input_ids`` (int64, shape (B, T)),
+the expected float32 ``logits`` (B, T, V) and, optionally, ``windows`` of a text (int64, shape (N, T)), and a ``prompt``
+with its expected ``greedy`` continuation (both int64, shape (T,)). Prints one JSON object: ``problems``, a list of
+messages, empty if there are none, ``max_logit_difference``, ``load_seconds``, the ``version`` of transformers, and
+``text``, what :class:`prunecast.plugins.Parity` has of the text.
 """
 
 import json
+import math
 import sys
+import time
 from typing import Any
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -33,11 +38,13 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
     """
     sys.modules.update(dict.fromkeys(("prunecast", "prunecast_plugins")))  # type: ignore[arg-type]  # None blocks an import
     # Computed in float32 whatever the stored dtype: in half precision the order of summation alone changes the logits.
+    start = time.perf_counter()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=True, output_loading_info=True, dtype=torch.float32
     )
     model, report = loaded
     model.eval()
+    load_seconds = time.perf_counter() - start
     probe = load_file(probe_file)
     problems = [f"{kind.replace('_', ' ')}: {sorted(map(str, found))[:3]}" for kind, found in report.items() if found]
     stored = stored_parameters(folder, {name for name, _ in model.named_buffers()})
@@ -50,7 +57,44 @@ def main(folder: str, probe_file: str) -> dict[str, Any]:
         problems.append(f"logits are {off:.1e} (relative) from those of the measured model, {TOLERANCE:.0e} is allowed")
     if not (off := distance(cached, uncached)) <= TOLERANCE:
         problems.append(f"logits with a cache are {off:.1e} (relative) from those without, {TOLERANCE:.0e} is allowed")
-    return {"problems": problems, "max_logit_difference": (logits - probe["logits"]).abs().max().item()}
+    return {
+        "problems": problems,
+        "max_logit_difference": (logits - probe["logits"]).abs().max().item(),
+        "load_seconds": load_seconds,
+        "version": transformers.__version__,
+        "text": text_numbers(model, probe["windows"], probe["prompt"], probe["greedy"]) if "windows" in probe else {},
+    }
+
+
+@torch.inference_mode()
+def text_numbers(model: Any, windows: Tensor, prompt: Tensor, greedy: Tensor) -> dict[str, float]:
+    """Perplexity of a text, agreement with a greedy continuation, and speed.
+
+    Args:
+        model: the exported model.
+        windows: token ids of the text, int64 of shape (N, T).
+        prompt: token ids, int64 of shape (T,).
+        greedy: its expected continuation, int64 of shape (T,).
+    """
+    losses, start = 0.0, time.perf_counter()
+    for window in windows:
+        logits = model(window[None], use_cache=False).logits[0, :-1].float()
+        losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum").item()
+    prefill = windows.numel() / (time.perf_counter() - start)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, num_beams=1, max_new_tokens=len(greedy), pad_token_id=0
+    )
+    start = time.perf_counter()
+    found = model.generate(prompt[None])[0, len(prompt) :]
+    decode = len(greedy) / (time.perf_counter() - start)
+    mean = losses / (windows.numel() - len(windows))
+    return {
+        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "greedy": len(greedy),
+        "greedy_equal": int((found == greedy).long().cumprod(0).sum()),
+        "prefill": prefill,
+        "decode": decode,
+    }
 
 
 def stored_parameters(folder: str, buffers: set[str]) -> int:

@@ -45,7 +45,7 @@ class SlicedFolder:
         Args:
             config: config of the dense model.
             family: description of its family.
-            state: weights under the stock names, sliced; as for ``export_huggingface``.
+            state: weights under the stock names, sliced.
             architecture: sizes that each layer keeps.
         """
         with TemporaryDirectory() as folder:
@@ -66,3 +66,13 @@ class SlicedFolder:
             )
         model: PreTrainedModel = loaded.requires_grad_(False).eval()
         return model
+
+
+def loaded(
+    config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]", architecture: Architecture
+) -> "PreTrainedModel":
+    """A pruned model in float32 on the CPU; arguments as for :meth:`SlicedFolder.written`."""
+    import torch
+
+    with SlicedFolder.written(config, family, state, architecture) as sliced:
+        return sliced.load(torch.float32, torch.device("cpu"))

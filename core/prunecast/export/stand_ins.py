@@ -45,28 +45,40 @@ def with_stand_ins(
     return {**state, **zeros}, filled
 
 
-def vllm_told(base: Any, architecture: Architecture, written: Architecture) -> str:
+def stand_ins_told(architecture: Architecture, written: Architecture) -> tuple[str, ...]:
+    """A note on the stand-ins of a folder; empty if it has none.
+
+    Args:
+        architecture: architecture of the model.
+        written: architecture in the folder.
+    """
+    if written == architecture:
+        return ()
+    return (
+        f"{_without_attention(architecture)}; the folder has stand-ins: one KV group with one query head, all zero. "
+        "They change no result, but count among the parameters, and take as much of the KV cache as any group does",
+    )
+
+
+def vllm_told(base: Any, written: Architecture) -> str:
     """Whether vLLM serves a folder, and how, for the model card.
 
     Args:
         base: stock class of the model without its output head; None if there is none.
-        architecture: architecture of the model.
-        written: architecture in the folder, with stand-ins or without.
+        written: architecture in the folder.
     """
     if not getattr(base, "_supports_attention_backend", False):
         return "vLLM does not serve it, as its attention does not go through the attention functions of transformers."
+    if all(layer.kv_groups for layer in written.layers):
+        return "vLLM serves it with `--model-impl transformers --trust-remote-code`."
+    return (
+        f"vLLM does not serve it, as {_without_attention(written)}; with the option `stand_ins` of this target it does."
+    )
+
+
+def _without_attention(architecture: Architecture) -> str:
     gone = sum(layer.kv_groups == 0 for layer in architecture.layers)
-    layers = f"{counted(gone, 'layer')} of it {'has' if gone == 1 else 'have'} no attention"
-    if gone and written == architecture:
-        return f"vLLM does not serve it, as {layers}. An export with stand-ins for them does."
-    told = "vLLM serves it with `--model-impl transformers --trust-remote-code`."
-    if gone:
-        told += (
-            f" As it needs an attention in every layer, and {layers}, the folder has stand-ins: one KV group with one "
-            "query head, all zero. They change no result, but they count among the parameters, and they take as much "
-            "of the KV cache as any group does."
-        )
-    return told
+    return f"{counted(gone, 'layer')} {'has' if gone == 1 else 'have'} no attention"
 
 
 def _sizes(config: "PreTrainedConfig", family: Family, architecture: Architecture) -> "dict[str, Tensor]":

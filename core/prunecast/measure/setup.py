@@ -38,6 +38,7 @@ from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
 from prunecast.plugins.isolation import isolated
 from prunecast.plugins.local import Origin
+from prunecast.problem.limits import limits_of
 from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -92,6 +93,7 @@ class Setup:
         host: where its plugins come from.
 
     Attributes:
+        spec, host: as given.
         source, family, shape: the dense model: files, description and sizes.
         lineage: the models that the dense model was made from by pruning, the original first.
         description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
@@ -104,7 +106,7 @@ class Setup:
     """
 
     def __init__(self, spec: Spec, host: PluginHost) -> None:
-        self.spec, self._host = spec, host
+        self.spec, self.host = spec, host
         self.source: ModelSource = resolve_source(
             place_of_model(spec.paths, spec.model.source),
             spec.model.revision,
@@ -130,11 +132,11 @@ class Setup:
             )
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
-        self._problem = Problem.of(spec, host, self.shape)
+        self._problem = Problem.of(spec, host, self.shape).within(limits_of(spec, host, config, family, self.shape))
 
     def in_dtype(self, dtype: str) -> "Setup":
         """The same set-up with weights in another dtype, e.g. ``float32``."""
-        return Setup(self.spec.settled(dtype=dtype), self._host)
+        return Setup(self.spec.settled(dtype=dtype), self.host)
 
     @cached_property
     def problem(self) -> Problem:
@@ -315,7 +317,7 @@ class Setup:
                     )
 
     def _prepare(self, use: PluginUse) -> NamedEvaluator:
-        evaluator: Evaluator[Any] = use.instance(self._host)
+        evaluator: Evaluator[Any] = use.instance(self.host)
         owner = str(self._find(use))
         with reading(self.spec.reading), isolated(owner, "prepare"):
             evaluator.prepare(self.tokenizer, self.shape, self.data_dir)
@@ -340,7 +342,7 @@ class Setup:
         return PluginRecord(use.use, version, options, data_hash, str(origin), code_hash)
 
     def _find(self, use: PluginUse) -> Registered:
-        return self._host.find(use.kind, use.use)
+        return self.host.find(use.kind, use.use)
 
 
 def _name_of(dtype: "torch.dtype | None") -> str:

@@ -15,6 +15,10 @@ LARGEST = 2**24
 """Size in bytes beyond which a file is not read as a manifest."""
 
 
+_EARLIER = {"target": "huggingface"}
+"""Identities of subjects that do not have them, as there was no choice when their files were written."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Origin of the files of a folder.
@@ -33,8 +37,8 @@ class Origin:
 
     def differences(self, other: "Origin") -> list[str]:
         """Names under which the subjects of both have a value, but not the same. Of one subject if there are none."""
-        both = self.subject.keys() & other.subject.keys()
-        return sorted(name for name in both if self.subject[name] != other.subject[name])
+        one, another = (_EARLIER | dict(origin.subject) for origin in (self, other))
+        return sorted(name for name in one.keys() & another.keys() if one[name] != another[name])
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     from prunecast.data import tokenize_spread as tokenize_spread
     from prunecast.errors import BudgetError as BudgetError
     from prunecast.errors import DataError as DataError
+    from prunecast.errors import EngineMissingError as EngineMissingError
     from prunecast.errors import EvaluationError as EvaluationError
+    from prunecast.errors import ExportError as ExportError
     from prunecast.errors import ModelError as ModelError
     from prunecast.errors import PluginError as PluginError
     from prunecast.errors import PrunecastError as PrunecastError
@@ -77,6 +79,12 @@ if TYPE_CHECKING:
     from prunecast.plugins.events import RoundFinished as RoundFinished
     from prunecast.plugins.events import RunFinished as RunFinished
     from prunecast.plugins.events import RunStarted as RunStarted
+    from prunecast.plugins.exporter import Exporter as Exporter
+    from prunecast.plugins.exporter import Limits as Limits
+    from prunecast.plugins.exporter import Parity as Parity
+    from prunecast.plugins.exporter import PrunedModel as PrunedModel
+    from prunecast.plugins.exporter import Reference as Reference
+    from prunecast.plugins.exporter import Written as Written
     from prunecast.plugins.hookspecs import CONTRACT as CONTRACT
     from prunecast.plugins.hookspecs import Entry as Entry
     from prunecast.plugins.hookspecs import Trial as Trial
@@ -114,7 +122,9 @@ _NAMES = {
         "split_label "
         "tokenize_head tokenize_spread"
     ),
-    "prunecast.errors": "BudgetError DataError EvaluationError ModelError PluginError PrunecastError",
+    "prunecast.errors": (
+        "BudgetError DataError EngineMissingError EvaluationError ExportError ModelError PluginError PrunecastError"
+    ),
     "prunecast.models.families.family": "Family",
     "prunecast.models.families.layer_parts": "LayerParts Projection layers_of",
     "prunecast.models.head": "Head head_of logits_of",
@@ -122,6 +132,7 @@ _NAMES = {
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",
     "prunecast.plugins.bos": "Bos begin_with bos_tokens",
+    "prunecast.plugins.exporter": "Exporter Limits Parity PrunedModel Reference Written",
     "prunecast.plugins.events": "ArchitectureMeasured Event PredictorFitted RoundFinished RunFinished RunStarted",
     "prunecast.plugins.hookspecs": "CONTRACT Entry Trial hookimpl",
     "prunecast.plugins.interfaces": (

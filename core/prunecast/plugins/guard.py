@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from prunecast.architecture.choices import Choice, Indices, Value
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import EvaluationError, PluginError
 from prunecast.models.units import where_float64_is
+from prunecast.plugins.exporter import Limits, Parity, PrunedModel, Reference, Written
 from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import (
     CalibrationOptions,
@@ -34,7 +36,7 @@ from prunecast.plugins.isolation import LOAD_SECONDS, isolated
 from prunecast.text import counted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from prunecast.models.families.family import Family
 
@@ -242,11 +244,48 @@ class _GuardedSearcher(_Guarded):
         return list(proposals)
 
 
+class _GuardedExporter(_Guarded):
+    @_in_isolation
+    def limits(self, config: "PreTrainedConfig", family: "Family", shape: ModelShape) -> Limits:
+        """Limits of the target, validated: of the right type, and the dense model is within them."""
+        limits: Limits = self._plugin.limits(config, family, shape)
+        self._demand(isinstance(limits, Limits), f"has limits of type {type(limits).__name__}, not Limits")
+        if limits == Limits():
+            return limits
+        return replace(limits, problem=partial(self._problem, limits))
+
+    def write(self, model: PrunedModel, folder: Path) -> Written:
+        """What was written, validated: the entry is there. A full disk is no failure of the plugin."""
+        with isolated(self._owner, "write"):
+            try:
+                written: Written | OSError = self._plugin.write(model, folder)
+            except OSError as error:
+                written = error
+        if isinstance(written, OSError):
+            raise written
+        self._demand(isinstance(written, Written), f"wrote a {type(written).__name__}, not Written")
+        self._demand((folder / self.entry).is_file(), f"wrote no {self.entry}")
+        return written
+
+    @_in_isolation
+    def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
+        """The comparison, validated: its largest difference is a number."""
+        parity: Parity = self._plugin.verify(model, folder, reference)
+        self._demand(isinstance(parity, Parity), f"verified with a {type(parity).__name__}, not a Parity")
+        self._demand(math.isfinite(parity.max_difference), "verified with a difference that is not finite")
+        return parity
+
+    @_in_isolation
+    def _problem(self, limits: Limits, architecture: Architecture) -> str | None:
+        return limits.problem(architecture)
+
+
 _GUARDS: dict[str, type[_Guarded]] = {
     "space": _GuardedSpace,
     "pruner": _GuardedPruner,
     "predictor": _GuardedPredictor,
     "searcher": _GuardedSearcher,
+    "exporter": _GuardedExporter,
 }
 
 

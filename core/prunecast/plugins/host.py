@@ -20,6 +20,7 @@ import pluggy
 
 from prunecast.errors import PluginError, did_you_mean
 from prunecast.plugins import hookspecs, interfaces
+from prunecast.plugins.exporter import Exporter
 from prunecast.plugins.hookspecs import CONTRACT, OLDEST_CONTRACT, Entry
 from prunecast.plugins.interfaces import Plugin, PluginOptions
 from prunecast.plugins.isolation import LOAD_SECONDS, isolated, tracing
@@ -40,6 +41,7 @@ KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "evaluator": ("prunecast_evaluators", interfaces.Evaluator),
     "predictor": ("prunecast_predictors", interfaces.Predictor),
     "searcher": ("prunecast_searchers", interfaces.Searcher),
+    "exporter": ("prunecast_exporters", Exporter),
 }
 """Hook and abstract class by kind, under the names that specs use."""
 

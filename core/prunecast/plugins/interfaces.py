@@ -23,6 +23,8 @@ Life cycle
    pruner        ``rank``                                              at most once per run; rankings are kept on disk
    predictor     ``fit``, then ``predict`` and ``importances``         after every round, and for the quality card
    searcher      ``evaluations``, then ``search``                      once per round
+   exporter      ``limits``, ``check``                                 before anything is measured
+   exporter      ``write``, then ``verify``                            once per export
    ============  ====================================================  ================================================
 
    A resumed run and a ``--dry-run`` start from the beginning; recorded measurements are not repeated.
@@ -123,7 +125,7 @@ PrunerOptionsT = TypeVar("PrunerOptionsT", bound="PrunerOptions")
 
 
 class Plugin(ABC, Generic[OptionsT]):
-    """Common base of the five kinds.
+    """Common base of the kinds that are classes.
 
     Attributes:
         options_model: pydantic model of the options.

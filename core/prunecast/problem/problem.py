@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.plugins.exporter import Limits
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import Predictor, SearchSpace
+from prunecast.problem.limits import LimitedSpace, problem_of
 from prunecast.problem.objective import Objective
 from prunecast.spec.load import error_at
 from prunecast.spec.model import Spec
@@ -30,6 +33,7 @@ class Problem:
         objective: what is minimised.
         seed: seed of everything random.
         new_predictor: makes the spec's predictor, without knowledge of other models.
+        limits: what the targets of the export can express; the space has been cut to them.
         warm_predictor: makes the spec's predictor with the pairs of other models in it; None without a warm start.
     """
 
@@ -39,6 +43,7 @@ class Problem:
     objective: Objective
     seed: int
     new_predictor: NewPredictor
+    limits: tuple[Limits, ...] = ()
     warm_predictor: Callable[[], Predictor[Any]] | None = None
 
     @classmethod
@@ -67,6 +72,23 @@ class Problem:
     def minimising(self, objective: Objective) -> "Problem":
         """The same problem with another objective."""
         return replace(self, objective=objective)
+
+    def within(self, limits: tuple[Limits, ...]) -> "Problem":
+        """The same problem without the architectures that are beyond some limits.
+
+        Raises:
+            ModelError: nothing is left to choose.
+            BudgetError: no architecture that is left meets the budget.
+        """
+        if not limits:
+            return self
+        space = LimitedSpace(self.space, limits)
+        self.budget.check(space.choices)
+        return replace(self, space=space, limits=limits)
+
+    def allows(self, architecture: Architecture) -> bool:
+        """True if every target of the export can express an architecture."""
+        return problem_of(self.limits, architecture) is None
 
     def over(self, space: SearchSpace[Any]) -> "Problem":
         """The same problem over another search space, such as a refined one."""

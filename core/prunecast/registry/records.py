@@ -290,3 +290,10 @@ def reading_result(run: RunRecord) -> Iterator[None]:
 def utc_text(seconds_from_now: float = 0.0) -> str:
     """The current time, shifted by some seconds, in the format ``2025-01-31T12:00:00Z``."""
     return (datetime.now(UTC) + timedelta(seconds=seconds_from_now)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def exports_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reports of the exports of a run as the registry keeps them; of earlier versions there is one, for huggingface."""
+    first = record.get("export")
+    listed: list[dict[str, Any]] = record.get("exports", [first] if first else [])
+    return listed

@@ -116,6 +116,17 @@ _END_RUN_LEASE = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
 
 _FIND_RUN_LEASES = "SELECT run_id, holder, expires_utc FROM run_leases"
 
+_COMPARED = (
+    *("engine", "compared", "max_difference", "greedy_equal", "greedy", "tokens", "perplexity"),
+    *("reference_perplexity", "load_seconds", "prefill", "decode"),
+)
+"""Columns of the comparison of an export."""
+
+_WRITE_EXPORT = f"""
+    INSERT OR REPLACE INTO exports (run_id, architecture, target, folder, parameters, bytes, notes_json, exported_utc,
+        {", ".join(_COMPARED)})
+    VALUES ({", ".join("?" * (8 + len(_COMPARED)))})"""
+
 LEAST_DIGITS = 4
 """Least number of first digits that identify a key; with fewer, the id of a missing run could match a key."""
 
@@ -407,6 +418,25 @@ class Registry:
         with self.transaction() as connection:
             self._update_run(connection, run_id, "result_json = ?", (self._result_json(run_id, result),))
 
+    def keep_exports(self, run_id: int, exports: Sequence[Mapping[str, Any]]) -> None:
+        """Record what was written of models of a run; a folder that was written before has its new content only.
+
+        Args:
+            run_id: the run.
+            exports: reports of the exports as JSON. Those that wrote nothing are left out.
+
+        Raises:
+            RegistryError: the file cannot be written, or there is no such run.
+        """
+        rows = [(run_id, *_export_row(each)) for each in exports if not each["unchanged"]]
+        if rows:
+            with self.transaction() as connection:
+                connection.executemany(_WRITE_EXPORT, rows)
+
+    def exports(self, run_id: int) -> list[dict[str, Any]]:
+        """What was written of the models of a run, oldest first: columns of the table ``exports``."""
+        return list(self.rows("SELECT * FROM exports WHERE run_id = ? ORDER BY id", (run_id,)))
+
     def finish_again(self, earlier: RunRecord, result: Mapping[str, Any]) -> None:
         """Record that a finished run has been run again and measured nothing: it keeps its times.
 
@@ -495,3 +525,19 @@ def _run_record(row: dict[str, Any], at_work: Container[int]) -> RunRecord:
     if not isinstance(result, dict | None):
         raise RegistryError(f"run {row['id']} ({row['name']}): its result is no mapping; run its spec again")
     return RunRecord(**row, result=result, identity=identity)
+
+
+def _export_row(report: Mapping[str, Any]) -> tuple[object, ...]:
+    """Values of a row of the table ``exports`` after the run."""
+    parity = report["parity"] or {}
+    notes = canonical_json([*report["notes"], *parity.get("notes", ())])
+    facts = (
+        report["architecture"],
+        report["target"],
+        report["folder"],
+        report["parameters"],
+        report["bytes"],
+        notes,
+        utc_text(),
+    )
+    return (*facts, *(parity.get(name) for name in _COMPARED))

@@ -1,36 +1,75 @@
 """Delivery of a run's model: the model card, and the export, from the run's set-up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
-from prunecast.errors import ExportError
-from prunecast.export.card import CardContent
-from prunecast.export.deliver import Deliverable, deliver
-from prunecast.export.huggingface import EXPORT, ExportReport, of_architecture
+from prunecast.data import DATA_SETS, check_embedded, dataset_label, encode, hub_id, read_text, reading
+from prunecast.errors import DataError, ExportError
+from prunecast.export.card import CardContent, Result
+from prunecast.export.deliver import (
+    Deliverable,
+    ExportReport,
+    as_reference,
+    deliver,
+    folder_kind,
+    of_architecture,
+    pruned_model,
+)
 from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.models.license import license_of
 from prunecast.models.pruned.lineage import Ancestor, told
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
 from prunecast.owned.location import located
 from prunecast.owned.manifest import Origin
+from prunecast.plugins.bos import bos_tokens
+from prunecast.plugins.exporter import Exporter
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
 from prunecast.registry import content_key
 from prunecast.registry.identity import RECOVERY
 from prunecast.run.texts import lines_of, texts_of
+from prunecast.spec.model import ExporterUse
 from prunecast.spec.recovery import Recovery
+from prunecast.text import visible
 
 if TYPE_CHECKING:
     import torch
 
     from prunecast.models.elastic import ElasticModel
+
+
+TEXT = 2048
+"""Most tokens of the text on which perplexities of written files are compared: a test text that is always at hand."""
+
+Places = Mapping[str, tuple[Exporter[Any], OwnedFolder]]
+"""Exporters with the folders they write to, by label."""
+
+
+def places_of(setup: Setup, targets: Mapping[str, ExporterUse], folder: str | Path) -> Places:
+    """Where targets are written: one to the folder, each of several to a folder of its label in it.
+
+    Args:
+        setup: set-up of the run.
+        targets: uses of exporters by label.
+        folder: destination as the user gives it; see :func:`prunecast.owned.location.located`.
+
+    Raises:
+        ExportError: the path leads nowhere.
+    """
+    root, places = located(folder, setup.spec.name), {}
+    for label, use in targets.items():
+        exporter: Exporter[Any] = use.instance(setup.host)
+        places[label] = exporter, OwnedFolder(folder_kind(exporter), root if len(targets) == 1 else root / label)
+    return places
 
 
 def deliver_run(
@@ -39,47 +78,64 @@ def deliver_run(
     architecture: Architecture,
     model: Callable[[], Deliverable],
     compared: Sequence[Candidate],
-    folder: str | Path,
+    places: Places,
     recovery: Recovery | None = None,
     overwrite: bool = False,
-) -> ExportReport:
-    """Write a model of a run as a Hugging Face folder, with ``compared`` as the table of its card.
+    require_verified: bool = False,
+) -> tuple[ExportReport, ...]:
+    """Write a model of a run for each target, with ``compared`` as the table of its card.
 
-    If the folder holds this very export already, nothing is made and nothing is written.
+    If a folder holds this very export already, nothing is written to it.
 
     Args:
         setup: set-up of the run.
         written: set-up in the dtype to write, of :func:`written_setup`.
         architecture: the architecture to write.
-        model: makes the model of this architecture.
+        model: makes the model of this architecture; called at most once.
         compared: candidates of the card.
-        folder: destination as the user gives it; see :func:`prunecast.owned.location.located`.
+        places: exporters and their folders.
         recovery: the training that the model has had, None for none.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
+        require_verified: True refuses targets whose engine is not installed.
+
+    Returns:
+        A report a target, in their order.
 
     Raises:
-        ExportError: it cannot be written, or does not load as what was measured.
+        ExportError: a target cannot be written, or does not load as what was measured. Targets before it remain.
     """
-    target = export_folder(setup, folder)
-    card = _card(setup, written, compared, target.path)
-    origin = replace(origin_of(setup), key=_key(written, architecture, card, recovery))
-    exact = of_architecture(origin, architecture)
-    target.check(exact, overwrite)
-    if (found := target.holding(exact)) is not None:
-        return ExportReport.of(target.path, found, unchanged=True)
-    chosen, lineage = model(), (*setup.lineage, _ancestor(setup, architecture, recovery))
-    return deliver(
-        setup.source,
-        setup.family,
-        setup.tokenizer,
-        written.dtype,
-        chosen,
-        card,
-        target.path,
-        origin,
-        overwrite,
-        lineage,
-    )
+    lineage = (*setup.lineage, _ancestor(setup, architecture, recovery))
+    made = cache(model)
+    reports = []
+    for label, (exporter, folder) in places.items():
+        card = _card(setup, written, compared, folder.path, architecture)
+        key = _key(written, architecture, card, recovery, exporter)
+        origin = replace(origin_of(setup, label), key=key)
+        exact = of_architecture(origin, architecture)
+        folder.check(exact, overwrite)
+        if (found := folder.holding(exact)) is not None:
+            reports.append(ExportReport.of(label, folder.path, found, unchanged=True))
+            continue
+        chosen = made()
+        subject = pruned_model(
+            card.model_name, setup.source.config(), setup.family, chosen, setup.tokenizer, setup.source, lineage
+        )
+        with as_reference(chosen, written.dtype, *_text(setup), setup.shape.context) as reference:
+            reports.append(
+                deliver(exporter, label, subject, card, folder.path, reference, origin, overwrite, require_verified)
+            )
+    return tuple(reports)
+
+
+def _text(setup: Setup) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens of a text to compare on, and those to put in front of it; none that the tokenizer or model do not know."""
+    try:
+        (ids,) = encode(setup.tokenizer, [read_text("python-docs", "test", None)])
+        check_embedded(setup.tokenizer, ids[:TEXT], setup.shape.vocabulary)
+        bos = bos_tokens("auto", setup.tokenizer, setup.shape)
+    except DataError:
+        return (), ()
+    return tuple(ids[:TEXT]), tuple(bos)
 
 
 def _ancestor(setup: Setup, architecture: Architecture, recovery: Recovery | None) -> Ancestor:
@@ -111,15 +167,10 @@ def written_setup(setup: Setup, dtype: str) -> Setup:
     return setup.in_dtype(dtype)
 
 
-def export_folder(setup: Setup, folder: str | Path) -> OwnedFolder:
-    """The folder of an export. Raises ExportError if the path leads nowhere."""
-    return OwnedFolder(EXPORT, located(folder, setup.spec.name))
-
-
-def origin_of(setup: Setup) -> Origin:
-    """Origin of a run's exports, as far as it is known before anything is measured."""
+def origin_of(setup: Setup, label: str) -> Origin:
+    """Origin of a run's export for a target, as far as it is known before anything is measured."""
     spec = setup.spec.settled(setup.source.revision, _name(setup.dtype))
-    subject = {"model": setup.model_record.fingerprint, "spec": spec.key}
+    subject = {"model": setup.model_record.fingerprint, "spec": spec.key, "target": label}
     return Origin(setup.spec.name, subject)
 
 
@@ -127,7 +178,9 @@ def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _key(setup: Setup, architecture: Architecture, card: CardContent, recovery: Recovery | None) -> str:
+def _key(
+    setup: Setup, architecture: Architecture, card: CardContent, recovery: Recovery | None, exporter: Exporter[Any]
+) -> str:
     """Content key of all that the files of an export follow from; empty if the tokenizer cannot be saved aside."""
     generation = setup.source.generation_file
     try:
@@ -141,6 +194,7 @@ def _key(setup: Setup, architecture: Architecture, card: CardContent, recovery: 
         "architecture": str(architecture),
         "card": asdict(card),
         "dtype": str(setup.dtype),
+        "exporter": [exporter.entry, exporter.options.model_dump(mode="json"), exporter.version],
         "generation": None if generation is None else digest(generation),
         "model": setup.model_record.fingerprint,
         "pruner": setup.pruner_record.key,
@@ -184,7 +238,9 @@ def recovery_identity(setup: Setup) -> dict[str, str]:
     return {RECOVERY: recoverer.data.data_hash}
 
 
-def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path) -> CardContent:
+def _card(
+    setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path, architecture: Architecture
+) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
         (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
@@ -198,7 +254,39 @@ def _card(setup: Setup, written: Setup, compared: Sequence[Candidate], folder: P
         columns=("model", "parameters", *metrics),
         rows=rows,
         protocol=_protocol(setup, written),
+        license=license_of(setup.source),
+        results=_results(setup, compared, architecture) if written is setup else (),
     )
+
+
+def _results(setup: Setup, compared: Sequence[Candidate], architecture: Architecture) -> tuple[Result, ...]:
+    """What was measured on data sets of the model with the architecture, the last of ``compared`` that has it."""
+    measured = next((row for row in reversed(compared) if row.architecture == architecture), None)
+    if measured is None:
+        return ()
+    with reading(setup.spec.reading):
+        return tuple(
+            Result(metric.name, measured.metrics[metric.name], *place, conditions=_conditions(named))
+            for named in setup.verifiers
+            for metric in named.metrics
+            if (place := _data_of(named, metric.name)) is not None
+        )
+
+
+def _data_of(named: NamedEvaluator, metric: str) -> tuple[str, str | None, str] | None:
+    """Data set, its configuration on the Hub, and split of a metric; None for one that is of no known data set."""
+    dataset, _, rest = metric.partition(".")
+    dataset, split = named.text or (dataset, rest.partition(".")[0])
+    if named.text is None and dataset not in DATA_SETS:
+        return None
+    name, config = hub_id(dataset, split) or (dataset_label(dataset), None)
+    return name, config, split
+
+
+def _conditions(named: NamedEvaluator) -> dict[str, str | int | float | bool]:
+    """Options of an evaluator that are single values, those that name its data set left out."""
+    options = named.evaluator.options.model_dump(mode="json", exclude={"dataset", "split"})
+    return {name: value for name, value in options.items() if isinstance(value, str | int | float)}
 
 
 def _protocol(setup: Setup, written: Setup) -> str:
@@ -209,5 +297,5 @@ def _protocol(setup: Setup, written: Setup) -> str:
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
-    texts = "".join(f"\n- {line}" for line in lines_of(texts_of(setup)))
-    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {evaluators}.\n{texts}"
+    texts = "".join(f"\n- {visible(line)}" for line in lines_of(texts_of(setup)))
+    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"

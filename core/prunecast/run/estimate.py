@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from prunecast.architecture.shape import ModelShape
 from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
 from prunecast.models.described import config_of
 from prunecast.models.families.sizes import shape_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
+from prunecast.problem.limits import limits_of
 from prunecast.problem.problem import Problem
 from prunecast.recover.training import PASSES, planned_steps
 from prunecast.spec.model import EvaluatorUse, Spec
@@ -66,7 +66,7 @@ def estimate(spec: Spec, host: PluginHost) -> Estimate:
         ModelError: there is no such file, it is not a config, or its family is not described.
         BudgetError: the space has nothing that meets the budget.
     """
-    problem = Problem.of(spec, host, _shape(spec, host))
+    problem = _problem(spec, host)
     meter = _Meter(spec, host, problem)
     stages = [meter.stage(stage) for stage in _rounds_together(stages_of(spec, spec.collect.pairs))]
     return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages))
@@ -153,7 +153,7 @@ class _Meter:
             )
 
 
-def _shape(spec: Spec, host: PluginHost) -> ModelShape:
+def _problem(spec: Spec, host: PluginHost) -> Problem:
     path = spec.config_path
     if path is None:
         raise ModelError("model.config: name the config.json of the model to estimate a run without it")
@@ -163,4 +163,6 @@ def _shape(spec: Spec, host: PluginHost) -> ModelShape:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
-    return shape_of(config, spec.families.of(config))
+    family = spec.families.of(config)
+    shape = shape_of(config, family)
+    return Problem.of(spec, host, shape).within(limits_of(spec, host, config, family, shape))

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
-from prunecast.export.deliver import Deliverable
-from prunecast.export.huggingface import ExportReport
+from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
@@ -21,7 +22,8 @@ from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
 from prunecast.registry.records import reading_result
-from prunecast.run.delivery import deliver_run, recoverer_of, recovery_identity, written_setup
+from prunecast.run.delivery import deliver_run, places_of, recoverer_of, recovery_identity, written_setup
+from prunecast.spec.model import ExporterUse, ExportSpec, Spec
 
 
 def export_again(
@@ -34,7 +36,9 @@ def export_again(
     progress: Progress,
     overwrite: bool = False,
     dtype: str | None = None,
-) -> ExportReport:
+    target: str | None = None,
+    require_verified: bool = False,
+) -> tuple[ExportReport, ...]:
     """Write a model of a finished run to ``folder``.
 
     Args:
@@ -46,7 +50,13 @@ def export_again(
         permissions: code that the run's spec may execute.
         progress: where progress is shown.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
-        dtype: dtype to write, ``measured`` for that of the run; None for what the spec says.
+        dtype: dtype to write, ``measured`` for that of the run; None for what the spec says. If the target has an
+            option of this name, it is that.
+        target: name of the exporter; None for the targets of the spec, huggingface if it has none.
+        require_verified: True refuses targets whose engine is not installed.
+
+    Returns:
+        A report a target.
 
     Raises:
         ChangedError: model, data or code are not what the run was made from.
@@ -64,22 +74,66 @@ def export_again(
         _check_numbers(setup, [dense, *baselines, best, *recovered])
     chosen = best.architecture if architecture is None else _parse(architecture)
     check_fits(chosen, setup.shape)
-    written = written_setup(setup, dtype or (setup.spec.export.dtype if setup.spec.export else "measured"))
+    targets, own = _targets(setup.spec, target, dtype)
+    written = written_setup(setup, (None if own else dtype) or _dtype(setup.spec))
+    for use in targets.values():
+        _check_limits(setup, use, chosen)
+    places = places_of(setup, targets, folder)
     elastic = cache(lambda: build_elastic(written, progress))
 
     def pruned() -> Deliverable:
         return Deliverable.of(elastic(), chosen)
 
     if chosen != best.architecture:
-        return deliver_run(setup, written, chosen, pruned, [dense, *baselines], folder, overwrite=overwrite)
+        compared = [dense, *baselines]
+        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
     compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
     if options is None:
-        return deliver_run(setup, written, chosen, pruned, compared, folder, overwrite=overwrite)
+        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
     check_recovery(options, setup.device.type)
     recoverer = recoverer_of(setup, options, elastic, progress)
-    return deliver_run(
-        setup, written, chosen, lambda: recoverer.deliverable(chosen), compared, folder, options, overwrite
-    )
+    trained = partial(recoverer.deliverable, chosen)
+    return deliver_run(setup, written, chosen, trained, compared, places, options, overwrite, require_verified)
+
+
+def _dtype(spec: Spec) -> str:
+    return spec.export.dtype if spec.export else "measured"
+
+
+def _targets(spec: Spec, target: str | None, dtype: str | None) -> tuple[Mapping[str, ExporterUse], bool]:
+    """Targets to write, by label, and whether the dtype is an option of theirs.
+
+    Raises:
+        ExportError: there is no such target, or it does not take the dtype.
+    """
+    if target is None:
+        _check_dtype(dtype)
+        return spec.targets or {"huggingface": spec.exporter("huggingface")}, False
+    try:
+        plain = spec.exporter(target)
+        own = dtype is not None and "dtype" in type(plain.options).model_fields
+        use = spec.exporter(target, {"dtype": dtype}) if own else plain
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        option = "target" if problem["loc"][-1] == "use" else problem["loc"][-1]
+        raise ExportError(f"--{option}: {problem['msg']}") from error
+    if not own:
+        _check_dtype(dtype)
+    return {use.label: use}, own
+
+
+def _check_dtype(dtype: str | None) -> None:
+    """Raise ExportError unless weights can be written in a number format."""
+    known = get_args(ExportSpec.model_fields["dtype"].annotation)
+    if dtype is not None and dtype not in known:
+        raise ExportError(f"--dtype: weights are not written in {dtype!r}: choose one of {', '.join(known)}")
+
+
+def _check_limits(setup: Setup, use: ExporterUse, architecture: Architecture) -> None:
+    """Raise ExportError unless a target can express an architecture."""
+    limits = use.instance(setup.host).limits(setup.source.config(), setup.family, setup.shape)
+    if problem := limits.problem(architecture):
+        raise ExportError(f"{use.label} cannot express this architecture: {problem}")
 
 
 def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,19 +5,24 @@ from typing import Any
 
 import numpy as np
 
+from prunecast.architecture.shape import ModelShape
 from prunecast.compare.uniform import UniformBaseline, uniform
 from prunecast.errors import ChangedError, PrunecastError, RegistryError, SpecError
 from prunecast.keys import canonical_json
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import Setup, place_of_model
+from prunecast.models.described import described
+from prunecast.models.source import resolve_source
 from prunecast.plugins.bos import with_settled_bos
+from prunecast.plugins.exporter import Limits
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
 from prunecast.predict.fitted import fit
 from prunecast.predict.from_registry import FEWEST_PAIRS, Predicted, basis_of, metric_names, predictions
+from prunecast.problem.limits import limits_of
 from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 from prunecast.registry import Registry
-from prunecast.registry.labels import described
+from prunecast.registry.labels import described as labelled
 from prunecast.registry.queries.pairs import Pairs, find_pairs
 from prunecast.registry.queries.series import Series, find_series
 from prunecast.spec.model import PluginUse, Spec
@@ -51,7 +56,8 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     """
     pairs, notes = _pairs_of(registry, spec, host)
     measured = Measured.of_pairs(pairs, spec.objective)
-    problem = Problem.of(spec, host, pairs.series.shape).minimising(measured.objective)
+    limits = _limits(spec, host, pairs.series.shape)
+    problem = Problem.of(spec, host, pairs.series.shape).within(limits).minimising(measured.objective)
     fitted = fit(problem, measured)
     asked = SearchProblem(problem.space, problem.budget, fitted.score, np.random.default_rng(problem.seed))
     proposals = spec.searcher.instance(host).search(asked, PROPOSALS)
@@ -61,6 +67,15 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     baselines = [(each.name, uniform(shape, choices, size, attention=each.attention)) for each in predictable]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
     return predictions(fitted, measured, pairs, named), [basis_of(pairs), *notes, *_left_out(spec, predictable)]
+
+
+def _limits(spec: Spec, host: PluginHost, shape: ModelShape) -> tuple[Limits, ...]:
+    """Limits of the spec's targets, for which the config of its model is read; none if they can express everything."""
+    if set(spec.targets) <= {"huggingface"}:
+        return ()
+    place = place_of_model(spec.paths, spec.model.source)
+    source = resolve_source(place, spec.model.revision, spec.model.trust_remote_code)
+    return limits_of(spec, host, *described(source, spec.families), shape)
 
 
 def _predictable(spec: Spec) -> list[UniformBaseline]:
@@ -119,7 +134,7 @@ def _most(registry: Registry, spec: Spec, matching: Sequence[Series]) -> Pairs:
     candidates = [find_pairs(registry, model, metrics, pruner, evaluators=used) for model, pruner in pruners]
     best = max(candidates, key=len, default=None)
     if best is None or len(best) < FEWEST_PAIRS:
-        pruner = described(*_identity(spec.pruner, needed=False))
+        pruner = labelled(*_identity(spec.pruner, needed=False))
         raise RegistryError(
             f"{registry.path}: has too few pairs of {spec.model.source} under {pruner} "
             "and the spec's evaluators; run the spec to measure some"

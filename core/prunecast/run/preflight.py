@@ -1,7 +1,6 @@
 """The preflight of a run or of its plan: what could stop the run on any machine is checked before it measures."""
 
 import math
-from pathlib import Path
 
 from prunecast.cache import check_temporary_files
 from prunecast.export.proof.rehearsal import rehearse
@@ -9,7 +8,7 @@ from prunecast.measure.identity import identity_of
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
-from prunecast.run.delivery import export_folder, origin_of, recovery_identity, written_setup
+from prunecast.run.delivery import Places, origin_of, places_of, recovery_identity, written_setup
 from prunecast.run.texts import proof_of
 
 
@@ -38,15 +37,17 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs
     if spec.export is not None and spec.export_path is not None:
-        _check_export(setup, spec.export_path, spec.export.dtype, overwrite)
+        _check_export(setup, places_of(setup, spec.targets, spec.export_path), spec.export.dtype, overwrite)
     setup.source.check_own_code(setup.device)
     return identity_of(setup) | recovery_identity(setup)
 
 
-def _check_export(setup: Setup, path: Path, dtype: str, overwrite: bool) -> None:
-    folder, origin, problem = export_folder(setup, path), origin_of(setup), setup.problem
-    written = written_setup(setup, dtype)
-    folder.check(origin, overwrite)
+def _check_export(setup: Setup, places: Places, dtype: str, overwrite: bool) -> None:
+    problem, written = setup.problem, written_setup(setup, dtype)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
-    folder.check_room(origin, int(most) * written.dtype.itemsize)
+    for label, (exporter, folder) in places.items():
+        origin = origin_of(setup, label)
+        folder.check(origin, overwrite)
+        folder.check_room(origin, int(most) * written.dtype.itemsize)
+        exporter.check(setup.source)
     rehearse(setup.source.config(), setup.family)

@@ -10,7 +10,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import Quantity
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
-from prunecast.export.huggingface import EXPORT, ExportReport
+from prunecast.export.deliver import EXPORT, ExportReport
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions
 from prunecast.models.pruned.lineage import lineage_to_json
 from prunecast.owned.folder import OwnedFolder
@@ -21,6 +21,7 @@ from prunecast.predict.warm_start import WarmStart
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recovered
 from prunecast.registry import ModelRecord, RunRecord
+from prunecast.registry.records import exports_of
 from prunecast.search.refine import Refinement
 from prunecast.search.search import Round
 
@@ -49,7 +50,7 @@ class RunResult:
         refinement: changes of the space after the first fit; None if the spec does not refine.
         rounds: proposals of each round, predicted and measured.
         measured, cached: number of evaluations made, and found in the registry.
-        export_report: report of the export, or None.
+        exports: reports of the export, one a target; empty if nothing was to be written.
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
         texts: names of the texts of the run by purpose.
@@ -74,7 +75,7 @@ class RunResult:
     rounds: list[Round]
     measured: int
     cached: int
-    export_report: ExportReport | None
+    exports: tuple[ExportReport, ...]
     seconds: float
     recovered: Recovered | None
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -91,6 +92,11 @@ class RunResult:
         """Dense model, baselines, best architecture and, if it was trained, the recovered one."""
         return [self.dense, *self.baselines, self.best, *([self.recovered.after] if self.recovered else [])]
 
+    @property
+    def export_report(self) -> ExportReport | None:
+        """Report of the export for the first target, or None."""
+        return self.exports[0] if self.exports else None
+
     def table(self) -> "pandas.DataFrame":
         """One row for each of :attr:`candidates`: ``parameters``, ``kept`` (a fraction), and the measured metrics."""
         import pandas
@@ -102,17 +108,24 @@ class RunResult:
         return pandas.DataFrame(rows, index=pandas.Index([each.name for each in self.candidates], name="model"))
 
     def export(
-        self, folder: str | Path, architecture: Architecture | str | None = None, overwrite: bool = False
+        self,
+        folder: str | Path,
+        architecture: Architecture | str | None = None,
+        overwrite: bool = False,
+        target: str = "huggingface",
+        dtype: str | None = None,
     ) -> ExportReport:
-        """Write the best model, or another architecture of the run, as a folder that transformers loads.
+        """Write the best model, or another architecture of the run, for a target.
 
         Args:
             folder: destination; ``{name}`` in it is the run's name. Files of others in it stay.
             architecture: the architecture, the best if not given.
             overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
+            target: name of the exporter.
+            dtype: number format; that of the measurements, or the exporter's default, if not given.
 
         Raises:
-            ExportError: the folder cannot be written, or the architecture is not one of the model.
+            ExportError: the folder cannot be written, or the architecture is not one of the model, or of the target.
         """
         from prunecast.registry import Registry
         from prunecast.run.export_again import export_again
@@ -123,15 +136,20 @@ class RunResult:
         host = self.host or PluginHost.discover()
         with Registry.open(self.registry, readonly=True) as opened:
             record = opened.run(self.run)
-            return export_again(opened, record, text, folder, host, self.permissions, Progress(quiet=True), overwrite)
+            progress = Progress(quiet=True)
+            reports = export_again(
+                opened, record, text, folder, host, self.permissions, progress, overwrite, dtype, target
+            )
+        return reports[0]
 
     def load_model(self) -> "PreTrainedModel":
         """The best model, loaded from the run's export, or else exported for that to a folder that is removed again.
 
         The modelling code of the folder, which prunecast has written there, is executed.
         """
-        if self.export_report is not None and self._is_export(self.export_report.folder):
-            return _load(self.export_report.folder)
+        found = next((each.folder for each in self.exports if self._is_export(each.folder)), None)
+        if found is not None:
+            return _load(found)
         with TemporaryDirectory() as scratch:
             self.export(folder := Path(scratch) / "model")
             return _load(folder)
@@ -147,7 +165,7 @@ class RunResult:
         return model if self.model.revision is None else {**model, "revision": self.model.revision}
 
     def _is_export(self, folder: Path) -> bool:
-        """True if a folder holds the best model, whole."""
+        """True if a folder holds the best model, whole, in the form of Hugging Face."""
         subject = {"architecture": str(self.best.architecture), "model": self.model.fingerprint}
         return OwnedFolder(EXPORT, folder).is_whole(subject)
 
@@ -178,7 +196,8 @@ class RunResult:
             "texts": {purpose: list(names) for purpose, names in self.texts.items()},
             "evaluations": {"measured": self.measured, "cached": self.cached},
             "seconds": round(self.seconds, 2),
-            "export": None if self.export_report is None else self.export_report.to_json(),
+            "export": self.exports[0].to_json() if self.exports else None,
+            "exports": [each.to_json() for each in self.exports],
         }
 
 
@@ -195,16 +214,21 @@ def result_to_record(result: RunResult, earlier: RunRecord | None) -> dict[str, 
     if before is None:
         return record
     costs = {} if result.measured else {name: before[name] for name in ("evaluations", "seconds") if name in before}
-    return record | costs | {"export": _export_to_record(record, before)}
+    return record | costs | _exports_to_record(record, before)
 
 
-def _export_to_record(record: dict[str, Any], before: dict[str, Any]) -> dict[str, Any] | None:
-    """The export of a result, or that of the earlier one if it is of the same model and nothing was written since."""
-    new: dict[str, Any] | None = record["export"]
-    old: dict[str, Any] | None = before.get("export")
-    if old is None or before["best"]["architecture"] != record["best"]["architecture"]:
+def _exports_to_record(record: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Exports of a result, or those of the earlier one if they are of the same model and nothing was written since."""
+    new, old = (_of_exports(each) for each in (record, before))
+    if old.get("export") is None or before["best"]["architecture"] != record["best"]["architecture"]:
         return new
-    return old if new is None or (new["unchanged"] and new["folder"] == old["folder"]) else new
+    same = [each["folder"] for each in new["exports"]] == [each["folder"] for each in exports_of(old)]
+    unchanged = all(each["unchanged"] for each in new["exports"])
+    return {"exports": exports_of(old), **old} if not new["exports"] or (same and unchanged) else new
+
+
+def _of_exports(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in ("export", "exports") if name in record}
 
 
 def _load(folder: Path) -> "PreTrainedModel":

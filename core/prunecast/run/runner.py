@@ -16,8 +16,7 @@ from prunecast.compare.candidate import Candidate
 from prunecast.compare.search_baselines import search_by_measuring
 from prunecast.compare.uniform import UniformBaseline, distinct_totals, uniform
 from prunecast.errors import BudgetError, EvaluationError
-from prunecast.export.deliver import Deliverable
-from prunecast.export.huggingface import ExportReport
+from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
@@ -41,7 +40,7 @@ from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, check_recovery, recover
 from prunecast.registry import Registry, RunStart
 from prunecast.registry.leases import running
-from prunecast.run.delivery import deliver_run, export_folder, recoverer_of, written_setup
+from prunecast.run.delivery import deliver_run, places_of, recoverer_of, written_setup
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult, result_to_record
 from prunecast.run.texts import notes_of, texts_of
@@ -98,9 +97,10 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         execution = Run(setup, prior, registry, started.id, progress, listeners)
         result = execution.execute()
         registry.keep_result(started.id, result_to_record(result, started.earlier))
-        report = execution.export(result, overwrite)
+        exports = execution.export(result, overwrite)
+        registry.keep_exports(started.id, [each.to_json() for each in exports])
         seconds = time.perf_counter() - began
-        result = replace(result, export_report=report, seconds=seconds)
+        result = replace(result, exports=exports, seconds=seconds)
         result = replace(result, registry=registry.path.absolute(), host=host, permissions=Permissions.of(spec))
         _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
@@ -206,7 +206,7 @@ class Run:
             rounds=rounds,
             measured=measuring.measured,
             cached=measuring.cached,
-            export_report=None,
+            exports=(),
             seconds=time.perf_counter() - began,
             recovered=recovered,
             texts=texts_of(setup),
@@ -272,7 +272,7 @@ class Run:
     def _verified(self, fitted: Fitted, measured: Measured, rounds: Sequence[Round]) -> list[Candidate]:
         """The finalists, verified on the other evaluators; the best by the objective of the search comes first."""
         budget = self._problem.budget
-        top = finalists(budget, measured, rounds, self._spec.verify.top)
+        top = finalists(self._problem, measured, rounds, self._spec.verify.top)
         if not top:
             raise BudgetError(
                 "no measured architecture meets the budget: raise collect.pairs or per_round, or collect.band to "
@@ -295,13 +295,14 @@ class Run:
             return None
         return recoverer_of(self._setup, options, lambda: self._engine.elastic, self._progress)
 
-    def export(self, result: RunResult, overwrite: bool) -> ExportReport | None:
-        """Write the best architecture, recovered if the spec asks for it, if the spec names a folder."""
+    def export(self, result: RunResult, overwrite: bool) -> tuple[ExportReport, ...]:
+        """Write the best architecture, recovered if the spec asks for it, for every target of the spec."""
         setup, path, chosen = self._setup, self._spec.export_path, result.best.architecture
         if self._spec.export is None or path is None:
-            return None
-        written = written_setup(setup, self._spec.export.dtype)
-        self._progress.say(f"writing {export_folder(setup, path).path}")
+            return ()
+        written, places = written_setup(setup, self._spec.export.dtype), places_of(setup, self._spec.targets, path)
+        for _, folder in places.values():
+            self._progress.say(f"writing {folder.path}")
 
         def model() -> Deliverable:
             if self._recoverer:
@@ -309,7 +310,7 @@ class Run:
             elastic = self._engine.elastic if written is setup else build_elastic(written, self._progress)
             return Deliverable.of(elastic, chosen)
 
-        return deliver_run(setup, written, chosen, model, result.candidates, path, self._spec.recover, overwrite)
+        return deliver_run(setup, written, chosen, model, result.candidates, places, self._spec.recover, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Uniform architectures at every total of the result, and search baselines at that of its best."""

@@ -6,6 +6,7 @@ from prunecast.models.described import described
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import resolve_source
 from prunecast.plugins.host import PluginHost
+from prunecast.problem.limits import limits_of
 from prunecast.problem.problem import Problem
 from prunecast.spec.model import Spec
 
@@ -32,5 +33,7 @@ def check_against_config(spec: Spec, host: PluginHost) -> str | None:
         return f"not compared with the config of {spec.model.source}, which is not on this machine"
     if source.kind == "gguf":
         return None
-    Problem.of(spec, host, shape_of(*described(source, spec.families)))
+    config, family = described(source, spec.families)
+    shape = shape_of(config, family)
+    Problem.of(spec, host, shape).within(limits_of(spec, host, config, family, shape))
     return None

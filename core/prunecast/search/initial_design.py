@@ -70,7 +70,7 @@ def propose(problem: Problem, options: CollectSpec, start: Sequence[Architecture
     for batch in range(MOST_BATCHES):
         if len(found) >= options.pairs:
             break
-        found |= dict.fromkeys(_batch(problem, options, batch))
+        found |= dict.fromkeys(each for each in _batch(problem, options, batch) if problem.allows(each))
     return list(found)[: max(options.pairs, least)]
 
 

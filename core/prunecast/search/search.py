@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.budget import Budget
 from prunecast.plugins.interfaces import Searcher, SearchProblem
 from prunecast.predict.fitted import Fitted
 from prunecast.problem.measured import Measured
@@ -114,7 +113,7 @@ def search(
             progress=advance,
         )
         found = searcher.search(asked, (searcher.evaluations if everywhere else POOL) + len(tried))
-    pool = [architecture for architecture in found if architecture not in tried]
+    pool = [each for each in found if each not in tried and problem.allows(each)]
     if radius is not None:
         pool = members(pool, measured.architectures, problem.shape, radius)
     acquired = acquire(pool, fitted, problem.shape, options, count)
@@ -141,12 +140,12 @@ def _radius(problem: Problem, measured: Measured, rounds: Sequence[Round], optio
     return options.within * options.shrink**stalled
 
 
-def finalists(budget: Budget, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:
+def finalists(problem: Problem, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:
     """Architectures to verify: the best ``top`` that meet the budget, then those the last round spread over the totals.
 
-    Empty if none meets the budget: the first to be verified is the run's best.
+    Empty if none meets the budget, and can be written for the targets: the first to be verified is the run's best.
     """
-    best = measured.ranked(budget)[:top]
+    best = [each for each in measured.ranked(problem.budget) if problem.allows(each)][:top]
     spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]
     return list(dict.fromkeys([*best, *spread])) if best else []
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     SerializationInfo,
     SerializeAsAny,
     ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -163,6 +165,18 @@ class SearcherUse(PluginUse):
     """A searcher and its options."""
 
     kind: ClassVar[str] = "searcher"
+
+
+class ExporterUse(PluginUse):
+    """An exporter and its options."""
+
+    kind: ClassVar[str] = "exporter"
+
+    @property
+    def label(self) -> str:
+        """Its name and the options that are not left at their defaults, e.g. ``gguf-q8_0``."""
+        options = self.options.model_dump(mode="json", exclude_defaults=True)
+        return "-".join([self.use, *(re.sub(r"[^\w.]+", "_", str(value)) for value in options.values())])
 
 
 class ModelSpec(_Section):
@@ -316,13 +330,28 @@ class ExportSpec(_Section):
     path: str = Field(
         min_length=1,
         description="Folder to write the pruned model to, relative to the spec file (to the current folder for a "
-        "packaged spec); {name} in it is the run's name.",
+        "packaged spec); {name} in it is the run's name. Of several targets each has a folder of its name in it.",
+    )
+    targets: list[ExporterUse] | None = Field(
+        None,
+        min_length=1,
+        description="Forms to write: exporters, huggingface if not given. The search proposes only what all of them "
+        "can express.",
     )
     dtype: Literal["measured", "float32", "bfloat16", "float16"] = Field(
         "measured",
         description="Number format of the written weights; measured is the one of the measurements, whose numbers are "
         "exactly those of the file.",
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, targets: list[ExporterUse] | None) -> list[ExporterUse] | None:
+        labels = [target.label for target in targets or ()]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise ValueError(f"{twice} is named twice: leave one out, or give it other options")
+        return targets
 
 
 class SplitsSpec(_Section):
@@ -515,6 +544,17 @@ class Spec(_Section):
         paths = Paths(Path()) if self.source.packaged and self.folder is None else self.paths
         return paths.find(self.export.path)
 
+    @property
+    def targets(self) -> dict[str, ExporterUse]:
+        """Exporters of ``export`` by label; empty without an export."""
+        if self.export is None:
+            return {}
+        return {target.label: target for target in self.export.targets or [self.exporter("huggingface")]}
+
+    def exporter(self, use: str, options: dict[str, Any] | None = None) -> ExporterUse:
+        """An exporter by name. Raises ValidationError if there is none, or if the options are not its own."""
+        return ExporterUse.model_validate({"use": use, **(options or {})}, context=SpecContext(self.host))
+
     def _found(self, path: str | None) -> Path | None:
         return None if path is None else self.paths.find(path)
 
@@ -534,12 +574,15 @@ class Spec(_Section):
     @property
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``folder``, ``export`` and
-        ``plugins``.
+        ``plugins``. Of the export, targets that may limit the search are part of it.
 
         It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
         content = self.model_dump(mode="json", exclude={"name", "folder", "export", "plugins"}, exclude_defaults=True)
+        limiting = [target for label, target in self.targets.items() if label != "huggingface"]
+        if limiting:
+            content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 
     def settled(self, revision: str | None = None, dtype: str | None = None) -> Self:

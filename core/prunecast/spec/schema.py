@@ -6,9 +6,25 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from prunecast.plugins.host import PluginHost, Registered
-from prunecast.spec.model import EvaluatorUse, PluginUse, PredictorUse, PrunerUse, SearcherUse, SpaceUse, Spec
+from prunecast.spec.model import (
+    EvaluatorUse,
+    ExporterUse,
+    PluginUse,
+    PredictorUse,
+    PrunerUse,
+    SearcherUse,
+    SpaceUse,
+    Spec,
+)
 
-_USES: tuple[type[PluginUse], ...] = (SpaceUse, PrunerUse, EvaluatorUse, PredictorUse, SearcherUse)
+_USES: tuple[type[PluginUse], ...] = (
+    SpaceUse,
+    PrunerUse,
+    EvaluatorUse,
+    PredictorUse,
+    SearcherUse,
+    ExporterUse,
+)
 _MODE: JsonSchemaMode = "validation"
 _DEFINITION = "#/$defs/"
 

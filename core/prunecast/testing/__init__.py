@@ -18,6 +18,7 @@ from typing import Any
 
 from prunecast.testing.checks import CheckFailed, Conformance, DoesNotApply, Suite, Verdict
 from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
+from prunecast.testing.exporters import EXPORTERS, ExporterConformance, check_exporter
 from prunecast.testing.families import FAMILIES, FamilyConformance, check_family
 from prunecast.testing.landscape import KnownOptimum
 from prunecast.testing.models import byte_tokenizer, elastic_model, tiny_model
@@ -34,6 +35,7 @@ SUITES: Mapping[str, Suite[Any]] = {
     "evaluator": EVALUATORS,
     "predictor": PREDICTORS,
     "searcher": SEARCHERS,
+    "exporter": EXPORTERS,
 }
 """Suite of checks by kind, under the names that specs use."""
 
@@ -43,6 +45,7 @@ __all__ = [
     "Conformance",
     "DoesNotApply",
     "EvaluatorConformance",
+    "ExporterConformance",
     "FamilyConformance",
     "KnownOptimum",
     "PredictorConformance",
@@ -54,6 +57,7 @@ __all__ = [
     "Verdict",
     "byte_tokenizer",
     "check_evaluator",
+    "check_exporter",
     "check_family",
     "check_predictor",
     "check_pruner",

@@ -222,7 +222,8 @@ def test_only_what_nothing_describes_is_detected() -> None:
 @pytest.mark.slow
 def test_every_causal_type_of_transformers_is_detected_or_refused_in_a_line() -> None:
     accepted, messages = set(), list[str]()
-    for configuration in MODEL_FOR_CAUSAL_LM_MAPPING:
+    of_transformers = [each for each in MODEL_FOR_CAUSAL_LM_MAPPING if each.__module__.startswith("transformers.")]
+    for configuration in of_transformers:
         try:
             config = configuration()
         # Some classes have defaults that they refuse themselves.

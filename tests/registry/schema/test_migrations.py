@@ -41,11 +41,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         migrations.v7_code_and_versions,
         migrations.v8_identities_and_run_leases,
         migrations.v9_lineage_of_models,
+        migrations.v10_exports,
     ):
         later()(released)
 
     @later()
-    def v10_notes(database: Database) -> None:
+    def v11_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(migrations, "migrations", later)

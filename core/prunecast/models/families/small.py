@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
+from prunecast.models.families.by_layer import listed_for, lists_by_layer
 from prunecast.models.families.family import EXPORTED
 from prunecast.models.families.sizes import model_without_weights
 
@@ -142,18 +143,11 @@ def _head_dim(config: Any) -> int:
     raise _refused(config, f"'partial_rotary_factor' is {fractions}, no even part of a head of {HEAD_DIMS}")
 
 
-def _lists(config: Any) -> dict[str, list[Any]]:
-    """What the config lists layer by layer, by the name of the field. Numbers of all layers are not such a list."""
-    depth = config.num_hidden_layers
-    lists = {name: list(value) for name, value in vars(config).items() if isinstance(value, list | tuple)}
-    return {name: value for name, value in lists.items() if len(value) == depth and value != list(range(depth))}
-
-
 def _kinds(config: Any) -> list[int]:
     """First layer of each kind, by all that the config lists layer by layer."""
     first: dict[str, int] = {}
     for index in range(config.num_hidden_layers):
-        first.setdefault(repr([each[index] for each in _lists(config).values()]), index)
+        first.setdefault(repr([each[index] for each in lists_by_layer(config).values()]), index)
     return list(first.values())
 
 
@@ -162,10 +156,7 @@ def _by_layer(config: Any, layers: int) -> dict[str, Any]:
     depth, kinds = config.num_hidden_layers, _kinds(config)
     others = [index for index in range(depth) if index not in kinds]
     kept = sorted((kinds + others)[:layers])
-    changes: dict[str, Any] = {name: [value[index] for index in kept] for name, value in _lists(config).items()}
-    if "attention_types" in vars(config) and "attention_layers" in changes:  # the same, in runs
-        changes["attention_types"] = [[changes["attention_layers"], 1]]
-    return changes
+    return listed_for(config, kept)
 
 
 def _positions(config: Any, sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from prunecast.registry.schema.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -336,6 +336,36 @@ def v9_lineage_of_models(database: "Database") -> None:
     """The models that a model was made from by pruning; empty for models that were not, and for earlier rows."""
     database.conn.execute(
         "ALTER TABLE models ADD COLUMN made_from_json TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(made_from_json))"
+    )
+
+
+@migrations()
+def v10_exports(database: "Database") -> None:
+    """Written files of runs, compared in their engine with the measured model; the last ones of each folder."""
+    database.conn.execute(
+        """CREATE TABLE exports (
+            id INTEGER PRIMARY KEY,
+            run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+            target TEXT NOT NULL,
+            folder TEXT NOT NULL,
+            architecture TEXT NOT NULL,
+            parameters INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            notes_json TEXT NOT NULL CHECK (json_valid(notes_json)),
+            engine TEXT,
+            compared TEXT,
+            max_difference REAL,
+            greedy_equal INTEGER,
+            greedy INTEGER,
+            tokens INTEGER,
+            perplexity REAL,
+            reference_perplexity REAL,
+            load_seconds REAL,
+            prefill REAL,
+            decode REAL,
+            exported_utc TEXT NOT NULL CHECK (exported_utc GLOB '????-??-??T??:??:??Z'),
+            UNIQUE (run_id, folder)
+        ) STRICT"""
     )
 
 

@@ -1,0 +1,1 @@
+"""Export to GGUF files that stock llama.cpp loads."""

@@ -1,0 +1,190 @@
+"""Comparison of a GGUF file in llama.cpp with the measured model in transformers.
+
+Notation:
+    T  tokens of a window
+    V  size of the vocabulary
+"""
+
+import importlib.metadata
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from prunecast.errors import EngineMissingError, ExportError
+from prunecast.export.comparison import (
+    GENERATED,
+    PROMPT,
+    continued,
+    log_probabilities,
+    of_tokens,
+    perplexity,
+    windows_of,
+)
+from prunecast.export.gguf.plan import Dtype
+from prunecast.export.gguf.pre_tokenizers import PROBE
+from prunecast.plugins.exporter import Parity, Reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENGINE = "xllamacpp"
+"""Distribution that brings llama.cpp."""
+
+_SCRIPT = Path(__file__).with_name("engine.py")
+
+DETAILED, TOP = 64, 64
+"""Positions whose most probable tokens are compared, and the number of these tokens."""
+
+LOG_PROBABILITY: dict[Dtype, float] = {"f32": 0.05, "f16": 0.05, "bf16": 0.5}
+"""Largest allowed difference between log-probabilities, by format; quantised weights are others, and have no limit."""
+
+PERPLEXITY: dict[Dtype, float] = {"f32": 0.005, "f16": 0.005, "bf16": 0.02, "q8_0": 0.02, "q4_0": 0.5}
+"""Largest allowed relative difference between perplexities, by format. Four bits lose much in small models: the limit
+tells a damaged file from a rounded one, not a good file from a bad one."""
+
+
+_OTHER_TOKENS = (
+    "llama.cpp splits some text, such as numbers, into other tokens by this tokenizer than transformers, in which the "
+    "model was measured"
+)
+
+
+def engine_version() -> str | None:
+    """Version of the installed engine; None if there is none."""
+    try:
+        return importlib.metadata.version(ENGINE)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def verify_gguf(
+    file: Path, dtype: Dtype, reference: Reference, encode: Callable[[str], Sequence[int]], copied: bool = False
+) -> Parity:
+    """Compare a file in llama.cpp, in a fresh process, with the measured model.
+
+    The perplexities are of the tokens of full windows but the first of each, and but those that end in the middle of a
+    character, of which the engine tells nothing.
+
+    Args:
+        file: the file.
+        dtype: number format of its matrices.
+        reference: the measured model.
+        encode: the model's tokenizer, without special tokens.
+        copied: True if the file has the tokenizer of the GGUF file that the model came from. transformers reads some of
+            those otherwise than llama.cpp, which is then noted.
+
+    Raises:
+        EngineMissingError: the engine is not installed.
+        ExportError: the file does not load, or it is not the measured model.
+    """
+    version = engine_version()
+    if version is None:
+        raise EngineMissingError(f"llama.cpp is not installed to verify {file.name}: pip install {ENGINE}")
+    windows = windows_of(reference)
+    if not windows:
+        raise ExportError(f"{file.name} cannot be verified: the text to compare on has no two tokens")
+    expected = [log_probabilities(reference, window) for window in windows]
+    prompt = windows[0][:PROMPT]
+    greedy = continued(reference, prompt)
+    reply = _run(file, _request(windows, greedy, len(prompt)))
+    other = list(encode(PROBE)) != reply["tokens"]
+    if other and not copied:
+        raise ExportError(f"{file.name}: llama.cpp splits text into other tokens than the model's tokenizer")
+    parity = _parity(version, windows, expected, greedy[len(prompt) :], reply)
+    if problems := _problems(parity, dtype):
+        raise ExportError(f"{file.name} in llama.cpp is not the measured model: {'; '.join(problems)}")
+    return replace(parity, notes=(_OTHER_TOKENS,)) if other else parity
+
+
+def _request(windows: Sequence[Sequence[int]], greedy: Sequence[int], given: int) -> dict[str, Any]:
+    """Request to the engine, with the fields of its class."""
+    import torch
+
+    return {
+        "windows": windows,
+        "detailed": min(DETAILED, len(windows[0]) - 1),
+        "top": TOP,
+        "continued": greedy,
+        "given": given,
+        "text": PROBE,
+        "context": len(windows[0]) + GENERATED,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _parity(
+    version: str,
+    windows: Sequence[Sequence[int]],
+    expected: "Sequence[Tensor]",
+    greedy: Sequence[int],
+    reply: Mapping[str, Any],
+) -> Parity:
+    details = [(place, entries) for place, entries in enumerate(reply["most_probable"]) if entries]
+    generated = [pair for pair in zip(greedy, reply["preferred"], strict=True) if pair[1] is not None]
+    of_reference = [of_tokens(*each) for each in zip(expected, windows, strict=True)]
+    compared = [
+        pair
+        for found, wanted in zip(reply["log_probabilities"], of_reference, strict=True)
+        for pair in zip(found, wanted, strict=True)
+        if pair[0] is not None
+    ]
+    return Parity(
+        engine=f"llama.cpp ({ENGINE} {version})",
+        compared=f"log-probabilities of the {TOP} most probable tokens at {len(details)} positions",
+        max_difference=_largest_difference(expected[0], details),
+        greedy_equal=next((place for place, (one, other) in enumerate(generated) if one != other), len(generated)),
+        greedy=len(generated),
+        tokens=len(compared),
+        perplexity=perplexity([found for found, _ in compared]),
+        reference_perplexity=perplexity([wanted for _, wanted in compared]),
+        load_seconds=reply["load_seconds"],
+        prefill=reply["prefill"],
+        decode=reply["decode"],
+    )
+
+
+def _problems(parity: Parity, dtype: Dtype) -> list[str]:
+    """What is beyond the limits of a number format, each a clause; empty if the file is the measured model."""
+    problems = []
+    limit = LOG_PROBABILITY.get(dtype, math.inf)
+    if not parity.max_difference <= limit:
+        problems.append(f"log-probabilities differ by {parity.max_difference:.2g}, {limit:g} is allowed")
+    found, wanted = parity.perplexity or math.nan, parity.reference_perplexity or math.nan
+    if not abs(found / wanted - 1) <= PERPLEXITY[dtype]:
+        problems.append(f"the perplexity is {found:.4g} instead of {wanted:.4g}, {PERPLEXITY[dtype]:.1%} is allowed")
+    return problems
+
+
+def _run(file: Path, request: dict[str, Any]) -> dict[str, Any]:
+    with TemporaryDirectory() as scratch:
+        request_file = Path(scratch, "request.json")
+        request_file.write_text(json.dumps(request), encoding="utf-8")
+        outcome = subprocess.run(
+            [sys.executable, "-P", str(_SCRIPT), str(file), str(request_file)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if outcome.returncode != 0:
+        lines = outcome.stderr.strip().splitlines() or [f"exit code {outcome.returncode}"]
+        raise ExportError(f"{file.name} does not run in llama.cpp: {_cause(lines)}")
+    reply: dict[str, Any] = json.loads(outcome.stdout.splitlines()[-1])
+    return reply
+
+
+def _cause(lines: Sequence[str]) -> str:
+    """The line of the engine's messages that says what is wrong."""
+    telling = [line for line in lines if "error loading model:" in line or "GGML_ASSERT" in line]
+    return (telling or lines)[-1].strip()
+
+
+def _largest_difference(expected: "Tensor", details: Sequence[tuple[int, Sequence[tuple[int, float]]]]) -> float:
+    """Largest absolute difference over the most probable tokens of some positions."""
+    return max(abs(float(expected[place, token]) - value) for place, entries in details for token, value in entries)
