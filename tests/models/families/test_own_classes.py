@@ -16,7 +16,7 @@ from prunecast.errors import ModelError
 from prunecast.models.described import described
 from prunecast.models.families.own_classes import code_files
 from prunecast.models.families.sizes import shape_of
-from prunecast.models.pruned.classes import code_hash_of, modeling_code
+from prunecast.models.pruned.classes import base_type, code_hash_of, modeling_code
 from prunecast.models.source import resolve_source
 from prunecast.plugins.examples import family as example
 from prunecast.plugins.families import families_of, read_family
@@ -123,8 +123,20 @@ def test_classes_of_transformers_have_no_code_of_their_own(tiny_model: Any) -> N
 def test_an_export_imports_from_beside_it(own: Path) -> None:
     config, family = describe(own)
     code = modeling_code(config, family, beside=True)
-    assert "from transformers import Cache\n\nfrom .modeling_plain import PlainConfig, PlainForCausalLM\n" in code
+    classes = "PlainConfig, PlainForCausalLM, PlainModel"
+    assert f"from transformers import Cache\n\nfrom .modeling_plain import {classes}\n" in code
     assert "llama" not in code.lower()
+
+
+def test_an_export_has_no_class_without_head_where_the_original_has_none(own: Path) -> None:
+    assert base_type(*describe(own)).__name__ == "PlainModel"
+    code = own / "modeling_plain.py"
+    code.write_text(code.read_text().replace('base_model_prefix = "model"', 'base_model_prefix = ""'))
+    config, family = describe(own)
+    assert base_type(config, family) is None
+    text = modeling_code(config, family, beside=True)
+    assert "class PrunedPlainForCausalLM(" in text
+    assert "PlainModel" not in text
 
 
 def test_text_of_a_description_cannot_become_code(own: Path) -> None:
@@ -139,12 +151,17 @@ def test_text_of_a_description_cannot_become_code(own: Path) -> None:
 
 
 def elsewhere(folder: Path) -> int:
-    """Number of parameters of a model that a process loads which has no prunecast."""
+    """Number of parameters of a model that a process loads, with its head and without, which has no prunecast."""
     code = """if True:
         import sys
-        from transformers import AutoModelForCausalLM
+        import torch
+        from transformers import AutoModel, AutoModelForCausalLM
         sys.modules["prunecast"] = None
-        print(AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True).num_parameters())
+        model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+        base = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+        ids = torch.arange(8)[None]
+        assert torch.equal(model.lm_head(base(ids).last_hidden_state), model(ids).logits)
+        print(model.num_parameters())
     """
     done = subprocess.run([sys.executable, "-P", "-c", code, str(folder)], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

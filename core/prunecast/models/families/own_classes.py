@@ -55,7 +55,7 @@ def register_own(folder: Path, content: Mapping[str, Any], name: str) -> None:
         found = [
             get_class_from_dynamic_module(classes[key], str(folder)) for key in ("AutoConfig", "AutoModelForCausalLM")
         ]
-        configuration, model = [own.__base__ for own in found] if kind.startswith(EXPORTED) else found
+        configuration, model = [own.__bases__[-1] for own in found] if kind.startswith(EXPORTED) else found
         AutoConfig.register(kind.removeprefix(EXPORTED), configuration, exist_ok=True)
         model = factory.add_generation_mixin_to_remote_model(model)
         AutoModelForCausalLM.register(configuration, model, exist_ok=True)

@@ -20,6 +20,7 @@ from prunecast.keys import content_key
 from prunecast.models.families.catalogue import Families
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.own_classes import code_files
+from prunecast.models.families.sizes import model_without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -32,6 +33,7 @@ SIZES = "per_layer_config"
 
 _CONSTANT = re.compile(r"^([A-Z_]+) = .*$", re.MULTILINE)
 _IMPORT = re.compile(r"^from transformers import Cache, .*$", re.MULTILINE)
+_BASE = re.compile(r"^class PrunedLlamaModel\b.*?(?=^(?:class|def) )", re.MULTILINE | re.DOTALL)
 
 _registered: dict[str, str] = {}
 """Code by the model type that it is registered for in this process."""
@@ -44,6 +46,18 @@ def stock_types(config: "PreTrainedConfig") -> tuple[Any, Any]:
     kind: Any = type(config)
     stock = kind.__base__ if is_exported(config.model_type) else kind
     return stock, MODEL_FOR_CAUSAL_LM_MAPPING[stock]
+
+
+def base_type(config: "PreTrainedConfig", family: Family) -> Any:
+    """Stock class of the model without its output head, which holds the layers; None if there is no such class.
+
+    Args:
+        config: config of a model of the family, dense or pruned.
+        family: its description, as settled for the config.
+    """
+    model: Any = model_without_weights(as_stock(config))
+    within = family.layers.startswith(f"{model.base_model_prefix}.")
+    return type(model.base_model) if within and model.base_model is not model else None
 
 
 def is_exported(model_type: object) -> bool:
@@ -87,10 +101,14 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
         beside: True to import classes that transformers lacks from files beside it, not from where they are here.
     """
     code = MODELING.read_text(encoding="utf-8")
-    configuration, model = (kind.__name__ for kind in stock_types(config))
-    kind = config.model_type.removeprefix(EXPORTED)
-    names = {"LlamaForCausalLM": model, "LlamaConfig": configuration, "Llama": configuration.removesuffix("Config")}
-    names["llama"] = kind
+    classes = {"LlamaConfig": stock_types(config)[0], "LlamaForCausalLM": stock_types(config)[1]}
+    if base := base_type(config, family):
+        classes["LlamaModel"] = base
+    else:
+        code = _BASE.sub("", code)
+    names = {name: stock.__name__ for name, stock in classes.items()}
+    names["Llama"] = names["LlamaConfig"].removesuffix("Config")
+    names["llama"] = config.model_type.removeprefix(EXPORTED)
     # In one go, as the names of a family may contain those of Llama.
     code = re.sub("|".join(names), lambda found: names[found[0]], code)
     values = {part.name.upper(): getattr(family, part.name) for part in fields(family)}
@@ -99,7 +117,7 @@ def modeling_code(config: "PreTrainedConfig", family: Family, *, beside: bool = 
         return f"{line[1]} = {values[line[1]]!r}" if line[1] in values else line[0]
 
     code = _CONSTANT.sub(own_value, code)
-    return _IMPORT.sub(lambda _: _imports(*stock_types(config), beside=beside), code)
+    return _IMPORT.sub(lambda _: _imports(*classes.values(), beside=beside), code)
 
 
 def _imports(*classes: type, beside: bool) -> str:

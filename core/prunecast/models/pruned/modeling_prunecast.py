@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import Cache, LlamaConfig, LlamaForCausalLM
+from transformers import Cache, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 # Names of the modules of a layer; a module named for several projections concatenates their outputs in this order.
 LAYERS = "model.layers"
@@ -109,10 +109,8 @@ class OwnConfig:
         return getattr(self.shared, name)
 
 
-class PrunedLlamaForCausalLM(LlamaForCausalLM):
-    """Causal language model with layers of different sizes."""
-
-    config: PrunedLlamaConfig
+class Pruned:
+    """A model of the stock class that comes next among the bases, with layers of different sizes."""
 
     def __init__(self, config: PrunedLlamaConfig) -> None:
         sizes = config.to_dict().get("per_layer_config")
@@ -123,7 +121,8 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
             dense_heads = getattr(config, HEADS_ATTRIBUTE)
         finally:
             config.per_layer_config = sizes
-        for index, layer in enumerate(self.get_submodule(LAYERS)):
+        layers = LAYERS.removeprefix(f"{self.base_model_prefix}.") if self.base_model is self else LAYERS
+        for index, layer in enumerate(self.get_submodule(layers)):
             prune_attention(layer, index, config, dense_heads)
             prune_mlp(layer, index, config)
             if isinstance(layer.get_submodule(ATTENTION), TokenCounter) and has_no_mlp(layer):
@@ -141,6 +140,18 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
 
     def _get_static_cache_init_shape(self) -> None:
         """None, so that static caches take their shapes from the first tokens: those of a ``TokenCounter`` differ."""
+
+
+class PrunedLlamaForCausalLM(Pruned, LlamaForCausalLM):
+    """Causal language model with layers of different sizes."""
+
+    config: PrunedLlamaConfig
+
+
+class PrunedLlamaModel(Pruned, LlamaModel):
+    """The same without its output head."""
+
+    config: PrunedLlamaConfig
 
 
 def prune_attention(layer: nn.Module, index: int, config: PrunedLlamaConfig, dense_heads: int) -> None:
