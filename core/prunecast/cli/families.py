@@ -33,14 +33,13 @@ def list_families(prove: bool, markdown: bool, plugin_dirs: tuple[Path, ...], as
     import transformers
 
     from prunecast.export.proof import survey
-    from prunecast.plugins.families import families_of
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
 
-    known = families_of(PluginHost.discover(plugin_dirs))
+    host = PluginHost.discover(plugin_dirs)
     total = len(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     with Progress().bar("model types", total, "types") as advance:
-        found = list(survey.survey(known, prove, lambda: advance(1)))
+        found = list(survey.survey(host, prove, lambda: advance(1)))
     if markdown:
         echo_lines(survey.markdown(found, transformers.__version__).removesuffix("\n"))
         return

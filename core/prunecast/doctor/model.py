@@ -8,6 +8,7 @@ from prunecast.architecture.shape import ModelShape
 from prunecast.doctor.finding import Finding
 from prunecast.errors import PrunecastError
 from prunecast.export.proof.kept import kept_proof
+from prunecast.export.targets import targets_for
 from prunecast.first_spec.look import gradient_bytes, ranking_bytes
 from prunecast.hub import only_its_cache
 from prunecast.models.described import described
@@ -100,7 +101,8 @@ def _family(config: "PreTrainedConfig", family: Family, host: PluginHost) -> str
     proof = "no proof is kept; a run makes one before it measures, if the description is not bundled"
     if kept_proof(family, config) is not None:
         proof = f"proven with transformers {transformers.__version__}"
-    return f"{family.name}, {how}; {proof}; exports: huggingface"
+    targets = targets_for(host, config, family)
+    return f"{family.name}, {how}; {proof}; exports: {', '.join(targets)}"
 
 
 def _tokenizer(source: ModelSource) -> str:

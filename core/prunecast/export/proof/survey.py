@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunecast.errors import ModelError, one_line
 from prunecast.export.proof.kept import kept_proof, proven
 from prunecast.export.proof.prove import Proof
+from prunecast.export.targets import targets_for
 from prunecast.models.families.catalogue import Families
 from prunecast.models.families.family import Family
+from prunecast.models.families.small import small
 from prunecast.models.loading import quiet_transformers
+from prunecast.plugins.families import families_of
+from prunecast.plugins.host import PluginHost
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-TARGETS = ("huggingface",)
-"""Forms that models can be exported to."""
 
 _INTRODUCTION = """# Models
 
@@ -37,7 +38,7 @@ class Surveyed:
         model: class of the causal language model.
         state: ``described`` in a file, ``detected`` from the forward pass, or ``refused``.
         proven: True if the proof accepts the description, False if it does not, None if it has not been asked.
-        exports: targets that its models can be exported to.
+        exports: targets that its models can be exported to; some may limit their architectures.
         reason: why it is refused, or not proven; empty if neither.
     """
 
@@ -53,24 +54,29 @@ class Surveyed:
         return {**asdict(self), "exports": list(self.exports)}
 
 
-def survey(families: Families, prove: bool, done: Callable[[], None] = lambda: None) -> Iterator[Surveyed]:
+def survey(host: PluginHost, prove: bool, done: Callable[[], None] = lambda: None) -> Iterator[Surveyed]:
     """Every causal model type that the installed transformers has, by the default config of its class.
 
     Args:
-        families: the descriptions.
+        host: where descriptions and exporters come from.
         prove: True to run the proofs that are not kept; False to report only those that are.
         done: called after each.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    families = families_of(host)
     for kind, model in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()):
         with quiet_transformers():
-            yield _surveyed(families, kind, model, proven if prove else kept_proof)
+            yield _surveyed(host, families, kind, model, proven if prove else kept_proof)
         done()
 
 
 def _surveyed(
-    families: Families, kind: str, model: str, proof: "Callable[[Family, PreTrainedConfig], Proof | None]"
+    host: PluginHost,
+    families: Families,
+    kind: str,
+    model: str,
+    proof: "Callable[[Family, PreTrainedConfig], Proof | None]",
 ) -> Surveyed:
     try:
         config = default_config(kind)
@@ -80,9 +86,18 @@ def _surveyed(
         return Surveyed(kind, model, "refused", None, (), _cause(one_line(error)))
     try:
         found = proof(family, config)
+        targets = _targets(host, config, family)
     except ModelError as error:
         return Surveyed(kind, model, state, False, (), one_line(error))
-    return Surveyed(kind, model, state, None if found is None else True, TARGETS)
+    return Surveyed(kind, model, state, None if found is None else True, targets)
+
+
+def _targets(host: PluginHost, config: "PreTrainedConfig", family: Family) -> tuple[str, ...]:
+    """Targets that have a form for a config; for a small one if the default lacks what its models need."""
+    try:
+        return targets_for(host, config, family)
+    except Exception:  # noqa: BLE001  # classes of models fail in their own ways
+        return targets_for(host, small(config), family)
 
 
 def _cause(message: str) -> str:

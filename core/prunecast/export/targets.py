@@ -1,0 +1,37 @@
+"""Which targets have a form for a model, by its config alone."""
+
+from typing import TYPE_CHECKING
+
+from prunecast.errors import ExportError
+from prunecast.models.families.family import Family
+from prunecast.models.families.sizes import shape_of
+from prunecast.plugins.guard import instance
+from prunecast.plugins.host import PluginHost
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def targets_for(host: PluginHost, config: "PreTrainedConfig", family: Family) -> tuple[str, ...]:
+    """Names of the exporters, with their default options, that can write pruned models of a config.
+
+    Exporters with an option that has no default are left out.
+
+    Args:
+        host: where exporters come from.
+        config: config of the dense model.
+        family: description of its family, as settled for this config.
+    """
+    shape = shape_of(config, family)
+    found = []
+    for name, registered in host.entries("exporter").items():
+        try:
+            options = registered.load().options_model()
+        except ValueError:
+            continue
+        try:
+            instance(registered, options).limits(config, family, shape)
+        except ExportError:
+            continue
+        found.append(name)
+    return tuple(found)
