@@ -38,7 +38,7 @@ slow: $(INSTALLED) ## run the tests that take minutes each
 bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
 
-verify-vllm: $(INSTALLED) $(VLLM)/.installed ## compare the text of exported FOLDERS in vLLM (2.5 GB) and in transformers
+verify-vllm: $(INSTALLED) $(VLLM)/.installed ## compare the text of exported FOLDERS in vLLM (3.4 GB) and in transformers
 	$(BIN)/python benchmarks/verify_vllm.py compare $(VLLM)/bin/python $(FOLDERS)
 
 lint: $(INSTALLED) ## check style and types
