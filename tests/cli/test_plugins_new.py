@@ -59,7 +59,7 @@ def test_a_family_has_its_names_everywhere(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "kind", ["space", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("predictor", FAMILY))]
+    "kind", ["space", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("predictor", "exporter", FAMILY))]
 )
 def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
     package = new(kind, "fresh", tmp_path)

@@ -140,7 +140,7 @@ def test_every_id_is_unique_and_every_reference_has_its_target(page_and_files: t
 
 def test_sections_are_in_order(page_and_files: tuple[Page, list[Path]]) -> None:
     assert page_and_files[0].titles == [
-        *("Result", "Ratios", "Layers", "Recovery", "Predictor", "Importance", "Learning curve"),
+        *("Result", "Ratios", "Layers", "Recovery", "Exports", "Predictor", "Importance", "Learning curve"),
         *("Protocol", "Evaluations", "Failures", "Spec"),
     ]
 
@@ -367,6 +367,26 @@ def test_spread_proposals_are_drawn_with_uniform_baselines_of_their_sizes(contin
     assert len(removed["found"]) > 3
     for size in removed["found"]:
         assert min(abs(size - even) for even in removed["uniform"]) < 1.5
+
+
+def test_exports_are_listed_with_what_was_compared(continued: Workplace) -> None:
+    parity = {"engine": "llama.cpp 7", "compared": "log-probabilities of 9", "max_difference": 0.013, "greedy": 32}
+    parity |= {"greedy_equal": 31, "perplexity": 20.5, "reference_perplexity": 20.25, "notes": ["odd"]}
+    written = {"target": "gguf-q8_0", "folder": "/x", "architecture": "1x1+1", "parameters": 9, "bytes": 2_500_000}
+    with Registry.open(continued.registry) as registry:
+        registry.keep_exports(1, [{**written, "notes": ["padded"], "unchanged": False, "parity": parity}])
+        registry.keep_exports(1, [{**written, "folder": "/y", "notes": [], "unchanged": False, "parity": None}])
+    page, _ = report(continued, "1")
+    for shown in ("gguf-q8_0: padded", "gguf-q8_0: odd"):
+        assert shown in page.text["exports"]
+    rows = page.tables["Files compared with the measured model"]
+    assert rows[-2:] == [
+        ["gguf-q8_0", "llama.cpp 7", "1.3e-02", "31 of 32", "20.50", "20.25", "2.5"],
+        ["gguf-q8_0", "not installed", "", "", "", "", "2.5"],
+    ]
+    listed = continued.prunecast("runs", "show", "1", "--registry", continued.registry).stdout
+    assert "llama.cpp 7" in listed
+    assert "31/32" in listed
 
 
 def test_failures_are_listed_with_their_reasons(continued: Workplace) -> None:

@@ -65,6 +65,7 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
     module = package.removeprefix("prunecast_")
     plugin = "".join(word.capitalize() for word in words)
     values = {
+        "a_kind": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}",
         "conformance": f"{kind.capitalize()}Conformance",
         "distribution": distribution,
         "hook": HOOKS[kind],

@@ -206,6 +206,8 @@ class Facts(Outcome):
         """Software versions and devices of the run's evaluations."""
         self.failures = list(registry.rows(_FAILURES, (record.id,)))
         """Failed evaluations with their reasons."""
+        self.exports = [row | {"notes": json.loads(row["notes_json"])} for row in registry.exports(record.id)]
+        """Written files, with how they compare with the measured model."""
 
     def kept(self, parameters: int) -> float:
         """Parameter count as a fraction of the dense model's."""

@@ -10,7 +10,7 @@ from prunecast.owned.location import located
 from prunecast.owned.manifest import Origin
 from prunecast.registry import Registry
 from prunecast.registry.records import reading_result
-from prunecast.report import comparison, importance, layers, learning, prediction, protocol, ratios, recovery
+from prunecast.report import comparison, exports, importance, layers, learning, prediction, protocol, ratios, recovery
 from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
@@ -28,6 +28,7 @@ SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     ratios.section,
     layers.section,
     recovery.section,
+    exports.section,
     prediction.section,
     importance.section,
     learning.section,
