@@ -4,7 +4,7 @@ from html import unescape
 
 import pytest
 
-from prunecast.text import amounts, counted, duration, markdown, visible
+from prunecast.text import amounts, counted, duration, markdown, visible, with_article
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,7 @@ def test_markdown_shows_the_text_and_nothing_else() -> None:
     shown = cell.split("</td>")[0]
     assert "<" not in shown
     assert unescape(shown) == text
+
+
+def test_articles() -> None:
+    assert [with_article(noun) for noun in ("exporter", "family")] == ["an exporter", "a family"]

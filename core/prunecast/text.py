@@ -120,3 +120,8 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
     return f"{seconds / 60:,.1f} minutes" if seconds < 6000 else f"{seconds / 3600:,.1f} hours"
+
+
+def with_article(noun: str) -> str:
+    """A noun with its indefinite article, e.g. ``an exporter``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

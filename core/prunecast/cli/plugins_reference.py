@@ -15,6 +15,7 @@ from prunecast.plugins.families import flow, meanings, plain
 from prunecast.plugins.host import FAMILY, HOOKS, KINDS, PluginHost, Registered
 from prunecast.spec.options import options_of
 from prunecast.testing import SUITES
+from prunecast.text import with_article
 
 PUBLIC_MODULES = ("prunecast", "prunecast.plugins", "prunecast.testing", "prunecast.errors")
 """Modules that plugins may import."""
@@ -69,7 +70,7 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
         function = member.fget if isinstance(member, property) else member
         if inspect.isfunction(function):
             yield _function(function, "####", f"{interface.__name__}.{name}", is_property=isinstance(member, property))
-    yield f"### Example of a {kind}"
+    yield f"### Example of {with_article(kind)}"
     yield f"```python\n{files('prunecast.plugins.examples').joinpath(f'{kind}.py').read_text(encoding='utf-8')}```"
     yield from _checks(kind)
     for registered in host.entries(kind).values():
@@ -77,7 +78,7 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
 
 
 def _checks(kind: str) -> Iterator[str]:
-    yield f"### Checks of a {kind}"
+    yield f"### Checks of {with_article(kind)}"
     checks = [[f"`{check.__name__}`", _markdown(inspect.getdoc(check))] for check in SUITES[kind].checks]
     yield _table(["check", "requirement"], checks)
 

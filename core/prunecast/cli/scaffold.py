@@ -11,6 +11,7 @@ from typing import Any
 from prunecast import __version__
 from prunecast.errors import PluginError
 from prunecast.plugins.host import FAMILY, HOOKS
+from prunecast.text import with_article
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
     module = package.removeprefix("prunecast_")
     plugin = "".join(word.capitalize() for word in words)
     values = {
-        "a_kind": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}",
+        "a_kind": with_article(kind).capitalize(),
         "conformance": f"{kind.capitalize()}Conformance",
         "distribution": distribution,
         "hook": HOOKS[kind],
