@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from prunecast.errors import ModelError
 from prunecast.models.families.windows import windows_of
 
 CONTEXT, DEPTH, HIDDEN = 32, 4, 32
@@ -110,6 +111,25 @@ def test_windows_are_what_the_attention_of_each_layer_sees(
     config = config_of(kind, **changes)
     assert windows_of(config) == windows
     assert seen(config) == [window or CONTEXT for window in windows]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "field"),
+    [
+        ("mistral", {"sliding_window": 0}, "sliding_window 0"),
+        ("mistral", {"sliding_window": -4}, "sliding_window -4"),
+        ("gemma3_text", {"sliding_window": 0}, "sliding_window 0"),
+        ("gpt_neo", {"window_size": 0}, "window_size 0"),
+    ],
+)
+def test_a_window_without_a_token_is_refused(kind: str, changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ModelError, match=f"{kind} model with {field} in its config.json has attention that sees no"):
+        windows_of(config_of(kind, **changes))
+
+
+def test_a_window_that_no_layer_has_may_be_anything() -> None:
+    assert windows_of(config_of("qwen2", use_sliding_window=False, sliding_window=0)) == NONE
+    assert windows_of(config_of("llama", sliding_window=0)) == NONE
 
 
 @torch.no_grad()
