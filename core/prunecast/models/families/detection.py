@@ -20,6 +20,7 @@ from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.following import following
 from prunecast.models.families.layer_parts import layers_of
 from prunecast.models.families.placing import PlacedLayer
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.refusals import check_describable, refusal
 from prunecast.models.families.rows import AttentionRows, Role, attention_rows, channel_rows
 from prunecast.models.families.size_fields import groups_field, heads_field, width_field
@@ -143,7 +144,7 @@ def random_model(config: "PreTrainedConfig") -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_transformers():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, attn_implementation="eager", trust_remote_code=False
         )
