@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from prunecast.architecture.shape import WHOLE_CACHES
 from prunecast.errors import ModelError
 from prunecast.models.families.windows import windows_of
 
@@ -39,6 +40,9 @@ ATTENTION = {
 """Where the layers are, and where their attention is in them; the usual places of all others."""
 
 NONE: list[int | None] = [None] * DEPTH
+
+UNKNOWN: list[tuple[str, dict[str, Any]]] = [("mistral", MIXED), ("llama", {"sliding_window": 5})]
+"""Configs with fields of other types, which transformers reads when it makes a cache, and the code of the model not."""
 
 
 def config_of(kind: str, **changes: Any) -> Any:
@@ -111,6 +115,15 @@ def test_windows_are_what_the_attention_of_each_layer_sees(
     config = config_of(kind, **changes)
     assert windows_of(config) == windows
     assert seen(config) == [window or CONTEXT for window in windows]
+    if (kind, changes) not in UNKNOWN:
+        assert held(config) == [window or CONTEXT for window in (NONE if kind in WHOLE_CACHES else windows)]
+
+
+def held(config: Any) -> list[int]:
+    """Number of tokens that the cache of each layer holds at most, by the cache that transformers makes for a model."""
+    layers = DynamicCache(config=config).layers
+    longest = [getattr(layer, "sliding_window", None) or CONTEXT for layer in layers]
+    return [min(length, CONTEXT) for length in longest] or [CONTEXT] * DEPTH
 
 
 @pytest.mark.parametrize(
