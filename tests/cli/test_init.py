@@ -142,6 +142,12 @@ def test_an_existing_file_is_replaced_only_by_force(here: Workplace, models: Pat
     assert (here.folder / "spec.yaml").read_text().startswith("# Prunes ")
 
 
+def test_an_export_that_is_there_is_not_written_over(here: Workplace, models: Path) -> None:
+    (here.folder / "out" / "llama-80").mkdir(parents=True)
+    spec = written(here.prunecast("init", str(models / "llama")))
+    assert (spec["name"], spec["export"]["path"]) == ("llama-80-2", "out/{name}")
+
+
 def test_a_place_where_no_file_can_be_is_refused(here: Workplace, models: Path) -> None:
     (here.folder / "folder").mkdir()
     assert "is a folder" in refused(here, str(models / "llama"), "-o", "folder")

@@ -12,7 +12,7 @@ from prunecast.errors import BudgetError, ModelError
 from prunecast.first_spec.first_spec import spec_for
 from prunecast.first_spec.look import check_memory, ranking_bytes
 from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within
-from prunecast.first_spec.write import Wishes, attention_rates, quantity_for, whole_layers
+from prunecast.first_spec.write import Wishes, attention_rates, quantity_for, whole_layers, with_free_name
 from prunecast.models.source import ModelSource
 from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
@@ -44,6 +44,20 @@ def test_the_text_equals_the_golden_file(name: str) -> None:
     assert text == path.read_text()
     assert max(map(len, text.splitlines())) <= 120
     parse_spec(text, PluginHost.discover())
+
+
+def test_a_name_is_free_of_exports_and_of_other_specs(tmp_path: Path) -> None:
+    wishes, file = Wishes("models/one", 30, 0.8, tmp_path), tmp_path / "one.yaml"
+    assert with_free_name(wishes, file).run_name == wishes.run_name == "one-80"
+    (tmp_path / "out" / "one-80").mkdir(parents=True)
+    assert with_free_name(wishes, None).run_name == "one-80-2"
+    (tmp_path / "other.yml").write_text("# a spec\nname: one-80-2  # of a run\nmodel: {source: name}\n")
+    (tmp_path / "damaged.yaml").write_bytes(b"\xff\xfe")
+    assert with_free_name(wishes, file).run_name == "one-80-3"
+    assert with_free_name(wishes, tmp_path / "other.yml").run_name == "one-80-2", "of the file that is replaced"
+    text = spec_for(with_free_name(wishes, file), smollm2(), PluginHost.discover()).text
+    assert "\nname: one-80-3  #" in text
+    assert with_free_name(replace(wishes, budget=0.7), file).run_name == "one-70"
 
 
 def test_a_faster_machine_measures_more() -> None:

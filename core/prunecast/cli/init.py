@@ -68,11 +68,11 @@ def init(
         _check_place(file, force)
 
     from prunecast.first_spec.first_spec import first_spec
-    from prunecast.first_spec.write import Wishes
+    from prunecast.first_spec.write import Wishes, with_free_name
     from prunecast.owned.files import written_whole
     from prunecast.plugins.host import PluginHost
 
-    wishes = Wishes(model, minutes, budget, Path() if file is None else file.parent)
+    wishes = with_free_name(Wishes(model, minutes, budget, Path() if file is None else file.parent), file)
     found = first_spec(wishes, PluginHost.discover(plugin_dirs), calibration, evaluate)
     if file is None:
         echo_lines(found.text, nl=False)
