@@ -7,6 +7,7 @@ and exits with 1. Any other exception that reaches the user is a bug and keeps i
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import takewhile
 
 _MEMORY_MESSAGES = ("out of memory", "DefaultCPUAllocator", "Cannot allocate memory")
 """Parts of RuntimeError messages of torch that report a lack of memory."""
@@ -77,9 +78,13 @@ class ConfigurationError(PrunecastError):
 
 
 def one_line(error: Exception) -> str:
-    """First line of an error's message, or the name of its class if the message is empty."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """First line of an error's message, or the name of its class if the message is empty.
+
+    A line that ends with a colon is a heading, so that the line under it is part of the message.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    headings = len(list(takewhile(lambda line: line.endswith(":"), lines)))
+    return " ".join(lines[: headings + 1]) or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ MOVED = {
     "models.allocation": "models.cpu.allocation",
     "models.attention": "models.cpu.attention",
     "models.float64": "models.units",
+    "models.head": "models.families.head",
     "models.norms": "models.cpu.norms",
     "models.reuse": "models.activation_reuse",
     "models.steps": "models.sensitivity",

@@ -49,6 +49,13 @@ def test_a_cache_is_the_mean_over_the_tokens_of_a_full_one_rounded_up() -> None:
     assert SHAPE.totals(sizes_of([ALL, LESS, NONE]), "kv_cache_bytes").tolist() == [704, 112, 0]
 
 
+def test_a_cache_that_forgets_nothing_is_counted_whole() -> None:
+    neo = replace(SHAPE, family="gpt_neo")
+    assert neo.count([ALL, LESS, NONE], "kv_cache_bytes").tolist() == [2 * 4 * 2 * 3, 2 * 4 * 2 * 1, 0]
+    assert neo.tokens("kv_cache_bytes") == 1
+    assert neo.count([ALL], "macs") == SHAPE.count([ALL], "macs")
+
+
 def test_a_shorter_context_is_shorter_than_the_windows_too() -> None:
     short = SHAPE.at(5)
     assert short.count([ALL], "kv_cache_bytes").tolist() == [2 * 4 * 2 * 3]

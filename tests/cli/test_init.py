@@ -90,7 +90,7 @@ def test_specs_of_real_models_are_valid_and_in_time(here: Workplace, alias: str)
 def test_a_spec_of_a_tiny_model_runs_to_a_model_that_loads(here: Workplace, models: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    assert here.prunecast("init", str(models / "llama"), "--minutes", "0.05", "-o", "spec.yaml").code == 0
+    assert here.prunecast("init", str(models / "llama"), "--minutes", "0.6", "-o", "spec.yaml").code == 0
     ran = here.prunecast("run", "spec.yaml", "--json", "-q")
     assert ran.code == 0, ran.stderr
     best = ran.json["best"]
@@ -112,8 +112,8 @@ def test_the_spec_is_printed_and_is_the_same_every_time(here: Workplace, models:
 
 
 def test_notes_go_to_stderr(here: Workplace, models: Path) -> None:
-    passes, text = here.prunecast("init", str(models / "llama")).stderr.splitlines()
-    assert passes.startswith("passes over text take ")
+    takes, text = here.prunecast("init", str(models / "llama")).stderr.splitlines()
+    assert takes.startswith("the run takes about ")
     assert "name better text with --calibration FILE --evaluate FILE" in text
 
 
@@ -130,6 +130,21 @@ def test_more_minutes_allow_more_pairs_and_fewer_are_refused_with_the_number_tha
     assert little["evaluators"][0]["tokens"] < much["evaluators"][0]["tokens"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--minutes", "nan", "nan is not a finite number"),
+        ("--minutes", "inf", "inf is not a finite number"),
+        ("--budget", "nan", "nan is not a finite number"),
+        ("--minutes", "0", "0.0 is not in the range x>0"),
+    ],
+)
+def test_a_time_and_a_share_are_numbers(here: Workplace, option: str, value: str, message: str) -> None:
+    outcome = here.prunecast("init", "any", option, value)
+    assert outcome.code == 2
+    assert message in outcome.stderr
+
+
 # ------------------------------------------------------------------------------------------------------------- files
 
 
@@ -140,6 +155,12 @@ def test_an_existing_file_is_replaced_only_by_force(here: Workplace, models: Pat
     assert (here.folder / "spec.yaml").read_text() == "mine"
     assert here.prunecast("init", str(models / "llama"), "--output", "spec.yaml", "--force").code == 0
     assert (here.folder / "spec.yaml").read_text().startswith("# Prunes ")
+
+
+def test_an_export_that_is_there_is_not_written_over(here: Workplace, models: Path) -> None:
+    (here.folder / "out" / "llama-80").mkdir(parents=True)
+    spec = written(here.prunecast("init", str(models / "llama")))
+    assert (spec["name"], spec["export"]["path"]) == ("llama-80-2", "out/{name}")
 
 
 def test_a_place_where_no_file_can_be_is_refused(here: Workplace, models: Path) -> None:

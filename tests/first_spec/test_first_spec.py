@@ -11,8 +11,15 @@ from transformers import AutoConfig
 from prunecast.errors import BudgetError, ModelError
 from prunecast.first_spec.first_spec import spec_for
 from prunecast.first_spec.look import check_memory, ranking_bytes
-from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within
-from prunecast.first_spec.write import Wishes, attention_rates, quantity_for, whole_layers
+from prunecast.first_spec.workload import (
+    FIT_SECONDS,
+    RUN_SECONDS,
+    WORKLOADS,
+    Workload,
+    largest_within,
+    run_seconds,
+)
+from prunecast.first_spec.write import Wishes, attention_rates, quantity_for, whole_layers, with_free_name
 from prunecast.models.source import ModelSource
 from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
@@ -46,6 +53,20 @@ def test_the_text_equals_the_golden_file(name: str) -> None:
     parse_spec(text, PluginHost.discover())
 
 
+def test_a_name_is_free_of_exports_and_of_other_specs(tmp_path: Path) -> None:
+    wishes, file = Wishes("models/one", 30, 0.8, tmp_path), tmp_path / "one.yaml"
+    assert with_free_name(wishes, file).run_name == wishes.run_name == "one-80"
+    (tmp_path / "out" / "one-80").mkdir(parents=True)
+    assert with_free_name(wishes, None).run_name == "one-80-2"
+    (tmp_path / "other.yml").write_text("# a spec\nname: one-80-2  # of a run\nmodel: {source: name}\n")
+    (tmp_path / "damaged.yaml").write_bytes(b"\xff\xfe")
+    assert with_free_name(wishes, file).run_name == "one-80-3"
+    assert with_free_name(wishes, tmp_path / "other.yml").run_name == "one-80-2", "of the file that is replaced"
+    text = spec_for(with_free_name(wishes, file), smollm2(), PluginHost.discover()).text
+    assert "\nname: one-80-3  #" in text
+    assert with_free_name(replace(wishes, budget=0.7), file).run_name == "one-70"
+
+
 def test_a_faster_machine_measures_more() -> None:
     host, wishes = PluginHost.discover(), Wishes("smollm2-135m", 30, 0.8, Path())
     slow, fast = (parse_spec(spec_for(wishes, smollm2(machine), host).text, host) for machine in (SLOW, FAST))
@@ -58,12 +79,27 @@ def test_every_amount_of_work_takes_longer_than_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(WORKLOADS)))
-def test_the_largest_amount_of_work_in_half_of_the_time_is_chosen(number: int) -> None:
-    # Twice the time of its passes is just enough, and a little less is not.
-    minutes = 2 * passes(WORKLOADS[number]) / 60
+def test_the_largest_amount_of_work_in_the_time_is_chosen(number: int) -> None:
+    # The time of its run is just enough, and a little less is not.
+    minutes = passes(WORKLOADS[number]) / 60 + 1e-9
     assert largest_within(minutes, passes) == (WORKLOADS[number], passes(WORKLOADS[number]))
     if number:
         assert largest_within(0.999 * minutes, passes)[0] == WORKLOADS[number - 1]
+
+
+def test_a_run_takes_time_besides_its_passes() -> None:
+    work = WORKLOADS[-1]
+    assert run_seconds(work, 10.0, 100) == 10 / 0.5 + RUN_SECONDS + (work.rounds + 1) * FIT_SECONDS + 20
+    assert run_seconds(WORKLOADS[0], 0.0, 17) > 20, "of a model whose passes take no time"
+
+
+def test_a_tiny_model_is_told_more_than_the_time_of_its_passes() -> None:
+    found = CASES["little-memory"][1]
+    instant = replace(found, machine=replace(found.machine, speed=1e18, ranking_speed=1e18))
+    (note, *_) = spec_for(Wishes("tiny", 30, 0.8, Path()), instant, PluginHost.discover()).notes
+    assert note.startswith("the run takes about 1.0 minutes on this machine"), note
+    with pytest.raises(BudgetError, match=r"the smallest run of this model takes about \d+ s on this machine"):
+        spec_for(Wishes("tiny", 0.2, 0.8, Path()), instant, PluginHost.discover())
 
 
 def test_too_little_time_is_refused_and_the_time_named_is_enough() -> None:

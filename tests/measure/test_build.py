@@ -12,7 +12,7 @@ from prunecast.cache import cache_dir
 from prunecast.errors import ModelError
 from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import Setup
-from prunecast.models.head import head_of
+from prunecast.models.families.head import head_of
 from prunecast.models.moments import Moments
 from prunecast.models.source import ModelSource
 from prunecast.plugins.host import PluginHost

@@ -284,7 +284,7 @@ def test_damaged_config_is_a_model_error(saved: Path) -> None:
     ("changes", "words"),
     [
         ({"model_type": "t5"}, "'t5' is not a causal language model"),
-        ({"model_type": "no-such-model"}, "its config cannot be read"),
+        ({"model_type": "no-such-model"}, "has no model type 'no-such-model'"),
         ({"hidden_size": "wide"}, "its config cannot be read"),
         ({"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}, "trust_remote_code: true"),
     ],
@@ -383,3 +383,9 @@ def test_a_stock_tokenizer_is_not_saved_with_a_reference_to_code(tiny_checkpoint
     resolve_source(str(folder)).tokenizer().save_pretrained(tmp_path / "saved")
     assert "auto_map" not in json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_folder(name: str) -> None:
+    with pytest.raises(ModelError, match="the name of the model is empty: give an alias, a folder"):
+        resolve_source(name)

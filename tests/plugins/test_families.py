@@ -74,6 +74,7 @@ LLAMA = Entry("llama", "prunecast_plugins:families/llama.yaml", "Llama")
         ("name: llama\nquery: 3\n", "2:8: query: must be text, got 3: put it in quotes"),
         ("name: llama\nqueri: a\n", f"2:1: queri: unknown option 'queri' (did you mean 'query'?); known: {FIELDS}"),
         ("layers: h\n", "1:1: name: required, but missing"),
+        ("hello: 1\n", "1:1: name: required, but missing (and 1 more)"),
         ("name: llama\nmlp: mlp\n", "2:6: mlp: must be a list, got 'mlp'"),
         ("name: llama\nlayers: null\n", "2:9: layers: must be text, got nothing"),
         ("name: llama\nbos: 1\n", "2:6: bos: must be true or false, got 1"),

@@ -3,6 +3,7 @@
 ``TRAITS`` are the ways in which it can. Its config registers with transformers when it is imported.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -147,6 +148,13 @@ class Layer(nn.Module):
         return hidden_states + self.mlp(self.second_norm(hidden_states))
 
 
+@dataclass
+class ToyOutput(CausalLMOutputWithPast):
+    """Logits, and the final hidden states, which other classes return from a base model."""
+
+    last_hidden_state: Tensor | None = None
+
+
 class ToyForCausalLM(PreTrainedModel, GenerationMixin):
     """The causal language model."""
 
@@ -175,7 +183,7 @@ class ToyForCausalLM(PreTrainedModel, GenerationMixin):
         shared: list[Any] = []
         for layer in [*self.layers] * (2 if self.config.trait == "twice" else 1):
             hidden = layer(hidden, shared, again)
-        return CausalLMOutputWithPast(logits=self.head(hidden))
+        return ToyOutput(logits=self.head(hidden), last_hidden_state=hidden)
 
 
 class TwoNamesForCausalLM(ToyForCausalLM):

@@ -20,7 +20,7 @@ Quantity = Literal["parameters", "parameters_without_embeddings", "macs", "kv_ca
 """Quantities that a budget can limit. MACs and KV-cache bytes count one token at full context: its
 multiply-accumulates, where the attention of a layer sees the context or, if that is shorter, its sliding window; and
 the bytes of its keys and values in the cache. A layer with a sliding window keeps those of as many tokens, so its bytes
-are the mean over the tokens of a full cache."""
+are the mean over the tokens of a full cache; but see :data:`WHOLE_CACHES`."""
 
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
@@ -31,6 +31,10 @@ _PARAMETERS: tuple[Quantity, ...] = ("parameters", "parameters_without_embedding
 
 KV_CACHE_ITEM_BYTES = 2
 """Bytes of one number in the KV cache: 16 bits, the precision models are usually served in."""
+
+
+WHOLE_CACHES = ("gpt_neo",)
+"""Families in whose cache transformers keeps all tokens, also those that the window of a layer has passed."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class ModelShape:
         if quantity == "macs":
             projections = (unit - unit_vectors) * groups + (head - head_vectors) * heads
             return projections + 2 * self.head_dim * self._seen[of] * heads, (mlp_unit - mlp_vectors) * width
-        cached = self._seen[of] if self._slides else 1
+        cached = self._seen[of] if self._forgets else 1
         return 2 * self.head_dim * KV_CACHE_ITEM_BYTES * cached * groups, np.zeros_like(width)
 
     def shared_costs(self, quantity: Quantity) -> NDArray[np.int64]:
@@ -173,7 +177,7 @@ class ModelShape:
         It is 1, except for the KV cache of a model with sliding windows: that is counted for a whole context, because
         its mean per token is no integer.
         """
-        return self.context if quantity == "kv_cache_bytes" and self._slides else 1
+        return self.context if quantity == "kv_cache_bytes" and self._forgets else 1
 
     def at(self, context: int | None) -> "ModelShape":
         """The same model at another context; None for its own."""
@@ -194,9 +198,9 @@ class ModelShape:
         return np.minimum(np.array(windows, dtype=np.int64), self.context)
 
     @cached_property
-    def _slides(self) -> bool:
-        """True if the attention of a layer sees less than the context."""
-        return bool((self._seen < self.context).any())
+    def _forgets(self) -> bool:
+        """True if the cache of a layer keeps fewer tokens than the context has: those that its attention sees."""
+        return self.family not in WHOLE_CACHES and bool((self._seen < self.context).any())
 
 
 def _table(costs: Sequence[ComponentCost]) -> NDArray[np.int64]:

@@ -1,6 +1,8 @@
 """``prunecast init``."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,18 +10,29 @@ from prunecast.cli.output import echo, echo_lines, offline_option
 from prunecast.cli.plugins import plugin_dir_option
 
 
+class _Finite(click.FloatRange):
+    """A number of a range; neither infinity nor what is no number, which no comparison keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails as click does where it is none of the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 @click.command()
 @click.argument("model")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="Time that the run may take on this machine.",
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=_Finite(0, 1, min_open=True, max_open=True),
     default=0.8,
     show_default=True,
     help="Share of the parameters to keep.",
@@ -68,11 +81,11 @@ def init(
         _check_place(file, force)
 
     from prunecast.first_spec.first_spec import first_spec
-    from prunecast.first_spec.write import Wishes
+    from prunecast.first_spec.write import Wishes, with_free_name
     from prunecast.owned.files import written_whole
     from prunecast.plugins.host import PluginHost
 
-    wishes = Wishes(model, minutes, budget, Path() if file is None else file.parent)
+    wishes = with_free_name(Wishes(model, minutes, budget, Path() if file is None else file.parent), file)
     found = first_spec(wishes, PluginHost.discover(plugin_dirs), calibration, evaluate)
     if file is None:
         echo_lines(found.text, nl=False)

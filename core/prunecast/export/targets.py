@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from prunecast.errors import ExportError
 from prunecast.models.families.family import Family
 from prunecast.models.families.sizes import shape_of
+from prunecast.models.source import ModelSource
 from prunecast.plugins.guard import instance
 from prunecast.plugins.host import PluginHost
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def targets_for(host: PluginHost, config: "PreTrainedConfig", family: Family) -> tuple[str, ...]:
+def targets_for(
+    host: PluginHost, config: "PreTrainedConfig", family: Family, source: ModelSource | None = None
+) -> tuple[str, ...]:
     """Names of the exporters, with their default options, that can write pruned models of a config.
 
     Exporters with an option that has no default are left out.
@@ -21,6 +24,7 @@ def targets_for(host: PluginHost, config: "PreTrainedConfig", family: Family) ->
         host: where exporters come from.
         config: config of the dense model.
         family: description of its family, as settled for this config.
+        source: files of the model, of which the tokenizer may have no form either; None to ask for the config alone.
     """
     shape = shape_of(config, family)
     found = []
@@ -30,7 +34,10 @@ def targets_for(host: PluginHost, config: "PreTrainedConfig", family: Family) ->
         except ValueError:
             continue
         try:
-            instance(registered, options).limits(config, family, shape)
+            exporter = instance(registered, options)
+            exporter.limits(config, family, shape)
+            if source is not None:
+                exporter.check(source)
         except ExportError:
             continue
         found.append(name)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from prunecast.errors import BudgetError
 from prunecast.first_spec.look import Machine, check_memory, look_at
 from prunecast.first_spec.texts import texts_at_hand
-from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within
+from prunecast.first_spec.workload import WORKLOADS, Workload, largest_within, run_seconds
 from prunecast.first_spec.write import AtHand, Wishes, attention_rates, ranking_tokens, written
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.problem import Problem
@@ -69,13 +69,11 @@ def spec_for(wishes: Wishes, at_hand: AtHand, host: PluginHost) -> FirstSpec:
         def seconds_of(workload: Workload) -> float:
             spec = parse_spec(written(wishes, at_hand, attention, workload), host)
             estimated = estimate(_with_config(spec, config), host)
-            return _seconds(estimated, ranking_tokens(look, at_hand.texts, workload), at_hand.machine)
+            passes = _passes(estimated, ranking_tokens(look, at_hand.texts, workload), at_hand.machine)
+            return run_seconds(workload, passes, sum(stage.evaluations for stage in estimated.stages))
 
         workload, seconds = largest_within(wishes.minutes, seconds_of)
-    notes = [
-        f"passes over text take {duration(seconds)} on this machine at its best; loading, searching and "
-        "writing come on top"
-    ]
+    notes = [f"the run takes about {duration(seconds)} on this machine, if nothing else keeps it busy"]
     if at_hand.texts.bundled:
         notes.append(
             "text of Python's documentation is all that is at hand: enough to try, too little for a model to keep; "
@@ -100,8 +98,8 @@ def _with_config(spec: Spec, config: Path) -> Spec:
     return spec.model_copy(update={"model": spec.model.model_copy(update={"config": str(config)})})
 
 
-def _seconds(estimated: Estimate, ranking: int, machine: Machine) -> float:
-    """Time of all passes over text: those that the run's own estimate counts, and those of ranking on some tokens."""
+def _passes(estimated: Estimate, ranking: int, machine: Machine) -> float:
+    """Seconds of all passes over text: those that a run's own estimate counts, and those of ranking on some tokens."""
     macs = sum(stage.petaflop for stage in estimated.stages) * 1e15 / 2
     a_token = macs / sum(stage.tokens for stage in estimated.stages)
     return macs / machine.speed + PASSES * ranking * a_token / machine.ranking_speed

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import DataError, ModelError
+from prunecast.export.targets import targets_for
 from prunecast.measure.device import choose_device, choose_dtype, macs_per_second
 from prunecast.models.described import described
 from prunecast.models.families.sizes import shape_of
@@ -65,6 +66,7 @@ class Look:
         shape: its sizes.
         tokenizer: its tokenizer.
         bos: tokens in front of every text, none for most families.
+        targets: exporters that can write pruned models of it.
     """
 
     source: ModelSource
@@ -72,6 +74,7 @@ class Look:
     shape: ModelShape
     tokenizer: "PreTrainedTokenizerBase"
     bos: int
+    targets: tuple[str, ...]
 
     @property
     def window(self) -> int:
@@ -106,7 +109,7 @@ def look_at(model: str, host: PluginHost) -> Look:
         raise ModelError(f"model {model}: {error}") from error
     if shape.context - bos < 2:
         raise ModelError(f"model {model}: its context of {shape.context} tokens is too short to predict a token")
-    return Look(source, config, shape, tokenizer, bos)
+    return Look(source, config, shape, tokenizer, bos, targets_for(host, config, family, source))
 
 
 def ranking_bytes(shape: ModelShape) -> int:

@@ -4,7 +4,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,10 @@ _OTHER: dict[Quantity, Quantity] = {
     "parameters_without_embeddings": "parameters",
 }
 
+EXPORTS = "out"
+"""Folder of the exports beside a spec."""
+
+_NAME = re.compile(r"^name: *[\"']?([\w.-]+)", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
@@ -39,12 +44,19 @@ class Wishes:
         minutes: time of the run.
         budget: share of the model that may remain.
         folder: folder of the spec, from which its relative paths start.
+        name: name of the run and of its export; empty for that of the model and the budget.
     """
 
     model: str
     minutes: float
     budget: float
     folder: Path
+    name: str = ""
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run."""
+        return self.name or f"{_name_of(self.model)}-{_percent(self.budget)}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ def _head(wishes: Wishes, look: Look) -> Iterator[str]:
     yield "#   prunecast run FILE               runs it; the same command continues a run that was interrupted"
     yield "#   prunecast plugins show NAME      lists the options of a plugin, such as obs or gp"
     yield "# --set KEY=VALUE changes a key for one run, for example --set budget.parameters=0.7."
-    yield f"name: {_scalar(f'{_name_of(wishes.model)}-{_percent(wishes.budget)}')}  # name of the run and of its export"
+    yield f"name: {_scalar(wishes.run_name)}  # name of the run and of its export"
 
 
 def _model(wishes: Wishes, at_hand: AtHand) -> Iterator[str]:
@@ -192,7 +204,35 @@ def _report(wishes: Wishes, look: Look, texts: Texts, workload: Workload) -> Ite
     yield ""
     yield "# Folder of the smaller model, in the format of transformers. It is relative to this file; {name} is the"
     yield "# name above."
-    yield 'export: {path: "out/{name}"}'
+    if others := [target for target in look.targets if target != "huggingface"]:
+        yield f"# With targets: [huggingface, {others[0]}] it is written for {others[0]}, too, and the search proposes only"
+        yield f"# what all targets can express. Targets of this model: {', '.join(look.targets)}."
+    yield f'export: {{path: "{EXPORTS}/{{name}}"}}'
+
+
+def with_free_name(wishes: Wishes, file: Path | None) -> Wishes:
+    """The wishes with a name whose export folder is not there, and that no other spec beside this one has.
+
+    Args:
+        wishes: what the user asks for.
+        file: the file of the spec, which may be replaced; None for none.
+    """
+    folder = wishes.folder
+    others = [other for other in sorted(folder.glob("*.y*ml")) if other != file]
+    named = {name for other in others if (name := _name_in(other)) is not None}
+    usual = wishes.run_name
+    names = chain([usual], (f"{usual}-{number}" for number in count(2)))
+    free = next(name for name in names if name not in named and not os.path.lexists(folder / EXPORTS / name))
+    return replace(wishes, name=free)
+
+
+def _name_in(spec: Path) -> str | None:
+    """The name of the run in a spec; None if the file cannot be read or has none."""
+    try:
+        found = _NAME.search(spec.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found and found[1]
 
 
 def ranking_tokens(look: Look, texts: Texts, workload: Workload) -> int:

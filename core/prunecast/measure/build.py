@@ -43,7 +43,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     from prunecast.models.cpu.attention import use_block_attention
     from prunecast.models.cpu.norms import use_fast_norms
     from prunecast.models.elastic import ElasticModel, convert_parameters
-    from prunecast.models.head import head_of
+    from prunecast.models.families.head import head_of
     from prunecast.models.moments import Moments
 
     return_freed_memory()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunecast.models.families.catalogue import Families, check_type, no_class
+from prunecast.models.families.config_values import check_counts, check_makes_model
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.own_classes import needs_own_code, register_own
 from prunecast.models.pruned.classes import as_pruned, has_layers_of_different_sizes, is_exported, register
@@ -23,6 +24,8 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
         ModelError: the config cannot be read, or is not that of a causal language model of a described family.
     """
     header: dict[str, Any] = source.header()
+    check_counts(header, source.name)
+    source.check_depth()
     _import_classes(header, families)
     if needs_own_code(header):
         if not source.trust_remote_code:
@@ -33,6 +36,7 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
     elif not source.is_converted:
         families.of(source.header_config())
     config = source.config()
+    check_makes_model(config, f"model {source.name}")
     return config, families.of(config)
 
 
@@ -47,11 +51,14 @@ def config_of(content: Mapping[str, Any], families: Families, name: str) -> "Pre
 
     _import_classes(content, families)
     check_type(content, name)
-    if not has_layers_of_different_sizes(content):
-        return AutoConfig.for_model(**content)
-    register(content, families, name)
+    check_counts(content, name)
+    if has_layers_of_different_sizes(content):
+        register(content, families, name)
     config = AutoConfig.for_model(**content)
-    return config if is_exported(config.model_type) else as_pruned(config)
+    if has_layers_of_different_sizes(content) and not is_exported(config.model_type):
+        config = as_pruned(config)
+    check_makes_model(config, f"model {name}")
+    return config
 
 
 def _import_classes(content: Mapping[str, Any], families: Families) -> None:

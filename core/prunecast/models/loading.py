@@ -3,11 +3,10 @@
 Code that comes with a model is run for one comparison with the stock class, if it is trusted.
 """
 
-import io
+import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from prunecast.errors import ModelError, one_line
 from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, stored_tensors, weight_files
 from prunecast.models.families.catalogue import check_type
+from prunecast.models.families.config_values import DEPTHS
 from prunecast.models.families.own_classes import is_of_transformers
+from prunecast.models.families.quiet import quiet_transformers as quiet_transformers
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
 from prunecast.models.own_code import check_same, own_class
@@ -28,6 +29,10 @@ from prunecast.text import amounts, first_of
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
+
+
+DEEP = 256
+"""Number of layers that are made in a moment; more are compared with the stored weights before they are made."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,25 @@ class Checkpoint:
                 f"its own code ({code}) is not run, {run} is; with trust_remote_code: true the two are compared first"
             )
         return [f"model {self.name}: {note}" for note in notes]
+
+    def check_depth(self) -> None:
+        """Compare the number of layers in the config, if it is large, with the headers of the stored weights.
+
+        To make a model of so many layers, even without weights, takes minutes.
+
+        Raises:
+            ModelError: the weights are of fewer layers.
+        """
+        depth = next((self.content[field] for field in DEPTHS if type(self.content.get(field)) is int), 0)
+        if depth <= DEEP:
+            return
+        numbers = [int(number) for name in self._stored for number in re.findall(r"\.(\d+)\.", name)]
+        stored = max(numbers, default=-1) + 1
+        if stored < depth:
+            raise ModelError(
+                f"model {self.name}: config.json says {depth:,} layers, and its weights have {stored:,}: correct one "
+                "of them, or download it again"
+            )
 
     def check_own_code(self, device: "torch.device | str") -> None:
         """Compare code that comes with the model, if it is trusted, with the stock class; loads both, in float32.
@@ -285,19 +309,3 @@ def free_memory(device: "torch.device | str") -> int:
     if torch.device(device).type == "cuda":
         return min(free, int(torch.cuda.mem_get_info(device)[0]))
     return free
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence warnings of transformers and the Hub, and their progress bars unless stderr is a terminal."""
-    from transformers.utils import logging
-
-    chatter: Any = logging
-    verbosity = chatter.get_verbosity()
-    chatter.set_verbosity_error()
-    try:
-        # Some of the progress bars cannot be switched off.
-        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        chatter.set_verbosity(verbosity)

@@ -143,6 +143,15 @@ class ModelSource:
         """
         return self._checkpoint.check()
 
+    def check_depth(self) -> None:
+        """Compare the number of layers in the config of a folder, if it is large, with the headers of its weights.
+
+        Raises:
+            ModelError: the weights are of fewer layers.
+        """
+        if self.kind == "folder":
+            self._checkpoint.check_depth()
+
     def check_own_code(self, device: "torch.device | str") -> None:
         """Compare code that comes with the model, if it is trusted, with the stock class; loads both, in float32.
 
@@ -254,6 +263,8 @@ def resolve_source(source: str, revision: str | None = None, trust_remote_code: 
         ModelError: no such model exists, or it cannot be downloaded. ``HF_HUB_OFFLINE`` is honoured.
     """
     allow_modules_of_models()
+    if not source.strip():
+        raise ModelError("the name of the model is empty: give an alias, a folder, a .gguf file or a Hub id")
     path = Path(os.path.expanduser(source))  # Path.expanduser fails where there is no home folder
     if source in ALIASES:
         return ModelSource("gguf", source, ALIASES[source].file(source))

@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from prunecast.errors import PluginError as PluginError
     from prunecast.errors import PrunecastError as PrunecastError
     from prunecast.models.families.family import Family as Family
+    from prunecast.models.families.head import Head as Head
+    from prunecast.models.families.head import head_of as head_of
+    from prunecast.models.families.head import logits_of as logits_of
     from prunecast.models.families.layer_parts import LayerParts as LayerParts
     from prunecast.models.families.layer_parts import Projection as Projection
     from prunecast.models.families.layer_parts import layers_of as layers_of
-    from prunecast.models.head import Head as Head
-    from prunecast.models.head import head_of as head_of
-    from prunecast.models.head import logits_of as logits_of
     from prunecast.models.loss import Loss as Loss
     from prunecast.models.projections import ShrinkingInput as ShrinkingInput
     from prunecast.models.projections import ShrinkingOutput as ShrinkingOutput
@@ -128,7 +128,7 @@ _NAMES = {
     ),
     "prunecast.models.families.family": "Family",
     "prunecast.models.families.layer_parts": "LayerParts Projection layers_of",
-    "prunecast.models.head": "Head head_of logits_of",
+    "prunecast.models.families.head": "Head head_of logits_of",
     "prunecast.models.loss": "Loss",
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",

@@ -31,6 +31,8 @@ _WANTED = {
 }
 """Accepted value, by the type of pydantic's error."""
 
+_MISSING = "required, but missing"
+
 _COUNTED = {
     "too_short": "needs at least {min_length} item(s), has {actual_length}",
     "too_long": "takes at most {max_length} item(s), has {actual_length}",
@@ -52,7 +54,7 @@ def problem_of(error: ErrorDetails, document: Document, known_keys: Callable[[Ke
     is_key = error["loc"][-1:] == ("[key]",)
     path, key_place, value_place = document.find(error["loc"])
     if error["type"] == "missing":
-        return Problem(value_place, (*path, error["loc"][-1]), "required, but missing")
+        return Problem(value_place, (*path, error["loc"][-1]), _MISSING)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = list(known_keys(path[:-1]))
         message = f"unknown option {path[-1]!r}{_guess(path[-1], known)}; known: {', '.join(known) or 'none'}"
@@ -101,6 +103,8 @@ def _guess(name: object, known: Iterable[str]) -> str:
 def messages_of(document: Document, invalid: Iterable[Problem], overrides: Sequence[str] = ()) -> list[str]:
     """Refused spellings and failed validations as messages, in the order of the file, then of the overrides.
 
+    Of those at the same place, what is missing comes first.
+
     A value with a refused spelling may also fail validation, as what YAML reads it as: only the refusal is reported.
 
     Args:
@@ -117,7 +121,12 @@ def messages_of(document: Document, invalid: Iterable[Problem], overrides: Seque
     sources = [document.source, *(f"--set {override}" for override in overrides)]
     problems = sorted(
         {*document.problems, *independent},
-        key=lambda problem: (sources.index(problem.place.source), problem.place, str(problem)),
+        key=lambda problem: (
+            sources.index(problem.place.source),
+            problem.place,
+            problem.message != _MISSING,
+            str(problem),
+        ),
     )
     return _alternatives_joined(problems)
 

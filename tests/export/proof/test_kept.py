@@ -56,6 +56,12 @@ def test_another_version_of_prunecast_has_not(monkeypatch: pytest.MonkeyPatch) -
     assert kept_proof(LLAMA, CONFIG) is None
 
 
+def test_a_proof_of_fewer_checks_is_none_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    proven(LLAMA, CONFIG)
+    monkeypatch.setattr(kept, "CHECKS", kept.CHECKS[1:])
+    assert kept_proof(LLAMA, CONFIG) is None
+
+
 def test_a_failure_is_not_kept(cache: Path) -> None:
     for _ in range(2):
         with pytest.raises(ModelError, match="not described rightly"):

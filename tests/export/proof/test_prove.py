@@ -9,6 +9,7 @@ import torch
 from family_cases import CASES, config_of
 from sliced_models import CASES as SLICED
 from sliced_models import slice_stock, zero_stock
+from transformers import AutoConfig
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ModelError
@@ -16,6 +17,7 @@ from prunecast.export.proof.architectures import dense_or_gone, every_count
 from prunecast.export.proof.masked import masked
 from prunecast.export.proof.prove import TOLERANCE, prove
 from prunecast.export.proof.trial import InFloat64, Trial
+from prunecast.models.families.family import Family
 from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 
@@ -137,6 +139,21 @@ def test_what_fails_to_run_is_one_line_too() -> None:
     with pytest.raises(ModelError, match=r"elastic, architecture \S+ .*: it fails \(ValueError: ") as caught:
         prove(replace(FAMILIES["gpt2"], follows={}), config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_description_that_fits_is_not_proven_where_losses_cannot_be_measured() -> None:
+    family = Family(
+        "modernbert-decoder",
+        attention="attn",
+        **{"query": "attn.q_proj", "key": "attn.k_proj", "value": "attn.v_proj", "output": "attn.Wo"},
+        **{"gate": "mlp.Wi", "up": "mlp.Wi", "down": "mlp.Wo"},
+        attention_norms=("attn_norm",),
+        mlp_norms=("mlp_norm",),
+        groups_attribute=None,
+        follows={"num_heads": "query_heads"},
+    )
+    with pytest.raises(ModelError, match=r"^ModernBertDecoderForCausalLM does something to its logits that is nei"):
+        prove(family, AutoConfig.for_model("modernbert-decoder"))
 
 
 def test_a_class_of_float32_norms_computes_in_float64() -> None:

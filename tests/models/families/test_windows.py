@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from prunecast.architecture.shape import WHOLE_CACHES
+from prunecast.errors import ModelError
 from prunecast.models.families.windows import windows_of
 
 CONTEXT, DEPTH, HIDDEN = 32, 4, 32
@@ -38,6 +40,9 @@ ATTENTION = {
 """Where the layers are, and where their attention is in them; the usual places of all others."""
 
 NONE: list[int | None] = [None] * DEPTH
+
+UNKNOWN: list[tuple[str, dict[str, Any]]] = [("mistral", MIXED), ("llama", {"sliding_window": 5})]
+"""Configs with fields of other types, which transformers reads when it makes a cache, and the code of the model not."""
 
 
 def config_of(kind: str, **changes: Any) -> Any:
@@ -110,6 +115,34 @@ def test_windows_are_what_the_attention_of_each_layer_sees(
     config = config_of(kind, **changes)
     assert windows_of(config) == windows
     assert seen(config) == [window or CONTEXT for window in windows]
+    if (kind, changes) not in UNKNOWN:
+        assert held(config) == [window or CONTEXT for window in (NONE if kind in WHOLE_CACHES else windows)]
+
+
+def held(config: Any) -> list[int]:
+    """Number of tokens that the cache of each layer holds at most, by the cache that transformers makes for a model."""
+    layers = DynamicCache(config=config).layers
+    longest = [getattr(layer, "sliding_window", None) or CONTEXT for layer in layers]
+    return [min(length, CONTEXT) for length in longest] or [CONTEXT] * DEPTH
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "field"),
+    [
+        ("mistral", {"sliding_window": 0}, "sliding_window 0"),
+        ("mistral", {"sliding_window": -4}, "sliding_window -4"),
+        ("gemma3_text", {"sliding_window": 0}, "sliding_window 0"),
+        ("gpt_neo", {"window_size": 0}, "window_size 0"),
+    ],
+)
+def test_a_window_without_a_token_is_refused(kind: str, changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ModelError, match=f"{kind} model with {field} in its config.json has attention that sees no"):
+        windows_of(config_of(kind, **changes))
+
+
+def test_a_window_that_no_layer_has_may_be_anything() -> None:
+    assert windows_of(config_of("qwen2", use_sliding_window=False, sliding_window=0)) == NONE
+    assert windows_of(config_of("llama", sliding_window=0)) == NONE
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from evaluator_samples import FAMILIES, GONE, elastic_of, model_of
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import DataError, EvaluationError
-from prunecast.models.head import head_of
+from prunecast.models.families.head import head_of
 from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators.latency import Latency, LatencyOptions, weight_bytes
 

@@ -13,7 +13,7 @@ import torch
 from evaluator_samples import byte_tokenizer, elastic_of, log_likelihood, model_of, shape_with_room, spoil, write_rows
 
 from prunecast.errors import DataError, EvaluationError, PluginError
-from prunecast.models.head import head_of
+from prunecast.models.families.head import head_of
 from prunecast_plugins.evaluators.lm_eval import LMEval, LMEvalOptions, hash_of
 
 needs_harness = pytest.mark.skipif(

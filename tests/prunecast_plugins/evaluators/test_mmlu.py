@@ -21,7 +21,7 @@ from evaluator_samples import (
 )
 
 from prunecast.errors import DataError, EvaluationError
-from prunecast.models.head import head_of
+from prunecast.models.families.head import head_of
 from prunecast.testing.models import shape_of
 from prunecast_plugins.evaluators.mmlu import MMLU, MMLUOptions
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunecast.cache import cached
-from prunecast.export.proof.prove import Proof, prove
+from prunecast.export.proof.prove import CHECKS, Proof, prove
 from prunecast.keys import content_key
 from prunecast.models.families.family import Family
 from prunecast.models.families.small import small
@@ -65,6 +65,7 @@ def _place(family: Family, config: "PreTrainedConfig") -> Path:
         "code": code_hash_of(config),
         "transformers": transformers.__version__,
         "prunecast": version("prunecast"),
+        "checks": [check.__name__ for check in CHECKS],
     }
     return cached("proofs", f"{family.name}-{content_key(json.loads(json.dumps(subject, default=str)))}.json")
 

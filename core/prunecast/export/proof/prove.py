@@ -16,6 +16,7 @@ from prunecast.export.proof.config_names import has_own_head_dim, has_own_width,
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
 from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
+from prunecast.models.families.head import head_of
 from prunecast.models.loading import quiet_transformers
 from prunecast.text import counted
 
@@ -88,8 +89,8 @@ def prove(family: Family, config: "PreTrainedConfig") -> Proof:
         config: config of a model of the family, of any size; it is not changed.
 
     Raises:
-        ModelError: the description is wrong, or the config class cannot be shrunk; the message names the check, the
-            architecture and the difference.
+        ModelError: the description is wrong, the config class cannot be shrunk, or the losses of its models cannot be
+            measured; the message names the check, the architecture and the difference.
     """
     started, worst, comparisons = time.monotonic(), 0.0, Counter[str]()
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
@@ -133,6 +134,13 @@ def _names(trial: Trial) -> Iterator[Found]:
         trial.shape.dense,
         problem=wrong_name(trial.config, trial.family, trial.shape.dense.layers[0]),
     )
+
+
+def _head(trial: Trial) -> Iterator[Found]:
+    """Losses can be measured: the logits are those of the head, scaled or capped."""
+    with torch.inference_mode():
+        head_of(trial.stock)
+    yield Found("head", trial.shape.dense)
 
 
 def _windows(trial: Trial) -> Iterator[Found]:
@@ -221,4 +229,4 @@ def _all(trial: Trial) -> list[Architecture]:
     return list(dict.fromkeys([*dense_or_gone(dense), *every_count(dense)]))
 
 
-CHECKS: tuple[Check, ...] = (_elastic, _eager, _names, _windows, _smaller, _exported)
+CHECKS: tuple[Check, ...] = (_head, _elastic, _eager, _names, _windows, _smaller, _exported)

@@ -8,7 +8,7 @@ from prunecast.errors import ModelError, one_line
 from prunecast.export.proof.kept import kept_proof, proven
 from prunecast.export.proof.prove import Proof
 from prunecast.export.targets import targets_for
-from prunecast.models.families.catalogue import Families
+from prunecast.models.families.catalogue import Families, unknown_type
 from prunecast.models.families.family import Family
 from prunecast.models.families.small import small
 from prunecast.models.loading import quiet_transformers
@@ -109,12 +109,15 @@ def default_config(kind: str) -> "PreTrainedConfig":
     """The default config of a model type.
 
     Raises:
-        ModelError: transformers has no such type, or its class has no valid default.
+        ModelError: transformers has no such type, it is none of a causal language model, or its class has no valid
+            default.
     """
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
     if kind not in CONFIG_MAPPING:
-        raise ModelError(f"the installed transformers has no model type {kind!r}: install the version it is from")
+        raise unknown_type(kind)
+    if CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"model type {kind!r} is not that of a causal language model; choose one that is")
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[kind]()
     # Classes check their values in their own ways.

@@ -52,8 +52,8 @@ class Families(Mapping[str, Family]):
 def check_type(config: Mapping[str, Any], name: str) -> None:
     """Raise ModelError unless the model type in the content of a config is that of a causal language model.
 
-    Needs no weight, and runs no code of the model's own. A type that transformers does not know, and a config without
-    one, are left to its own reader.
+    Needs no weight, and runs no code of the model's own. A config without a type is left to its own reader, and so is
+    the type of an export.
     """
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -63,8 +63,26 @@ def check_type(config: Mapping[str, Any], name: str) -> None:
         return
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"model {name}: type {kind!r} is not a causal language model; choose one that is")
-    if kind not in CONFIG_MAPPING and coded:
-        raise no_class(kind, name)
+    if kind not in CONFIG_MAPPING:
+        raise no_class(kind, name) if coded else unknown_type(kind, f"model {name}: ", config)
+
+
+def unknown_type(kind: str, subject: str = "", config: Mapping[str, Any] | None = None) -> ModelError:
+    """Error of a model type that the installed transformers does not have.
+
+    Args:
+        kind: the type.
+        subject: beginning of the message.
+        config: content of the config that states it, which says what wrote it; None for none.
+    """
+    import transformers
+
+    writer = (config or {}).get("transformers_version")
+    written = f", and its config is of version {writer}" if isinstance(writer, str) else ""
+    return ModelError(
+        f"{subject}transformers {transformers.__version__}, which is installed, has no model type {kind!r}{written}: "
+        "install a version that has it (pip install -U transformers), or correct the type"
+    )
 
 
 def no_class(kind: str, name: str) -> ModelError:

@@ -18,8 +18,10 @@ from prunecast.models.families.cuts import CutTrial, arguments_of_heads
 from prunecast.models.families.dataflow import Flow, LayerFlow
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.following import following
+from prunecast.models.families.head import head_of
 from prunecast.models.families.layer_parts import layers_of
 from prunecast.models.families.placing import PlacedLayer
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.refusals import check_describable, refusal
 from prunecast.models.families.rows import AttentionRows, Role, attention_rows, channel_rows
 from prunecast.models.families.size_fields import groups_field, heads_field, width_field
@@ -39,7 +41,8 @@ def detect(config: "PreTrainedConfig") -> Family:
         config: the config of a causal language model, or of an export of one; it is not changed.
 
     Raises:
-        ModelError: the family cannot be described, or not without doubt; the message says why.
+        ModelError: the family cannot be described, or not without doubt, or the losses of its models cannot be
+            measured; the message says why.
     """
     dense = dense_config(config) if config.model_type.startswith(EXPORTED) else config
     key = type(dense), dense.to_json_string(use_diff=False)
@@ -47,9 +50,15 @@ def detect(config: "PreTrainedConfig") -> Family:
         check_describable(dense)
         made = small(dense)
         try:
-            _detected[key] = _Detection(dense, made).family()
+            detection = _Detection(dense, made)
+            family = detection.family()
         except ModelError as error:
             raise refusal(dense, str(error), ", or describe its family in a file (model.family)") from error
+        try:
+            head_of(detection.model)
+        except ModelError as error:
+            raise refusal(dense, str(error)) from error
+        _detected[key] = family
     return _detected[key]
 
 
@@ -63,12 +72,15 @@ class _Detection:
     Args:
         config: config of the model.
         made: a small config of its class.
+
+    Attributes:
+        model: the small model.
     """
 
     def __init__(self, config: "PreTrainedConfig", made: "PreTrainedConfig") -> None:
         self._config = config
-        self._model = random_model(made)
-        self._layers = _path_of_layers(self._model)
+        self.model = random_model(made)
+        self._layers = _path_of_layers(self.model)
         heads = made.num_attention_heads
         self._shape = (4 * heads + 1, 2 * heads + 1)  # no multiple of the number of heads
         generator = torch.Generator().manual_seed(0)
@@ -81,9 +93,9 @@ class _Detection:
         bypassed = sorted({name for layer in placed for name in layer.norms.inner})
         plain = self._flow(bypassed)
         read = [self._described(*pair) for pair in zip(placed, plain.layers, strict=True)]
-        family = _agreed([found for found, _ in read], self._model.get_submodule(self._layers))
+        family = _agreed([found for found, _ in read], self.model.get_submodule(self._layers))
         trials = [
-            CutTrial(self._model, self._layers, self._ids, bypassed, index, family, rows)
+            CutTrial(self.model, self._layers, self._ids, bypassed, index, family, rows)
             for index, (_, rows) in enumerate(read)
         ]
         big = list(layers_of(model_without_weights(self._config), family))
@@ -93,7 +105,7 @@ class _Detection:
 
     def _flow(self, bypassed: list[str] | None = None) -> Flow:
         try:
-            return Flow(self._model, self._layers, self._ids, bypassed or ())
+            return Flow(self.model, self._layers, self._ids, bypassed or ())
         except ModelError:
             raise
         # A forward pass of code that is not known raises anything.
@@ -129,10 +141,10 @@ class _Detection:
             lasting=layer.norms.lasting,
             adds_residual=layer.adds_residual,
             per_head=arguments_of_heads(plain, attention.modules[0], rows.heads),
-            heads_attribute=heads_field(self._model.config, rows),
-            groups_attribute=groups_field(self._model.config, rows),
+            heads_attribute=heads_field(self.model.config, rows),
+            groups_attribute=groups_field(self.model.config, rows),
             width_attribute=width_field(
-                self._model.config, plain.input(mlp.writer).shape[-1], f"{plain.name}.{mlp.writer}"
+                self.model.config, plain.input(mlp.writer).shape[-1], f"{plain.name}.{mlp.writer}"
             ),
             follows={},
         ), rows
@@ -143,7 +155,7 @@ def random_model(config: "PreTrainedConfig") -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_transformers():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, attn_implementation="eager", trust_remote_code=False
         )

@@ -5,6 +5,7 @@ Notation:
     D_in, D_out  inputs and outputs of a projection
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,14 +128,26 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
         ModelError: a described module does not exist, is not a linear projection, or has another number of outputs.
     """
     config = model.config.get_text_config()
-    layers: Any = _module(model, "layers", family)
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(_list_of_layers(model, family)):
         own = config if not getattr(config, "per_layer_config", None) else config.per_layer_config[index]
         heads = getattr(own, family.heads_attribute, None)
-        if heads is None:
-            raise _wrong(family, "heads_attribute", "which the config does not have")
+        if type(heads) is not int:
+            held = "does not have" if heads is None else f"has as {heads!r}, not a number of heads"
+            raise _wrong(family, "heads_attribute", f"which the config {held}")
         width = None if own is config else getattr(own, family.width_attribute)
         yield _layer_parts(layer, family, heads, width != 0, config)
+
+
+def _list_of_layers(model: "PreTrainedModel", family: Family) -> "nn.ModuleList | nn.Sequential":
+    """The list of layers. Raises ModelError if it is none, or has another number of them than the config says."""
+    from torch import nn
+
+    found, depth = _module(model, "layers", family), model.config.get_text_config().num_hidden_layers
+    if not isinstance(found, nn.ModuleList | nn.Sequential):
+        raise _wrong(family, "layers", f"which is a {_type_name(found)}, not a list of layers")
+    if len(found) != depth:
+        raise _wrong(family, "layers", f"which is a list of {len(found)} modules for {depth} layers")
+    return found
 
 
 def of_heads(whole: "Tensor", kept: "Tensor", heads: int) -> "Tensor":
@@ -204,7 +217,9 @@ def _nothing(layer: "nn.Module", rows: Mapping[str, int], back: str, hidden: int
 
     def empty(part: str) -> Projection:
         sizes = (0, hidden) if part == back else (hidden, 0)
-        module: nn.Linear = skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
+        with warnings.catch_warnings():  # torch warns that it has nothing to initialise
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            module: nn.Linear = skip_init(torch.nn.Linear, *sizes, bias=False, device=device)
         return Projection("", module, slice(None), False)
 
     return {part: empty(part) for part in rows}

@@ -9,6 +9,7 @@ from prunecast.architecture.shape import ComponentCost, LayerCost, ModelShape
 from prunecast.errors import ModelError
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import LayerParts, layers_of
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.windows import context_of, windows_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def model_without_weights(config: "PreTrainedConfig") -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
+    with torch.device("meta"), quiet_transformers():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, trust_remote_code=False
         )

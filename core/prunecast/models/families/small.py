@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.models.families.by_layer import listed_for, lists_by_layer
+from prunecast.models.families.config_values import check_makes_model
 from prunecast.models.families.family import EXPORTED
 from prunecast.models.families.sizes import model_without_weights
 
@@ -70,6 +71,7 @@ def small(config: "PreTrainedConfig") -> "PreTrainedConfig":
     except Exception as error:
         given = {name: value for name, value in _derived(sizes).items() if vars(dense).get(name, 0) is None}
         if not given:
+            check_makes_model(dense, type(dense).__name__)
             raise _refused(config, f"{_culprit(dense, changes)}: {one_line(error)}") from error
         made, model = _made(dense, changes | given)  # the default of some classes lacks what their models need
     _check_size(config, made, model)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from prunecast.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
@@ -25,10 +27,13 @@ def windows_of(config: "PreTrainedConfig") -> list[int | None]:
 
     Args:
         config: the config of a causal language model, or one whose text model is.
+
+    Raises:
+        ModelError: a window holds no token.
     """
     context = context_of(config)
     written = _written(config.get_text_config())
-    return [None if not window or window >= context else int(window) for window in written]
+    return [None if window is None or window >= context else int(window) for window in written]
 
 
 def _written(text: Any) -> Iterator[int | None]:
@@ -36,16 +41,27 @@ def _written(text: Any) -> Iterator[int | None]:
 
     An attribute that the class of the config does not know is read by no code, so it says nothing.
     """
-    sliding, chunk = (_known(text, name) for name in ("sliding_window", "attention_chunk_size"))
-    if _known(text, "local_attention") is not None:  # ModernBERT, whose config derives one from the other
-        sliding = text.sliding_window
     kinds = _known(text, "layer_types")
+    sliding, chunk = "sliding_window", "attention_chunk_size"
     if hasattr(text, "attention_layers"):  # GPT-Neo
-        yield from (text.window_size if kind == "local" else None for kind in text.attention_layers)
+        named = ["window_size" if kind == "local" else "" for kind in text.attention_layers]
     elif kinds is not None:
-        yield from ({"sliding_attention": sliding, "chunked_attention": chunk}.get(kind) for kind in kinds)
+        named = [{"sliding_attention": sliding, "chunked_attention": chunk}.get(kind, "") for kind in kinds]
     else:
-        yield from [sliding or chunk] * text.num_hidden_layers
+        named = [chunk if _window(text, sliding) is None else sliding] * text.num_hidden_layers
+    yield from (_window(text, name) for name in named)
+
+
+def _window(text: Any, name: str) -> int | None:
+    """The window in an attribute of a config; None for no name. Raises ModelError if it holds no token."""
+    derived = name == "sliding_window" and _known(text, "local_attention") is not None  # ModernBERT has a property
+    window: int | None = getattr(text, name, None) if derived or name == "window_size" else _known(text, name)
+    if window is not None and window < 1:
+        raise ModelError(
+            f"a {text.model_type} model with {name} {window} in its config.json has attention that sees no token: "
+            "correct it, 1 or more, or null for the whole context"
+        )
+    return window
 
 
 def _known(text: Any, name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
 from prunecast.keys import content_key
-from prunecast.models.families.catalogue import Families
+from prunecast.models.families.catalogue import Families, unknown_type
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.own_classes import code_files
 from prunecast.models.families.sizes import model_without_weights
@@ -155,7 +155,7 @@ def register(content: Mapping[str, Any], families: Families, name: str) -> None:
 
     kind = str(content["model_type"]).removeprefix(EXPORTED)
     if kind not in CONFIG_MAPPING:
-        raise ModelError(f"model {name}: transformers has no class for type {kind!r}; install the version it is from")
+        raise unknown_type(kind, f"model {name}: ", content)
     own = {key: value for key, value in content.items() if key not in (SIZES, "model_type", "auto_map")}
     try:
         stock = CONFIG_MAPPING[kind].from_dict(own)

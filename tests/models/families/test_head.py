@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prunecast.errors import ModelError
-from prunecast.models.head import head_of, logits_of
+from prunecast.models.families.head import head_of, logits_of
 
 IDS = torch.arange(3, 19).view(2, 8)
 
@@ -57,4 +57,18 @@ def test_a_class_that_changes_its_logits_otherwise_is_refused(tiny_model: Callab
 
     model.forward = shifted
     with pytest.raises(ModelError, match="LlamaForCausalLM does something to its logits that is neither"):
+        head_of(model)
+
+
+def test_a_class_without_output_embeddings_is_refused(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    model.get_output_embeddings = lambda: None
+    with pytest.raises(ModelError, match="LlamaForCausalLM has no output embeddings, by which losses are measured"):
+        head_of(model)
+
+
+def test_a_class_without_final_hidden_states_is_refused(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    model.base_model_prefix = ""
+    with pytest.raises(ModelError, match="the base model of LlamaForCausalLM returns no last_hidden_state"):
         head_of(model)

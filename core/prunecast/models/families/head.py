@@ -10,7 +10,7 @@ The logits are s (W h + b), soft-capped. The scale has another name in every fam
 now to the hidden states; it is therefore found from the logits of the stock class, once for every model.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from prunecast.errors import ModelError
@@ -25,6 +25,9 @@ PROBE = 8
 
 TOLERANCE = 0.02
 """Largest distance, relative to the norm, of logits of the stock class from our own: rounding in bfloat16 is less."""
+
+
+_ADVICE = "by which losses are measured; choose a decoder whose logits are those"
 
 
 class Head(NamedTuple):
@@ -65,9 +68,12 @@ def head_of(model: "PreTrainedModel") -> Head:
     """The head of a causal language model; the first time, the model runs on a few tokens.
 
     Raises:
-        ModelError: the stock class does something else to the logits than to scale or to cap them.
+        ModelError: the stock class has no output embeddings or no final hidden states, or does something else to the
+            logits than to scale or to cap them.
     """
-    output: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if output is None:
+        raise ModelError(f"{type(model).__name__} has no output embeddings, {_ADVICE}")
     if model not in _heads:
         _heads[model] = _scale_and_cap(model, Head(output.weight, output.bias, 1.0, None))
     return Head(output.weight, output.bias, *_heads[model])
@@ -95,7 +101,7 @@ def _scale_and_cap(model: "PreTrainedModel", plain: Head) -> tuple[float, float 
     config = model.config.get_text_config()
     ids = torch.arange(min(PROBE, config.vocab_size), device=model.device)[None]
     with torch.inference_mode():
-        products = plain.logits(model.base_model(ids, use_cache=False).last_hidden_state[0]).double()
+        products = plain.logits(_final_hidden(model, ids)).double()
         logits = model(ids, use_cache=False).logits[0].double()
     cap = getattr(config, "final_logit_softcapping", None)
     if cap is not None:
@@ -104,12 +110,23 @@ def _scale_and_cap(model: "PreTrainedModel", plain: Head) -> tuple[float, float 
     return _checked(model, plain._replace(scale=_exact(scale, vars(config))), products, logits)
 
 
+def _final_hidden(model: "PreTrainedModel", ids: "Tensor") -> "Tensor":
+    """Final hidden states (T, D) of one row of tokens (1, T)."""
+    hidden: Tensor | None = getattr(model.base_model(ids, use_cache=False), "last_hidden_state", None)
+    if hidden is None:
+        raise ModelError(
+            f"the base model of {type(model).__name__} returns no last_hidden_state, of which losses are measured; "
+            "choose a decoder that has one"
+        )
+    return hidden[0]
+
+
 def _checked(model: "PreTrainedModel", head: Head, products: "Tensor", logits: "Tensor") -> tuple[float, float | None]:
     off = float((head.changed(products) - logits).norm() / logits.norm())
     if logits.isfinite().all() and not off <= TOLERANCE:
         raise ModelError(
             f"{type(model).__name__} does something to its logits that is neither a scale nor a soft cap: they are "
-            f"{off:.1e} (relative) from those of its head; prunecast cannot measure its losses, choose another model"
+            f"{off:.1e} (relative) from those of its output embeddings, {_ADVICE}"
         )
     return head.scale, head.cap
 
