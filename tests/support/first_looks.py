@@ -42,7 +42,7 @@ BUNDLED = Texts(
 def at_hand(sizes: dict[str, object], machine: Machine, texts: Texts, source: ModelSource) -> AtHand:
     """A Llama of some sizes; its tokenizer is not used."""
     config = AutoConfig.for_model("llama", **sizes)
-    return AtHand(Look(source, config, shape_of(config), byte_tokenizer(), 0), machine, texts)
+    return AtHand(Look(source, config, shape_of(config), byte_tokenizer(), 0, ("gguf", "huggingface")), machine, texts)
 
 
 def smollm2(machine: Machine = FAST, texts: Texts = MANY) -> AtHand:

@@ -205,8 +205,8 @@ def _report(wishes: Wishes, look: Look, texts: Texts, workload: Workload) -> Ite
     yield "# Folder of the smaller model, in the format of transformers. It is relative to this file; {name} is the"
     yield "# name above."
     if others := [target for target in look.targets if target != "huggingface"]:
-        yield f"# With targets: [huggingface, {others[0]}] it is written for {others[0]}, too, and the search proposes only"
-        yield f"# what all targets can express. Targets of this model: {', '.join(look.targets)}."
+        yield f"# With targets: [huggingface, {others[0]}] it is written for {others[0]}, too, and the search proposes"
+        yield f"# only what all targets can express. Targets of this model: {', '.join(look.targets)}."
     yield f'export: {{path: "{EXPORTS}/{{name}}"}}'
 
 
