@@ -583,7 +583,8 @@ class Spec(_Section):
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
         content = self.model_dump(mode="json", exclude={"name", "folder", "export", "plugins"}, exclude_defaults=True)
-        limiting = [target for label, target in self.targets.items() if label != "huggingface"]
+        targets = (self.export and self.export.targets) or []
+        limiting = [target for target in targets if target.label != "huggingface"]
         if limiting:
             content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()

@@ -34,11 +34,12 @@ def random_model(kind: str) -> Any:
 
     config = small(CONFIG_MAPPING[kind]())
     torch.manual_seed(0)
-    # Made in float64, as Gemma keeps the scale of its embeddings in the format it is made in.
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float64)
+    # Gemma keeps the scale of its embeddings in the format it is made in.
+    dtype = torch.float64 if kind.startswith("gemma") else torch.float32
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
     for parameter in model.parameters():
         parameter.data = torch.randn_like(parameter) * 0.2 + (1.0 if parameter.ndim == 1 else 0.0)
-    return model.eval()
+    return model.double().eval()
 
 
 def logits(model: Any) -> torch.Tensor:
