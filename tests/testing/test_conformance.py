@@ -58,7 +58,8 @@ def bundled() -> Iterator[Any]:
         for name, registered in host.entries(kind).items():
             if registered.distribution == "prunecast":
                 for check in SUITES[kind].checks:
-                    yield pytest.param(registered, check, id=f"{kind}-{name}-{check.__name__}")
+                    marks = [pytest.mark.slow] if kind == "exporter" and "within" in check.__name__ else []
+                    yield pytest.param(registered, check, id=f"{kind}-{name}-{check.__name__}", marks=marks)
 
 
 @pytest.mark.parametrize(("registered", "check"), list(bundled()))

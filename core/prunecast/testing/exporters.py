@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-ARCHITECTURES = ("4x2+24*3", "2x2+16*3", "4x2+24 0+0 4x2+24", "3x1+17 0+24 4x2+0", "0+0 2x1+8 0+9")
-"""Architectures of the tiny model: dense, all layers alike, a layer gone, components gone, the first layer gone."""
+ARCHITECTURES = ("2x2+16*3", "4x2+24 0+0 4x2+24", "3x1+17 0+24 4x2+0")
+"""Architectures of the tiny model: all layers alike, a layer gone, components gone."""
 
 TEXT = "the river runs past the mill, and the miller's cat sleeps in the sun. " * 3
 """Text that written files are compared on."""
@@ -51,11 +51,9 @@ class ExporterSubject(Subject[Exporter[Any]]):
             raise DoesNotApply(str(error)) from error
 
     def exercise(self) -> None:
-        """Write a tiny model, and compare it."""
+        """Write a tiny model. Comparing it, which takes a process of its own, has checks of its own."""
         with TemporaryDirectory() as scratch:
-            self.written(folder := Path(scratch, "model"))
-            with suppress(DoesNotApply):
-                self.verified(folder)
+            self.written(Path(scratch, "model"))
 
 
 class Case:
@@ -97,7 +95,7 @@ def _tokenizer() -> "PreTrainedTokenizerBase":
 
 
 @cache
-def case(architecture: str = ARCHITECTURES[1]) -> Case:
+def case(architecture: str = ARCHITECTURES[0]) -> Case:
     """A pruned tiny model, the same one every time."""
     return Case(architecture)
 
@@ -169,7 +167,7 @@ def writing_twice_gives_the_same_files(subject: ExporterSubject) -> None:
 
 def the_weights_are_left_as_found(subject: ExporterSubject) -> None:
     """``write`` and ``verify`` leave the weights unchanged."""
-    one = Case(ARCHITECTURES[1])
+    one = Case(ARCHITECTURES[0])
     before = {name: tensor.clone() for name, tensor in one.model.state.items()}
     with TemporaryDirectory() as scratch:
         subject.written(folder := Path(scratch, "model"), one)
