@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from registry_samples import ACCURACY, PPL, architecture, measurements, setting, shape, start
 
 from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.speed import LayerTimes, SpeedTable, Times
 from prunecast.errors import RegistryError
 from prunecast.plugins.interfaces import Measurement, Metric
 from prunecast.registry.records import (
@@ -15,6 +17,7 @@ from prunecast.registry.records import (
     PluginRecord,
     Recorded,
     Setting,
+    Timing,
     shape_from_json,
     shape_to_json,
 )
@@ -285,3 +288,20 @@ def test_local_sensitivities_are_read_back_and_replaced_by_newer_ones(tmp_path: 
         with pytest.raises(RegistryError, match="not finite"):
             registry.record_steps(run, setting(), architecture(1), 1, {(0, Layer(1, 1, 1)): (float("nan"), 0.0)}, 1.0)
         assert registry.steps(setting(), architecture(1), 1) == more
+
+
+def test_a_table_of_component_times_is_found_under_its_conditions_and_the_first_one_is_kept(tmp_path: Path) -> None:
+    layers = (LayerTimes(((1, 1, Times(5, 4)),), ((0, Times(0, 0)), (8, Times(7, 6)))),)
+    table = SpeedTable(1, 16, Times(100, 50), (0, 0), layers)
+    timing = Timing(shape(), [["1x1"], [0, 8]], "a processor", "float32", 1, 1, 16, "torch 2")
+    with Registry.open(tmp_path / "registry.db") as registry:
+        assert registry.speeds(timing) is None
+        assert registry.keep_speeds(timing, table, 2.0) == table
+        assert registry.keep_speeds(timing, replace(table, fixed=Times(1, 1)), 2.0) == table
+    with Registry.open(tmp_path / "registry.db", readonly=True) as registry:
+        assert registry.speeds(replace(timing, shape=shape().at(8))) == table
+        others = ({"sizes": []}, {"device": "another"}, {"dtype": "bfloat16"}, {"threads": 2}, {"batch": 2})
+        for other in (*others, {"context": 8}, {"engine": "torch 3"}):
+            assert registry.speeds(replace(timing, **other)) is None
+        (row,) = registry.rows("SELECT family, threads, batch, context, seconds FROM component_times")
+        assert tuple(row.values()) == (shape().family, 1, 1, 16, 2.0)

@@ -121,9 +121,11 @@ def test_a_dry_run_counts_what_an_old_registry_has_without_upgrading_it(continue
     with closing(sqlite3.connect(continued.registry)) as connection:
         connection.executescript(
             "PRAGMA journal_mode = delete; DROP VIEW run_summary; DROP TABLE run_leases; DROP TABLE exports;"
+            "DROP TABLE component_times;"
             "PRAGMA user_version = 7;"
             "ALTER TABLE runs DROP COLUMN identity_json; ALTER TABLE models DROP COLUMN made_from_json;"
-            "DELETE FROM _sqlite_migrations WHERE name LIKE 'v8_%' OR name LIKE 'v9_%' OR name LIKE 'v10_%';"
+            "DELETE FROM _sqlite_migrations WHERE name LIKE 'v8_%' OR name LIKE 'v9_%' OR name LIKE 'v10_%' OR "
+            "name LIKE 'v11_%';"
         )
     before = files(continued.folder)
     planned = continued.prunecast(*DRY, "--json").json

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from workplace import TINY
 
+from prunecast.architecture.speed import LayerTimes, SpeedTable, Times
 from prunecast.errors import SpecError
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.problem import Problem
@@ -75,9 +76,18 @@ def test_shares_and_counts_are_taken_as_they_are(limit: float) -> None:
             "s.yaml:8:3: budget: only macs and kv_cache_bytes depend on context: limit one of them, or leave it out",
         ),
         (
+            "{prefill_ms: 0.5, decode_ms: 20}",
+            "s.yaml:8:3: budget: prefill_ms and decode_ms depend on the context: write one, e.g. context: 512",
+        ),
+        ("{decode_ms: 0, context: 8}", "s.yaml:8:15: budget.decode_ms: must be greater than 0"),
+        (
+            "{macs: 0.5, batch: 2}",
+            "s.yaml:8:3: budget: only prefill_ms and decode_ms depend on batch: limit one of them, or leave it out",
+        ),
+        (
             "memory: 0.5",
             "s.yaml:8:3: budget.memory: unknown option 'memory'; known: parameters, parameters_without_embeddings, "
-            "macs, kv_cache_bytes, context",
+            "macs, kv_cache_bytes, prefill_ms, decode_ms, batch, context",
         ),
         ("0.7", "s.yaml:8:3: budget: must be a mapping, got 0.7"),
     ],
@@ -94,6 +104,18 @@ def test_quantities_are_counted_at_the_context_of_the_budget() -> None:
     assert full.limits["macs"] - budget.limits["macs"] == pytest.approx(0.8 * (128 - 32) * scores, abs=1)
     assert full.limits["kv_cache_bytes"] == budget.limits["kv_cache_bytes"]
     assert budget.shape.context == 32
+
+
+def test_a_speed_is_a_limit_once_its_table_is_there() -> None:
+    spec = spec_of("{macs: 0.8, prefill_ms: 0.9, decode_ms: 20, batch: 2, context: 32}")
+    assert spec.budget.limits == {"macs": 0.8, "prefill_ms": 0.9, "decode_ms": 20.0}
+    assert set(Problem.of(spec, HOST, TINY).budget.limits) == {"macs"}
+    mlp = tuple((width, Times(width, 0)) for width in (0, 24))
+    layers = (LayerTimes(((4, 2, Times(100, 50)),), mlp),)
+    table = SpeedTable(2, 32, Times(1_000, 500), TINY.kinds, layers)
+    limits = Problem.of(spec, HOST, TINY.with_speeds(table)).budget.limits
+    dense = 1_000 + len(TINY.layers) * (100 + 24)
+    assert (limits["prefill_ms"], limits["decode_ms"]) == (int(0.9 * dense), 20_000_000)
 
 
 def test_a_context_longer_than_the_models_is_an_error_at_its_place() -> None:

@@ -260,7 +260,8 @@ LONG_PARTS = {
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed, bos",
     "REASON": "No module named 'no_such_module'",
-    "QUANTITIES": "parameters, parameters_without_embeddings, macs, kv_cache_bytes, context",
+    "QUANTITIES": "parameters, parameters_without_embeddings, macs, kv_cache_bytes, prefill_ms, decode_ms, batch, "
+    "context",
 }
 
 

@@ -21,12 +21,22 @@ from numpy.typing import NDArray
 from prunecast.architecture.architecture import Architecture, Sizes, sizes_of
 from prunecast.architecture.choices import COLUMNS, Choice, Indices, sizes_at, value_costs
 from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.speed import NANOSECONDS, SPEEDS
 from prunecast.errors import BudgetError
 
 
 def absolute(value: float, dense: int) -> float:
     """A limit in absolute units, not rounded: up to 1 it is a fraction of ``dense``, above 1 it is absolute already."""
     return dense * value if value <= 1 else value
+
+
+def in_own_unit(quantity: str, count: int) -> int | float:
+    """A count as users write and read it: that of a speed in milliseconds, others as they are."""
+    return count / NANOSECONDS if quantity in SPEEDS else count
+
+
+def _told(quantity: str, count: int) -> str:
+    return f"{count / NANOSECONDS:,.5g} ms" if quantity in SPEEDS else f"{count:,}"
 
 
 PERCENT = 100
@@ -50,8 +60,8 @@ class Budget:
 
     Attributes:
         shape: the dense model, at the context that costs are counted at.
-        limits: the largest allowed value of each limited quantity, in absolute units. If empty, every architecture
-            meets the budget.
+        limits: the largest allowed value of each limited quantity, in absolute units; of speeds, in nanoseconds. If
+            empty, every architecture meets the budget.
     """
 
     shape: ModelShape
@@ -63,18 +73,19 @@ class Budget:
 
         Args:
             shape: the dense model.
-            wanted: the numbers.
+            wanted: the numbers; absolute ones of speeds are milliseconds.
             context: context in tokens to count at; that of the model by default.
 
         Raises:
-            BudgetError: the context is longer than that of the model.
+            BudgetError: the context is longer than that of the model, or a speed has not been measured at it.
         """
         if context is not None and context > shape.context:
             raise BudgetError(f"context {context:,} is longer than the model's: set it to {shape.context:,} or less")
         dense = cls(shape.at(context), {})
-        limits = {
-            quantity: math.floor(absolute(value, dense.dense_count(quantity))) for quantity, value in wanted.items()
-        }
+        limits = {}
+        for quantity, value in wanted.items():
+            unit = NANOSECONDS if quantity in SPEEDS and value > 1 else 1
+            limits[quantity] = math.floor(unit * absolute(value, dense.dense_count(quantity)))
         return cls(dense.shape, limits)
 
     def at_most(self, parameters: int) -> "Budget":
@@ -104,9 +115,10 @@ class Budget:
             if reached > limit:
                 dense = self.dense_count(quantity)
                 raise BudgetError(
-                    f"no architecture of the search space meets {quantity} <= {limit:,} ({limit / dense:.1%} of the "
-                    f"dense model): the smallest has {reached:,}. Raise the budget to at least "
-                    f"{np.ceil(reached / dense * 1000) / 1000:.3f}, or let the space prune more layers or larger shares"
+                    f"no architecture of the search space meets {quantity} <= {_told(quantity, limit)} "
+                    f"({limit / dense:.1%} of the dense model): the smallest has {_told(quantity, reached)}. Raise the "
+                    f"budget to at least {np.ceil(reached / dense * 1000) / 1000:.3f}, or let the space prune more "
+                    "layers or larger shares"
                 )
 
     def fit(self, choices: Sequence[Choice], indices: Indices, rng: np.random.Generator) -> Indices:

@@ -15,17 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecast.architecture.architecture import Architecture, Sizes, sizes_of
+from prunecast.architecture.speed import SPEEDS, Speed, SpeedTable
+from prunecast.errors import BudgetError
 
-Quantity = Literal["parameters", "parameters_without_embeddings", "macs", "kv_cache_bytes"]
-"""Quantities that a budget can limit. MACs and KV-cache bytes count one token at full context: its
+Counted = Literal["parameters", "parameters_without_embeddings", "macs", "kv_cache_bytes"]
+"""Quantities that follow from the sizes alone. MACs and KV-cache bytes count one token at full context: its
 multiply-accumulates, where the attention of a layer sees the context or, if that is shorter, its sliding window; and
 the bytes of its keys and values in the cache. A layer with a sliding window keeps those of as many tokens, so its bytes
 are the mean over the tokens of a full cache; but see :data:`WHOLE_CACHES`."""
 
-QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+Quantity = Literal[Counted, Speed]
+"""Quantities that a budget can limit. Speeds are counted in nanoseconds, from a table of measured components."""
 
-CONTEXTUAL: tuple[Quantity, ...] = ("macs", "kv_cache_bytes")
-"""Quantities that can depend on the context."""
+QUANTITIES: tuple[Counted, ...] = get_args(Counted)
+
+CONTEXTUAL: tuple[Counted, ...] = ("macs", "kv_cache_bytes")
+"""Quantities of sizes that can depend on the context."""
 
 _PARAMETERS: tuple[Quantity, ...] = ("parameters", "parameters_without_embeddings")
 
@@ -88,6 +93,7 @@ class ModelShape:
         fixed: all parameters outside the layers' attention and MLP, embeddings included.
         layers: costs of each layer, L of them.
         bos: True if the family's models need a beginning-of-sequence token in front of every text.
+        speeds: measured times of its components, at this context; None if none have been measured.
 
     Raises:
         ValueError: there are costs of more or of fewer layers than the dense model has.
@@ -103,6 +109,7 @@ class ModelShape:
     fixed: int
     layers: tuple[LayerCost, ...]
     bos: bool = False
+    speeds: SpeedTable | None = None
 
     def __post_init__(self) -> None:
         if len(self.layers) != len(self.dense.layers):
@@ -124,6 +131,7 @@ class ModelShape:
 
         Raises:
             ValueError: the architectures have another number of layers than the model.
+            BudgetError: the quantity is a speed, and no times have been measured at this context.
         """
         if sizes.shape[1] != len(self.layers):
             raise ValueError(f"architectures of {sizes.shape[1]} layers of a model of {len(self.layers)}")
@@ -144,6 +152,8 @@ class ModelShape:
             quantity: the quantity.
             layers: indices of the layers that the sizes are of; all L by default.
         """
+        if quantity in SPEEDS:
+            return self._timed(quantity).component_times(sizes, quantity, layers)
         groups, width = sizes[..., 0], sizes[..., 2]
         heads = groups * sizes[..., 1]
         of = slice(None) if layers is None else list(layers)
@@ -162,7 +172,9 @@ class ModelShape:
         return np.array([layer.shared if quantity in _PARAMETERS else 0 for layer in self.layers], dtype=np.int64)
 
     def fixed_cost(self, quantity: Quantity) -> int:
-        """``quantity`` outside the layers, which every architecture has."""
+        """``quantity`` outside the layers, which every architecture has; of a speed, that of the emptied layers too."""
+        if quantity in SPEEDS:
+            return self._timed(quantity).fixed[SPEEDS.index(quantity)]
         fixed: Mapping[Quantity, int] = {
             "parameters": self.fixed,
             "parameters_without_embeddings": self.fixed - self.embeddings,
@@ -182,6 +194,24 @@ class ModelShape:
     def at(self, context: int | None) -> "ModelShape":
         """The same model at another context; None for its own."""
         return self if context is None else replace(self, context=context)
+
+    def with_speeds(self, speeds: SpeedTable) -> "ModelShape":
+        """The same model with measured times of its components, at their context."""
+        return replace(self, speeds=speeds, context=speeds.context)
+
+    @cached_property
+    def kinds(self) -> tuple[int, ...]:
+        """For each layer, the number of its kind, from 0: layers of one kind differ in nothing but their sizes."""
+        distinct = list(dict.fromkeys(self.layers))
+        return tuple(distinct.index(layer) for layer in self.layers)
+
+    def _timed(self, speed: Quantity) -> SpeedTable:
+        if self.speeds is None or self.speeds.context != self.context:
+            raise BudgetError(
+                f"{speed} of a {self.family} model has not been measured at context {self.context:,}: run a spec whose "
+                "budget limits it at this context, which measures it first"
+            )
+        return self.speeds
 
     @cached_property
     def _attention(self) -> NDArray[np.int64]:

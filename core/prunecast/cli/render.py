@@ -31,16 +31,28 @@ _SCORES = {
 # ------------------------------------------------------------------------------------------------------ results
 
 
+def _limit(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:,.4g}"
+
+
+def _speeds(result: dict[str, Any]) -> list[str]:
+    """A line with the predicted speeds of the dense and the best model, if the budget limits one."""
+    dense, best = (result.get("speeds", {}).get(name, {}) for name in ("dense", "best"))
+    told = [f"{name} {best[name]:,.4g} of {dense[name]:,.4g} ({best[name] / dense[name]:.1%})" for name in dense]
+    return [f"speed         {', '.join(told)}, predicted from times of components"] if told else []
+
+
 def render_result(result: dict[str, Any]) -> str:
     """The table of a run's dense model, baselines and best architecture, then a summary; ``result`` as JSON."""
     from prunecast.registry.records import exports_of
 
     model, best = result["model"], result["best"]
     predictor, evaluations, recovery = result["predictor"], result["evaluations"], result.get("recovery")
-    limits = ", ".join(f"{quantity} <= {limit:,}" for quantity, limit in result["budget"].items()) or "none"
+    limits = ", ".join(f"{each} <= {_limit(limit)}" for each, limit in result["budget"].items()) or "none"
     head = f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}"
     lines = [
         *_made_from(model),
+        *_speeds(result),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
         f"architecture  {best['architecture']}",

@@ -1,5 +1,6 @@
 """Device and number format of the measurements, and the speed of one in the other."""
 
+import platform
 import time
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,16 @@ def is_faster_in_bfloat16(capabilities: "Mapping[str, object]") -> bool:
     if "Intel" in str(capabilities.get("cpu_name", "")):
         named.discard("avx512_bf16")
     return bool(named)
+
+
+def device_name(device: "torch.device") -> str:
+    """Name of the accelerator or of the processor of this machine."""
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    name = torch.cpu.get_capabilities().get("cpu_name") if device.type == "cpu" else None
+    return str(name or f"{device.type} {platform.processor() or platform.machine()}")
 
 
 def macs_per_second(width: int, dtype: "torch.dtype", device: "torch.device") -> float:

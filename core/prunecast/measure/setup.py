@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from prunecast.architecture.choices import Choice
 from prunecast.architecture.shape import ModelShape
+from prunecast.architecture.speed import SpeedTable
 from prunecast.data import (
     check_disjoint,
     check_embedded,
@@ -91,9 +93,10 @@ class Setup:
     Args:
         spec: the validated spec.
         host: where its plugins come from.
+        speeds: measured times of the components of the model; None leaves limits of speeds out of the budget.
 
     Attributes:
-        spec, host: as given.
+        spec, host, speeds: as given.
         source, family, shape: the dense model: files, description and sizes.
         lineage: the models that the dense model was made from by pruning, the original first.
         description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
@@ -105,8 +108,8 @@ class Setup:
         PrunecastError: something the spec names does not exist or does not fit together. Nothing has been measured yet.
     """
 
-    def __init__(self, spec: Spec, host: PluginHost) -> None:
-        self.spec, self.host = spec, host
+    def __init__(self, spec: Spec, host: PluginHost, speeds: SpeedTable | None = None) -> None:
+        self.spec, self.host, self.speeds = spec, host, speeds
         self.source: ModelSource = resolve_source(
             place_of_model(spec.paths, spec.model.source),
             spec.model.revision,
@@ -132,11 +135,25 @@ class Setup:
             )
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
-        self._problem = Problem.of(spec, host, self.shape).within(limits_of(spec, host, config, family, self.shape))
+        timed = self.shape if speeds is None else replace(self.shape, speeds=speeds)
+        self._problem = Problem.of(spec, host, timed).within(limits_of(spec, host, config, family, self.shape))
+
+    def with_speeds(self, speeds: SpeedTable) -> "Setup":
+        """The same set-up with measured times of the components, by which its budget limits speeds.
+
+        Raises:
+            BudgetError: no architecture of the space meets the budget.
+        """
+        return Setup(self.spec, self.host, speeds)
 
     def in_dtype(self, dtype: str) -> "Setup":
         """The same set-up with weights in another dtype, e.g. ``float32``."""
-        return Setup(self.spec.settled(dtype=dtype), self.host)
+        return Setup(self.spec.settled(dtype=dtype), self.host, self.speeds)
+
+    @property
+    def choices(self) -> Sequence[Choice]:
+        """The choices of the search, as far as the targets of the export can express them."""
+        return self._problem.space.choices
 
     @cached_property
     def problem(self) -> Problem:

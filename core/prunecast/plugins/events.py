@@ -36,7 +36,7 @@ class RunStarted(Event):
         model: source of the dense model, e.g. ``smollm2-135m``.
         fingerprint: hexadecimal content hash of its config and weights.
         dtype: number format of the measurements, e.g. ``bfloat16``.
-        budget: absolute upper limits by quantity.
+        budget: absolute upper limits by quantity; of speeds, milliseconds.
         resumed: True if the registry already had a run of the same spec.
     """
 
@@ -47,7 +47,7 @@ class RunStarted(Event):
     model: str
     fingerprint: str
     dtype: str
-    budget: dict[str, int]
+    budget: dict[str, float]
     resumed: bool
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.speed import SPEEDS
 from prunecast.plugins.exporter import Limits
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import Predictor, SearchSpace
@@ -51,6 +52,8 @@ class Problem:
     def of(cls, spec: Spec, host: PluginHost, shape: ModelShape) -> "Problem":
         """Problem of a spec for a model of ``shape``; its objective is empty until :meth:`minimising` names one.
 
+        Limits of speeds are left out where the shape has no measured times.
+
         Raises:
             PluginError: a plugin of the spec cannot be made.
             SpecError: the budget's context is longer than the model's, or a baseline drops whole layers, which are no
@@ -62,7 +65,10 @@ class Problem:
         if context is not None and context > shape.context:
             longer = f"{context:,} is longer than the model's context: set it to {shape.context:,} or less"
             raise error_at(spec, ("budget", "context"), longer)
-        budget = Budget.of(shape, spec.budget.limits, context)
+        limits = spec.budget.limits
+        if shape.speeds is None:
+            limits = {quantity: limit for quantity, limit in limits.items() if quantity not in SPEEDS}
+        budget = Budget.of(shape, limits, context)
         budget.check(space.choices)
 
         def new_predictor(model: ModelShape) -> Predictor[Any]:

@@ -190,6 +190,41 @@ BOS_FAMILIES = ("gemma", "gemma2", "gemma3_text")
 """Families whose models need a beginning-of-sequence token although their recorded sizes may not say so."""
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Conditions of a table of component times.
+
+    Attributes:
+        shape: sizes of the dense model; their context does not matter.
+        sizes: what is timed, JSON-able.
+        device: name of the device.
+        dtype: number format.
+        threads: threads of torch.
+        batch, context: sequences, and tokens of each.
+        engine: what the models run in, with its versions.
+    """
+
+    shape: ModelShape
+    sizes: Any
+    device: str
+    dtype: str
+    threads: int
+    batch: int
+    context: int
+    engine: str
+
+    @property
+    def conditions(self) -> tuple[object, ...]:
+        """All but the sizes: family, device, dtype, threads, batch, context and engine."""
+        here = (self.device, self.dtype, self.threads, self.batch, self.context, self.engine)
+        return (self.shape.family, *here)
+
+    @property
+    def key(self) -> str:
+        """Content key. Weights do not matter, so models of the same sizes share their table."""
+        return content_key([shape_to_json(self.shape.at(self.context)), self.sizes, *self.conditions])
+
+
 def shape_to_json(shape: ModelShape) -> str:
     """A model's sizes as canonical JSON.
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from sqlite_utils import Database
 
 from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.speed import SpeedTable
 from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json, content_key
 from prunecast.plugins.interfaces import Measurement
@@ -45,7 +46,7 @@ from prunecast.registry.recording import (
     write_links,
     write_steps,
 )
-from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting, utc_text
+from prunecast.registry.records import Evaluation, Failure, Recorded, RunRecord, RunStart, Setting, Timing, utc_text
 from prunecast.registry.sqlite.database import immediate, one_line_errors, open_database
 
 SYNC_SECONDS = 1.0
@@ -115,6 +116,11 @@ _END_EXPIRED_RUN_LEASES = "DELETE FROM run_leases WHERE run_id = ? AND expires_u
 _END_RUN_LEASE = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
 
 _FIND_RUN_LEASES = "SELECT run_id, holder, expires_utc FROM run_leases"
+
+_WRITE_SPEEDS = """
+    INSERT OR IGNORE INTO component_times (key, family, device, dtype, threads, batch, context, engine, times_json,
+        seconds, measured_utc)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _COMPARED = (
     *("engine", "compared", "max_difference", "greedy_equal", "greedy", "tokens", "perplexity"),
@@ -436,6 +442,22 @@ class Registry:
     def exports(self, run_id: int) -> list[dict[str, Any]]:
         """What was written of the models of a run, oldest first: columns of the table ``exports``."""
         return list(self.rows("SELECT * FROM exports WHERE run_id = ? ORDER BY id", (run_id,)))
+
+    def speeds(self, timing: Timing) -> SpeedTable | None:
+        """The table of component times that was measured under these conditions, if any."""
+        row = next(self.rows("SELECT times_json FROM component_times WHERE key = ?", (timing.key,)), None)
+        return None if row is None else SpeedTable.from_json(row["times_json"])
+
+    def keep_speeds(self, timing: Timing, table: SpeedTable, seconds: float) -> SpeedTable:
+        """Record a table of component times. The table recorded first is kept, and returned.
+
+        Raises:
+            RegistryError: the file cannot be written.
+        """
+        row = (timing.key, *timing.conditions, table.to_json(), seconds, utc_text())
+        with self.transaction() as connection:
+            connection.execute(_WRITE_SPEEDS, row)
+        return self.speeds(timing) or table
 
     def finish_again(self, earlier: RunRecord, result: Mapping[str, Any]) -> None:
         """Record that a finished run has been run again and measured nothing: it keeps its times.

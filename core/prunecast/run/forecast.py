@@ -47,7 +47,7 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
 
     Returns:
         The predictions; a line about the pairs behind them and, where there is something to say, one about what could
-        not be compared and one about baselines that are left out.
+        not be compared, one about baselines that are left out and one about limits of speeds.
 
     Raises:
         ChangedError: there are pairs of that description, but from another model, text or code.
@@ -66,7 +66,8 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
     predictable, budget = _predictable(spec), problem.budget.at_most(size)
     baselines = [(each.name, each.build(choices, budget)) for each in predictable]
     named = [*baselines, *(("found", proposal) for proposal in proposals)]
-    return predictions(fitted, measured, pairs, named), [basis_of(pairs), *notes, *_left_out(spec, predictable)]
+    said = [basis_of(pairs), *notes, *_left_out(spec, predictable), *_not_counted(spec)]
+    return predictions(fitted, measured, pairs, named), said
 
 
 def _limits(spec: Spec, host: PluginHost, shape: ModelShape) -> tuple[Limits, ...]:
@@ -91,6 +92,12 @@ def _left_out(spec: Spec, predictable: Sequence[BuiltBaseline]) -> list[str]:
     others = [name for name in spec.baselines if name not in predicted]
     reason = "these pairs say nothing about other compensation, nor about what another search would find"
     return [f"left out: {', '.join(others)}; {reason}"] if others else []
+
+
+def _not_counted(spec: Spec) -> list[str]:
+    """One line about limits of speeds; none if there are none."""
+    limited = " and ".join(spec.budget.speeds)
+    return [f"{limited} of the budget not counted; only a run measures the times of components"] if limited else []
 
 
 def _pairs_of(registry: Registry, spec: Spec, host: PluginHost) -> tuple[Pairs, list[str]]:

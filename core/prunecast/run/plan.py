@@ -9,6 +9,7 @@ from prunecast.architecture.architecture import Architecture
 from prunecast.data import reading
 from prunecast.measure.device import macs_per_second
 from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.speeds import with_recorded_speeds
 from prunecast.plugins.isolation import isolated
 from prunecast.recover.training import PASSES, planned_steps
 from prunecast.registry import Registry
@@ -72,6 +73,7 @@ class Plan:
 
 def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
     """Plan a run without loading a weight or measuring anything. Raises what the run would raise before measuring."""
+    setup = with_recorded_speeds(setup, registry)
     preflight(setup, registry, overwrite)
     spec, problem, clock = setup.spec, setup.problem, _Clock(setup, registry)
     settings = [named.setting for named in setup.evaluators]

@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.architecture.shape import Quantity
+from prunecast.architecture.budget import in_own_unit
+from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.speed import SPEEDS, SpeedTable
 from prunecast.compare.candidate import Candidate
 from prunecast.errors import ExportError
 from prunecast.export.deliver import EXPORT, ExportReport
@@ -54,6 +56,8 @@ class RunResult:
         seconds: wall time.
         recovered: the best after training; None if the spec does not recover.
         texts: names of the texts of the run by purpose.
+        speeds: predicted milliseconds of the dense and the best model, by their names and that of the speed; empty if
+            the budget limits no speed.
         registry, host, permissions: file, plugins and named code of the run, for :meth:`export`.
     """
 
@@ -79,6 +83,7 @@ class RunResult:
     seconds: float
     recovered: Recovered | None
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    speeds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
     permissions: Permissions = field(default=NOTHING_PERMITTED, compare=False, repr=False)
@@ -176,7 +181,8 @@ class RunResult:
             "run": self.run,
             "name": self.name,
             "model": self._model_json(),
-            "budget": self.budget,
+            "budget": {quantity: in_own_unit(quantity, limit) for quantity, limit in self.budget.items()},
+            **({"speeds": self.speeds} if self.speeds else {}),
             "dense": self.dense.to_json(),
             "baselines": [baseline.to_json() for baseline in self.baselines],
             "best": self.best.to_json(),
@@ -199,6 +205,22 @@ class RunResult:
             "export": self.exports[0].to_json() if self.exports else None,
             "exports": [each.to_json() for each in self.exports],
         }
+
+
+def speeds_of(shape: ModelShape, table: SpeedTable, candidates: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+    """Predicted milliseconds of some candidates, by their names and that of the speed.
+
+    Args:
+        shape: sizes of the dense model.
+        table: times of its components.
+        candidates: the candidates.
+    """
+    timed, architectures = shape.with_speeds(table), [each.architecture for each in candidates]
+    by_speed = {speed: timed.count(architectures, speed).tolist() for speed in SPEEDS}
+    return {
+        each.name: {speed: float(in_own_unit(speed, counts[row])) for speed, counts in by_speed.items()}
+        for row, each in enumerate(candidates)
+    }
 
 
 def result_to_record(result: RunResult, earlier: RunRecord | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.budget import in_own_unit
 from prunecast.compare.built import BuiltBaseline
 from prunecast.compare.candidate import Candidate
 from prunecast.compare.search_baselines import search_by_measuring
@@ -24,6 +25,7 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.speeds import with_measured_speeds
 from prunecast.plugins.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import reason
@@ -43,7 +45,7 @@ from prunecast.registry import Registry, RunStart
 from prunecast.registry.leases import running
 from prunecast.run.delivery import deliver_run, places_of, recoverer_of, written_setup
 from prunecast.run.preflight import preflight
-from prunecast.run.result import RunResult, result_to_record
+from prunecast.run.result import RunResult, result_to_record, speeds_of
 from prunecast.run.texts import notes_of, texts_of
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
@@ -85,6 +87,7 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
+    setup = with_measured_speeds(setup, registry, progress)
     prior = prior_of(spec, setup.problem, registry)
     for note in notes_of(setup):
         progress.say(f"note: {note}")
@@ -116,7 +119,7 @@ def _started(setup: Setup, started: RunStart) -> RunStarted:
         model=setup.model_record.source,
         fingerprint=setup.model_record.fingerprint,
         dtype=str(setup.dtype).removeprefix("torch."),
-        budget={str(quantity): limit for quantity, limit in setup.problem.budget.limits.items()},
+        budget={str(each): in_own_unit(each, limit) for each, limit in setup.problem.budget.limits.items()},
         resumed=started.resumed,
     )
 
@@ -211,6 +214,7 @@ class Run:
             seconds=time.perf_counter() - began,
             recovered=recovered,
             texts=texts_of(setup),
+            speeds={} if setup.speeds is None else speeds_of(problem.shape, setup.speeds, [dense, best]),
         )
 
     def _initial_design(self) -> Measured:

@@ -37,8 +37,8 @@ def lines_of(texts: Texts) -> list[str]:
 
 
 def notes_of(setup: Setup) -> list[str]:
-    """Sentences to show before a run: the proof of a family that is not bundled, paths found by the older rule, and
-    tests that the search has seen."""
+    """Sentences to show before a run: the proof of a family that is not bundled, paths found by the older rule, limits
+    of speeds that are not measured yet, and tests that the search has seen."""
     seen, _ = _by_search(setup)
     tests = [
         f"{metric.name} is of text that the search measures, so it is no test of the result; to have one, search by "
@@ -48,7 +48,13 @@ def notes_of(setup: Setup) -> list[str]:
         for metric in named.metrics
     ]
     proof = proof_of(setup)
-    return [*([str(proof)] if proof else []), *setup.spec.path_notes, *tests]
+    return [*([str(proof)] if proof else []), *setup.spec.path_notes, *_unmeasured(setup), *tests]
+
+
+def _unmeasured(setup: Setup) -> list[str]:
+    limited = " and ".join(setup.spec.budget.speeds)
+    told = f"{limited} of the budget not counted yet: the run measures the times of the components first"
+    return [told] if limited and setup.speeds is None else []
 
 
 def proof_of(setup: Setup) -> Proof | None:

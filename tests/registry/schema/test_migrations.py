@@ -42,11 +42,12 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> Migrations:
         migrations.v8_identities_and_run_leases,
         migrations.v9_lineage_of_models,
         migrations.v10_exports,
+        migrations.v11_component_times,
     ):
         later()(released)
 
     @later()
-    def v11_notes(database: Database) -> None:
+    def v12_notes(database: Database) -> None:
         database.conn.execute("ALTER TABLE runs ADD COLUMN note TEXT")
 
     monkeypatch.setattr(migrations, "migrations", later)
@@ -69,7 +70,7 @@ def test_the_schema_version_is_the_number_of_migrations(tmp_path: Path) -> None:
 def test_every_table_is_strict_and_has_an_integer_primary_key(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "registry.db") as registry:
         tables = [table for table in registry.database.tables if not table.name.startswith("_")]
-        assert len(tables) == 16
+        assert len(tables) == 18
         assert all(table.strict for table in tables)
         types = {table.columns_dict[name] for table in tables for name in table.pks}
         assert types == {int}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from prunecast.architecture.budget import absolute, check_is_no_percentage
-from prunecast.architecture.shape import ModelShape, Quantity
+from prunecast.architecture.shape import Counted, ModelShape
 from prunecast.errors import RegistryError
 
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE]\d+)?"
@@ -26,7 +26,7 @@ class Range:
     high: float | None = None
 
     @classmethod
-    def parse(cls, text: str, quantity: Quantity = "parameters") -> Self:
+    def parse(cls, text: str, quantity: Counted = "parameters") -> Self:
         """Range from ``0.75..0.85``, ``0.75..``, ``..0.85``, or the upper limit ``0.85``.
 
         Raises:
@@ -50,10 +50,10 @@ class Range:
         return low, high
 
 
-Ranges = Mapping[Quantity, Range]
+Ranges = Mapping[Counted, Range]
 
 
-def absolute_limits(ranges: Ranges, shape: ModelShape) -> dict[Quantity, tuple[int | None, int | None]]:
+def absolute_limits(ranges: Ranges, shape: ModelShape) -> dict[Counted, tuple[int | None, int | None]]:
     """Lower and upper limit of each quantity, in whole units, for architectures of the model."""
     return {
         quantity: limits.absolute(int(shape.count([shape.dense], quantity)[0])) for quantity, limits in ranges.items()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunecast.architecture.shape import CONTEXTUAL, ModelShape, Quantity
+from prunecast.architecture.shape import CONTEXTUAL, Counted, ModelShape
 from prunecast.registry.queries.ranges import Ranges, absolute_limits
 from prunecast.registry.queries.series import Column, Series
 from prunecast.registry.store import Registry
@@ -31,7 +31,7 @@ class SeriesStatement:
     series: Series
     complete: bool
     metrics: Sequence[str]
-    quantities: Sequence[Quantity]
+    quantities: Sequence[Counted]
 
     def text(self, conditions: Sequence[str], order: Order, run_id: int | None) -> str:
         """Text of the statement for rows that meet all conditions; its parameter ``:limit`` is -1 for no limit.
@@ -135,7 +135,7 @@ def within(budget: Ranges, shape: ModelShape) -> list[str]:
 
 
 def add_costs(
-    connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Quantity]
+    connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Counted]
 ) -> None:
     """Create the temporary tables of :func:`costs_column`: costs of each layer at each position in such a model.
 
@@ -163,7 +163,7 @@ def add_costs(
             )
 
 
-def costs_column(quantity: Quantity, shape: ModelShape) -> str:
+def costs_column(quantity: Counted, shape: ModelShape) -> str:
     """SQL expression of a quantity that is a sum over layers, for a row ``a`` of ``architectures``."""
     fixed, tokens = shape.fixed_cost(quantity), shape.tokens(quantity)
     return (

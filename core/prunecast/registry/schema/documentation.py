@@ -183,6 +183,24 @@ TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "exported_utc": "time of the export",
         },
     ),
+    "component_times": (
+        "Tables of measured times of the components of a model, which add up to the predicted speed of any of its "
+        "architectures. Each is measured once.",
+        {
+            "key": "content key of the sizes of the model, the sizes that are timed and the other conditions",
+            "family": "its family",
+            "device": "name of the device",
+            "dtype": "number format",
+            "threads": "threads of torch",
+            "batch": "sequences in a batch",
+            "context": "tokens of each prompt",
+            "engine": "what the models ran in",
+            "times_json": "nanoseconds of a prefill and of a decoding step: `fixed` without any component, and for "
+            "each kind of layer those of attentions [KV groups, heads per group, times] and of MLPs [width, times]",
+            "seconds": "time that the measurements took",
+            "measured_utc": "time of the measurement",
+        },
+    ),
     "run_leases": (
         "Processes that execute a run. Without one, or with expired ones only, a run that is `running` was killed.",
         {"holder": "the process", "expires_utc": "time from which it counts as gone, unless it is renewed"},

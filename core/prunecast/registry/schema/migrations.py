@@ -18,7 +18,7 @@ from prunecast.registry.schema.views import create_views, drop_views
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Number of migrations; a registry stores the number applied to it in ``PRAGMA user_version``."""
 
 APPLICATION_ID = int.from_bytes(b"pcst", "big")
@@ -365,6 +365,27 @@ def v10_exports(database: "Database") -> None:
             decode REAL,
             exported_utc TEXT NOT NULL CHECK (exported_utc GLOB '????-??-??T??:??:??Z'),
             UNIQUE (run_id, folder)
+        ) STRICT"""
+    )
+
+
+@migrations()
+def v11_component_times(database: "Database") -> None:
+    """Measured times of the components of models, by which budgets limit the speed of architectures."""
+    database.conn.execute(
+        """CREATE TABLE component_times (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            family TEXT NOT NULL,
+            device TEXT NOT NULL,
+            dtype TEXT NOT NULL,
+            threads INTEGER NOT NULL,
+            batch INTEGER NOT NULL,
+            context INTEGER NOT NULL,
+            engine TEXT NOT NULL,
+            times_json TEXT NOT NULL CHECK (json_valid(times_json)),
+            seconds REAL NOT NULL CHECK (seconds >= 0 AND seconds < 9e999),
+            measured_utc TEXT NOT NULL CHECK (measured_utc GLOB '????-??-??T??:??:??Z')
         ) STRICT"""
     )
 

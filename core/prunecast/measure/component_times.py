@@ -1,0 +1,319 @@
+"""Times of the components of a model, measured with the classes of its exports.
+
+Whole models are timed, so that caches and memory are as busy as in the models whose speed is predicted, and times of
+the components follow from theirs. The weights are random numbers, on which times do not depend.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.choices import Choice
+from prunecast.architecture.shape import ModelShape
+from prunecast.architecture.speed import LayerTimes, SpeedTable, Times
+from prunecast.models.described import config_of
+from prunecast.models.families.catalogue import Families
+from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.sizes import model_without_weights
+from prunecast.models.loading import quiet_transformers
+from prunecast.models.pruned.classes import SIZES, as_stock
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+ROUNDS = 5
+"""Times that each model is timed; all models take turns, so that a slow time of the machine slows them alike."""
+
+STEPS = 8
+"""Decoding steps after each prefill."""
+
+MIXED = 12
+"""Models with sizes that differ from layer to layer among those that are timed."""
+
+WIDTHS = 9
+"""Most widths of an MLP that are measured; between them is interpolated."""
+
+_ALIGNED = 64
+"""Numbers to a multiple of which weights begin in memory, as allocators place them."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is timed.
+
+    Attributes:
+        batch: number of sequences.
+        context: tokens of each prompt.
+        dtype, device: number format and place of the models.
+    """
+
+    batch: int
+    context: int
+    dtype: "torch.dtype"
+    device: "torch.device"
+
+
+@dataclass(frozen=True)
+class TimedModels:
+    """Models of one family with random weights, all in the same memory.
+
+    Attributes:
+        config: config of the dense model.
+        family: description of its family.
+        families: all descriptions.
+    """
+
+    config: "PreTrainedConfig"
+    family: Family
+    families: Families
+
+    def best_times(
+        self, architectures: Sequence[Architecture], work: Workload, rounds: int = ROUNDS
+    ) -> dict[Architecture, Times]:
+        """The shortest time of each architecture among several rounds, in which they take turns.
+
+        Args:
+            architectures: sizes of the models.
+            work: what is timed.
+            rounds: number of rounds, after one that is not counted.
+        """
+        import torch
+
+        with torch.inference_mode(), quiet_transformers():
+            models = self.built(architectures, work)
+            ids = torch.arange(work.batch * work.context, device=work.device).view(work.batch, -1)
+            ids = ids % self.config.get_text_config().vocab_size
+            best: dict[Architecture, Times] = {}
+            for number in range(rounds + 1):
+                for each, model in models.items():
+                    timed = _timed(model, ids)
+                    if number:
+                        best[each] = Times(*map(min, timed, best.get(each, timed)))
+        return best
+
+    def built(self, architectures: Sequence[Architecture], work: Workload) -> "dict[Architecture, PreTrainedModel]":
+        """Models of an export, in evaluation mode, one for each distinct architecture."""
+        empty = {each: model_without_weights(self._config_of(each)) for each in dict.fromkeys(architectures)}
+        arena = Arena(max(map(_room_of, empty.values())), work)
+        return {each: arena.filled(model) for each, model in empty.items()}
+
+    def _config_of(self, architecture: Architecture) -> "PreTrainedConfig":
+        stock, family = as_stock(self.config), self.family
+        names = (family.groups_attribute, family.heads_attribute, family.width_attribute)
+        sizes = {
+            str(index): {
+                name: count
+                for name, count in zip(names, (each.kv_groups, each.query_heads, each.mlp_width), strict=True)
+                if name is not None
+            }
+            for index, each in enumerate(architecture.layers)
+        }
+        content = stock.to_dict() | {"model_type": f"{EXPORTED}{stock.model_type}", SIZES: sizes}
+        return config_of(content, self.families, stock.model_type)
+
+
+class Arena:
+    """Memory with random numbers, which models of different sizes share as their weights.
+
+    Args:
+        count: numbers in it.
+        work: dtype and device.
+    """
+
+    def __init__(self, count: int, work: Workload) -> None:
+        import torch
+
+        self._dtype, self._device = work.dtype, work.device
+        generator = torch.Generator(work.device).manual_seed(0)
+        numbers = torch.empty(count, dtype=work.dtype, device=work.device)
+        self._numbers = numbers.normal_(0.0, 0.02, generator=generator)
+
+    def filled(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        """A copy of a model on the meta device whose weights lie in the memory, one behind the other."""
+        kind: Any = type(model)
+        weights, place = self._weights_of(model), {"": self._device}
+        loaded = kind.from_pretrained(
+            None, config=model.config, state_dict=weights, dtype=self._dtype, device_map=place
+        )
+        filled: PreTrainedModel = loaded.requires_grad_(False).eval()
+        return filled
+
+    def _weights_of(self, model: "PreTrainedModel") -> "dict[str, Tensor]":
+        weights: dict[str, Tensor] = {}
+        begin = 0
+        for names in _tensors(model).values():
+            tensor = model.get_parameter_or_buffer(names[0])
+            weights |= dict.fromkeys(names, self._numbers[begin : begin + tensor.numel()].view(tensor.shape))
+            begin += _room(tensor)
+        return weights
+
+
+def _room_of(model: "PreTrainedModel") -> int:
+    """Numbers that a model takes in an arena."""
+    return sum(_room(model.get_parameter_or_buffer(names[0])) for names in _tensors(model).values())
+
+
+def _tensors(model: "PreTrainedModel") -> dict[int, list[str]]:
+    """Names in the state of a model, those of the same tensor together."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return names
+
+
+def _room(tensor: "Tensor") -> int:
+    return -(-tensor.numel() // _ALIGNED) * _ALIGNED
+
+
+def _timed(model: "PreTrainedModel", ids: "Tensor") -> Times:
+    """Nanoseconds of one prefill, and of the fastest of several decoding steps after it."""
+    from transformers import DynamicCache
+
+    untyped: Any = model
+    base, head = model.base_model, untyped.get_output_embeddings()
+    cache = DynamicCache(config=model.config)
+
+    def read(tokens: "Tensor") -> None:
+        head(base(tokens, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:])
+
+    prefill = _nanoseconds(lambda: read(ids), ids.device)
+    return Times(prefill, min(_nanoseconds(lambda: read(ids[:, :1]), ids.device) for _ in range(STEPS)))
+
+
+def _nanoseconds(work: Callable[[], None], device: "torch.device") -> int:
+    """Time of some work: of its thread if there is one alone, which others on the machine do not slow down as much."""
+    import torch
+
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time_ns if alone else time.perf_counter_ns
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    start = clock()
+    work()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return clock() - start
+
+
+@dataclass(frozen=True)
+class TimedSizes:
+    """Sizes of the components of one kind of layer that have a time of their own in the table.
+
+    Attributes:
+        attention: (KV groups, query heads per group), but for none at all.
+        widths: widths of the MLP, ascending from 0.
+    """
+
+    attention: tuple[tuple[int, int], ...]
+    widths: tuple[int, ...]
+
+    def parts_of(self, layer: Layer) -> NDArray[np.float64]:
+        """How often each size occurs in a layer: of a width between two others, a part of each."""
+        here = (layer.kv_groups, layer.heads_per_group)
+        attention = [float(here == size) for size in self.attention]
+        hats = np.eye(len(self.widths))[1:]
+        return np.array([*attention, *(float(np.interp(layer.mlp_width, self.widths, hat)) for hat in hats)])
+
+    def variants_of(self, dense: Sequence[Layer]) -> list[list[tuple[int, int, int]]]:
+        """The layers of a model, all with one of the sizes or without one of the components."""
+        attention = [[(*size, layer.mlp_width) for layer in dense] for size in ((0, 0), *self.attention)]
+        mlp = [[(layer.kv_groups, layer.heads_per_group, width) for layer in dense] for width in self.widths]
+        return [*attention, *mlp]
+
+    def drawn(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """A layer with one of the sizes of each component, or without it."""
+        attention = ((0, 0), *self.attention)
+        return (*attention[rng.integers(len(attention))], int(rng.choice(self.widths)))
+
+    def times(self, fitted: Sequence[Times]) -> LayerTimes:
+        """The table of times in the order of :meth:`parts_of`."""
+        of_attention, of_mlp = fitted[: len(self.attention)], fitted[len(self.attention) :]
+        attention = tuple((*size, times) for size, times in zip(self.attention, of_attention, strict=True))
+        return LayerTimes(attention, tuple(zip(self.widths, (Times(0, 0), *of_mlp), strict=True)))
+
+
+def sizes_to_time(shape: ModelShape, choices: Sequence[Choice]) -> list[TimedSizes]:
+    """Sizes of each kind of layer that the choices of a space and the dense model have.
+
+    Of more than :data:`WIDTHS` widths, as many are taken at equal distances in their order.
+    """
+    return [_sizes_of_kind(shape, choices, kind) for kind in range(max(shape.kinds) + 1)]
+
+
+def _sizes_of_kind(shape: ModelShape, choices: Sequence[Choice], kind: int) -> TimedSizes:
+    of = {layer for layer, other in enumerate(shape.kinds) if other == kind}
+    dense = [shape.dense.layers[layer] for layer in of]
+    chosen = [each for each in choices if of & set(each.layers)]
+    attention = {(each.kv_groups, each.heads_per_group) for each in dense}
+    attention |= {(value[0], value[1]) for each in chosen if each.component == "attention" for value in each.values}
+    values = {value[0] for each in chosen if each.component == "mlp" for value in each.values}
+    widths = sorted((values | {each.mlp_width for each in dense}) - {0})
+    places = np.unique(np.linspace(0, len(widths) - 1, min(WIDTHS, len(widths))).round().astype(int))
+    return TimedSizes(tuple(sorted(filter(min, attention))), (0, *(widths[place] for place in places)))
+
+
+def models_to_time(shape: ModelShape, sizes: Sequence[TimedSizes]) -> list[Architecture]:
+    """Architectures from whose times those of the sizes follow.
+
+    The dense model; it without any component; it with each size in all layers of a kind, and without that component;
+    and :data:`MIXED` models with sizes drawn for every layer, as those are whose speed will be predicted.
+    """
+    dense, kinds, rng = shape.dense.layers, shape.kinds, np.random.default_rng(0)
+    layers: list[Sequence[Sequence[int]]] = [dense, [(0, 0, 0)] * len(dense)]
+    layers += [
+        [changed if kind == other else old for changed, old, other in zip(variant, dense, kinds, strict=True)]
+        for kind, each in enumerate(sizes)
+        for variant in each.variants_of(dense)
+    ]
+    layers += [[sizes[kind].drawn(rng) for kind in kinds] for _ in range(MIXED)]
+    return list(map(Architecture, layers))
+
+
+def component_times(
+    models: TimedModels, shape: ModelShape, choices: Sequence[Choice], work: Workload, rounds: int = ROUNDS
+) -> SpeedTable:
+    """Measure the table of the sizes that the choices of a space have, and of the dense model.
+
+    The times of components are those that reproduce the times of :func:`models_to_time` best, by least squares of the
+    relative errors.
+
+    Args:
+        models: the models.
+        shape: sizes of the dense model.
+        choices: the choices.
+        work: what is timed.
+        rounds: as for :meth:`TimedModels.best_times`.
+    """
+    sizes = sizes_to_time(shape, choices)
+    best = models.best_times(models_to_time(shape, sizes), work, rounds)
+    fixed, *fitted = _fitted(np.stack([_parts_of(each, shape.kinds, sizes) for each in best]), list(best.values()))
+    layers = []
+    for each in sizes:
+        count = len(each.attention) + len(each.widths) - 1
+        layers.append(each.times(fitted[:count]))
+        fitted = fitted[count:]
+    return SpeedTable(work.batch, work.context, fixed, shape.kinds, tuple(layers))
+
+
+def _parts_of(architecture: Architecture, kinds: Sequence[int], sizes: Sequence[TimedSizes]) -> NDArray[np.float64]:
+    """How often each time of the table occurs in an architecture: once the fixed one, then those of each kind."""
+    counts = [np.zeros(len(each.attention) + len(each.widths) - 1) for each in sizes]
+    for layer, kind in zip(architecture.layers, kinds, strict=True):
+        counts[kind] += sizes[kind].parts_of(layer)
+    return np.concatenate([[1.0], *counts])
+
+
+def _fitted(parts: NDArray[np.float64], measured: Sequence[Times]) -> list[Times]:
+    """Times of K parts, at least 0, from how often they occur in M models, shape (M, K), and the times of these."""
+    columns = []
+    for times in np.array(measured, dtype=np.float64).T:
+        solution = np.linalg.lstsq(parts / times[:, None], np.ones(len(times)), rcond=None)[0]
+        columns.append(np.maximum(solution.round(), 0).astype(int).tolist())
+    return [Times(*row) for row in zip(*columns, strict=True)]
