@@ -550,3 +550,9 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(small, tokenizer, t
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written" in message
     assert not list(tmp_path.iterdir())
+
+
+def test_greedy_text_is_compared_from_all_of_a_prompt_with_the_token_of_padding(small, tokenizer, tmp_path):
+    report = export(small, tokenizer, tmp_path / "model", text=(0, 5, 0, 7, 0, 9) * 12)
+    assert report.parity.greedy == report.parity.greedy_equal == 32
+    assert report.parity.perplexity == pytest.approx(report.parity.reference_perplexity, rel=1e-4)

@@ -48,7 +48,7 @@ def result(judged: QualityCard | None) -> RunResult:
         rounds=[],
         measured=1,
         cached=0,
-        export_report=None,
+        exports=(),
         seconds=2.0,
         recovered=None,
     )

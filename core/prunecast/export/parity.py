@@ -85,7 +85,8 @@ def text_numbers(model: Any, windows: Tensor, prompt: Tensor, greedy: Tensor) ->
         do_sample=False, num_beams=1, max_new_tokens=len(greedy), pad_token_id=0
     )
     start = time.perf_counter()
-    found = model.generate(prompt[None])[0, len(prompt) :]
+    # Without a mask, tokens that are that of padding would be left out of the prompt.
+    found = model.generate(prompt[None], attention_mask=torch.ones_like(prompt[None]))[0, len(prompt) :]
     decode = len(greedy) / (time.perf_counter() - start)
     mean = losses / (windows.numel() - len(windows))
     return {

@@ -133,7 +133,10 @@ def _check_limits(setup: Setup, use: ExporterUse, architecture: Architecture) ->
     """Raise ExportError unless a target can express an architecture."""
     limits = use.instance(setup.host).limits(setup.source.config(), setup.family, setup.shape)
     if problem := limits.problem(architecture):
-        raise ExportError(f"{use.label} cannot express this architecture: {problem}")
+        raise ExportError(
+            f"{use.label} cannot express this architecture: {problem}; name the target in the spec (export.targets), so "
+            "that the search proposes only what it can express, or choose an --architecture"
+        )
 
 
 def _compared(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

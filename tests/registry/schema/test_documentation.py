@@ -14,9 +14,11 @@ from urllib.request import urlopen
 
 import pytest
 from places import REPOSITORY
-from registry_samples import PPL, architecture, card, measurements, result, setting, start
+from registry_samples import PPL, architecture, card, measurements, result, setting, shape, start
 
 from prunecast.architecture.architecture import Layer
+from prunecast.architecture.speed import LayerTimes, SpeedTable, Times
+from prunecast.registry.records import Timing
 from prunecast.registry.schema.documentation import TABLES, VIEWS, datasette_yaml, page
 from prunecast.registry.store import Registry
 from prunecast.registry.upkeep.verify import problems
@@ -48,6 +50,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             registry.record(run, "pairs", setting(), architecture(number), measurements(30.0 + number), 2.0, "cpu")
         registry.record_failure(run, setting(), architecture(9), "out of memory")
         registry.record_steps(run, setting(), architecture(0), 1, {(0, Layer(4, 2, 12)): (0.125, 0.25)}, 2.0)
+        written = {"target": "gguf", "folder": "/x", "architecture": "1x1+1", "parameters": 9, "bytes": 9, "notes": []}
+        registry.keep_exports(run, [{**written, "unchanged": False, "parity": None}])
+        timing = Timing(shape(), [["1x1"], [0, 8]], "a processor", "float32", 1, 1, 16, "torch 2")
+        layers = (LayerTimes(((1, 1, Times(5, 4)),), ((0, Times(0, 0)), (8, Times(7, 6)))),)
+        registry.keep_speeds(timing, SpeedTable(1, 16, Times(100, 50), (0, 0), layers), 1.5)
         registry.finish_run(run, "finished", result(card()).to_json())
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
