@@ -134,8 +134,8 @@ def _check_limits(setup: Setup, use: ExporterUse, architecture: Architecture) ->
     limits = use.instance(setup.host).limits(setup.source.config(), setup.family, setup.shape)
     if problem := limits.problem(architecture):
         raise ExportError(
-            f"{use.label} cannot express this architecture: {problem}; name the target in the spec (export.targets), so "
-            "that the search proposes only what it can express, or choose an --architecture"
+            f"{use.label} cannot express this architecture: {problem}; name the target in the spec (export.targets), "
+            "so that the search proposes only what it can express, or choose an --architecture"
         )
 
 
