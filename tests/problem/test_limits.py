@@ -148,7 +148,7 @@ def test_a_budget_that_no_allowed_architecture_meets_is_told() -> None:
 def test_a_target_without_a_form_for_the_family_is_told_with_its_place() -> None:
     from transformers import OPTConfig
 
-    spec = spec_of(SPACES["layerwise"], ["huggingface", "gguf"])
+    spec = spec_of(SPACES["layerwise"], ["huggingface", "gguf"], budget=0.95)
     config = OPTConfig(hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=64)
     with pytest.raises(SpecError, match=r"spec:\d+:\d+: export\.targets.*: gguf: family 'opt' cannot be written"):
         problem_for(config, spec)
