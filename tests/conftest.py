@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from workplace import TEXTS, Outcome, Workplace
@@ -11,6 +12,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 # Threads that wait for each other take longer than all the arithmetic of a tiny model.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# transformers copies the code that comes with models there, from where other processes would take it, too.
+MODULES = TemporaryDirectory(prefix="prunecast-modules-")
+os.environ["HF_MODULES_CACHE"] = MODULES.name
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
