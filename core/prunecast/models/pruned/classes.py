@@ -55,7 +55,9 @@ def base_type(config: "PreTrainedConfig", family: Family) -> Any:
         config: config of a model of the family, dense or pruned.
         family: its description, as settled for the config.
     """
-    model: Any = model_without_weights(as_stock(config))
+    # A small config of a proof can be one that its class would not take from a file.
+    dense = as_stock(config) if is_exported(config.model_type) else config
+    model: Any = model_without_weights(dense)
     within = family.layers.startswith(f"{model.base_model_prefix}.")
     return type(model.base_model) if within and model.base_model is not model else None
 
