@@ -33,6 +33,8 @@ from prunecast.models.license import License
 from prunecast.models.moments import gather_moments
 from prunecast.models.source import ModelSource
 from prunecast.plugins.exporter import Reference
+from prunecast.plugins.guard import instance
+from prunecast.plugins.host import PluginHost
 from prunecast.testing.models import family_of, shape_of
 
 NEW_TOKENS = 12
@@ -78,7 +80,7 @@ def export(pruned, tokenizer, folder, **changes) -> ExportReport:
     reference = Reference(logits, tuple(changes.pop("text", ())), (), 128)
     chosen = Deliverable(pruned.zeroed, state, changes.pop("architecture", pruned.architecture))
     model = pruned_model(card.model_name, config, family_of(config), chosen, tokenizer, source)
-    exporter = HuggingFace(HuggingFaceOptions())
+    exporter = changes.pop("exporter", HuggingFace(HuggingFaceOptions()))
     return deliver(exporter, "huggingface", model, card, folder, reference, **changes)
 
 
@@ -539,13 +541,20 @@ def test_a_folder_that_cannot_be_created_is_a_one_line_error(small, tokenizer, t
     assert f"{tmp_path / 'file'} is a file, no folder" in failure(small, tokenizer, tmp_path / "file" / "model")
 
 
-def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(small, tokenizer, tmp_path):
+def guarded():
+    """The exporter as a run has it."""
+    return instance(PluginHost.discover().find("exporter", "huggingface"), HuggingFaceOptions())
+
+
+@pytest.mark.parametrize("exporter", [guarded, lambda: HuggingFace(HuggingFaceOptions())], ids=["guarded", "plain"])
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(exporter, small, tokenizer, tmp_path):
+    exporter = exporter()
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     weights = sum(tensor.nbytes for tensor in small.state.values())
     resource.setrlimit(resource.RLIMIT_FSIZE, (weights - 1000, limits[1]))
     try:
-        message = failure(small, tokenizer, tmp_path / "model")
+        message = failure(small, tokenizer, tmp_path / "model", exporter=exporter)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written" in message

@@ -240,8 +240,7 @@ def deliver(
     owned.check(origin, overwrite)
     owned.check_room(origin, sum(tensor.nbytes for tensor in model.state.values()))
     with owned.staged() as staged:
-        with _disk_errors():
-            written = exporter.write(model, staged.path)
+        written = exporter.write(model, staged.path)
         parity = _verified(exporter, model, staged.path, reference, require_verified)
         _write_documents(staged.path, model, card, written, parity)
         manifest, changed = staged.publish(origin, _facts(written, parity), overwrite)
@@ -277,18 +276,3 @@ def _write_documents(
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
-    except Exception as error:
-        if type(error) is Exception:
-            raise OSError(str(error)) from error
-        raise

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.comparison import PROMPT, continued, log_probabilities, of_tokens, perplexity, windows_of
 from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.sizes import model_without_weights
 from prunecast.models.families.windows import context_of
-from prunecast.models.loading import quiet_transformers
 from prunecast.models.pruned.classes import MODELING, as_stock, base_type, stock_types, write_code
 from prunecast.models.pruned.lineage import ENTRY, Lineage, lineage_to_json
 from prunecast.models.source import GENERATION_FILE
@@ -42,6 +43,9 @@ TRANSFORMERS_FILES = (
     *("*token*.json", "*.model", "vocab.*", "merges.txt", "chat_template*", "additional_chat_templates"),
 )
 """Names of the files of a folder, and of all that transformers would read beside them."""
+
+OF_FILES = ("quantization_config", "transformers_weights")
+"""Entries of configs that belong to the files of the dense model."""
 
 PROBE_SHAPE = (4, 64)
 """Rows and tokens, (B, T), of the token ids whose logits are compared."""
@@ -99,12 +103,11 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
         if self.options.stand_ins:
             state, architecture = with_stand_ins(config, family, state, architecture)
         weights = stored_weights(config, family, state)
-        model.tokenizer.save_pretrained(folder)
-        write_generation(folder, config, model.source.generation_file)
+        write_tokenizer(folder, model)
         write_model(folder, config, family, weights, architecture, model.lineage)
         loading = _LOADING.format(vllm=vllm_told(base_type(config, family), architecture))
         notes = stand_ins_told(model.architecture, architecture)
-        return Written(_count(config, weights), loading, notes, library="transformers")
+        return Written(count_parameters(config, weights), loading, notes, library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the folder in transformers with the measured model."""
@@ -136,7 +139,7 @@ def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
     return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
 
 
-def _count(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
+def count_parameters(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
     """Number of parameters; buffers that are stored with them do not count."""
     buffers = {name for name, _ in model_without_weights(as_stock(config)).named_buffers()}
     return sum(
@@ -146,14 +149,32 @@ def _count(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
     )
 
 
-def write_generation(folder: Path, config: "PreTrainedConfig", source: Path | None) -> None:
-    """Write the generation settings: a copy of those in ``source`` or, without it, those that follow from a config."""
+def write_tokenizer(folder: Path, model: PrunedModel) -> None:
+    """Write the tokenizer and the generation settings: a copy of the dense model's or, without, those of its config."""
     from transformers import GenerationConfig
 
+    with _disk_errors():
+        model.tokenizer.save_pretrained(folder)
+    source = model.source.generation_file
     if source is None:
-        GenerationConfig.from_model_config(config).save_pretrained(folder)
+        GenerationConfig.from_model_config(model.config).save_pretrained(folder)
     else:  # copied unchanged, as transformers refuses to write some settings that it reads
         shutil.copyfile(source, folder / GENERATION_FILE)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    except Exception as error:
+        if type(error) is Exception:
+            raise OSError(str(error)) from error
+        raise
 
 
 def write_model(
@@ -186,7 +207,8 @@ def save_weights(folder: Path, weights: "Mapping[str, Tensor]") -> None:
     from safetensors.torch import save_file
 
     owned = {name: _owned(tensor) for name, tensor in weights.items()}
-    save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    with _disk_errors():
+        save_file(owned, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -208,7 +230,7 @@ def _config_json(
     this config fails instead of building dense layers with random weights.
     """
     pruned = config.to_diff_dict()
-    for entry in ("quantization_config", "transformers_weights"):  # of the dense model's files
+    for entry in OF_FILES:
         pruned.pop(entry, None)
     configuration, model = stock_types(config)
     classes = {"AutoConfig": configuration, "AutoModel": base_type(config, family), "AutoModelForCausalLM": model}
@@ -221,21 +243,21 @@ def _config_json(
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
         "num_hidden_layers": config.num_hidden_layers,
         "output_bias": _with_bias(family, weights),
-        "per_layer_config": {str(index): _layer_sizes(family, layer) for index, layer in layers},
+        "per_layer_config": {str(index): family.entries_of(layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }
+
+
+def head_dim_of(config: "PreTrainedConfig") -> int:
+    """Width of a head."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def with_head_dim(config: "PreTrainedConfig") -> dict[str, int]:
     """Entry of the width of a head, for configs that would divide by a number of heads; empty if it has no setter."""
     if isinstance(getattr(type(config), "head_dim", None), property):
         return {}
-    return {"head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads}
-
-
-def _layer_sizes(family: Family, layer: Layer) -> dict[str, int]:
-    sizes = {family.heads_attribute: layer.query_heads, family.width_attribute: layer.mlp_width}
-    return sizes if family.groups_attribute is None else sizes | {family.groups_attribute: layer.kv_groups}
+    return {"head_dim": head_dim_of(config)}
 
 
 def _common_dtype(weights: "Mapping[str, Tensor]") -> "torch.dtype":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.errors import ExportError
 from prunecast.export.deliver import EXPORT
 from prunecast.hub import unreachable
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
 from prunecast.owned.manifest import Manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.huggingface import stored_weights, write_model
 from prunecast.models.families.family import Family
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.pruned.classes import MODELING, imported
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,14 @@ from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError, one_line
 from prunecast.export.huggingface import (
+    OF_FILES,
     TRANSFORMERS_FILES,
+    count_parameters,
     save_weights,
     stored_weights,
     verify_folder,
     with_head_dim,
-    write_generation,
+    write_tokenizer,
 )
 from prunecast.models.families.by_layer import listed_for
 from prunecast.models.families.family import Family
@@ -46,9 +48,6 @@ inputs = tokenizer("The river", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 """
-
-_OF_FILES = ("quantization_config", "transformers_weights")
-"""Entries of configs that belong to the files of the dense model."""
 
 _BIASES = ("attention_bias", "mlp_bias")
 """Entries of configs that give the projections of attention and MLP biases."""
@@ -80,7 +79,11 @@ class Stock(Exporter[StockOptions]):
 
         @cache
         def problem_of_layer(layer: Layer) -> str | None:
-            return _problem_of_layer(dense, family, layer)
+            return _problem_of_layer(dense, family, layer, shape.head_dim)
+
+        @cache
+        def problem_of_depth(kept: tuple[int, ...]) -> str | None:
+            return _problem_of_depth(dense, kept)
 
         def problem(architecture: Architecture) -> str | None:
             kept = [layer for layer in architecture.layers if layer != Layer(0, 0, 0)]
@@ -88,7 +91,7 @@ class Stock(Exporter[StockOptions]):
                 return "it has no layer"
             if len(set(kept)) > 1:
                 return "its layers differ in size, and stock classes have all alike"
-            return problem_of_layer(kept[0]) or _problem_of_depth(dense, architecture)
+            return problem_of_layer(kept[0]) or problem_of_depth(tuple(_kept(architecture)))
 
         return Limits(problem, alike=True)
 
@@ -99,15 +102,13 @@ class Stock(Exporter[StockOptions]):
         dense = as_stock(model.config)
         config = _config(dense, model.family, model.architecture.layers[kept[0]], kept)
         config, weights = _with_biases(config, weights)
-        model.tokenizer.save_pretrained(folder)
-        write_generation(folder, dense, model.source.generation_file)
-        content = {**config.to_diff_dict(), "architectures": [stock_types(dense)[1].__name__]}
+        name = stock_types(dense)[1].__name__
+        content = {**config.to_diff_dict(), "architectures": [name]}
         content |= {ENTRY: lineage_to_json(model.lineage)} if model.lineage else {}
+        write_tokenizer(folder, model)
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="")
         save_weights(folder, weights)
-        buffers = {name for name, _ in model_without_weights(config).named_buffers()}
-        parameters = sum(tensor.numel() for name, tensor in weights.items() if name not in buffers)
-        return Written(parameters, _LOADING.format(name=stock_types(dense)[1].__name__), library="transformers")
+        return Written(count_parameters(config, weights), _LOADING.format(name=name), library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the folder in transformers with the measured model."""
@@ -121,21 +122,18 @@ def _kept(architecture: Architecture) -> list[int]:
 
 def _config(dense: "PreTrainedConfig", family: Family, layer: Layer, kept: list[int]) -> "PreTrainedConfig":
     """Config of a model of some layers of a dense one, all of which have the sizes of ``layer``."""
-    sizes = {family.heads_attribute: layer.query_heads, family.width_attribute: layer.mlp_width}
-    if family.groups_attribute is not None:
-        sizes[family.groups_attribute] = layer.kv_groups
     # The width of a head is told, as many configs divide by the number of heads if it is not.
-    return _changed(dense, {**with_head_dim(dense), **sizes, **_of_layers(dense, kept)})
+    return _changed(dense, {**with_head_dim(dense), **family.entries_of(layer), **_of_layers(dense, kept)})
 
 
-def _of_layers(dense: "PreTrainedConfig", kept: list[int]) -> dict[str, Any]:
+def _of_layers(dense: "PreTrainedConfig", kept: Sequence[int]) -> dict[str, Any]:
     """Entries of a config that depend on which layers are there."""
     return {**listed_for(dense, kept), "num_hidden_layers": len(kept)}
 
 
 def _changed(dense: "PreTrainedConfig", changes: Mapping[str, Any]) -> "PreTrainedConfig":
     """A copy of a config with other entries, checked by its class as when it is loaded; without those of its files."""
-    content = {name: value for name, value in dense.to_dict().items() if name not in _OF_FILES}
+    content = {name: value for name, value in dense.to_dict().items() if name not in OF_FILES}
     attributes = dense.attribute_map
     changed: PreTrainedConfig = type(dense).from_dict(
         {**content, **{attributes.get(name, name): value for name, value in changes.items()}}
@@ -143,42 +141,39 @@ def _changed(dense: "PreTrainedConfig", changes: Mapping[str, Any]) -> "PreTrain
     return changed
 
 
-def _problem_of_layer(dense: "PreTrainedConfig", family: Family, layer: Layer) -> str | None:
+def _problem_of_layer(dense: "PreTrainedConfig", family: Family, layer: Layer, head_dim: int) -> str | None:
     """Reason why the class of a config does not build layers of these sizes; None if it does."""
     name, sizes = type(dense).__name__, f"{layer.kv_groups}x{layer.heads_per_group}+{layer.mlp_width}"
     if not (layer.kv_groups and layer.mlp_width):
         return f"{name} has no layers without {'attention' if not layer.kv_groups else 'MLP'}"
     try:
         first = next(layers_of(model_without_weights(_config(dense, family, layer, [0])), family))
-        model = next(layers_of(model_without_weights(dense), family))
     # Classes of configs check their sizes in their own ways.
     except Exception as error:  # noqa: BLE001
         return f"{name} does not build layers of {sizes} ({one_line(error)})"
-    if first.sizes != layer or first.head_dim != model.head_dim:
-        return f"{name} does not build layers of {sizes} with heads of {model.head_dim}"
+    if first.sizes != layer or first.head_dim != head_dim:
+        return f"{name} does not build layers of {sizes} with heads of {head_dim}"
     return None
 
 
-def _problem_of_depth(dense: "PreTrainedConfig", architecture: Architecture) -> str | None:
-    """Reason why the class of a config does not leave out layers as an architecture does; None if it does."""
-    kept = _kept(architecture)
-    config = _changed(dense, _of_layers(dense, kept))
-    if windows_of(config) != [windows_of(dense)[index] for index in kept]:
+def _problem_of_depth(dense: "PreTrainedConfig", kept: Sequence[int]) -> str | None:
+    """Reason why the class of a config does not build some of its layers alone; None if it does."""
+    windows = windows_of(dense)
+    if windows_of(_changed(dense, _of_layers(dense, kept))) != [windows[index] for index in kept]:
         return f"{type(dense).__name__} has sliding windows in other layers if these are left out"
     return None
 
 
 def _renumbered(weights: "Mapping[str, Tensor]", layers: str, kept: list[int]) -> "dict[str, Tensor]":
     """Weights with the layers that are there numbered from 0 on; those of others are left out."""
-    number = {f"{layers}.{index}": f"{layers}.{place}" for place, index in enumerate(kept)}
-    depth = layers.count(".") + 2
-    found = {}
+    places, found = {str(index): place for place, index in enumerate(kept)}, {}
     for name, tensor in weights.items():
-        layer = ".".join(name.split(".")[:depth])
         if not name.startswith(f"{layers}."):
             found[name] = tensor
-        elif layer in number:
-            found[number[layer] + name.removeprefix(layer)] = tensor
+            continue
+        index, _, rest = name.removeprefix(f"{layers}.").partition(".")
+        if index in places:
+            found[f"{layers}.{places[index]}.{rest}"] = tensor
     return found
 
 

@@ -19,8 +19,8 @@ from prunecast.architecture.speed import LayerTimes, SpeedTable, Times
 from prunecast.models.described import config_of
 from prunecast.models.families.catalogue import Families
 from prunecast.models.families.family import EXPORTED, Family
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.sizes import model_without_weights
-from prunecast.models.loading import quiet_transformers
 from prunecast.models.pruned.classes import SIZES, as_stock
 
 if TYPE_CHECKING:
@@ -105,16 +105,8 @@ class TimedModels:
         return {each: arena.filled(model) for each, model in empty.items()}
 
     def _config_of(self, architecture: Architecture) -> "PreTrainedConfig":
-        stock, family = as_stock(self.config), self.family
-        names = (family.groups_attribute, family.heads_attribute, family.width_attribute)
-        sizes = {
-            str(index): {
-                name: count
-                for name, count in zip(names, (each.kv_groups, each.query_heads, each.mlp_width), strict=True)
-                if name is not None
-            }
-            for index, each in enumerate(architecture.layers)
-        }
+        stock = as_stock(self.config)
+        sizes = {str(index): self.family.entries_of(layer) for index, layer in enumerate(architecture.layers)}
         content = stock.to_dict() | {"model_type": f"{EXPORTED}{stock.model_type}", SIZES: sizes}
         return config_of(content, self.families, stock.model_type)
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +41,6 @@ from prunecast.plugins.host import PluginHost, Registered
 from prunecast.plugins.interfaces import CalibrationOptions, Evaluator, Metric, Pruner, Searcher
 from prunecast.plugins.isolation import isolated
 from prunecast.plugins.local import Origin
-from prunecast.problem.limits import limits_of
 from prunecast.problem.objective import Objective
 from prunecast.problem.problem import Problem
 from prunecast.registry import ModelRecord, PluginRecord, Setting, content_key
@@ -93,10 +93,10 @@ class Setup:
     Args:
         spec: the validated spec.
         host: where its plugins come from.
-        speeds: measured times of the components of the model; None leaves limits of speeds out of the budget.
 
     Attributes:
-        spec, host, speeds: as given.
+        spec, host: as given.
+        speeds: measured times of the components of the model; None leaves limits of speeds out of the budget.
         source, family, shape: the dense model: files, description and sizes.
         lineage: the models that the dense model was made from by pruning, the original first.
         description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
@@ -108,8 +108,9 @@ class Setup:
         PrunecastError: something the spec names does not exist or does not fit together. Nothing has been measured yet.
     """
 
-    def __init__(self, spec: Spec, host: PluginHost, speeds: SpeedTable | None = None) -> None:
-        self.spec, self.host, self.speeds = spec, host, speeds
+    def __init__(self, spec: Spec, host: PluginHost) -> None:
+        self.spec, self.host = spec, host
+        self.speeds: SpeedTable | None = None
         self.source: ModelSource = resolve_source(
             place_of_model(spec.paths, spec.model.source),
             spec.model.revision,
@@ -135,8 +136,7 @@ class Setup:
             )
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
-        timed = self.shape if speeds is None else replace(self.shape, speeds=speeds)
-        self._problem = Problem.of(spec, host, timed).within(limits_of(spec, host, config, family, self.shape))
+        self._problem = Problem.for_model(spec, host, config, family, self.shape)
 
     def with_speeds(self, speeds: SpeedTable) -> "Setup":
         """The same set-up with measured times of the components, by which its budget limits speeds.
@@ -144,11 +144,17 @@ class Setup:
         Raises:
             BudgetError: no architecture of the space meets the budget.
         """
-        return Setup(self.spec, self.host, speeds)
+        timed = copy(self)
+        timed.speeds = speeds
+        problem = Problem.of(self.spec, self.host, replace(self.shape, speeds=speeds))
+        timed._problem = problem.within(self._problem.limits)
+        vars(timed).pop("problem", None)  # made of the other one, if it has been asked for
+        return timed
 
     def in_dtype(self, dtype: str) -> "Setup":
         """The same set-up with weights in another dtype, e.g. ``float32``."""
-        return Setup(self.spec.settled(dtype=dtype), self.host, self.speeds)
+        other = Setup(self.spec.settled(dtype=dtype), self.host)
+        return other if self.speeds is None else other.with_speeds(self.speeds)
 
     @property
     def choices(self) -> Sequence[Choice]:

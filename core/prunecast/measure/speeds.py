@@ -7,7 +7,6 @@ from functools import partial
 from prunecast.measure.component_times import STEPS, TimedModels, Workload, component_times, sizes_to_time
 from prunecast.measure.device import device_name
 from prunecast.measure.setup import Setup
-from prunecast.models.described import described
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.registry.records import Timing
@@ -38,8 +37,7 @@ def with_measured_speeds(setup: Setup, registry: Registry, progress: Progress) -
     if recorded.speeds is not None or not setup.spec.budget.speeds:
         return recorded
     work = _workload_of(setup)
-    config, _ = described(setup.source, setup.spec.families)
-    models = TimedModels(config, setup.family, setup.spec.families)
+    models = TimedModels(setup.source.config(), setup.family, setup.spec.families)
     began = time.perf_counter()
     with progress.bar("component times", 1, "table") as advance:
         table = component_times(models, setup.shape, setup.choices, work)

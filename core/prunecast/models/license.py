@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from prunecast.hub import hub_or_its_cache
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from prunecast.models.source import ModelSource

@@ -17,7 +17,7 @@ from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, st
 from prunecast.models.families.catalogue import check_type
 from prunecast.models.families.config_values import DEPTHS
 from prunecast.models.families.own_classes import is_of_transformers
-from prunecast.models.families.quiet import quiet_transformers as quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.fingerprint import count_parameters
 from prunecast.models.load_report import check_report, left_out_note
 from prunecast.models.own_code import check_same, own_class

@@ -22,9 +22,10 @@ from prunecast.models.adapter_files import check_merged
 from prunecast.models.checkpoint import check_content, read_json
 from prunecast.models.distributions import Distributed
 from prunecast.models.families.catalogue import check_type
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.fingerprint import count_parameters, fingerprint, is_hashed, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
-from prunecast.models.loading import Checkpoint, check_disk, check_memory, quiet_transformers, reading
+from prunecast.models.loading import Checkpoint, check_disk, check_memory, reading
 from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete, tokenizer_files
 from prunecast.owned.files import give_usual_mode
 from prunecast.text import amounts

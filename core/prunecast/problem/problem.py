@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,16 @@ from prunecast.architecture.speed import SPEEDS
 from prunecast.plugins.exporter import Limits
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import Predictor, SearchSpace
-from prunecast.problem.limits import LimitedSpace, problem_of
+from prunecast.problem.limits import LimitedSpace, limits_of, problem_of
 from prunecast.problem.objective import Objective
 from prunecast.spec.load import error_at
 from prunecast.spec.model import Spec
 from prunecast.spec.stages import DEPTH_BASELINES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from prunecast.models.families.family import Family
 
 NewPredictor = Callable[[ModelShape], Predictor[Any]]
 """Makes a predictor that has not been fitted, for a model of a shape."""
@@ -78,6 +83,18 @@ class Problem:
         problem = cls(shape, space, budget, Objective((), ()), spec.seed, new_predictor)
         problem._check_baselines(spec)
         return problem
+
+    @classmethod
+    def for_model(
+        cls, spec: Spec, host: PluginHost, config: "PreTrainedConfig", family: "Family", shape: ModelShape
+    ) -> "Problem":
+        """Problem of a spec for a model whose config is at hand, within the limits of the targets of its export.
+
+        Raises:
+            PluginError, SpecError, BudgetError: as for :meth:`of`; SpecError if a target has no form for the model.
+            ModelError: the targets leave nothing to choose.
+        """
+        return cls.of(spec, host, shape).within(limits_of(spec, host, config, family, shape))
 
     def _check_baselines(self, spec: Spec) -> None:
         for place, name in enumerate(spec.baselines):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,7 +90,7 @@ def deliver_run(
         setup: set-up of the run.
         written: set-up in the dtype to write, of :func:`written_setup`.
         architecture: the architecture to write.
-        model: makes the model of this architecture; called at most once.
+        model: makes the model of this architecture; called once, if anything is to be written.
         compared: candidates of the card.
         places: exporters and their folders.
         recovery: the training that the model has had, None for none.
@@ -102,11 +101,10 @@ def deliver_run(
         A report a target, in their order.
 
     Raises:
-        ExportError: a target cannot be written, or does not load as what was measured. Targets before it remain.
+        ExportError: a target cannot be written, or does not load as what was measured. All folders are checked before
+            anything is written; targets that were written before the error remain.
     """
-    lineage = (*setup.lineage, _ancestor(setup, architecture, recovery))
-    made = cache(model)
-    reports = []
+    reports, pending = dict[str, ExportReport](), dict[str, tuple[CardContent, Origin]]()
     for label, (exporter, folder) in places.items():
         card = _card(setup, written, compared, folder.path, architecture)
         key = _key(written, architecture, card, recovery, exporter)
@@ -114,17 +112,21 @@ def deliver_run(
         exact = of_architecture(origin, architecture)
         folder.check(exact, overwrite)
         if (found := folder.holding(exact)) is not None:
-            reports.append(ExportReport.of(label, folder.path, found, unchanged=True))
-            continue
-        chosen = made()
-        subject = pruned_model(
-            card.model_name, setup.source.config(), setup.family, chosen, setup.tokenizer, setup.source, lineage
-        )
+            reports[label] = ExportReport.of(label, folder.path, found, unchanged=True)
+        else:
+            pending[label] = card, origin
+    if pending:
+        chosen, lineage = model(), (*setup.lineage, _ancestor(setup, architecture, recovery))
+        config, source = setup.source.config(), setup.source
+        subject = pruned_model(setup.spec.name, config, setup.family, chosen, setup.tokenizer, source, lineage)
         with as_reference(chosen, written.dtype, *_text(setup), setup.shape.context) as reference:
-            reports.append(
-                deliver(exporter, label, subject, card, folder.path, reference, origin, overwrite, require_verified)
-            )
-    return tuple(reports)
+            for label, (card, origin) in pending.items():
+                exporter, folder = places[label]
+                named = replace(subject, name=card.model_name)
+                reports[label] = deliver(
+                    exporter, label, named, card, folder.path, reference, origin, overwrite, require_verified
+                )
+    return tuple(reports[label] for label in places)
 
 
 def _text(setup: Setup) -> tuple[tuple[int, ...], tuple[int, ...]]:

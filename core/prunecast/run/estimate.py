@@ -12,7 +12,6 @@ from prunecast.models.described import config_of
 from prunecast.models.families.sizes import shape_of
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import isolated
-from prunecast.problem.limits import limits_of
 from prunecast.problem.problem import Problem
 from prunecast.recover.training import PASSES, planned_steps
 from prunecast.spec.model import EvaluatorUse, Spec
@@ -165,5 +164,4 @@ def _problem(spec: Spec, host: PluginHost) -> Problem:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.config: {path} is no model config ({reason}): name a config.json") from error
     family = spec.families.of(config)
-    shape = shape_of(config, family)
-    return Problem.of(spec, host, shape).within(limits_of(spec, host, config, family, shape))
+    return Problem.for_model(spec, host, config, family, shape_of(config, family))

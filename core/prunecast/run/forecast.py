@@ -72,7 +72,7 @@ def predict_spec(registry: Registry, host: PluginHost, spec: Spec) -> tuple[list
 
 def _limits(spec: Spec, host: PluginHost, shape: ModelShape) -> tuple[Limits, ...]:
     """Limits of the spec's targets, for which the config of its model is read; none if they can express everything."""
-    if set(spec.targets) <= {"huggingface"}:
+    if not spec.limiting_targets:
         return ()
     place = place_of_model(spec.paths, spec.model.source)
     source = resolve_source(place, spec.model.revision, spec.model.trust_remote_code)

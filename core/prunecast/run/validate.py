@@ -6,7 +6,6 @@ from prunecast.models.described import described
 from prunecast.models.families.sizes import shape_of
 from prunecast.models.source import resolve_source
 from prunecast.plugins.host import PluginHost
-from prunecast.problem.limits import limits_of
 from prunecast.problem.problem import Problem
 from prunecast.spec.model import Spec
 
@@ -34,6 +33,5 @@ def check_against_config(spec: Spec, host: PluginHost) -> str | None:
     if source.kind == "gguf":
         return None
     config, family = described(source, spec.families)
-    shape = shape_of(config, family)
-    Problem.of(spec, host, shape).within(limits_of(spec, host, config, family, shape))
+    Problem.for_model(spec, host, config, family, shape_of(config, family))
     return None

@@ -554,6 +554,12 @@ class Spec(_Section):
             return {}
         return {target.label: target for target in self.export.targets or [self.exporter("huggingface")]}
 
+    @property
+    def limiting_targets(self) -> list[ExporterUse]:
+        """Exporters of ``export`` that may limit the search."""
+        targets = (self.export and self.export.targets) or []
+        return [target for target in targets if target.label != "huggingface"]
+
     def exporter(self, use: str, options: dict[str, Any] | None = None) -> ExporterUse:
         """An exporter by name. Raises ValidationError if there is none, or if the options are not its own."""
         return ExporterUse.model_validate({"use": use, **(options or {})}, context=SpecContext(self.host))
@@ -583,9 +589,7 @@ class Spec(_Section):
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
         content = self.model_dump(mode="json", exclude={"name", "folder", "export", "plugins"}, exclude_defaults=True)
-        targets = (self.export and self.export.targets) or []
-        limiting = [target for target in targets if target.label != "huggingface"]
-        if limiting:
+        if limiting := self.limiting_targets:
             content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
 

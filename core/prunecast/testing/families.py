@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunecast.models.families.family import Family
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.plugins.families import family_of
 from prunecast.plugins.hookspecs import Entry
 from prunecast.plugins.host import FAMILY, Registered

@@ -16,6 +16,7 @@ from prunecast.errors import ExportError
 from prunecast.export.gguf.plan import Plan, WrittenLayer
 from prunecast.export.gguf.rope import frequency_factors
 from prunecast.export.gguf.targets import Target
+from prunecast.export.huggingface import head_dim_of
 from prunecast.models.families.family import Family
 from prunecast.models.pruned.classes import stock_types
 
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 QUERY_NORM, KEY_NORM = "self_attn.q_norm", "self_attn.k_norm"
 """Norms of queries and keys whose weights all heads share, in every family that has them."""
-
-
-def head_dim_of(config: "PreTrainedConfig") -> int:
-    """Width of a head."""
-    untyped: Any = config
-    return int(getattr(untyped, "head_dim", None) or untyped.hidden_size // untyped.num_attention_heads)
 
 
 def gguf_tensors(

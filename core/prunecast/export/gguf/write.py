@@ -9,8 +9,9 @@ from prunecast.errors import ExportError
 from prunecast.export.gguf.plan import DTYPES, QUANTISED, Dtype, Plan, plan
 from prunecast.export.gguf.quantise import EMBEDDINGS, stored
 from prunecast.export.gguf.rope import rope_fields
-from prunecast.export.gguf.tensors import gguf_tensors, head_dim_of
+from prunecast.export.gguf.tensors import gguf_tensors
 from prunecast.export.gguf.tokenizer import padded, tokenizer_fields
+from prunecast.export.huggingface import head_dim_of
 from prunecast.models.families.windows import context_of
 from prunecast.plugins.exporter import PrunedModel
 

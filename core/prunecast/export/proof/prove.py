@@ -17,7 +17,7 @@ from prunecast.export.proof.counts import unneeded_parameter, wrong_count
 from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
 from prunecast.models.families.family import Family
 from prunecast.models.families.head import head_of
-from prunecast.models.loading import quiet_transformers
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.text import counted
 
 if TYPE_CHECKING:

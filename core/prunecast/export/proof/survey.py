@@ -10,8 +10,8 @@ from prunecast.export.proof.prove import Proof
 from prunecast.export.targets import targets_for
 from prunecast.models.families.catalogue import Families, unknown_type
 from prunecast.models.families.family import Family
+from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.families.small import small
-from prunecast.models.loading import quiet_transformers
 from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 

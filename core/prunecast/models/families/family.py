@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from prunecast.architecture.architecture import Layer
 from prunecast.architecture.choices import Component
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Family:
     )
     bos: bool = False
     variants: tuple[Variant, ...] = field(default=(), hash=False)
+
+    def entries_of(self, layer: Layer) -> dict[str, int]:
+        """Entries of a config with the sizes of a layer, by the names of their attributes."""
+        sizes = {self.heads_attribute: layer.query_heads, self.width_attribute: layer.mlp_width}
+        return sizes if self.groups_attribute is None else sizes | {self.groups_attribute: layer.kv_groups}
 
     def settled(self, config: "PreTrainedConfig") -> "Family":
         """The description of the models of a config: with its variants, and without those of other configs."""
