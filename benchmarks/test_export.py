@@ -63,10 +63,7 @@ def scored(folder: Path, split: str) -> float:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_perplexity(
-    kept: float, tmp_path: Path, report: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+def test_perplexity(kept: float, tmp_path: Path, report: Callable[[str], None]) -> None:
     metrics = pruned(tmp_path, kept)
     for split in ("validation", "test"):
         measured, stock = metrics[f"python-docs.{split}.ppl"], scored(tmp_path / "exported", split)

@@ -70,6 +70,8 @@ def test_without_any_folder_to_write_to_it_is_one_line(monkeypatch: pytest.Monke
 def test_code_of_models_is_copied_to_a_folder_that_can_be_written(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What the function changes is given back: modules are looked for in one place for a process's life.
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", "")
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.setenv("HF_MODULES_CACHE", "")
     monkeypatch.setenv(variable, str(tmp_path))

