@@ -55,6 +55,7 @@ def render_result(result: dict[str, Any]) -> str:
         *_speeds(result),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
+        *_workers(result.get("workers")),
         f"architecture  {best['architecture']}",
     ]
     lines += _texts(result.get("texts", {}))  # results of earlier versions have none
@@ -69,6 +70,16 @@ def render_result(result: dict[str, Any]) -> str:
 def _model(model: dict[str, Any]) -> str:
     """Source of the dense model and, if it is on the Hub, the commit."""
     return f"{model['source']}, commit {model['revision']}," if "revision" in model else str(model["source"])
+
+
+def _workers(workers: dict[str, Any] | None) -> list[str]:
+    """What workers other than the process of the run have done, and how many were lost."""
+    if workers is None:
+        return []
+    answered = workers["answered"]
+    lost = ", ".join(f"{number} {how}" for how, number in workers["lost"].items())
+    done = f"{sum(answered.values())} tasks by {counted(len(answered), 'worker')} of {workers['executor']}"
+    return [f"workers       {done}{f'; lost: {lost}' if lost else ''}"]
 
 
 def _made_from(model: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock
 
 from prunecast.architecture.architecture import LayerImportance
 from prunecast.cache import cached
@@ -36,25 +37,18 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
     the text if pruner and compensation use the same.
     """
-    import torch
-
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.cpu.attention import use_block_attention
     from prunecast.models.cpu.norms import use_fast_norms
     from prunecast.models.elastic import ElasticModel, convert_parameters
-    from prunecast.models.families.head import head_of
     from prunecast.models.moments import Moments
 
     return_freed_memory()
     ranking, moments = _ranking_path(setup), _moments_path(setup)
-    complete = ranking.is_file() and (moments is None or moments.is_file())
-    model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
-    head_of(model)  # found once, before anything listens to the model
-    if not complete:
-        keep_freed_memory()
-        _calibrate(setup, model, ranking, moments, progress)
-        return_freed_memory()
+    # Workers that start together calibrate once.
+    with nullcontext() if _is_complete(ranking, moments) else FileLock(f"{ranking}.lock"):
+        model = _calibrated(setup, ranking, moments, progress)
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
@@ -64,6 +58,27 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
     keep_freed_memory()
     return elastic
+
+
+def _calibrated(setup: Setup, ranking: Path, moments: Path | None, progress: Progress) -> "PreTrainedModel":
+    """The dense model on its device, after calibration where the cache lacks what comes of it."""
+    import torch
+
+    from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
+    from prunecast.models.families.head import head_of
+
+    complete = _is_complete(ranking, moments)
+    model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
+    head_of(model)  # found once, before anything listens to the model
+    if not complete:
+        keep_freed_memory()
+        _calibrate(setup, model, ranking, moments, progress)
+        return_freed_memory()
+    return model
+
+
+def _is_complete(ranking: Path, moments: Path | None) -> bool:
+    return ranking.is_file() and (moments is None or moments.is_file())
 
 
 def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: Path | None, progress: Progress) -> None:

@@ -25,6 +25,8 @@ Life cycle
    searcher      ``evaluations``, then ``search``                      once per round
    exporter      ``limits``, ``check``                                 before anything is measured
    exporter      ``write``, then ``verify``                            once per export
+   executor      ``start``                                             once, when there is something to measure
+   executor      ``send``, ``events``, ``stop``                        any number, then ``close`` once
    ============  ====================================================  ================================================
 
    A resumed run and a ``--dry-run`` start from the beginning; recorded measurements are not repeated.
