@@ -16,7 +16,6 @@ from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
-from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
@@ -64,6 +63,9 @@ def export_again(
         RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
+    # It imports torch, which takes seconds: errors that need none are told before this is called.
+    from prunecast.models.elastic import check_fits
+
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
     setup = Setup(spec_as_measured(record, host, permissions), host)
