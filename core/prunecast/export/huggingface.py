@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.comparison import PROMPT, continued, log_probabilities, of_tokens, perplexity, windows_of
@@ -126,17 +127,24 @@ def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[s
     """
     tied = stock_types(config)[1]._tied_weights_keys if config.tie_word_embeddings else ()
     weights = {name: tensor.detach() for name, tensor in state.items() if name not in tied}
-    for projection in _with_bias(family, weights):
+    for projection in _biased(family, weights):
         for name in [name for name in weights if name.endswith(f".{projection}.weight")]:
             bias = f"{name.removesuffix('weight')}bias"
             weights.setdefault(bias, weights[name].new_zeros(config.hidden_size))
     return weights
 
 
-def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
-    """Names of the projections back into the residual stream that have a bias in at least one layer."""
-    back = (family.output, family.down)
-    return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
+def biased_outputs(family: Family, weights: "Mapping[str, Tensor]") -> list[Component]:
+    """Components whose projection back into the residual stream has a bias in at least one layer."""
+    return [
+        component
+        for component, name in family.outputs.items()
+        if any(weight.endswith(f".{name}.bias") for weight in weights)
+    ]
+
+
+def _biased(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
+    return [family.outputs[component] for component in biased_outputs(family, weights)]
 
 
 def count_parameters(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
@@ -242,7 +250,7 @@ def _config_json(
         **with_head_dim(config),
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
         "num_hidden_layers": config.num_hidden_layers,
-        "output_bias": _with_bias(family, weights),
+        "output_bias": _biased(family, weights),
         "per_layer_config": {str(index): family.entries_of(layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }

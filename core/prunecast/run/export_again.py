@@ -17,6 +17,7 @@ from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
 from prunecast.plugins.host import PluginHost
+from prunecast.problem.limits import adds_biases, cut_components, problem_of_biases
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
@@ -134,7 +135,8 @@ def _check_dtype(dtype: str | None) -> None:
 def _check_limits(setup: Setup, use: ExporterUse, architecture: Architecture) -> None:
     """Raise ExportError unless a target can express an architecture."""
     limits = use.instance(setup.host).limits(setup.source.config(), setup.family, setup.shape)
-    if problem := limits.problem(architecture):
+    cut = cut_components(setup.shape.dense, [architecture]) if adds_biases(setup.spec) else set()
+    if problem := limits.problem(architecture) or problem_of_biases(limits, cut):
         raise ExportError(
             f"{use.label} cannot express this architecture: {problem}; name the target in the spec (export.targets), "
             "so that the search proposes only what it can express, or choose an --architecture"
