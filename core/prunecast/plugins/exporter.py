@@ -79,9 +79,9 @@ class PrunedModel:
     load: "Callable[[], PreTrainedModel]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
-    """The measured model, which written files are compared with.
+    """The measured model, which written files are compared with. One is shared by all targets of an export.
 
     Attributes:
         logits: logits, float32 (B, T, V), of int64 token ids (B, T) on the CPU; without a cache.
