@@ -113,5 +113,11 @@ def chosen_speeds(found: Sequence[RecordedSpeeds], asked: Conditions, model: str
     return by_dtype
 
 
+def latest_speeds(found: Sequence[RecordedSpeeds], dtype: str, asked: Conditions) -> RecordedSpeeds | None:
+    """The table of a dtype under the conditions that were measured last, chosen as in :func:`chosen_speeds`, if any."""
+    fitting = [each for each in found if each.dtype == dtype and asked.take(each.conditions)]
+    return chosen_speeds(fitting, fitting[-1].conditions, "")[dtype] if fitting else None
+
+
 def _detail(speeds: RecordedSpeeds) -> int:
     return sum(len(layer.attention) + len(layer.mlp) for layer in speeds.table.layers)
