@@ -1,5 +1,6 @@
 """Text forms of results, plans, estimates and quality cards for terminals."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,9 +168,14 @@ def render_parity(export: dict[str, Any]) -> str:
 
 
 def render_exports(exports: Sequence[Mapping[str, Any]]) -> str:
-    """Table of written files and how they compare with the measured model; rows of the registry's table."""
+    """Table of written files and how they compare with the measured model, then what was noted of them.
+
+    Args:
+        exports: rows of the registry's table.
+    """
     head = ("target", "engine", "difference", "greedy", "perplexity", "measured", "MB", "load s", "prefill", "decode")
-    return table(head, [_export_row(row) for row in exports])
+    notes = [visible(f"{row['target']}: {note}") for row in exports for note in json.loads(row["notes_json"])]
+    return "\n".join([table(head, [_export_row(row) for row in exports]), *notes])
 
 
 def _export_row(row: Mapping[str, Any]) -> list[str]:

@@ -126,6 +126,8 @@ class Parity:
         perplexity, reference_perplexity: in the engine, and of the measured model.
         load_seconds: time to load the files.
         prefill, decode: tokens a second, reading and generating, one sequence at a time.
+        dense_prefill, dense_decode: those of the dense model, written and loaded in the same way. Exporters leave them
+            out.
         notes: what else was seen, each a line.
     """
 
@@ -140,6 +142,8 @@ class Parity:
     load_seconds: float | None = None
     prefill: float | None = None
     decode: float | None = None
+    dense_prefill: float | None = None
+    dense_decode: float | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -87,16 +87,25 @@ def export_again(
     def pruned() -> Deliverable:
         return Deliverable.of(elastic(), chosen)
 
+    def unpruned() -> Deliverable:
+        return Deliverable.of(elastic(), setup.shape.dense)
+
     if chosen != best.architecture:
         compared = [dense, *baselines]
-        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
+        return deliver_run(
+            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
+        )
     compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
     if options is None:
-        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
+        return deliver_run(
+            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
+        )
     check_recovery(options, setup.device.type)
     recoverer = recoverer_of(setup, options, elastic, progress)
     trained = partial(recoverer.deliverable, chosen)
-    return deliver_run(setup, written, chosen, trained, compared, places, options, overwrite, require_verified)
+    return deliver_run(
+        setup, written, chosen, trained, unpruned, compared, places, options, overwrite, require_verified
+    )
 
 
 def _dtype(spec: Spec) -> str:

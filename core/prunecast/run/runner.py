@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import in_own_unit
@@ -325,13 +325,16 @@ class Run:
         for _, folder in places.values():
             self._progress.say(f"writing {folder.path}")
 
-        def model() -> Deliverable:
-            if self._recoverer:
-                return self._recoverer.deliverable(chosen)
-            elastic = self._engine.elastic if written is setup else build_elastic(written, self._progress)
-            return Deliverable.of(elastic, chosen)
+        elastic = cache(lambda: self._engine.elastic if written is setup else build_elastic(written, self._progress))
 
-        return deliver_run(setup, written, chosen, model, result.candidates, places, self._spec.recover, overwrite)
+        def model() -> Deliverable:
+            return self._recoverer.deliverable(chosen) if self._recoverer else Deliverable.of(elastic(), chosen)
+
+        def dense() -> Deliverable:
+            return Deliverable.of(elastic(), setup.shape.dense)
+
+        compared, recovery = result.candidates, self._spec.recover
+        return deliver_run(setup, written, chosen, model, dense, compared, places, recovery, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Built baselines at every total of the result, and search baselines at that of its best."""

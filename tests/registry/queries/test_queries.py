@@ -272,7 +272,7 @@ def test_a_pareto_front_equals_that_of_comparing_all_pairs(
     ]
     beaten = [any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points) for p in points]
     expected = sorted(row["key"] for row, loses in zip(rows, beaten, strict=True) if not loses)
-    assert sorted(row["key"] for row in pareto(random_registry, criteria, wanted)) == expected
+    assert sorted(row["key"] for row in pareto(random_registry, criteria, wanted).rows) == expected
     assert 1 < len(expected) < len(rows)
 
 
@@ -290,7 +290,14 @@ def test_a_pareto_front_needs_two_or_three_criteria_with_a_metric(
 def test_a_pareto_front_includes_all_equal_points(registry: Registry) -> None:
     twin = Architecture([(4, 2, 24), (4, 2, 20), (4, 2, 16)])
     registry.record(1, "sample", setting(), twin, measurements(10.0), 1.0, "cpu")
-    assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny"))) == [6.0, 10.0, 10.0, 14.0, 22.0, 30.0]
+    assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny")).rows) == [
+        6.0,
+        10.0,
+        10.0,
+        14.0,
+        22.0,
+        30.0,
+    ]
 
 
 def test_nearest_architectures_differ_in_the_fewest_parameters(random_registry: Registry) -> None:
