@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import lethal
 import psutil
 import pytest
 from workplace import EVALUATIONS, Workplace
+
+from prunecast.plugins.host import PluginHost
+from prunecast.spec.load import load_spec
 
 OF_THE_MACHINE = ("seconds", "workers", "run", "export", "exports", "evaluations")
 
@@ -68,6 +72,12 @@ def test_a_run_that_finds_all_numbers_starts_no_worker(workplace: Workplace) -> 
     workplace.prunecast(*arguments)
     again = workplace.prunecast(*arguments)
     assert again.json["workers"]["answered"] == {}
+
+
+@pytest.mark.parametrize(("workers", "proposals"), [(1, 8), (3, 9), (8, 8), (20, 20)])
+def test_automatic_rounds_give_every_worker_as_much(workers: int, proposals: int, workplace: Workplace) -> None:
+    with chdir(workplace.folder):
+        assert load_spec("tiny.yaml", PluginHost.discover(), ["per_round=auto"]).proposals(workers) == proposals
 
 
 def test_killed_workers_cost_nothing_but_what_was_in_flight(workplace: Workplace) -> None:
