@@ -144,6 +144,7 @@ class Measuring:
     ) -> list[Wanted]:
         """Measure what no other process is measuring; returns the rest."""
         left: list[Wanted] = []
+        self._engine.expect(wanted)
         for architecture, named in wanted:
             lease = take_lease(self._registry, named.setting, architecture)
             if lease is None:
