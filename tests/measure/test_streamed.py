@@ -1,6 +1,6 @@
 """Runs with streamed weights: the results of ordinary runs, and what they refuse."""
 
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
@@ -53,3 +53,30 @@ def test_result_is_that_of_an_ordinary_run(name: str, workplace: Workplace, monk
         weights.append((workplace.folder / "out/tiny/model.safetensors").read_bytes())
     assert results[1] == results[0]
     assert weights[1] == weights[0]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a pruner of whole models": ({"pruner": {"use": "random"}}, "the random pruner ranks a model with all"),
+    "training": (
+        {"recover": {"method": "distill", "dataset": "calibration.txt", "tokens": 64}},
+        "training needs all weights",
+    ),
+    "sensitivities": ({"neighbours": 1}, "local sensitivities need all weights"),
+    "times": (
+        {"evaluators": [*SPEC["evaluators"], {"use": "latency", "prompt": 8, "generate": 2}]},
+        "latency measures times",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_streaming_has_not_is_refused_before_the_run(name: str, workplace: Workplace) -> None:
+    changes, reason = REFUSED[name]
+    workplace.write_spec("tiny", streamed(changes))
+    for arguments in (("--dry-run",), ()):
+        outcome = workplace.prunecast("run", "tiny.yaml", *arguments)
+        assert outcome.code != 0
+        line = outcome.stderr.strip().splitlines()[-1]
+        assert reason in line
+        assert "set the placement to one" in line
+        assert re.search(r"tiny\.yaml:\d+:\d+: ", line), "names the place"

@@ -11,17 +11,20 @@ from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import ModelError
 from prunecast.measure.calibrated import (
     compensation_batches,
+    is_calibrated,
     moments_path,
     ranking_path,
     read_ranking,
     same_text,
     write_ranking,
 )
+from prunecast.measure.placement import Placement, devices_beside, placed
 from prunecast.measure.setup import Setup
-from prunecast.measure.streamed import build_streamed
+from prunecast.measure.streamed import build_streamed, calibrate_streamed
 from prunecast.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from prunecast.models.elastic import ElasticModel
@@ -33,31 +36,33 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
     the text if pruner and compensation use the same.
     """
-    if setup.placement == "stream":
-        return build_streamed(setup, progress)
     import torch
 
+    places = placed(setup)
+    if places.calibration == "stream" and not is_calibrated(setup):
+        calibrate_streamed(setup, progress)
+    if places.evaluation == "stream":
+        if not is_calibrated(setup):
+            _calibrate(setup, _loaded(setup, torch.float32, places.calibration), progress)
+        return build_streamed(setup)
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.cpu.attention import use_block_attention
     from prunecast.models.cpu.norms import use_fast_norms
     from prunecast.models.elastic import ElasticModel, convert_parameters
-    from prunecast.models.families.head import head_of
     from prunecast.models.moments import Moments
 
     return_freed_memory()
-    ranking, moments = ranking_path(setup), moments_path(setup)
-    complete = ranking.is_file() and (moments is None or moments.is_file())
-    model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
-    head_of(model)  # found once, before anything listens to the model
-    if not complete:
-        keep_freed_memory()
-        _calibrate(setup, model, ranking, moments, progress)
-        return_freed_memory()
+    moments = moments_path(setup)
+    if is_calibrated(setup):
+        model = _loaded(setup, setup.dtype, places.evaluation)
+    else:
+        model = _loaded(setup, torch.float32, places.calibration)
+        _calibrate(setup, model, progress)
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
-    elastic = ElasticModel(model, setup.family, setup.shape, read_ranking(ranking))
+    elastic = ElasticModel(model, setup.family, setup.shape, read_ranking(ranking_path(setup)))
     if moments is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
@@ -65,10 +70,28 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     return elastic
 
 
-def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: Path | None, progress: Progress) -> None:
+def _loaded(setup: Setup, dtype: "torch.dtype", placement: Placement) -> "PreTrainedModel":
+    """The dense model, on its device or spread over several."""
+    from prunecast.models.families.head import head_of
+    from prunecast.models.spread import spread
+
+    if placement == "spread":
+        model = setup.source.mapped(dtype)
+        devices, rooms = zip(*devices_beside(setup.device), strict=True)
+        spread(model, setup.family, devices, rooms, dtype)
+    else:
+        model = setup.source.load(dtype, setup.device)
+    head_of(model)  # found once, before anything listens to the model
+    return model
+
+
+def _calibrate(setup: Setup, model: "PreTrainedModel", progress: Progress) -> None:
     """Write the ranking and, where there is compensation, the moments, unless they are there."""
+    from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.moments import MomentSums
 
+    keep_freed_memory()
+    ranking, moments = ranking_path(setup), moments_path(setup)
     if not ranking.is_file():
         progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
         overheard = MomentSums(model, setup.family)
@@ -79,6 +102,7 @@ def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: P
             overheard.save(moments)
     if moments and not moments.is_file():
         _gather(setup, model, moments, progress)
+    return_freed_memory()
 
 
 def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:

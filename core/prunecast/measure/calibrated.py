@@ -32,6 +32,12 @@ def same_text(setup: Setup) -> bool:
     return torch.equal(setup.calibration, torch.cat(setup.compensation))
 
 
+def is_calibrated(setup: Setup) -> bool:
+    """True if the cache has the ranking and the moments of a set-up."""
+    moments = moments_path(setup)
+    return ranking_path(setup).is_file() and (moments is None or moments.is_file())
+
+
 def compensation_batches(setup: Setup) -> "list[torch.Tensor]":
     """Batches of the text that compensation is fitted on, int64 of shape (B, T), on the device."""
     import torch

@@ -28,7 +28,6 @@ from prunecast.data import (
 from prunecast.data.dataset import Row
 from prunecast.errors import DataError, EvaluationError, RegistryError
 from prunecast.measure.device import choose_device, choose_dtype
-from prunecast.measure.placement import Placement, placement_of
 from prunecast.measure.recorded import NOTHING_PERMITTED, Permissions, permitted_content
 from prunecast.models.described import described
 from prunecast.models.families.family import EXPORTED, Family
@@ -103,7 +102,6 @@ class Setup:
         description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
-        placement: where the weights are.
         pruner, searcher: plugins of the spec.
 
     Raises:
@@ -139,7 +137,6 @@ class Setup:
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
         self._problem = Problem.for_model(spec, host, config, family, self.shape)
-        self.placement: Placement = placement_of(spec, host, self.pruner)
 
     def with_speeds(self, speeds: SpeedTable) -> "Setup":
         """The same set-up with measured times of the components, by which its budget limits speeds.

@@ -21,21 +21,41 @@ from prunecast.plugins.interfaces import ByLayer
 from prunecast.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from prunecast.models.moments import MomentsWriter
     from prunecast.models.streamed.elastic import StreamedElastic
     from prunecast.models.streamed.model import StreamedModel
     from prunecast.models.streamed.one_layer import OneLayer
 
 
-def build_streamed(setup: Setup, progress: Progress) -> "StreamedElastic":
-    """The elastic model of a set-up, of which one layer at a time is on its device and in its dtype.
+def calibrate_streamed(setup: Setup, progress: Progress) -> None:
+    """Write the ranking and, where there is compensation, the moments, unless they are there.
 
     Raises:
-        ModelError: the weights cannot stay as they are stored, or there is no memory for the moments of a layer.
+        ModelError: the weights cannot stay as they are stored.
         PluginError: the pruner does not read its text as it says.
     """
     import torch
 
+    from prunecast.models.cpu.allocation import keep_freed_memory
+
+    keep_freed_memory()
+    ranking, moments = ranking_path(setup), moments_path(setup)
+    streamed = _streamed(setup, torch.float32)
+    if not ranking.is_file():
+        progress.say(f"ranking heads and channels layer by layer ({setup.spec.pruner.use})")
+        _rank(setup, streamed, ranking, moments)
+    if moments and not moments.is_file():
+        _gather(setup, streamed, moments, progress)
+
+
+def build_streamed(setup: Setup) -> "StreamedElastic":
+    """The elastic model of a calibrated set-up, of which one layer at a time is on its device and in its dtype.
+
+    Raises:
+        ModelError: the weights cannot stay as they are stored.
+    """
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory
     from prunecast.models.cpu.attention import use_block_attention
@@ -43,26 +63,24 @@ def build_streamed(setup: Setup, progress: Progress) -> "StreamedElastic":
     from prunecast.models.families.head import head_of
     from prunecast.models.moments import Moments
     from prunecast.models.streamed.elastic import StreamedElastic
-    from prunecast.models.streamed.model import StreamedModel
 
     keep_freed_memory()
-    ranking, moments = ranking_path(setup), moments_path(setup)
-    streamed = StreamedModel(setup.source.mapped(setup.dtype), setup.family, torch.float32, setup.device)
+    moments, streamed = moments_path(setup), _streamed(setup, setup.dtype)
     with streamed.passing():  # the scale of logits does not depend on what the layers do
         head_of(streamed.model)
-    if not ranking.is_file():
-        progress.say(f"ranking heads and channels layer by layer ({setup.spec.pruner.use})")
-        _rank(setup, streamed, ranking, moments)
-    if moments and not moments.is_file():
-        _gather(setup, streamed, moments, progress)
-    streamed.convert(setup.dtype)
     use_block_attention(streamed.model)
     use_fast_norms(streamed.model)
-    elastic = StreamedElastic(streamed, setup.shape, read_ranking(ranking))
+    elastic = StreamedElastic(streamed, setup.shape, read_ranking(ranking_path(setup)))
     if moments is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
     return elastic
+
+
+def _streamed(setup: Setup, dtype: "torch.dtype") -> "StreamedModel":
+    from prunecast.models.streamed.model import StreamedModel
+
+    return StreamedModel(setup.source.mapped(setup.dtype), setup.family, dtype, setup.device)
 
 
 def _rank(setup: Setup, streamed: "StreamedModel", ranking: Path, moments: Path | None) -> None:

@@ -383,6 +383,8 @@ class Evaluator(Plugin[OptionsT]):
             mask or KV cache. Activations of layers shared with the previous architecture are then reused
             (:mod:`prunecast.models.activation_reuse`). Leave it False for measurements of time.
         differentiable: True if ``losses`` is implemented, which local sensitivities (``neighbours`` of a spec) need.
+        timed: True if its numbers depend on how fast the model runs, or on where its weights are: such an evaluator
+            needs all of them in memory, and is refused with ``model.placement: stream``.
 
     ``prepare`` is called once per run, before all other methods and possibly without the model ever being loaded. Then
     ``metrics`` and ``data_hash`` are read. If the registry lacks a measurement, ``observe_dense`` is called once, and
@@ -391,6 +393,7 @@ class Evaluator(Plugin[OptionsT]):
 
     same_batches: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:

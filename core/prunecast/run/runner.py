@@ -22,6 +22,7 @@ from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
+from prunecast.measure.placement import placed
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
@@ -87,6 +88,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
+    if note := placed(setup).note:
+        progress.say(note)
     setup = with_measured_speeds(setup, registry, progress)
     prior = prior_of(spec, setup.problem, registry)
     for note in notes_of(setup):

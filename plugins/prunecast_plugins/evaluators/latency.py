@@ -69,6 +69,7 @@ class Latency(Evaluator[LatencyOptions]):
     """
 
     options_model = LatencyOptions
+    timed = True
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
         """Make a prompt of arbitrary tokens. Raises DataError if prompt and generation exceed the model's context."""

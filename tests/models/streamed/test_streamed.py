@@ -1,6 +1,6 @@
 """A streamed model: the same numbers as the ordinary one, to the last bit, with one layer at a time in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

@@ -66,13 +66,13 @@ def visit_layers_backwards(
     calls = _begun(streamed, texts)
     losses: ByKey = {}
 
-    def loss_of(key: bytes, labels: Tensor, output: Tensor) -> Tensor:
-        """The loss by the head."""
+    def by_the_head(key: bytes, labels: Tensor, output: Tensor) -> Tensor:
         with streamed.ending(output):
             loss: Tensor = streamed.model(labels, labels=labels, use_cache=False).loss
         losses[key] = loss.detach()
         return loss
 
+    loss_of: LossOf = by_the_head
     with tempfile.TemporaryDirectory(dir=folder) as place:
         inputs = _Inputs(Path(place))
         _keep_inputs(streamed, calls, inputs)

@@ -5,7 +5,7 @@ Notation:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,11 @@ class Batch:
 
     call: LayerCall
     output: Tensor | None = None
-    gradient: Tensor | None = field(default=None, repr=False)
+    gradient: Tensor | None = None
+
+    def keep_gradient(self, gradient: Tensor) -> None:
+        """Keep the gradient with respect to the hidden states that the layer got, (B, T, D)."""
+        self.gradient = gradient.detach()
 
 
 def key_of(ids: Tensor) -> bytes:
@@ -116,7 +120,7 @@ class OneLayer(nn.Module):
         hidden = batch.call.hidden.detach()
         if torch.is_grad_enabled():
             hidden = hidden.clone().requires_grad_()
-            hidden.register_hook(lambda gradient: setattr(batch, "gradient", gradient.detach()))
+            hidden.register_hook(batch.keep_gradient)  # type: ignore[no-untyped-call]
         output = batch.call.with_hidden(hidden).of(self._layer[0])
         batch.output = output.detach()
         return key, output
@@ -126,7 +130,7 @@ class _Continued(torch.autograd.Function):
     """A loss whose gradient with respect to the output of a layer is known from the layers after it."""
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, gradient: Tensor, loss: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, output: Tensor, gradient: Tensor, loss: Tensor) -> Tensor:
         ctx.gradient = gradient
         return loss.clone()
 
