@@ -1,4 +1,4 @@
-"""``python benchmarks/streaming.py WORK_FOLDER [LAYERS [PRUNER...]]``: memory and time of streaming against the ordinary way.
+"""``python benchmarks/streaming.py FOLDER [LAYERS [PRUNER...]]``: memory and time of streaming, and of the ordinary way.
 
 Writes a Llama-shaped model with random weights in bfloat16 to the folder, of 1.1 billion parameters with 20 layers, and
 measures in a process of its own each: calibration with flap, taylor and obs, and the evaluation of eight architectures.
@@ -103,21 +103,18 @@ def main(folder: Path, layers: int, pruners: set[str]) -> None:
         (folder / "text.txt").write_text("".join(f"The number {n} is followed by {n + 1}.\n" for n in range(4000)))
         stored = sum(file.stat().st_size for file in (folder / "model").glob("*.safetensors"))
         print(f"stored weights {stored / 1e9:.2f} GB", flush=True)
-        for pruner, samples in (("flap", MANY), ("taylor", FEW), ("obs", FEW), ("magnitude", FEW)):
+        for pruner, samples in (("flap", MANY), ("taylor", FEW), ("obs", FEW)):
             if pruners and pruner not in pruners:
                 continue
-            evaluates = pruner == "magnitude"
+            compensate = "bias" if pruner == "flap" else "none"
             for placement in ("one", "stream"):
-                settings = {"placement": placement, "pruner": pruner, "samples": samples, "compensate": "none"}
-                if evaluates:
-                    settings["compensate"] = "bias"
-                found = in_process(folder, "calibrate", **settings)
-                lines = {f"calibration {'magnitude and moments' if evaluates else pruner}": found}
-                if evaluates:
+                settings = {"placement": placement, "pruner": pruner, "samples": samples, "compensate": compensate}
+                lines = {f"calibration {pruner}": in_process(folder, "calibrate", **settings)}
+                if pruner == "flap":
                     lines["evaluation of 8"] = in_process(folder, "evaluate", **settings)
                 for name, each in lines.items():
                     print(
-                        f"{name:36} {placement:7} {each['bytes'] / stored:5.2f} x weights, {each['seconds']:6.1f} s, "
+                        f"{name:20} {placement:7} {each['bytes'] / stored:5.2f} x weights, {each['seconds']:6.1f} s, "
                         f"value {each['value']:.9g}, layers brought {each['brought']}",
                         flush=True,
                     )

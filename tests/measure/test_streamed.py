@@ -7,7 +7,7 @@ import pytest
 from workplace import SPEC, Workplace
 
 BESIDE = ("seconds", "bytes", "prefill", "decode")
-"""Parts of names in a result: times and speeds differ from run to run, and bytes count the spec, which names the placement."""
+"""Parts of names in a result: times and speeds differ from run to run, and bytes count the spec with its placement."""
 
 
 def without_times(value: Any) -> Any:
