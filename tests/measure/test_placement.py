@@ -31,6 +31,7 @@ def test_all_is_on_the_device_where_that_fits(workplace: Workplace) -> None:
 
 
 def test_calibration_is_streamed_where_only_that_fits(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNECAST_CACHE", str(workplace.folder / "cache"))  # in which nothing is calibrated
     setup = setup_of(workplace)
     needs = Work.of(setup.spec, setup.pruner, setup.shape, 4).needs()
     assert needs["stream"].calibration < needs["one"].calibration
