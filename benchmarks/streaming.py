@@ -1,4 +1,4 @@
-"""``python benchmarks/streaming.py FOLDER [LAYERS [PRUNER...]]``: memory and time of streaming, and of the ordinary way.
+"""``python benchmarks/streaming.py FOLDER [LAYERS [PRUNER...]]``: memory and time of streaming and of the ordinary way.
 
 Writes a Llama-shaped model with random weights in bfloat16 to the folder, of 1.1 billion parameters with 20 layers, and
 measures in a process of its own each: calibration with flap, taylor and obs, and the evaluation of eight architectures.

@@ -41,7 +41,8 @@ TOKENS = 2048
 _CACHE = 2**30
 """Limit of each of two caches: compensated weights, and hidden states that are reused or on their way."""
 
-_FLOAT32, _FLOAT64 = 4, 8
+_FLOAT32 = 4
+"""Bytes of a number in float32."""
 
 _SHARE = 0.8
 """Share of the free memory of a device that layers spread over several may take; the rest is for what is computed."""
@@ -84,14 +85,14 @@ class Work:
         itemsize: bytes of a weight in the dtype of the measurements.
         reading: how the pruner reads its text; None if it needs all layers at once.
         read: tokens of calibration text.
-        compensated: True if there is compensation.
+        compensate: method of compensation.
     """
 
     shape: ModelShape
     itemsize: int
     reading: ByLayer | None
     read: int
-    compensated: bool
+    compensate: str
 
     @classmethod
     def of(cls, spec: Spec, pruner: Pruner[Any], shape: ModelShape, itemsize: int) -> "Work":
@@ -99,7 +100,7 @@ class Work:
         compensate = pruner.options.compensate
         texts = [*pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
         read = max((text.samples * text.tokens for text in texts), default=0)
-        return cls(shape, itemsize, pruner.by_layer, read, compensate.method != "none")
+        return cls(shape, itemsize, pruner.by_layer, read, compensate.method)
 
     def needs(self) -> dict[Placement, Need]:
         """What each placement needs."""
@@ -111,8 +112,8 @@ class Work:
         # Gradients, or sums of their products, take about as much as the weights.
         factor = 2 if self.reading is not None and self.reading.gradients else 1
         active = _FLOAT32 * TOKENS * max(8 * shape.hidden_size + 3 * layer.mlp_width for layer in shape.dense.layers)
-        # A moment is factorised in float64: as it is, damped, and its factor.
-        solving = 3 * _FLOAT64 // _FLOAT32 * max(moments)
+        # A moment, and it and its factor in float64.
+        solving = 5 * max(moments) if self.compensate == "least-squares" else 0
         kept = active + solving + 2 * min(_CACHE, self.itemsize * whole // 4)
         together = Need(
             calibration=_FLOAT32 * (whole + (factor - 1) * int(layers.sum())) + sum(moments) + active,
@@ -129,7 +130,7 @@ class Work:
     def _moments(self, layer: Layer) -> int:
         """Bytes of the second moments of a layer."""
         attention = layer.query_heads * self.shape.head_dim
-        return _FLOAT32 * (attention**2 + layer.mlp_width**2) if self.compensated else 0
+        return 0 if self.compensate == "none" else _FLOAT32 * (attention**2 + layer.mlp_width**2)
 
 
 def check_placement(setup: Setup) -> None:

@@ -130,12 +130,15 @@ class FromMoments:
         device = self._elastic.layer(layer).inputs[component].weight.device
         second = where_float64_is(self._moments.second(layer, component).to(device))
         stock = self._order(layer, component).to(second.device)[order.to(second.device)]
-        moment = second.double()[stock][:, stock]
+        # Of a wide MLP it takes a gigabyte, so it is permuted before it is converted, and damped in place.
+        moment = second[stock[:, None], stock].double()
+        del second
         scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+        diagonal = moment.diagonal().clone()
         damping = self._damping
         while True:
-            damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-            factor, failed = torch.linalg.cholesky_ex(damped)
+            moment.diagonal().copy_(diagonal + damping * scale)
+            factor, failed = torch.linalg.cholesky_ex(moment)
             if not failed:
                 lower: Tensor = factor.float().to(device)
                 return lower

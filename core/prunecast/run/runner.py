@@ -88,8 +88,8 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
-    if note := placed(setup).note:
-        progress.say(note)
+    if placement := placed(setup).note:
+        progress.say(placement)
     setup = with_measured_speeds(setup, registry, progress)
     prior = prior_of(spec, setup.problem, registry)
     for note in notes_of(setup):
