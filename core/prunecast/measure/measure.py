@@ -149,6 +149,7 @@ class Measuring:
         """Have measured what no other process is measuring; returns the rest."""
         tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
         done = set()
+        self._engine.expect(wanted)
         for results in self._dispatch.results([Task(n, a) for a, n in wanted], partial(_claimed, leases)):
             self._keep(stage, results, metrics)
             done |= {result.task.key for result in results}
