@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import lethal
 import psutil
 import pytest
 from workplace import EVALUATIONS, Workplace
+
+from prunecast.plugins.host import PluginHost
+from prunecast.spec.load import load_spec
 
 OF_THE_MACHINE = ("seconds", "workers", "run", "export", "exports", "evaluations")
 
@@ -55,6 +59,7 @@ def test_two_processes_choose_what_one_chooses(workplace: Workplace) -> None:
     assert workers_of(os.getpid()) == []
 
 
+@pytest.mark.slow
 def test_sensitivities_of_workers_are_those_of_one_process(workplace: Workplace) -> None:
     arguments = ("run", "tiny.yaml", "--json", "--set", "neighbours=2", "--set", "export=null")
     local = workplace.prunecast(*arguments, "--registry", "local.db")
@@ -68,6 +73,12 @@ def test_a_run_that_finds_all_numbers_starts_no_worker(workplace: Workplace) -> 
     workplace.prunecast(*arguments)
     again = workplace.prunecast(*arguments)
     assert again.json["workers"]["answered"] == {}
+
+
+@pytest.mark.parametrize(("workers", "proposals"), [(1, 8), (3, 9), (8, 8), (20, 20)])
+def test_automatic_rounds_give_every_worker_as_much(workers: int, proposals: int, workplace: Workplace) -> None:
+    with chdir(workplace.folder):
+        assert load_spec("tiny.yaml", PluginHost.discover(), ["per_round=auto"]).proposals(workers) == proposals
 
 
 def test_killed_workers_cost_nothing_but_what_was_in_flight(workplace: Workplace) -> None:
@@ -87,6 +98,7 @@ def test_killed_workers_cost_nothing_but_what_was_in_flight(workplace: Workplace
     assert peaceful.json["best"]["architecture"] == outcome.json["best"]["architecture"]
 
 
+@pytest.mark.slow
 def test_an_architecture_that_kills_two_workers_is_filed_as_a_failure(workplace: Workplace) -> None:
     harmful(workplace, "poison")
     outcome = workplace.prunecast("run", "lethal.yaml", "--json", "--executor", "processes")
@@ -103,6 +115,7 @@ def test_an_architecture_that_kills_two_workers_is_filed_as_a_failure(workplace:
     assert again.json["evaluations"]["measured"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunecast.measure.dispatch.LEAST_SECONDS", 3.0)
     harmful(workplace, "hangs")
@@ -112,6 +125,7 @@ def test_a_worker_that_hangs_is_replaced(workplace: Workplace, monkeypatch: pyte
     assert workplace.sql("SELECT count(*) FROM failures") == [(0,)]
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_a_worker_is_met_by_smaller_batches_there(workplace: Workplace) -> None:
     harmful(workplace, "memory")
     outcome = workplace.prunecast("run", "lethal.yaml", "--json", "--executor", "processes")
@@ -120,7 +134,14 @@ def test_out_of_memory_in_a_worker_is_met_by_smaller_batches_there(workplace: Wo
     assert workplace.sql("SELECT count(*) FROM failures") == [(0,)]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_the_end_of_a_run_is_the_end_of_its_workers(how: signal.Signals, workplace: Workplace) -> None:
     harmful(workplace, "slow")
     run = workplace.start("run", "lethal.yaml", "--executor", "processes")
@@ -219,7 +240,7 @@ def test_an_executor_is_no_part_of_a_run(workplace: Workplace) -> None:
     first = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "executor=local").json
     again = workplace.prunecast("run", "tiny.yaml", "--json", "--set", "executor={use: processes, workers: 1}").json
     assert (again["run"], again["evaluations"]["measured"]) == (first["run"], 0)
-    assert "executor" not in workplace.sql("SELECT spec_json FROM runs")[0][0]
+    assert '"executor":' not in workplace.sql("SELECT spec_json FROM runs")[0][0]
 
 
 def test_a_worker_with_another_version_is_refused_with_both(workplace: Workplace) -> None:
@@ -233,6 +254,7 @@ def test_a_worker_with_another_version_is_refused_with_both(workplace: Workplace
     assert "error: worker 1 cannot work on this run: it has transformers 4.0, the run 5." in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_finds_another_model_is_refused(workplace: Workplace) -> None:
     (workplace.folder / "swap.py").write_text(
         "import prunecast.measure.worker as worker\nfound = worker.Worker.of.__func__\n"

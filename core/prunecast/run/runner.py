@@ -181,7 +181,7 @@ class Run:
         self._listeners = listeners
         self._prior = prior
         self._problem: Problem = setup.problem if prior is None else warm_started(setup.problem, prior)
-        self._engine = engine
+        self._engine, self._dispatch = engine, dispatch
         self._measuring = Measuring(setup, dispatch, engine, registry, run_id, progress, listeners)
         self._sensitivities = LocalSensitivities(dispatch, setup.evaluators, registry, run_id, progress)
         settings = [named.setting for named in setup.evaluators]
@@ -277,9 +277,8 @@ class Run:
     def _round(self, refined: Problem, fitted: Fitted, measured: Measured, before: Sequence[Round]) -> Round:
         """Search against the prediction and measure the proposals."""
         spec, number = self._spec, len(before) + 1
-        proposals = search(
-            refined, self._setup.searcher, fitted, measured, before, spec.choose, spec.per_round, self._progress
-        )
+        count = spec.proposals(max(1, self._dispatch.workers))
+        proposals = search(refined, self._setup.searcher, fitted, measured, before, spec.choose, count, self._progress)
         architectures = [each.architecture for each in proposals]
         found = self._measuring.measure(round_name(number), architectures, self._setup.evaluators)
         chosen = tuple(replace(each, measured=found.get(each.architecture)) for each in proposals)

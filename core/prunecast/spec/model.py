@@ -380,6 +380,9 @@ class SplitsSpec(_Section):
         return self
 
 
+AUTO_PER_ROUND = 8
+"""Least number of proposals of a round with ``per_round: auto``."""
+
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -443,7 +446,11 @@ class Spec(_Section):
         None, description="Pairs of other models as the first training data of the predictor; none if not given."
     )
     rounds: int = Field(1, ge=1, description="Number of rounds of fitting, searching and measuring.")
-    per_round: int = Field(8, ge=1, description="Number of proposed architectures measured in each round.")
+    per_round: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8,
+        description="Number of proposed architectures measured in each round; auto is a whole number for each worker "
+        "that is ready, at least 8 in all.",
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -579,6 +586,10 @@ class Spec(_Section):
     def exporter(self, use: str, options: dict[str, Any] | None = None) -> ExporterUse:
         """An exporter by name. Raises ValidationError if there is none, or if the options are not its own."""
         return ExporterUse.model_validate({"use": use, **(options or {})}, context=SpecContext(self.host))
+
+    def proposals(self, workers: int = 1) -> int:
+        """Number of architectures that a round proposes for so many workers."""
+        return -(-AUTO_PER_ROUND // workers) * workers if self.per_round == "auto" else self.per_round
 
     def executed_by(self, name: str | None = None) -> ExecutorUse:
         """The executor of a run, with its options.
