@@ -4,7 +4,7 @@ The driver is the real one. Its workers exist in a queue of events on a clock th
 the time in which the driver waits. So a driver that is too slow shows as workers that wait for it.
 
 Evaluations take 1 to 60 s, lognormal with a mean of 10 s. Every ten minutes, on average, a node of eight workers is
-lost for three minutes. Run ``python benchmarks/many_workers.py`` (some five minutes), or with the names of tables.
+lost for three minutes. Run ``python benchmarks/many_workers.py``, or with the names of tables.
 """
 
 import heapq
@@ -16,17 +16,18 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from bench import make_bench
+from test_registry_strength import PPL, SETTING, SHAPE
 
 from prunecast.measure import dispatch as dispatching
 from prunecast.measure.dispatch import Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import NamedEvaluator
 from prunecast.plugins import Architecture, Executor, Plain, PluginOptions, WorkerEvent
+from prunecast.plugins.host import PluginHost
 from prunecast.plugins.listeners import Listeners
 from prunecast.progress import Progress
 from prunecast.registry import Registry
@@ -38,6 +39,21 @@ NODE_LOST_EVERY = 600.0
 NODE_BACK_AFTER = 180.0
 SIGMA = 0.6
 MEAN_SECONDS = 10.0
+
+
+class Costless:
+    """In place of an evaluator: workers that do not exist measure its metric."""
+
+    metrics = (PPL,)
+
+
+class Conditions:
+    """In place of the set-up of a run: all that is asked of it when workers measure."""
+
+    shape = SHAPE
+
+
+NAMED = NamedEvaluator(cast(Any, Costless()), SETTING)
 
 
 class Clock:
@@ -69,7 +85,6 @@ class Simulated(Executor[PluginOptions]):
         clock: the clock.
         workers: their number.
         seconds: draws how long an evaluation takes.
-        metric: name of the metric that is answered.
         lost_every: mean time between two losses of a node; none is lost if it is infinite.
         at_once: most answers that a look finds.
 
@@ -85,12 +100,11 @@ class Simulated(Executor[PluginOptions]):
         clock: Clock,
         workers: int,
         seconds: Callable[[], float],
-        metric: str,
         lost_every: float = np.inf,
         at_once: int = sys.maxsize,
     ) -> None:
         super().__init__(PluginOptions())
-        self._clock, self._workers, self._seconds, self._metric = clock, workers, seconds, metric
+        self._clock, self._workers, self._seconds = clock, workers, seconds
         self._lost_every, self._at_once = lost_every, at_once
         self._rng, self._numbers, self._names = np.random.default_rng(1), count(), count(1)
         self._queue: list[Planned] = []
@@ -128,7 +142,7 @@ class Simulated(Executor[PluginOptions]):
             "device": "cuda",
             "versions": versions(),
             "seconds": seconds,
-            "measurements": [[self._metric, value, None, 4096]],
+            "measurements": [[PPL.name, value, None, 4096]],
         }
         self._plan(seconds, WorkerEvent(worker, "answer", answer))
 
@@ -174,18 +188,22 @@ class Driver:
     dispatch: Dispatch
     executor: Simulated
     clock: Clock
-    path: Path
-    setup: Setup
+    registry: Registry
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(0)
         self._results = 0
-        self._bytes = size_of(self.path)
+        self._bytes = self._size()
         self._began = time.perf_counter(), time.process_time(), self.clock.monotonic()
+
+    def _size(self) -> int:
+        """Bytes of the registry once its write-ahead log is part of it."""
+        self.registry.database.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.registry.path.stat().st_size
 
     def measure(self, number: int) -> None:
         """Have new random architectures of 30 layers measured."""
-        layers = len(self.setup.shape.dense.layers)
+        layers = len(SHAPE.dense.layers)
         kept = np.stack(
             [
                 np.full((number, layers), 3),
@@ -194,7 +212,7 @@ class Driver:
             ],
             -1,
         )
-        found = self.measuring.measure("pairs", Architecture.from_sizes(kept), self.setup.evaluators[:1])
+        found = self.measuring.measure("pairs", Architecture.from_sizes(kept), [NAMED])
         assert len(found) == number
         self._results += number
 
@@ -206,27 +224,23 @@ class Driver:
             time.perf_counter() - wall,
             time.process_time() - processor,
             self.clock.monotonic() - simulated,
-            size_of(self.path) - self._bytes,
+            self._size() - self._bytes,
         )
 
 
-def size_of(registry: Path) -> int:
-    """Bytes of a registry and of its write-ahead log."""
-    return sum(file.stat().st_size for file in registry.parent.glob(f"{registry.name}*"))
-
-
 @contextmanager
-def driver(setup: Setup, workers: int, seconds: Callable[[], float], **options: Any) -> Iterator[Driver]:
+def driver(workers: int, seconds: Callable[[], float], **options: Any) -> Iterator[Driver]:
     """A new registry and a run in it, on so many simulated workers."""
     clock, progress = Clock(), Progress(quiet=True)
     dispatching.time = clock  # type: ignore[attr-defined]
-    executor = Simulated(clock, workers, seconds, setup.evaluators[0].metrics[0].name, **options)
+    executor = Simulated(clock, workers, seconds, **options)
     with TemporaryDirectory() as folder, Registry.open(Path(folder) / "registry.db") as registry:
-        started = registry.start_run(setup.spec.key, setup.spec.name, setup.spec.to_json(), setup.spec.source.text)
+        started = registry.start_run("0" * 32, "simulated", "{}", "")
         with Dispatch(executor, dict, lambda task: {}, progress) as dispatch:
-            engine, listeners = Engine(setup, progress), Listeners(setup.host)
+            setup = cast(Any, Conditions())
+            engine, listeners = Engine(setup, progress), Listeners(PluginHost.discover())
             measuring = Measuring(setup, dispatch, engine, registry, started.id, progress, listeners)
-            yield Driver(measuring, dispatch, executor, clock, registry.path, setup)
+            yield Driver(measuring, dispatch, executor, clock, registry)
 
 
 def straggling() -> Callable[[], float]:
@@ -243,11 +257,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
-def driver_alone(setup: Setup) -> None:
+def driver_alone() -> None:
     """Evaluations that cost nothing: how many results the driver records."""
     rows = []
     for workers, at_once in ((8, 1), (1000, 1), (1000, 8), (1000, 1000)):
-        with driver(setup, workers, lambda: 0.0, at_once=at_once) as run:
+        with driver(workers, lambda: 0.0, at_once=at_once) as run:
             run.measure(3000)
             results, wall, processor, _, size = run.costs()
         per_thousand = 1000 / results
@@ -264,11 +278,11 @@ def driver_alone(setup: Setup) -> None:
     table("Driver alone, evaluations that cost nothing:", columns, rows)
 
 
-def utilisation(setup: Setup) -> None:
+def utilisation() -> None:
     """How busy 1,000 workers are, by the number of architectures in a round."""
     rows = []
     for per_round, rounds in ((8, 20), (64, 20), (1000, 8), (2000, 5), (10_000, 1)):
-        with driver(setup, 1000, straggling(), lost_every=NODE_LOST_EVERY) as run:
+        with driver(1000, straggling(), lost_every=NODE_LOST_EVERY) as run:
             for _ in range(rounds):
                 run.clock.jump_to(run.clock.monotonic() + SEARCH_SECONDS)
                 run.measure(per_round)
@@ -292,11 +306,11 @@ def utilisation(setup: Setup) -> None:
     )
 
 
-def limits(setup: Setup) -> None:
+def limits() -> None:
     """One long batch for ever more workers: where the driver is the limit."""
     rows = []
     for workers in (1000, 3000, 10_000):
-        with driver(setup, workers, straggling(), lost_every=NODE_LOST_EVERY * 1000 / workers) as run:
+        with driver(workers, straggling(), lost_every=NODE_LOST_EVERY * 1000 / workers) as run:
             run.measure(4 * workers)
             results, _, processor, simulated, _ = run.costs()
             share = run.executor.busy / (workers * simulated)
@@ -317,9 +331,8 @@ TABLES = {"driver": driver_alone, "utilisation": utilisation, "limits": limits}
 
 def main(names: Sequence[str]) -> None:
     """Print the tables."""
-    setup = make_bench().setup
     for name in names or TABLES:
-        TABLES[name](setup)
+        TABLES[name]()
 
 
 if __name__ == "__main__":
