@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
@@ -50,7 +51,7 @@ class Task:
     architecture: Architecture
     changes: tuple[tuple[int, Layer], ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, Architecture, bool]:
         """Setting and architecture, and whether changes are estimated: the same for the same work."""
         return self.named.setting.key, self.architecture, bool(self.changes)

@@ -74,12 +74,16 @@ class Leases:
         Raises:
             RegistryError: the file cannot be written.
         """
+        settings = {id(setting): setting for setting, _ in wanted}
         with self._registry.transaction() as connection:
-            return [self._take(connection, setting, architecture) for setting, architecture in wanted]
+            setting_ids = {place: ensure_setting(connection, setting) for place, setting in settings.items()}
+            architecture_ids = ensure_architectures(connection, [architecture for _, architecture in wanted])
+            return [
+                self._take(connection, setting_ids[id(setting)], architecture_id)
+                for (setting, _), architecture_id in zip(wanted, architecture_ids, strict=True)
+            ]
 
-    def _take(self, connection: sqlite3.Connection, setting: Setting, architecture: Architecture) -> bool:
-        setting_id = ensure_setting(connection, setting)
-        (architecture_id,) = ensure_architectures(connection, [architecture])
+    def _take(self, connection: sqlite3.Connection, setting_id: int, architecture_id: int) -> bool:
         if evaluations_of(connection, setting_id, [architecture_id]):
             return False
         held = connection.execute(_FIND, (architecture_id, setting_id)).fetchone()

@@ -20,7 +20,7 @@ from prunecast.errors import RegistryError
 from prunecast.keys import canonical_json
 from prunecast.models.pruned.lineage import lineage_to_json
 from prunecast.plugins.interfaces import Measurement, Metric
-from prunecast.registry.records import Evaluation, PluginRecord, Setting, shape_to_json, utc_text
+from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Setting, shape_to_json, utc_text
 from prunecast.registry.schema.views import create_measurements
 
 CHUNK = 500
@@ -224,7 +224,19 @@ def end_leases(connection: sqlite3.Connection, setting_id: int, architecture_ids
 
 def ensure_setting(connection: sqlite3.Connection, setting: Setting) -> int:
     """Id of the setting, inserted with its model, pruner and evaluator where they are missing."""
-    model = setting.model
+    identity = {
+        "model_id": _ensure_model(connection, setting.model),
+        "pruner_id": _ensure_plugin(connection, "pruners", setting.pruner),
+        "evaluator_id": _ensure_plugin(connection, "evaluators", setting.evaluator),
+        "dtype": setting.dtype,
+    }
+    return ensure(connection, "settings", identity, {})
+
+
+def _ensure_model(connection: sqlite3.Connection, model: ModelRecord) -> int:
+    identity = {"key": model.fingerprint}
+    if known := connection.execute("SELECT id FROM models WHERE key = :key", identity).fetchone():
+        return int(known[0])  # nearly every call, without counting and writing out its sizes again
     sizes = {
         "source": model.source,
         "family": model.shape.family,
@@ -232,13 +244,7 @@ def ensure_setting(connection: sqlite3.Connection, setting: Setting) -> int:
         "shape_json": shape_to_json(model.shape),
         "made_from_json": canonical_json(lineage_to_json(model.lineage)),
     }
-    identity = {
-        "model_id": ensure(connection, "models", {"key": model.fingerprint}, sizes),
-        "pruner_id": _ensure_plugin(connection, "pruners", setting.pruner),
-        "evaluator_id": _ensure_plugin(connection, "evaluators", setting.evaluator),
-        "dtype": setting.dtype,
-    }
-    return ensure(connection, "settings", identity, {})
+    return ensure(connection, "models", identity, sizes)
 
 
 def ensure_architectures(connection: sqlite3.Connection, architectures: Sequence[Architecture]) -> list[int]:
