@@ -74,12 +74,12 @@ class TPE(Searcher[TPEOptions]):
     def _proposed(self, problem: SearchProblem, told: Indices, scores: Floats, size: int) -> Indices:
         """Proposals of a sampler that has been told architectures and their scores, fitted to the budget."""
         import optuna
-        from optuna.distributions import IntDistribution
+        from optuna.distributions import BaseDistribution, IntDistribution
 
         choices = problem.space.choices
         tops = np.array([len(choice.values) - 1 for choice in choices])
         lows, highs = np.maximum(told.min(axis=0) - 1, 0), np.minimum(told.max(axis=0) + 1, tops)
-        ranges = {
+        ranges: dict[str, BaseDistribution] = {
             choice.name: IntDistribution(low, high)
             for choice, low, high in zip(choices, lows.tolist(), highs.tolist(), strict=True)
         }
