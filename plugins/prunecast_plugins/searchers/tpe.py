@@ -95,7 +95,7 @@ class TPE(Searcher[TPEOptions]):
     def _study(self, seed: int) -> "Study":
         """An empty study whose sampler has no random trials of its own, which the startup sample replaces.
 
-        Without the constant liar, its trials are sorted once and not for every proposal.
+        Without the constant liar, the proposals of a batch are not added to what its sampler learns from.
         """
         import optuna
 
