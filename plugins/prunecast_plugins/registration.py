@@ -292,9 +292,9 @@ def prunecast_searchers() -> Iterable[Entry]:
         Entry(
             "tpe",
             "prunecast_plugins.searchers.tpe:TPE",
-            "Tree-structured Parzen estimator of Optuna on the predicted score",
+            "Tree-structured Parzen estimator of Optuna on the predicted score, with local moves",
             "Bergstra et al., NIPS 2011, section 4",
-            trial=Trial({"trials": 10, "startup": 80, "seeds": 10, "batch": 5}),
+            trial=Trial({"trials": 10, "startup": 80, "seeds": 10, "offspring": 20}),
         ),
         Entry(
             "random",

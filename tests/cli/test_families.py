@@ -92,7 +92,7 @@ def test_at_least_fifty_types_are_proven_and_all_others_have_a_reason(workplace:
     assert set(rows) == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     proven = [row for row in rows.values() if row["proven"]]
     assert len(proven) >= 50
-    assert all(row["exports"] == ["huggingface"] and not row["reason"] for row in proven)
+    assert all("huggingface" in row["exports"] and not row["reason"] for row in proven)
     others = [row for row in rows.values() if not row["proven"]]
     assert all(row["reason"] and not row["exports"] for row in others)
     assert all(row["state"] == "refused" for row in others)

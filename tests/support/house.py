@@ -9,7 +9,7 @@ ROOMS = (
     *("errors", "keys", "cache", "hub", "text", "progress", "moved"),
     *("yaml_files", "owned"),
     *("architecture", "architecture.formats"),
-    *("data", "models.families", "models.pruned", "models.cpu", "models"),
+    *("data", "models.families", "models.pruned", "models.cpu", "models", "models.streamed"),
     *("plugins", "plugins.examples"),
     "spec",
     *("registry.schema", "registry.sqlite", "registry", "registry.queries", "registry.sharing", "registry.upkeep"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunecast.cli.output import table
-from prunecast.text import counted, duration, percent, text, visible
+from prunecast.text import counted, duration, percent, size, text, visible
 
 _ESTIMATE_NOTES = (
     "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
@@ -155,7 +155,15 @@ def render_plan(plan: dict[str, Any]) -> str:
         f"about {duration(plan['seconds'])} of evaluation, by {plan['basis']}; "
         "loading, ranking, fitting, searching and exporting come on top"
     )
-    return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
+    stages = table(["stage", "architectures", "evaluations", "cached", "seconds"], rows)
+    return "\n".join([stages, "", total, "", _memory(plan["memory"]), "", f"placement: {plan['placement']}"])
+
+
+def _memory(memory: Mapping[str, Mapping[str, int]]) -> str:
+    """The table of what each placement of the weights needs."""
+    names = {"one": "one, or spread over devices", "stream": "stream"}
+    rows = [[name, *(size(memory[placement][part]) for part in _PARTS)] for placement, name in names.items()]
+    return table(["memory, about", *_PARTS], rows)
 
 
 def render_parity(export: dict[str, Any]) -> str:
@@ -207,7 +215,10 @@ def render_estimate(estimate: dict[str, Any]) -> str:
     shown = f"{petaflop:,.0f}" if petaflop >= 10 else f"{petaflop:.2g}"
     # 1 petaflop takes 10 seconds at 100 teraflop/s.
     last = f"{shown} petaflop{more}: {duration(10 * petaflop)} at 100 teraflop/s"
-    return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last])
+    return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last, "", _memory(estimate["memory"])])
+
+
+_PARTS = ("calibration", "evaluation")
 
 
 # ------------------------------------------------------------------------------------------------- quality cards

@@ -164,10 +164,10 @@ def _evaluators(wishes: Wishes, look: Look, texts: Texts, workload: Workload) ->
 
 
 def _method(workload: Workload) -> Iterator[str]:
-    yield "# A Gaussian process predicts the divergence, and evolution searches by the prediction. Proposals stay near"
+    yield "# A Gaussian process predicts the divergence, and TPE searches by the prediction. Proposals stay near"
     yield "# architectures that have been measured: choose.within is the greatest distance."
     yield "predictor: {use: gp, margin: 8.0}"
-    yield "searcher: {use: evolution}"
+    yield "searcher: {use: tpe}"
     yield "choose: {width: -1.0, within: 0.15, shrink: 0.5}"
     if workload.neighbours:
         yield "# Pairs around which local sensitivities are estimated in each round; one costs about 14 evaluations."

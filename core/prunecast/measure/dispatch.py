@@ -139,6 +139,13 @@ class Dispatch:
         return {"executor": executor, "answered": dict(sorted(self.answered.items())), "lost": dict(self.lost)}
 
     @property
+    def status(self) -> str:
+        """Number of workers, and of those that were lost; empty for the process of the run alone."""
+        lost = sum(self.lost.values())
+        several = f"{counted(self.workers, 'worker')}{f', {lost} lost' if lost else ''}"
+        return several if lost or self.workers > 1 else ""
+
+    @property
     def workers(self) -> int:
         """Number of workers that are ready or at work."""
         return len(self._idle) + len(self._out)

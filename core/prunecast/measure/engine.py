@@ -6,7 +6,7 @@ within memory, with or without compensation. The engine knows no registry.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
     from prunecast.models.loss import Loss
     from prunecast.models.sensitivity import Sensitivities
+    from prunecast.models.streamed.layer_major import LayerMajor
 
     ModelOf = Callable[[Architecture], PreTrainedModel]
 
@@ -46,6 +47,7 @@ class Engine:
     def __init__(self, setup: Setup, progress: Progress) -> None:
         self._setup, self._progress = setup, progress
         self._observed: set[str] = set()
+        self._expected: list[tuple[Architecture, NamedEvaluator]] = []
 
     @cached_property
     def elastic(self) -> "ElasticModel":
@@ -53,10 +55,19 @@ class Engine:
         return build_elastic(self._setup, self._progress)
 
     @cached_property
-    def _reuse(self) -> "ActivationReuse":
+    def _reuse(self) -> "ActivationReuse | LayerMajor":
         from prunecast.models.activation_reuse import ActivationReuse
+        from prunecast.models.streamed.elastic import StreamedElastic
+        from prunecast.models.streamed.layer_major import LayerMajor
 
-        return ActivationReuse(self.elastic)
+        return LayerMajor(self.elastic) if isinstance(self.elastic, StreamedElastic) else ActivationReuse(self.elastic)
+
+    def expect(self, wanted: Sequence[tuple[Architecture, NamedEvaluator]]) -> None:
+        """Say what will be measured next, in its order: streamed layers are brought for several architectures at once.
+
+        Nothing else depends on it; an evaluation that was not expected is as good.
+        """
+        self._expected = list(wanted)
 
     def applied(self, architecture: Architecture) -> "PreTrainedModel":
         """The elastic model, switched to an architecture."""
@@ -143,12 +154,20 @@ class Engine:
 
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """Checked measurements of a model. Raises EvaluationError for whatever the evaluator does wrong."""
-        # Activations kept for reuse were computed with compensation.
-        reusing = named.evaluator.same_batches and named.compensated
         with isolated(named.owner, "evaluate", raises=EvaluationError):
-            with self._reuse.active() if reusing else nullcontext():
+            with self._reusing(named):
                 measurements = self.within_memory(named, lambda: named.evaluator.evaluate(model))
             return checked_measurements(named.owner, measurements, named.metrics)
+
+    def _reusing(self, named: NamedEvaluator) -> AbstractContextManager[None]:
+        """A context in which what is known of an evaluation is not computed again."""
+        from prunecast.models.streamed.layer_major import LayerMajor, Wanted
+
+        if isinstance(self._reuse, LayerMajor):
+            following = [Wanted(a, each.setting.key, each.compensated) for a, each in self._expected]
+            return self._reuse.active(named.setting.key, following)
+        # Activations kept for reuse were computed with compensation.
+        return self._reuse.active() if named.evaluator.same_batches and named.compensated else nullcontext()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from prunecast.measure.worker import Task
 from prunecast.plugins.events import ArchitectureMeasured
 from prunecast.plugins.listeners import Listeners
 from prunecast.problem.objective import Metrics
-from prunecast.progress import Progress
+from prunecast.progress import Advance, Progress
 from prunecast.registry import Evaluation, Leases, Registry
 
 if TYPE_CHECKING:
@@ -144,15 +144,16 @@ class Measuring:
         wanted: Sequence[Wanted],
         metrics: Mapping[Architecture, Metrics],
         leases: Leases,
-        advance: Callable[[int], None],
+        advance: Advance,
     ) -> list[Wanted]:
         """Have measured what no other process is measuring; returns the rest."""
         tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
         done = set()
+        self._engine.expect(wanted)
         for results in self._dispatch.results([Task(n, a) for a, n in wanted], partial(_claimed, leases)):
             self._keep(stage, results, metrics)
             done |= {result.task.key for result in results}
-            advance(len(results))
+            advance(len(results), self._dispatch.status)
         return [pair for key, pair in tasks.items() if key not in done]
 
     def _await_others(self, count: int) -> None:

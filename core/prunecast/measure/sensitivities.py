@@ -70,5 +70,5 @@ class LocalSensitivities:
                         raise EvaluationError(f"no local sensitivities around {point}: {result.failed}")
                     found = known[point, setting.key] = known[point, setting.key] | dict(result.changes)
                     self._registry.record_steps(self._run_id, setting, point, VERSION, found, result.seconds)
-                advance(len(results))
+                advance(len(results), self._dispatch.status)
         return {point: [known[point, named.setting.key] for named in self._evaluators] for point in points}

@@ -220,6 +220,17 @@ class ModelSource:
         """
         return self._checkpoint.load(dtype, device)
 
+    def mapped(self, dtype: "torch.dtype") -> "PreTrainedModel":
+        """A new copy of the model on the CPU with its weights as stored, which are mapped from the files, not read.
+
+        Args:
+            dtype: the dtype that the weights will be converted to, in which they have to be finite.
+
+        Raises:
+            ModelError: as :meth:`load`; or the weights are quantised.
+        """
+        return self._checkpoint.mapped(dtype)
+
     @cached_property
     def _checkpoint(self) -> Checkpoint:
         if not self.is_converted:

@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from prunecast.plugins.hookspecs import Entry as Entry
     from prunecast.plugins.hookspecs import Trial as Trial
     from prunecast.plugins.hookspecs import hookimpl as hookimpl
+    from prunecast.plugins.interfaces import ByLayer as ByLayer
     from prunecast.plugins.interfaces import CalibrationOptions as CalibrationOptions
     from prunecast.plugins.interfaces import CalibrationTexts as CalibrationTexts
     from prunecast.plugins.interfaces import CompensationOptions as CompensationOptions
@@ -143,7 +144,7 @@ _NAMES = {
     "prunecast.plugins.events": "ArchitectureMeasured Event PredictorFitted RoundFinished RunFinished RunStarted",
     "prunecast.plugins.hookspecs": "CONTRACT Entry Trial hookimpl",
     "prunecast.plugins.interfaces": (
-        "CalibrationOptions CalibrationTexts CompensationOptions Evaluator Measurement Metric Plugin "
+        "ByLayer CalibrationOptions CalibrationTexts CompensationOptions Evaluator Measurement Metric Plugin "
         "PluginOptions Prediction Predictor Pruner PrunerOptions SearchProblem "
         "SearchSpace Searcher"
     ),

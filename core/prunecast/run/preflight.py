@@ -4,6 +4,7 @@ import math
 
 from prunecast.cache import check_temporary_files
 from prunecast.measure.identity import identity_of
+from prunecast.measure.placement import check_placement
 from prunecast.measure.setup import Setup
 from prunecast.predict.warm_start import prior_of
 from prunecast.registry import Registry
@@ -32,6 +33,7 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict
     """
     check_temporary_files()
     setup.check()
+    check_placement(setup)
     proof_of(setup)  # raises if the description of the family is wrong
     spec = setup.spec
     prior_of(spec, setup.problem, registry)  # raises if a model of the warm start has no such pairs

@@ -23,6 +23,7 @@ from prunecast.measure.build import build_elastic
 from prunecast.measure.dispatch import LOCAL, Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
+from prunecast.measure.placement import placed
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
@@ -97,6 +98,8 @@ def run(
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
+    if placement := placed(setup).note:
+        progress.say(placement)
     setup = with_measured_speeds(setup, registry, progress)
     prior = prior_of(spec, setup.problem, registry)
     for note in notes_of(setup):

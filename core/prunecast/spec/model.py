@@ -217,6 +217,12 @@ class ModelSpec(_Section):
         min_length=1,
         description="Device to compute on, e.g. cpu or cuda:0; auto is the accelerator if there is one, else the CPU.",
     )
+    placement: Literal["auto", "one", "spread", "stream"] = Field(
+        "auto",
+        description="Where the weights are. one: all on the device; spread: layers on several devices and in main "
+        "memory; stream: as they are stored, in their files, and one layer at a time on the device; auto: the fastest "
+        "that fits. Numbers do not depend on it.",
+    )
     trust_remote_code: bool = Field(
         False,
         description="True allows code that comes with the model to be executed: a tokenizer of its own, and classes of "
@@ -625,14 +631,14 @@ class Spec(_Section):
     @property
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``folder``, ``export``,
-        ``plugins`` and ``executor``. Of the export, targets that may limit the search are part of it.
+        ``plugins``, ``executor`` and ``model.placement``. Of the export, targets that may limit the search are part of
+        it.
 
         It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
-        content = self.model_dump(
-            mode="json", exclude={"name", "folder", "export", "plugins", "executor"}, exclude_defaults=True
-        )
+        beside: Any = dict.fromkeys(["name", "folder", "export", "plugins", "executor"], True)
+        content = self.model_dump(mode="json", exclude=beside | {"model": {"placement"}}, exclude_defaults=True)
         if limiting := self.limiting_targets:
             content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
