@@ -46,7 +46,10 @@ FIRST_SECONDS = 3600.0
 """Time after which a worker counts as hanging at the first task of its kind, or the first workers at their start."""
 
 POLL_SECONDS = 1.0
-"""Longest time between two looks at the clock."""
+"""Longest time that answers are waited for at once."""
+
+LOOKS = 60
+"""Looks at the time of all workers within ``LEAST_SECONDS``: of a thousand, a look takes as long as an answer."""
 
 Claim = Callable[[Sequence[Task]], Sequence[bool]]
 """Says of tasks that are about to be done whether they still are to be."""
@@ -95,6 +98,7 @@ class Dispatch:
         self._executor, self._job, self._here, self._progress = executor, job, here, progress
         self._is_started = False
         self._none_since = math.inf
+        self._next_look = -math.inf
         self._idle: dict[str, None] = {}
         self._out: dict[str, tuple[Task, float]] = {}
         self._longest: dict[tuple[str, bool], float] = {}
@@ -213,6 +217,9 @@ class Dispatch:
     def _overdue(self, rest: "_Rest") -> list[Result]:
         """Stop the workers that hang."""
         now, results = time.monotonic(), []
+        if now < self._next_look:
+            return results
+        self._next_look = now + LEAST_SECONDS / LOOKS
         for worker, (task, began) in list(self._out.items()):
             longest = self._longest.get((task.named.setting.key, bool(task.changes)))
             limit = FIRST_SECONDS if longest is None else max(LEAST_SECONDS, TIMES_LONGEST * longest)
