@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .venv-vllm
+CHECKED ?= $(BIN)/python
 FOLDERS = out/quickstart
 SHORT = --set rounds=1
 AGAIN = --set collect.reuse=true --set neighbours=0 --set rounds=1 --set per_round=1 --set verify.top=1
@@ -21,7 +22,7 @@ SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perple
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
-.PHONY: help demo test slow bench verify-vllm lint format schema docs pictures registry clean
+.PHONY: help demo test slow bench gpu-check verify-vllm lint format schema docs pictures registry clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +38,9 @@ slow: $(INSTALLED) ## run the tests that take minutes each
 
 bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q
+
+gpu-check: ## check a machine with a GPU in at most 8 minutes, without network; CHECKED is the Python, see benchmarks/gpu_check.txt
+	$(CHECKED) benchmarks/gpu_check.py
 
 verify-vllm: $(INSTALLED) $(VLLM)/.installed ## compare the text of exported FOLDERS in vLLM (3.4 GB) and in transformers
 	$(BIN)/python benchmarks/verify_vllm.py compare $(VLLM)/bin/python $(FOLDERS)

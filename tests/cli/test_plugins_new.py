@@ -59,12 +59,14 @@ def test_a_family_has_its_names_everywhere(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "kind", ["space", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("predictor", "exporter", FAMILY))]
+    "kind",
+    ["space", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("predictor", "exporter", "executor", FAMILY))],
 )
+@pytest.mark.timeout(900)
 def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
     package = new(kind, "fresh", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=package, env=os.environ, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=package, env=os.environ, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

@@ -56,9 +56,12 @@ def test_after_a_run_its_evaluations_are_cached_and_give_the_times(continued: Wo
 
 def test_table_of_stages(continued: Workplace) -> None:
     outcome = continued.prunecast(*DRY)
-    head, rule, *steps, blank, total = outcome.stdout.splitlines()
+    head, rule, *rest = outcome.stdout.splitlines()
+    steps, (total, _, *memory) = rest[: rest.index("")], rest[rest.index("") + 1 :]
     assert head.split() == ["stage", "architectures", "evaluations", "cached", "seconds"]
-    assert (set(rule), blank) == ({"-", " "}, "")
+    assert set(rule) == {"-", " "}
+    assert memory[-1] == "placement: one for calibration, one for evaluation"
+    assert [line.split()[0] for line in memory[2:4]] == ["one,", "stream"]
     assert [line.rsplit(maxsplit=1)[0].split() for line in steps] == [
         ["dense", "1", "2", "2"],
         ["pairs", "12", "12", "12"],

@@ -9,7 +9,7 @@ ROOMS = (
     *("errors", "keys", "cache", "hub", "text", "progress", "moved"),
     *("yaml_files", "owned"),
     *("architecture", "architecture.formats"),
-    *("data", "models.families", "models.pruned", "models.cpu", "models"),
+    *("data", "models.families", "models.pruned", "models.cpu", "models", "models.streamed"),
     *("plugins", "plugins.examples"),
     "spec",
     *("registry.schema", "registry.sqlite", "registry", "registry.queries", "registry.sharing", "registry.upkeep"),
@@ -24,7 +24,7 @@ ALCOVES = {"cli.registry": "cli"}
 """Folders that are a part of the room around them: the commands of one group."""
 
 
-PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing"}
+PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing", "prunecast.measure.worker"}
 """Modules that the contract covers."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunecast.cli.output import table
-from prunecast.text import counted, duration, percent, text, visible
+from prunecast.text import counted, duration, percent, size, text, visible
 
 _ESTIMATE_NOTES = (
     "tokens     tokens of forward passes; a training token counts 3 times, as its backward pass costs 2 forward passes",
@@ -56,6 +56,7 @@ def render_result(result: dict[str, Any]) -> str:
         *_speeds(result),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
+        *_workers(result.get("workers")),
         f"architecture  {best['architecture']}",
     ]
     lines += _texts(result.get("texts", {}))  # results of earlier versions have none
@@ -70,6 +71,16 @@ def render_result(result: dict[str, Any]) -> str:
 def _model(model: dict[str, Any]) -> str:
     """Source of the dense model and, if it is on the Hub, the commit."""
     return f"{model['source']}, commit {model['revision']}," if "revision" in model else str(model["source"])
+
+
+def _workers(workers: dict[str, Any] | None) -> list[str]:
+    """What workers other than the process of the run have done, and how many were lost."""
+    if workers is None:
+        return []
+    answered = workers["answered"]
+    lost = ", ".join(f"{number} {how}" for how, number in workers["lost"].items())
+    done = f"{sum(answered.values())} tasks by {counted(len(answered), 'worker')} of {workers['executor']}"
+    return [f"workers       {done}{f'; lost: {lost}' if lost else ''}"]
 
 
 def _made_from(model: dict[str, Any]) -> list[str]:
@@ -144,7 +155,15 @@ def render_plan(plan: dict[str, Any]) -> str:
         f"about {duration(plan['seconds'])} of evaluation, by {plan['basis']}; "
         "loading, ranking, fitting, searching and exporting come on top"
     )
-    return "\n".join([table(["stage", "architectures", "evaluations", "cached", "seconds"], rows), "", total])
+    stages = table(["stage", "architectures", "evaluations", "cached", "seconds"], rows)
+    return "\n".join([stages, "", total, "", _memory(plan["memory"]), "", f"placement: {plan['placement']}"])
+
+
+def _memory(memory: Mapping[str, Mapping[str, int]]) -> str:
+    """The table of what each placement of the weights needs."""
+    names = {"one": "one, or spread over devices", "stream": "stream"}
+    rows = [[name, *(size(memory[placement][part]) for part in _PARTS)] for placement, name in names.items()]
+    return table(["memory, about", *_PARTS], rows)
 
 
 def render_parity(export: dict[str, Any]) -> str:
@@ -196,7 +215,10 @@ def render_estimate(estimate: dict[str, Any]) -> str:
     shown = f"{petaflop:,.0f}" if petaflop >= 10 else f"{petaflop:.2g}"
     # 1 petaflop takes 10 seconds at 100 teraflop/s.
     last = f"{shown} petaflop{more}: {duration(10 * petaflop)} at 100 teraflop/s"
-    return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last])
+    return "\n".join([head, "", table(columns, rows), "", *_ESTIMATE_NOTES, "", last, "", _memory(estimate["memory"])])
+
+
+_PARTS = ("calibration", "evaluation")
 
 
 # ------------------------------------------------------------------------------------------------- quality cards

@@ -3,62 +3,62 @@
 The ranking of units and the moments of inputs, which calibration finds, are cached by content.
 """
 
-import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
-import numpy as np
+from filelock import FileLock
 
 from prunecast.architecture.architecture import LayerImportance
-from prunecast.cache import cached
-from prunecast.errors import ModelError, one_line
+from prunecast.errors import ModelError
+from prunecast.measure.calibrated import (
+    compensation_batches,
+    is_calibrated,
+    moments_path,
+    ranking_path,
+    read_ranking,
+    same_text,
+    write_ranking,
+)
+from prunecast.measure.placement import Placement, Places, devices_beside, placed
 from prunecast.measure.setup import Setup
-from prunecast.owned.files import written_whole
+from prunecast.measure.streamed import build_streamed, calibrate_streamed
 from prunecast.progress import Progress
-from prunecast.registry import content_key
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from prunecast.models.elastic import ElasticModel
 
-MOMENT_BATCH = 4
-"""Samples of calibration text in one forward pass."""
-
-_PARTS = ("kv_groups", "query_heads", "mlp_channels")
-
 
 def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
-    """The elastic model of a set-up, on its device and in its dtype.
+    """The elastic model of a set-up, in its dtype, placed as it says.
 
     Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
     the text if pruner and compensation use the same.
     """
-    import torch
-
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.cpu.attention import use_block_attention
     from prunecast.models.cpu.norms import use_fast_norms
     from prunecast.models.elastic import ElasticModel, convert_parameters
-    from prunecast.models.families.head import head_of
     from prunecast.models.moments import Moments
 
     return_freed_memory()
-    ranking, moments = _ranking_path(setup), _moments_path(setup)
-    complete = ranking.is_file() and (moments is None or moments.is_file())
-    model = setup.source.load(setup.dtype if complete else torch.float32, setup.device)
-    head_of(model)  # found once, before anything listens to the model
-    if not complete:
-        keep_freed_memory()
-        _calibrate(setup, model, ranking, moments, progress)
-        return_freed_memory()
+    places = placed(setup)
+    # Workers that start together calibrate once.
+    with nullcontext() if is_calibrated(setup) else FileLock(f"{ranking_path(setup)}.lock"):
+        model = None if is_calibrated(setup) else _calibrated(setup, places, progress)
+    if places.evaluation == "stream":
+        return build_streamed(setup)
+    moments = moments_path(setup)
+    if model is None:
+        model = _loaded(setup, setup.dtype, places.evaluation)
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
-    elastic = ElasticModel(model, setup.family, setup.shape, _read(ranking))
+    elastic = ElasticModel(model, setup.family, setup.shape, read_ranking(ranking_path(setup)))
     if moments is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
@@ -66,39 +66,59 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     return elastic
 
 
-def _calibrate(setup: Setup, model: "PreTrainedModel", ranking: Path, moments: Path | None, progress: Progress) -> None:
+def _calibrated(setup: Setup, places: Places, progress: Progress) -> "PreTrainedModel | None":
+    """Write what the cache lacks; returns the dense model in float32 if it is in memory for that."""
+    import torch
+
+    if places.calibration == "stream":
+        calibrate_streamed(setup, progress)
+        return None
+    model = _loaded(setup, torch.float32, places.calibration)
+    _calibrate(setup, model, progress)
+    return model
+
+
+def _loaded(setup: Setup, dtype: "torch.dtype", placement: Placement) -> "PreTrainedModel":
+    """The dense model, on its device or spread over several."""
+    from prunecast.models.families.head import head_of
+    from prunecast.models.spread import spread
+
+    if placement == "spread":
+        model = setup.source.mapped(dtype)
+        devices, rooms = zip(*devices_beside(setup.device), strict=True)
+        spread(model, setup.family, devices, rooms, dtype)
+    else:
+        model = setup.source.load(dtype, setup.device)
+    head_of(model)  # found once, before anything listens to the model
+    return model
+
+
+def _calibrate(setup: Setup, model: "PreTrainedModel", progress: Progress) -> None:
     """Write the ranking and, where there is compensation, the moments, unless they are there."""
+    from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.moments import MomentSums
 
+    keep_freed_memory()
+    ranking, moments = ranking_path(setup), moments_path(setup)
     if not ranking.is_file():
         progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
         overheard = MomentSums(model, setup.family)
-        with overheard.listening() if moments and _same_text(setup) else nullcontext():
+        with overheard.listening() if moments and same_text(setup) else nullcontext():
             importance = _rank(setup, model)
-        _write(ranking, importance)
+        write_ranking(ranking, importance)
         if moments and overheard.tokens == sum(sample.numel() for sample in setup.compensation):
             overheard.save(moments)
     if moments and not moments.is_file():
         _gather(setup, model, moments, progress)
-
-
-def _same_text(setup: Setup) -> bool:
-    """True if pruner and compensation use identical calibration tokens."""
-    import torch
-
-    if setup.calibration is None or len({sample.shape[1] for sample in setup.compensation}) != 1:
-        return False
-    return torch.equal(setup.calibration, torch.cat(setup.compensation))
+    return_freed_memory()
 
 
 def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:
     """Write the moments. Raises ModelError if there is no memory for them: their sums take most of it, not a batch."""
-    import torch
-
     from prunecast.errors import is_out_of_memory
     from prunecast.models.moments import gather_moments
 
-    batches = [batch.to(setup.device) for sample in setup.compensation for batch in torch.split(sample, MOMENT_BATCH)]
+    batches = compensation_batches(setup)
     try:
         with progress.bar("compensation", sum(batch.numel() for batch in batches), "tok") as advance:
             gather_moments(model, setup.family, batches, path, advance)
@@ -117,37 +137,3 @@ def _rank(setup: Setup, model: "PreTrainedModel") -> list[LayerImportance]:
     model.zero_grad(set_to_none=True)
     model.requires_grad_(False)
     return importance
-
-
-def _ranking_path(setup: Setup) -> Path:
-    """File of the ranking in the cache; it does not depend on compensation."""
-    key = content_key([setup.model_record.fingerprint, setup.ranking_record.key])
-    return cached("rankings", f"{key}.npz")
-
-
-def _moments_path(setup: Setup) -> Path | None:
-    """File of the moments in the cache; it does not depend on the ranking. None without compensation."""
-    if setup.pruner.options.compensate.method == "none":
-        return None
-    described = [setup.description] if setup.description is not None else []
-    key = content_key([setup.model_record.fingerprint, setup.compensation_hash, *described])
-    return cached("moments", f"{key}.safetensors")
-
-
-def _read(path: Path) -> list[LayerImportance]:
-    """The ranking. Raises ModelError if its file is damaged."""
-    try:
-        with np.load(path) as stored:
-            depth = len(stored.files) // len(_PARTS)
-            return [LayerImportance(*(stored[f"{part}.{layer}"] for part in _PARTS)) for layer in range(depth)]
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise ModelError(
-            f"{path}: the ranking of heads and channels cannot be read ({one_line(error)}); delete the file, and the "
-            "pruner ranks them again"
-        ) from error
-
-
-def _write(path: Path, importance: list[LayerImportance]) -> None:
-    arrays = {f"{part}.{i}": getattr(layer, part) for i, layer in enumerate(importance) for part in _PARTS}
-    with written_whole(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **arrays)

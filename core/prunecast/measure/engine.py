@@ -5,12 +5,14 @@ within memory, with or without compensation. The engine knows no registry.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from prunecast.architecture.architecture import Architecture
+import numpy as np
+
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError, is_out_of_memory
 from prunecast.measure.build import build_elastic
 from prunecast.measure.memory import within_memory
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from prunecast.models.activation_reuse import ActivationReuse
     from prunecast.models.elastic import ElasticModel
+    from prunecast.models.loss import Loss
+    from prunecast.models.sensitivity import Sensitivities
+    from prunecast.models.streamed.layer_major import LayerMajor
 
     ModelOf = Callable[[Architecture], PreTrainedModel]
 
@@ -42,6 +47,7 @@ class Engine:
     def __init__(self, setup: Setup, progress: Progress) -> None:
         self._setup, self._progress = setup, progress
         self._observed: set[str] = set()
+        self._expected: list[tuple[Architecture, NamedEvaluator]] = []
 
     @cached_property
     def elastic(self) -> "ElasticModel":
@@ -49,10 +55,19 @@ class Engine:
         return build_elastic(self._setup, self._progress)
 
     @cached_property
-    def _reuse(self) -> "ActivationReuse":
+    def _reuse(self) -> "ActivationReuse | LayerMajor":
         from prunecast.models.activation_reuse import ActivationReuse
+        from prunecast.models.streamed.elastic import StreamedElastic
+        from prunecast.models.streamed.layer_major import LayerMajor
 
-        return ActivationReuse(self.elastic)
+        return LayerMajor(self.elastic) if isinstance(self.elastic, StreamedElastic) else ActivationReuse(self.elastic)
+
+    def expect(self, wanted: Sequence[tuple[Architecture, NamedEvaluator]]) -> None:
+        """Say what will be measured next, in its order: streamed layers are brought for several architectures at once.
+
+        Nothing else depends on it; an evaluation that was not expected is as good.
+        """
+        self._expected = list(wanted)
 
     def applied(self, architecture: Architecture) -> "PreTrainedModel":
         """The elastic model, switched to an architecture."""
@@ -81,6 +96,32 @@ class Engine:
             start = time.perf_counter()
             measurements = self._measurements(named, model)
             return measurements, time.perf_counter() - start
+
+    def sensitivities(
+        self, point: Architecture, named: NamedEvaluator, changes: Sequence[tuple[int, Layer]]
+    ) -> "tuple[Sensitivities, float]":
+        """Local sensitivities of the metric of an evaluator, and the seconds that they took.
+
+        Args:
+            point: the expansion point.
+            named: the evaluator, a differentiable one.
+            changes: a layer, and what it would keep instead.
+        """
+        from prunecast.models.sensitivity import local_sensitivities
+
+        elastic = self.elastic
+        self.observe(named)
+        start = time.perf_counter()
+        elastic.apply(point)
+        # Runs with different seeds share an estimate, so it depends on content alone.
+        content = [int(key, base=16) for key in (named.setting.key, point.key)]
+
+        def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
+            return named.evaluator.losses(model, np.random.default_rng(content))
+
+        with isolated(named.owner, "losses"):
+            found = self.within_memory(named, lambda: local_sensitivities(elastic, losses, changes))
+        return found, time.perf_counter() - start
 
     def observe(self, named: NamedEvaluator) -> None:
         """Show the dense model to an evaluator, once."""
@@ -113,12 +154,20 @@ class Engine:
 
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
         """Checked measurements of a model. Raises EvaluationError for whatever the evaluator does wrong."""
-        # Activations kept for reuse were computed with compensation.
-        reusing = named.evaluator.same_batches and named.compensated
         with isolated(named.owner, "evaluate", raises=EvaluationError):
-            with self._reuse.active() if reusing else nullcontext():
+            with self._reusing(named):
                 measurements = self.within_memory(named, lambda: named.evaluator.evaluate(model))
             return checked_measurements(named.owner, measurements, named.metrics)
+
+    def _reusing(self, named: NamedEvaluator) -> AbstractContextManager[None]:
+        """A context in which what is known of an evaluation is not computed again."""
+        from prunecast.models.streamed.layer_major import LayerMajor, Wanted
+
+        if isinstance(self._reuse, LayerMajor):
+            following = [Wanted(a, each.setting.key, each.compensated) for a, each in self._expected]
+            return self._reuse.active(named.setting.key, following)
+        # Activations kept for reuse were computed with compensation.
+        return self._reuse.active() if named.evaluator.same_batches and named.compensated else nullcontext()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from prunecast.progress import Progress
 
 if TYPE_CHECKING:
     from prunecast.models.activation_reuse import ActivationReuse
+    from prunecast.models.streamed.layer_major import LayerMajor
 
 Answer = TypeVar("Answer")
 
@@ -18,7 +19,7 @@ def within_memory(
     evaluator: Evaluator[Any],
     name: str,
     owner: str,
-    reuse: "ActivationReuse",
+    reuse: "ActivationReuse | LayerMajor",
     progress: Progress,
 ) -> Answer:
     """Result of an action of an evaluator, tried again with half the batch each time the device has no memory left.

@@ -67,9 +67,7 @@ class FromMoments:
     def __init__(
         self, elastic: ElasticModel, moments: Moments, method: Literal["bias", "least-squares"], damping: float
     ) -> None:
-        self._moments, self._damping = moments, damping
-        self._inputs = [layer.inputs for layer in elastic.layers]
-        self._orders = [layer.input_orders for layer in elastic.layers]
+        self._elastic, self._moments, self._damping = elastic, moments, damping
         self._dense = elastic.shape.dense
         methods = {"bias": ("bias", self._bias), "least-squares": ("weight", self._least_squares)}
         self._replaced, self._solve = methods[method]
@@ -84,7 +82,7 @@ class FromMoments:
         dense = self._dense.layers[layer]
         if size == (dense[:2] if component == "attention" else dense[2:]):
             return None
-        module = self._inputs[layer][component]
+        module = self._elastic.layer(layer).inputs[component]
         solved = self._cached((layer, component, size), lambda: self._solve(layer, component, module, size))
         return Compensated(**{self._replaced: solved})
 
@@ -92,7 +90,7 @@ class FromMoments:
         """Compensated bias b', shape (D_out,): FLAP's baseline bias (arXiv 2312.11983, equation 7)."""
         weight = module.weight.flatten(0, 1)
         _, removed = self._split(layer, module, size)
-        mean = self._moments.mean(layer, component)[self._orders[layer][component]].to(weight.device)
+        mean = self._moments.mean(layer, component)[self._order(layer, component)].to(weight.device)
         bias = mean[removed] @ weight[removed].float()
         if module.bias is not None:
             bias = bias + module.bias.float()
@@ -129,15 +127,18 @@ class FromMoments:
 
         Factorised in float64. Raises ModelError if the factorisation fails at every damping.
         """
-        device = self._inputs[layer][component].weight.device
+        device = self._elastic.layer(layer).inputs[component].weight.device
         second = where_float64_is(self._moments.second(layer, component).to(device))
-        stock = self._orders[layer][component].to(second.device)[order.to(second.device)]
-        moment = second.double()[stock][:, stock]
+        stock = self._order(layer, component).to(second.device)[order.to(second.device)]
+        # Of a wide MLP it takes a gigabyte, so it is permuted before it is converted, and damped in place.
+        moment = second[stock[:, None], stock].double()
+        del second
         scale = moment.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+        diagonal = moment.diagonal().clone()
         damping = self._damping
         while True:
-            damped = moment + damping * scale * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-            factor, failed = torch.linalg.cholesky_ex(damped)
+            moment.diagonal().copy_(diagonal + damping * scale)
+            factor, failed = torch.linalg.cholesky_ex(moment)
             if not failed:
                 lower: Tensor = factor.float().to(device)
                 return lower
@@ -148,6 +149,10 @@ class FromMoments:
                     "float32, or pruner.compensate.method to none"
                 )
             damping = max(damping * 10, 1e-8)
+
+    def _order(self, layer: int, component: Component) -> Tensor:
+        """Position in the stock model of every input of an output projection, int64 of shape (K,)."""
+        return self._elastic.layer(layer).input_orders[component]
 
     def _cached(self, key: tuple[object, ...], solve: Callable[[], Tensor]) -> Tensor:
         if key in self._cache:

@@ -278,6 +278,10 @@ class ElasticModel:
                 layer.apply(kept, partial(self._compensated, index, kept))
         self.architecture = architecture
 
+    def layer(self, index: int) -> ElasticLayer:
+        """One of its layers."""
+        return self.layers[index]
+
     def _compensated(self, layer: int, kept: Layer, component: Component) -> Compensated | None:
         return None if self.compensation is None else self.compensation.of(layer, component, kept)
 
@@ -286,11 +290,17 @@ class ElasticModel:
 
         Removed components and their norms have no entries.
         """
-        return dict(_stock_entries(self.model, ""))
+        return dict(stock_entries(self.model, ""))
 
 
-def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of what stock modules of the current sizes would store in place of ``module``."""
+def stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of what stock modules of the current sizes would store in place of ``module``.
+
+    A module that has such a method of its own (a layer that is not in memory) says itself what it is.
+    """
+    if (own := getattr(module, "stock_entries", None)) is not None:
+        yield from own(prefix)
+        return
     if isinstance(module, ShrinkingOutput | FusedOutput | InterleavedOutput | ShrinkingInput):
         weight, bias = module.kept()
         yield f"{prefix}weight", weight.t().contiguous() if module.transposed else weight
@@ -303,7 +313,7 @@ def _stock_entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor
         if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
             yield name, buffer.detach()
     for name, child in module.named_children():
-        yield from _stock_entries(child, f"{prefix}{name}.")
+        yield from stock_entries(child, f"{prefix}{name}.")
 
 
 def check_fits(architecture: Architecture, shape: ModelShape) -> None:

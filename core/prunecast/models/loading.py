@@ -5,6 +5,7 @@ Code that comes with a model is run for one comparison with the stock class, if 
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import ModelError, one_line
-from prunecast.models.checkpoint import StoredTensor, WeightFiles, read_json, stored_tensors, weight_files
+from prunecast.models.checkpoint import (
+    StoredTensor,
+    WeightFiles,
+    read_json,
+    read_tensors,
+    stored_tensors,
+    weight_files,
+)
 from prunecast.models.families.catalogue import check_type
 from prunecast.models.families.config_values import DEPTHS
 from prunecast.models.families.own_classes import is_of_transformers
@@ -33,6 +41,10 @@ if TYPE_CHECKING:
 
 DEEP = 256
 """Number of layers that are made in a moment; more are compared with the stored weights before they are made."""
+
+
+FLOATS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""Storage types of safetensors that are numbers, and their dtypes in torch."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,35 @@ class Checkpoint:
         model, report = self._loaded(self.config(), dtype=dtype)
         check_report(report, model, self._stored, self.name)
         loaded: PreTrainedModel = self._plain(model, dtype).to(device).eval()
-        _check_numbers(loaded, self.name)
+        _check_numbers(loaded, self.name, dtype)
+        return loaded
+
+    def mapped(self, dtype: "torch.dtype") -> "PreTrainedModel":
+        """A new copy of the model in evaluation mode on the CPU, its weights as they are stored, mapped from the files.
+
+        Args:
+            dtype: the dtype that the weights will be converted to, in which they have to be finite.
+
+        Raises:
+            ModelError: as :meth:`load`; or the weights are quantised, so that numbers would take their place.
+        """
+        import torch
+
+        if self._quantisation is not None:
+            raise ModelError(
+                f"model {self.name}: its weights are quantised, so they cannot stay as stored: set model.placement "
+                "to one"
+            )
+        formats = Counter(tensor.dtype for tensor in self._stored.values() if tensor.dtype in FLOATS)
+        common = formats.most_common(1)[0][0] if formats else "F32"
+        model, report = self._loaded(self.config(), dtype=getattr(torch, FLOATS[common]))
+        check_report(report, model, self._stored, self.name)
+        weights = model.state_dict()
+        others = {name for name, tensor in self._stored.items() if tensor.dtype != common} & weights.keys()
+        for name, _, tensor in read_tensors(self._weights, others):
+            weights[name].data = tensor
+        loaded: PreTrainedModel = model.eval()
+        _check_numbers(loaded, self.name, dtype)
         return loaded
 
     def _loaded(self, config: "PreTrainedConfig", **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -281,8 +321,8 @@ def check_disk(needed: int, folder: Path, name: str) -> None:
         )
 
 
-def _check_numbers(model: "PreTrainedModel", name: str) -> None:
-    """Raise ModelError if a weight is no number: a code of a quantised checkpoint, an infinity or NaN."""
+def _check_numbers(model: "PreTrainedModel", name: str, dtype: "torch.dtype") -> None:
+    """Raise ModelError if a weight is no number in ``dtype``: a code of a quantised checkpoint, an infinity or NaN."""
     import torch
 
     if codes := [parameter for parameter, weight in model.named_parameters() if not weight.is_floating_point()]:
@@ -290,12 +330,12 @@ def _check_numbers(model: "PreTrainedModel", name: str) -> None:
     names, weights = zip(*model.named_parameters(), strict=True)
     with torch.no_grad():
         # aminmax needs no temporary of a weight's size, and the stack synchronises with the device once.
-        finite = torch.stack([torch.stack(weight.aminmax()).isfinite().all() for weight in weights])
+        finite = torch.stack([torch.stack(weight.aminmax()).to(dtype).isfinite().all() for weight in weights])
     wrong = [names[i] for i in (~finite).nonzero().flatten().tolist()]
     if wrong:
         listed = first_of(wrong)
         raise ModelError(
-            f"model {name}: not finite in {str(model.dtype).removeprefix('torch.')}: {listed}; download it again, or "
+            f"model {name}: not finite in {str(dtype).removeprefix('torch.')}: {listed}; download it again, or "
             "set model.dtype to one that holds its numbers"
         )
 

@@ -11,16 +11,20 @@ Notation:
 Heads and channels are in the order of the stock model, so one file serves every pruner.
 """
 
+import json
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from prunecast.architecture.choices import Component
+from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ModelError, one_line
 from prunecast.models.families.family import Family
 from prunecast.models.families.layer_parts import layers_of
@@ -69,16 +73,17 @@ class MomentSums:
     """Sums of x and x x' over the inputs x of every output projection, collected by hooks during forward passes.
 
     Args:
-        model: the dense stock model.
+        model: the dense stock model, or one that has only some of its layers.
         family: description of its family.
+        first: number of the first of its layers in the whole model.
 
     Attributes:
         tokens: number of tokens summed over so far.
     """
 
-    def __init__(self, model: "PreTrainedModel", family: Family) -> None:
+    def __init__(self, model: "PreTrainedModel", family: Family, first: int = 0) -> None:
         self._projections: dict[str, nn.Module] = {}
-        for index, parts in enumerate(layers_of(model, family)):
+        for index, parts in enumerate(layers_of(model, family), first):
             if parts.sizes.kv_groups:
                 self._projections[f"{index}.attention"] = parts.output.module
             if parts.sizes.mlp_width:
@@ -102,8 +107,12 @@ class MomentSums:
         from safetensors.torch import save_file
 
         with written_whole(path) as unfinished:
-            save_file({name: (total / self.tokens).cpu() for name, total in self._sums.items()}, unfinished)
+            save_file(dict(self.means()), unfinished)
         return Moments(path)
+
+    def means(self) -> Iterator[tuple[str, Tensor]]:
+        """Names of the entries of :class:`Moments`, and the means over all tokens, on the CPU."""
+        return ((name, (total / self.tokens).cpu()) for name, total in self._sums.items())
 
     def _adding(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         """Forward pre-hook of a projection."""
@@ -115,6 +124,45 @@ class MomentSums:
                 self._sums[part] = self._sums[part].add_(value) if part in self._sums else value
 
         return add
+
+
+class MomentsWriter:
+    """Writes a file of :class:`Moments` one entry at a time, in any order.
+
+    Args:
+        path: the file.
+        shape: sizes of the dense model.
+    """
+
+    def __init__(self, path: Path, shape: ModelShape) -> None:
+        self._path, self._places = path, {}
+        header: dict[str, Any] = {}
+        end = 0
+        for name, sizes in _entries_of(shape):
+            begin, end = end, end + math.prod(sizes) * torch.float32.itemsize
+            header[name] = {"dtype": "F32", "shape": sizes, "data_offsets": [begin, end]}
+            self._places[name] = begin
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        self._begin = 8 + len(text)
+        path.write_bytes(len(text).to_bytes(8, "little") + text)
+        os.truncate(path, self._begin + end)
+
+    def write(self, entries: Iterable[tuple[str, Tensor]]) -> None:
+        """Write entries: names and float32 tensors on the CPU."""
+        with self._path.open("r+b") as file:
+            for name, tensor in entries:
+                file.seek(self._begin + self._places[name])
+                file.write(tensor.contiguous().numpy().data)
+
+
+def _entries_of(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all entries."""
+    for index, layer in enumerate(shape.dense.layers):
+        for component, inputs in (("attention", layer.query_heads * shape.head_dim), ("mlp", layer.mlp_width)):
+            if inputs:
+                yield f"{index}.{component}.second", (inputs, inputs)
+                yield f"{index}.{component}.mean", (inputs,)
 
 
 def gather_moments(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.choices import COLUMNS, Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.plugins.interfaces import OptionsT, Plugin
 
@@ -38,10 +39,12 @@ class Limits:
             stand-ins that compute exactly the same.
         alike: True if all layers that are there must have the same sizes. The choices of a search space are then tied
             over all layers.
+        biases: components whose output projection may have a bias, which ``compensate: bias`` of a pruner adds.
     """
 
     problem: Callable[[Architecture], str | None] = _nothing
     alike: bool = False
+    biases: frozenset[Component] = frozenset(COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class PrunedModel:
     load: "Callable[[], PreTrainedModel]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
-    """The measured model, which written files are compared with.
+    """The measured model, which written files are compared with. One is shared by all targets of an export.
 
     Attributes:
         logits: logits, float32 (B, T, V), of int64 token ids (B, T) on the CPU; without a cache.

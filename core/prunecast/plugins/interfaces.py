@@ -25,6 +25,8 @@ Life cycle
    searcher      ``evaluations``, then ``search``                      once per round
    exporter      ``limits``, ``check``                                 before anything is measured
    exporter      ``write``, then ``verify``                            once per export
+   executor      ``start``                                             once, when there is something to measure
+   executor      ``send``, ``events``, ``stop``                        any number, then ``close`` once
    ============  ====================================================  ================================================
 
    A resumed run and a ``--dry-run`` start from the beginning; recorded measurements are not repeated.
@@ -278,6 +280,18 @@ def _completed(told: CalibrationOptions, own: tuple[CalibrationOptions, ...]) ->
     return [text.model_copy(update={name: getattr(told, name) for name in told.model_fields_set}) for text in own]
 
 
+class ByLayer(NamedTuple):
+    """How a pruner reads its text that ranks the units of each layer from that layer alone.
+
+    Attributes:
+        samples: number of samples that the model reads at once, in their order, each sample once.
+        gradients: True if it asks for the loss of what it reads and for its gradients.
+    """
+
+    samples: int
+    gradients: bool = False
+
+
 class Pruner(Plugin[PrunerOptionsT]):
     """Ranks the units of every layer by importance; the search decides how many units are removed.
 
@@ -286,7 +300,19 @@ class Pruner(Plugin[PrunerOptionsT]):
     Attributes:
         calibration: calibration texts, all with the same ``tokens``; empty if the weights are enough. The hash of
             their content is part of the registry key.
+        by_layer: how it reads the text, if it can rank a model that is in memory one layer at a time; else None.
     """
+
+    @property
+    def by_layer(self) -> ByLayer | None:
+        """How the text is read by ``rank``, which then ranks a model of one layer; None if it needs all layers.
+
+        The default is None: with ``model.placement: stream`` the pruner is refused. Otherwise ``rank`` may be called
+        once for each layer, with a model of that layer alone and of no embeddings and head, whose hidden states and
+        gradients are those of the whole model. It has ``base_model(ids, use_cache=False)`` and ``model(ids, labels=ids,
+        use_cache=False).loss``, which are called for each batch of ``samples`` samples exactly once.
+        """
+        return None
 
     @property
     def calibration(self) -> tuple[CalibrationOptions, ...]:
@@ -360,7 +386,7 @@ class Evaluator(Plugin[OptionsT]):
             (:mod:`prunecast.models.activation_reuse`). Leave it False for measurements of time.
         differentiable: True if ``losses`` is implemented, which local sensitivities (``neighbours`` of a spec) need.
         measures_speed: True if metrics are times or speeds. Written files are then timed in their engine beside the
-            dense model.
+            dense model, and ``model.placement: stream``, which would be what is timed, is refused.
 
     ``prepare`` is called once per run, before all other methods and possibly without the model ever being loaded. Then
     ``metrics`` and ``data_hash`` are read. If the registry lacks a measurement, ``observe_dense`` is called once, and

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, groupby
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ class PluginRecord:
     distribution: str
     code_hash: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Content key of all that can change a number: name, version, options, data hash and, if local, code hash."""
         content = {"name": self.name, "version": self.version, "options": self.options, "data_hash": self.data_hash}
@@ -82,7 +82,7 @@ class Setting:
     evaluator: PluginRecord
     dtype: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Content key of the whole setting."""
         return content_key([self.model.fingerprint, self.pruner.key, self.evaluator.key, self.dtype])
@@ -98,6 +98,8 @@ class Evaluation:
         measurements: at least one, each of another metric. Numbers may be numpy or torch scalars.
         seconds: duration of the evaluation.
         device: device it was measured on, e.g. ``cpu`` or ``cuda``.
+        versions: versions of what measured it, as :func:`prunecast.registry.recording.versions` gives them; those of
+            this process if not given.
     """
 
     setting: Setting
@@ -105,6 +107,7 @@ class Evaluation:
     measurements: Sequence[Measurement]
     seconds: float
     device: str
+    versions: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

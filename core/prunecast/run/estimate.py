@@ -1,13 +1,14 @@
 """The estimate of a run whose model is not at hand: evaluations, tokens and operations, from a config alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from prunecast.data import reading
 from prunecast.errors import DataError, ModelError
+from prunecast.measure.placement import Need, Placement, Work
 from prunecast.models.described import config_of
 from prunecast.models.families.sizes import shape_of
 from prunecast.plugins.host import PluginHost
@@ -47,15 +48,25 @@ class EstimatedStage:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All stages of a run in order, for a model of ``parameters`` parameters and a space of ``choices`` choices."""
+    """All stages of a run in order, for a model of ``parameters`` parameters and a space of ``choices`` choices.
+
+    Attributes:
+        memory: what each placement of the weights needs; a dtype of ``auto`` counts as bfloat16.
+    """
 
     parameters: int
     choices: int
     stages: tuple[EstimatedStage, ...]
+    memory: Mapping[Placement, Need]
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"parameters": self.parameters, "choices": self.choices, "stages": [asdict(s) for s in self.stages]}
+        return {
+            "parameters": self.parameters,
+            "choices": self.choices,
+            "stages": [asdict(stage) for stage in self.stages],
+            "memory": {placement: asdict(need) for placement, need in self.memory.items()},
+        }
 
 
 def estimate(spec: Spec, host: PluginHost) -> Estimate:
@@ -69,7 +80,9 @@ def estimate(spec: Spec, host: PluginHost) -> Estimate:
     meter = _Meter(spec, host, problem)
     planned = stages_of(spec, spec.collect.pairs, problem.whole_layers)
     stages = [meter.stage(stage) for stage in _rounds_together(planned)]
-    return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages))
+    itemsize = 4 if spec.model.dtype == "float32" else 2
+    needs = Work.of(spec, spec.pruner.instance(host), problem.shape, itemsize).needs()
+    return Estimate(problem.dense_count("parameters"), len(problem.space.choices), tuple(stages), needs)
 
 
 def _rounds_together(stages: Sequence[Stage]) -> list[Stage]:

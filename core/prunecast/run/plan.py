@@ -1,13 +1,15 @@
 """The plan of a run: evaluations of each stage, those in the registry already, and the estimated time of the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.data import reading
+from prunecast.errors import ModelError
 from prunecast.measure.device import macs_per_second
+from prunecast.measure.placement import Need, Placement, Work, placed
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.measure.speeds import with_recorded_speeds
 from prunecast.plugins.isolation import isolated
@@ -46,12 +48,16 @@ class Plan:
     Attributes:
         steps: the stages.
         basis: basis of the time estimate, in words.
+        memory: what each placement of the weights needs.
+        placement: the placement of calibration and evaluation on this machine, in words.
         texts: names of the texts of the run by purpose.
         notes: sentences to read before the run.
     """
 
     steps: tuple[Step, ...]
     basis: str
+    memory: Mapping[Placement, Need]
+    placement: str
     texts: Texts
     notes: Sequence[str]
 
@@ -66,6 +72,8 @@ class Plan:
             "steps": [asdict(step) for step in self.steps],
             "seconds": self.seconds,
             "basis": self.basis,
+            "memory": {placement: asdict(need) for placement, need in self.memory.items()},
+            "placement": self.placement,
             "texts": {purpose: list(names) for purpose, names in self.texts.items()},
             "notes": list(self.notes),
         }
@@ -81,7 +89,17 @@ def plan(setup: Setup, registry: Registry, overwrite: bool = False) -> Plan:
     known = {DENSE: [problem.shape.dense], PAIRS: pairs}
     stages = stages_of(spec, len(pairs), problem.whole_layers)
     steps = [clock.step(stage, known.get(stage.name)) for stage in stages]
-    return Plan(tuple(steps), clock.basis, texts_of(setup), notes_of(setup))
+    needs = Work.of(setup.spec, setup.pruner, setup.shape, setup.dtype.itemsize).needs()
+    return Plan(tuple(steps), clock.basis, needs, _placement(setup), texts_of(setup), notes_of(setup))
+
+
+def _placement(setup: Setup) -> str:
+    """The placement on this machine, or why there is none: the run may be made on another."""
+    try:
+        places = placed(setup)
+    except ModelError as error:
+        return str(error)
+    return f"{places.calibration} for calibration, {places.evaluation} for evaluation"
 
 
 class _Clock:

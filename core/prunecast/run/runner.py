@@ -20,8 +20,10 @@ from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
+from prunecast.measure.dispatch import LOCAL, Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
+from prunecast.measure.placement import placed
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import NamedEvaluator, Setup
@@ -63,7 +65,14 @@ from prunecast.spec.stages import (
 )
 
 
-def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, overwrite: bool = False) -> RunResult:
+def run(
+    spec: Spec,
+    host: PluginHost,
+    registry: Registry,
+    progress: Progress,
+    overwrite: bool = False,
+    executor: str | None = None,
+) -> RunResult:
     """Execute a spec, or continue it.
 
     A finished run that is run again and measures nothing keeps its times, its costs and its export in the registry;
@@ -75,18 +84,22 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         registry: where evaluations are found and recorded.
         progress: where progress is shown.
         overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
+        executor: name of the executor; that of the spec, if it names one, or ``local`` if not given.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong; what was measured before is in the registry.
         KeyboardInterrupt: the run is marked as interrupted, what was measured is in the registry.
     """
     began = time.perf_counter()
+    workers = spec.executed_by(executor)
     setup = Setup(spec, host)
     for note in setup.notes:
         progress.say(note)
     # Not part of the preflight: a dry run, which has the same, may be made on another machine.
     check_recovery(spec.recover, setup.device.type)
     identity = preflight(setup, registry, overwrite)
+    if placement := placed(setup).note:
+        progress.say(placement)
     setup = with_measured_speeds(setup, registry, progress)
     prior = prior_of(spec, setup.problem, registry)
     for note in notes_of(setup):
@@ -97,14 +110,18 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
-    with running(registry, started.id), _outcome(registry, started.id, listeners):
-        execution = Run(setup, prior, registry, started.id, progress, listeners)
+    engine = Engine(setup, progress)
+    dispatch = Dispatch.of(setup, engine, progress, workers.use)
+    with running(registry, started.id), _outcome(registry, started.id, listeners), dispatch:
+        execution = Run(setup, prior, registry, started.id, progress, listeners, engine, dispatch)
         result = execution.execute()
         registry.keep_result(started.id, result_to_record(result, started.earlier))
         exports = execution.export(result, overwrite)
         registry.keep_exports(started.id, [each.to_json() for each in exports])
         seconds = time.perf_counter() - began
         result = replace(result, exports=exports, seconds=seconds)
+        if workers.use != LOCAL:
+            result = replace(result, workers=dispatch.to_json(workers.use))
         result = replace(result, registry=registry.path.absolute(), host=host, permissions=Permissions.of(spec))
         _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
@@ -159,15 +176,17 @@ class Run:
         run_id: int,
         progress: Progress,
         listeners: Listeners,
+        engine: Engine,
+        dispatch: Dispatch,
     ) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._registry = registry
         self._listeners = listeners
         self._prior = prior
         self._problem: Problem = setup.problem if prior is None else warm_started(setup.problem, prior)
-        self._engine = Engine(setup, progress)
-        self._measuring = Measuring(setup, self._engine, registry, run_id, progress, listeners)
-        self._sensitivities = LocalSensitivities(self._engine, setup.evaluators, registry, run_id, progress)
+        self._engine, self._dispatch = engine, dispatch
+        self._measuring = Measuring(setup, dispatch, engine, registry, run_id, progress, listeners)
+        self._sensitivities = LocalSensitivities(dispatch, setup.evaluators, registry, run_id, progress)
         settings = [named.setting for named in setup.evaluators]
         self._reused = reused_architectures(self._spec, self._problem, registry, settings)
         self._expansions: dict[Architecture, TaylorExpansion] = {}
@@ -261,9 +280,8 @@ class Run:
     def _round(self, refined: Problem, fitted: Fitted, measured: Measured, before: Sequence[Round]) -> Round:
         """Search against the prediction and measure the proposals."""
         spec, number = self._spec, len(before) + 1
-        proposals = search(
-            refined, self._setup.searcher, fitted, measured, before, spec.choose, spec.per_round, self._progress
-        )
+        count = spec.proposals(max(1, self._dispatch.workers))
+        proposals = search(refined, self._setup.searcher, fitted, measured, before, spec.choose, count, self._progress)
         architectures = [each.architecture for each in proposals]
         found = self._measuring.measure(round_name(number), architectures, self._setup.evaluators)
         chosen = tuple(replace(each, measured=found.get(each.architecture)) for each in proposals)

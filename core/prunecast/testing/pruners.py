@@ -1,6 +1,8 @@
 """Checks of pruners."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +97,37 @@ def another_process_ranks_the_same(subject: PrunerSubject) -> None:
     require(same(_ranking(subject), there), "another process ranks differently: take random seeds from the options")
 
 
+def one_layer_at_a_time_it_ranks_the_same(subject: PrunerSubject) -> None:
+    """With ``by_layer``, ranking a model of one layer after the other gives the scores of the whole model."""
+    import torch
+
+    from prunecast.models.streamed.calibration import visit_layers, visit_layers_backwards
+    from prunecast.models.streamed.model import StreamedModel
+    from prunecast.testing.models import family_of
+
+    pruner = subject.make()
+    if (reading := pruner.by_layer) is None:
+        raise DoesNotApply("it has no by_layer")
+    text = tokens() if pruner.calibration else None
+    for kind in FAMILIES:
+        model = tiny_model(kind)
+        family = family_of(model.config)
+        expected, found = subject.rank(model), dict[int, LayerImportance]()
+
+        def visit(layer: Any, index: int, family: Any = family, found: dict[int, LayerImportance] = found) -> None:
+            (found[index],) = pruner.rank(layer, family, text)
+
+        streamed = StreamedModel(tiny_model(kind), family, torch.float32, "cpu")
+        texts = [] if text is None else torch.split(text, reading.samples)
+        with TemporaryDirectory() as folder:
+            if reading.gradients:
+                visit_layers_backwards(streamed, texts, visit, "the pruner", Path(folder))
+            else:
+                visit_layers(streamed, texts, visit, "the pruner")
+        ranking = [found[index] for index in range(streamed.depth)]
+        require(same(_numbers(ranking), _numbers(expected)), f"{kind}: layers alone are ranked differently")
+
+
 def the_text_is_left_alone(subject: PrunerSubject) -> None:
     """``rank`` does not modify the calibration tokens."""
     from prunecast.testing.models import family_of
@@ -164,6 +197,7 @@ PRUNERS = Suite(
         the_model_is_left_as_found,
         ranking_twice_gives_the_same,
         another_process_ranks_the_same,
+        one_layer_at_a_time_it_ranks_the_same,
         the_text_is_left_alone,
         missing_text_is_refused,
         calibration_is_the_same_every_time,

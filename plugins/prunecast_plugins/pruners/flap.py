@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from prunecast.plugins import Family, LayerImportance
+from prunecast.plugins import ByLayer, Family, LayerImportance
 from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
-from prunecast_plugins.pruners.inputs import InputMoments, rank_by_inputs
+from prunecast_plugins.pruners.inputs import BY_LAYER, InputMoments, rank_by_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,11 @@ class FLAP(Calibrated[CalibratedOptions]):
     """
 
     options_model = CalibratedOptions
+
+    @property
+    def by_layer(self) -> ByLayer:
+        """Layer by layer, from its inputs alone."""
+        return BY_LAYER
 
     def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor") -> list[LayerImportance]:
         """One forward pass over the text."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prunecast.plugins import Family, LayerImportance, LayerParts, layers_of, where_float64_is
+from prunecast.plugins import ByLayer, Family, LayerImportance, LayerParts, layers_of, where_float64_is
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 BATCH = 4
 """Number of calibration samples per forward pass."""
+
+BY_LAYER = ByLayer(samples=BATCH)
+"""How :func:`rank_by_inputs` reads its text."""
 
 
 class InputMoments:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from prunecast.plugins import Family, LayerImportance, Pruner, PrunerOptions, sum_over_units
+from prunecast.plugins import ByLayer, Family, LayerImportance, Pruner, PrunerOptions, sum_over_units
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,11 @@ class Magnitude(Pruner[MagnitudeOptions]):
     """Sum of absolute or squared weights of a unit (arXiv 1608.08710, section 3.1). Needs no calibration text."""
 
     options_model = MagnitudeOptions
+
+    @property
+    def by_layer(self) -> ByLayer:
+        """Layer by layer, from the weights alone."""
+        return ByLayer(samples=1)
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "torch.Tensor | None") -> list[LayerImportance]:
         """Sum of absolute or squared weights over each unit."""

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from prunecast.plugins import (
+    ByLayer,
     CalibrationOptions,
     DataError,
     Family,
@@ -90,6 +91,11 @@ class OBS(Pruner[OBSOptions]):
     def calibration(self) -> tuple[CalibrationOptions, ...]:
         """The calibration texts of the options."""
         return self.options.calibration
+
+    @property
+    def by_layer(self) -> ByLayer:
+        """Layer by layer, one sample at a time, with gradients for ``outputs: loss``."""
+        return ByLayer(samples=1, gradients=self.options.outputs == "loss")
 
     def rank(self, model: "PreTrainedModel", family: Family, tokens: "Tensor | None") -> list[LayerImportance]:
         """Gather moments, then order the removal of all units layer by layer. Raises DataError without text."""

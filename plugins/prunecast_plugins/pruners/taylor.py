@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from prunecast.plugins import DataError, Family, LayerImportance, layers_of, sum_over_units
+from prunecast.plugins import ByLayer, DataError, Family, LayerImportance, layers_of, sum_over_units
 from prunecast_plugins.pruners.calibrated import Calibrated, CalibratedOptions
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Taylor(Calibrated[TaylorOptions]):
     """
 
     options_model = TaylorOptions
+
+    @property
+    def by_layer(self) -> ByLayer:
+        """Layer by layer, one sample at a time, with gradients."""
+        return ByLayer(samples=1, gradients=True)
 
     def rank_on_text(self, model: "PreTrainedModel", family: Family, tokens: "Tensor") -> list[LayerImportance]:
         """Importance from one backward pass per sample, which adds up gradients and their squares."""

@@ -19,13 +19,13 @@ from prunecast_plugins.spaces.layerwise import Layerwise, LayerwiseOptions
 
 SEARCHERS = [
     Random(RandomOptions(samples=2000)),
-    TPE(TPEOptions(trials=60, startup=500, seeds=30, batch=20)),
-    TPE(TPEOptions(trials=30, startup=500, seeds=30, batch=7, multivariate=True)),
+    TPE(TPEOptions(trials=60, startup=500, seeds=30, batch=20, offspring=50)),
+    TPE(TPEOptions(trials=20, startup=500, seeds=30, batch=7, offspring=50, multivariate=False)),
     Evolution(EvolutionOptions(startup=500, survivors=5, offspring=40, generations=5)),
     Optuna(OptunaOptions(sampler="CmaEsSampler", popsize=8, trials=60, startup=500, seeds=16, batch=8)),
 ]
 each_searcher = pytest.mark.parametrize(
-    "searcher", SEARCHERS, ids=["random", "tpe", "tpe-multivariate", "evolution", "optuna"]
+    "searcher", SEARCHERS, ids=["random", "tpe", "tpe-univariate", "evolution", "optuna"]
 )
 
 

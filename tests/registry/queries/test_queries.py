@@ -451,6 +451,18 @@ def test_sql_reads_tables_and_views(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("SELECT 1 AS a, 2 AS a, 3 AS b, 4 AS a", {"a": 1, "a_2": 2, "b": 3, "a_3": 4}),
+        ("SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a", {"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}),
+        ("SELECT x.n, y.n FROM (SELECT 1 AS n) x JOIN (SELECT 2 AS n) y", {"n": 1, "n_2": 2}),
+    ],
+)
+def test_columns_of_the_same_name_are_numbered(registry: Registry, statement: str, row: dict[str, int]) -> None:
+    assert [list(each.items()) for each in sql(registry, statement)] == [list(row.items())]
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "DELETE FROM runs",

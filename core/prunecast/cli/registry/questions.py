@@ -216,7 +216,10 @@ def show(architecture: str, registry_path: str, as_json: bool) -> None:
 @registry_option
 @rows_option
 def sql(statement: str, registry_path: str, form: str | None) -> None:
-    """Run a SELECT STATEMENT on the registry, read-only."""
+    """Run a SELECT STATEMENT on the registry, read-only.
+
+    Of columns of the same name, all but the first get a number: id, id_2.
+    """
     from prunecast.registry import Registry
     from prunecast.registry.queries.stats import sql
 

@@ -128,17 +128,32 @@ def layers_of(model: "PreTrainedModel", family: Family) -> Iterator[LayerParts]:
         ModelError: a described module does not exist, is not a linear projection, or has another number of outputs.
     """
     config = model.config.get_text_config()
-    for index, layer in enumerate(_list_of_layers(model, family)):
-        own = config if not getattr(config, "per_layer_config", None) else config.per_layer_config[index]
-        heads = getattr(own, family.heads_attribute, None)
-        if type(heads) is not int:
-            held = "does not have" if heads is None else f"has as {heads!r}, not a number of heads"
-            raise _wrong(family, "heads_attribute", f"which the config {held}")
-        width = None if own is config else getattr(own, family.width_attribute)
-        yield _layer_parts(layer, family, heads, width != 0, config)
+    for index, layer in enumerate(list_of_layers(model, family)):
+        yield parts_of(layer, index, config, family)
 
 
-def _list_of_layers(model: "PreTrainedModel", family: Family) -> "nn.ModuleList | nn.Sequential":
+def parts_of(layer: "nn.Module", index: int, config: "PreTrainedConfig", family: Family) -> LayerParts:
+    """Parts of one decoder layer.
+
+    Args:
+        layer: the layer.
+        index: its number in the model that ``config`` describes.
+        config: config of the text model.
+        family: description of its family, as settled for the config.
+
+    Raises:
+        ModelError: as :func:`layers_of`.
+    """
+    own = config if not getattr(config, "per_layer_config", None) else config.per_layer_config[index]
+    heads = getattr(own, family.heads_attribute, None)
+    if type(heads) is not int:
+        held = "does not have" if heads is None else f"has as {heads!r}, not a number of heads"
+        raise _wrong(family, "heads_attribute", f"which the config {held}")
+    width = None if own is config else getattr(own, family.width_attribute)
+    return _layer_parts(layer, family, heads, width != 0, config)
+
+
+def list_of_layers(model: "PreTrainedModel", family: Family) -> "nn.ModuleList | nn.Sequential":
     """The list of layers. Raises ModelError if it is none, or has another number of them than the config says."""
     from torch import nn
 

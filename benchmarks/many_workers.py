@@ -1,0 +1,339 @@
+"""A thousand workers on paper: the run's own dispatch, measuring and registry, with workers that are simulated.
+
+The driver is the real one. Its workers exist in a queue of events on a clock that runs with the driver and jumps over
+the time in which the driver waits. So a driver that is too slow shows as workers that wait for it.
+
+Evaluations take 1 to 60 s, lognormal with a mean of 10 s. Every ten minutes, on average, a node of eight workers is
+lost for three minutes. Run ``python benchmarks/many_workers.py``, or with the names of tables.
+"""
+
+import heapq
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+from test_registry_strength import PPL, SETTING, SHAPE
+
+from prunecast.measure import dispatch as dispatching
+from prunecast.measure.dispatch import Dispatch
+from prunecast.measure.engine import Engine
+from prunecast.measure.measure import Measuring
+from prunecast.measure.setup import NamedEvaluator
+from prunecast.plugins import Architecture, Executor, Plain, PluginOptions, WorkerEvent
+from prunecast.plugins.host import PluginHost
+from prunecast.plugins.listeners import Listeners
+from prunecast.progress import Progress
+from prunecast.registry import Registry
+from prunecast.registry.recording import versions
+
+WORKERS_OF_A_NODE = 8
+SEARCH_SECONDS = 5.0
+NODE_LOST_EVERY = 600.0
+NODE_BACK_AFTER = 180.0
+SIGMA = 0.6
+MEAN_SECONDS = 10.0
+
+
+class Costless:
+    """In place of an evaluator: workers that do not exist measure its metric."""
+
+    metrics = (PPL,)
+
+
+class Conditions:
+    """In place of the set-up of a run: all that is asked of it when workers measure."""
+
+    shape = SHAPE
+
+
+NAMED = NamedEvaluator(cast(Any, Costless()), SETTING)
+
+
+class Clock:
+    """Stands in for the module ``time`` in the dispatch: seconds that have passed, and those that were jumped over."""
+
+    def __init__(self) -> None:
+        self._jumped = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._jumped
+
+    def jump_to(self, moment: float) -> None:
+        self._jumped += max(0.0, moment - self.monotonic())
+
+
+@dataclass(order=True)
+class Planned:
+    """An event to come: of a worker or, without one, the loss of a node."""
+
+    at: float
+    number: int
+    event: WorkerEvent | None = field(compare=False, default=None)
+
+
+class Simulated(Executor[PluginOptions]):
+    """Workers in nodes of eight, whose answers are events on a simulated clock.
+
+    Args:
+        clock: the clock.
+        workers: their number.
+        seconds: draws how long an evaluation takes.
+        lost_every: mean time between two losses of a node; none is lost if it is infinite.
+        at_once: most answers that a look finds.
+
+    Attributes:
+        busy: worker seconds of evaluations that were answered.
+        lost: worker seconds of evaluations that were lost.
+    """
+
+    options_model = PluginOptions
+
+    def __init__(
+        self,
+        clock: Clock,
+        workers: int,
+        seconds: Callable[[], float],
+        lost_every: float = np.inf,
+        at_once: int = sys.maxsize,
+    ) -> None:
+        super().__init__(PluginOptions())
+        self._clock, self._workers, self._seconds = clock, workers, seconds
+        self._lost_every, self._at_once = lost_every, at_once
+        self._rng, self._numbers, self._names = np.random.default_rng(1), count(), count(1)
+        self._queue: list[Planned] = []
+        self._nodes: list[set[str]] = []
+        self._node_of: dict[str, set[str]] = {}
+        self._began: dict[str, float] = {}
+        self.busy, self.lost = 0.0, 0.0
+
+    def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
+        for _ in range(self._workers // WORKERS_OF_A_NODE):
+            self._nodes.append(set())
+            for _ in range(WORKERS_OF_A_NODE):
+                self._add(self._nodes[-1], 0.0)
+        self._plan_loss()
+
+    def _plan(self, after: float, event: WorkerEvent | None) -> None:
+        heapq.heappush(self._queue, Planned(self._clock.monotonic() + after, next(self._numbers), event))
+
+    def _plan_loss(self) -> None:
+        if np.isfinite(self._lost_every):
+            self._plan(float(self._rng.exponential(self._lost_every)), None)
+
+    def _add(self, node: set[str], after: float) -> None:
+        name = str(next(self._names))
+        node.add(name)
+        self._node_of[name] = node
+        self._plan(after, WorkerEvent(name, "ready"))
+
+    def send(self, worker: str, task: Plain) -> None:
+        seconds = self._seconds()
+        self._began[worker] = self._clock.monotonic()
+        # 1 + the first width: any number will do.
+        value = 1.0 + float(task["architecture"][0][2])
+        answer = {
+            "device": "cuda",
+            "versions": versions(),
+            "seconds": seconds,
+            "measurements": [[PPL.name, value, None, 4096]],
+        }
+        self._plan(seconds, WorkerEvent(worker, "answer", answer))
+
+    def events(self, seconds: float) -> Sequence[WorkerEvent]:
+        now = self._clock.monotonic()
+        first = self._queue[0].at if self._queue else np.inf
+        self._clock.jump_to(min(first, now + seconds))
+        found: list[WorkerEvent] = []
+        while self._queue and len(found) < self._at_once and self._queue[0].at <= self._clock.monotonic():
+            event = heapq.heappop(self._queue).event
+            if event is None:
+                found += self._lose_a_node()
+            elif event.worker in self._node_of:
+                if event.what == "answer":
+                    self.busy += float(event.answer["seconds"])
+                    del self._began[event.worker]
+                found.append(event)
+        return found
+
+    def _lose_a_node(self) -> list[WorkerEvent]:
+        node = self._nodes[int(self._rng.integers(len(self._nodes)))]
+        gone, now = sorted(node), self._clock.monotonic()
+        for worker in gone:
+            self.lost += now - self._began.pop(worker, now)
+            self.stop(worker)
+        self._plan_loss()
+        return [WorkerEvent(worker, "gone", reason="its node is gone") for worker in gone]
+
+    def stop(self, worker: str) -> None:
+        node = self._node_of.pop(worker)
+        node.discard(worker)
+        self._add(node, NODE_BACK_AFTER)
+
+    def close(self) -> None:
+        self._queue.clear()
+
+
+@dataclass
+class Driver:
+    """A run on simulated workers, and what it has cost."""
+
+    measuring: Measuring
+    dispatch: Dispatch
+    executor: Simulated
+    clock: Clock
+    registry: Registry
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+        self._results = 0
+        self._bytes = self._size()
+        self._began = time.perf_counter(), time.process_time(), self.clock.monotonic()
+
+    def _size(self) -> int:
+        """Bytes of the registry once its write-ahead log is part of it."""
+        self.registry.database.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.registry.path.stat().st_size
+
+    def measure(self, number: int) -> None:
+        """Have new random architectures of 30 layers measured."""
+        layers = len(SHAPE.dense.layers)
+        kept = np.stack(
+            [
+                np.full((number, layers), 3),
+                self._rng.integers(0, 4, (number, layers)),
+                self._rng.integers(1, 13, (number, layers)) * 128,
+            ],
+            -1,
+        )
+        found = self.measuring.measure("pairs", Architecture.from_sizes(kept), [NAMED])
+        assert len(found) == number
+        self._results += number
+
+    def costs(self) -> tuple[int, float, float, float, float]:
+        """Results, then seconds, processor seconds and simulated seconds that they took, and bytes of the registry."""
+        wall, processor, simulated = self._began
+        return (
+            self._results,
+            time.perf_counter() - wall,
+            time.process_time() - processor,
+            self.clock.monotonic() - simulated,
+            self._size() - self._bytes,
+        )
+
+
+@contextmanager
+def driver(workers: int, seconds: Callable[[], float], **options: Any) -> Iterator[Driver]:
+    """A new registry and a run in it, on so many simulated workers."""
+    clock, progress = Clock(), Progress(quiet=True)
+    dispatching.time = clock  # type: ignore[attr-defined]
+    executor = Simulated(clock, workers, seconds, **options)
+    with TemporaryDirectory() as folder, Registry.open(Path(folder) / "registry.db") as registry:
+        started = registry.start_run("0" * 32, "simulated", "{}", "")
+        with Dispatch(executor, dict, lambda task: {}, progress) as dispatch:
+            setup = cast(Any, Conditions())
+            engine, listeners = Engine(setup, progress), Listeners(PluginHost.discover())
+            measuring = Measuring(setup, dispatch, engine, registry, started.id, progress, listeners)
+            yield Driver(measuring, dispatch, executor, clock, registry)
+
+
+def straggling() -> Callable[[], float]:
+    """Draws seconds from 1 to 60, lognormal with a mean of ten."""
+    rng = np.random.default_rng(2)
+    median = MEAN_SECONDS / np.exp(SIGMA**2 / 2)
+    return lambda: float(np.clip(median * np.exp(SIGMA * rng.standard_normal()), 1.0, 60.0))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table of Markdown."""
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{' ---: |' * len(columns)}", flush=True)
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+
+
+def driver_alone() -> None:
+    """Evaluations that cost nothing: how many results the driver records."""
+    rows = []
+    for workers, at_once in ((8, 1), (1000, 1), (1000, 8), (1000, 1000)):
+        with driver(workers, lambda: 0.0, at_once=at_once) as run:
+            run.measure(3000)
+            results, wall, processor, _, size = run.costs()
+        per_thousand = 1000 / results
+        rows.append(
+            (
+                workers,
+                at_once,
+                f"{results / wall:.0f}",
+                f"{processor * per_thousand:.2f}",
+                f"{size * per_thousand:,.0f}",
+            )
+        )
+    columns = ("workers", "answers at a look", "results a second", "processor s / 1,000", "bytes / 1,000")
+    table("Driver alone, evaluations that cost nothing:", columns, rows)
+
+
+def utilisation() -> None:
+    """How busy 1,000 workers are, by the number of architectures in a round."""
+    rows = []
+    for per_round, rounds in ((8, 20), (64, 20), (1000, 8), (2000, 5), (10_000, 1)):
+        with driver(1000, straggling(), lost_every=NODE_LOST_EVERY) as run:
+            for _ in range(rounds):
+                run.clock.jump_to(run.clock.monotonic() + SEARCH_SECONDS)
+                run.measure(per_round)
+            results, _, processor, simulated, _ = run.costs()
+            share = run.executor.busy / (1000 * simulated)
+            gone = run.dispatch.lost["gone"]
+        rows.append(
+            (
+                f"{per_round:,}",
+                rounds,
+                f"{simulated / rounds:.0f} s",
+                f"{100 * share:.1f} %",
+                f"{results / simulated:.1f}",
+                f"{100 * processor / simulated:.1f} %",
+                gone,
+            )
+        )
+    columns = ("per_round", "rounds", "a round", "busy", "results a second", "driver's core", "workers lost")
+    table(
+        f"1,000 workers, {MEAN_SECONDS:.0f} s a measurement, {SEARCH_SECONDS:.0f} s of search a round:", columns, rows
+    )
+
+
+def limits() -> None:
+    """One long batch for ever more workers: where the driver is the limit."""
+    rows = []
+    for workers in (1000, 3000, 10_000):
+        with driver(workers, straggling(), lost_every=NODE_LOST_EVERY * 1000 / workers) as run:
+            run.measure(4 * workers)
+            results, _, processor, simulated, _ = run.costs()
+            share = run.executor.busy / (workers * simulated)
+        rows.append(
+            (
+                f"{workers:,}",
+                f"{100 * share:.1f} %",
+                f"{results / simulated:.0f}",
+                f"{100 * processor / simulated:.1f} %",
+            )
+        )
+    columns = ("workers", "busy", "results a second", "driver's core")
+    table("One batch of four evaluations a worker:", columns, rows)
+
+
+TABLES = {"driver": driver_alone, "utilisation": utilisation, "limits": limits}
+
+
+def main(names: Sequence[str]) -> None:
+    """Print the tables."""
+    for name in names or TABLES:
+        TABLES[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
