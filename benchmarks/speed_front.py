@@ -5,8 +5,8 @@ Usage: ``python benchmarks/speed_front.py [MODEL] [METRIC] [CONTEXT] [ROUNDS] [R
 
 The architectures and their perplexities are those of a registry, by the evaluator with most of them. Their times are
 predicted from a table of components that is measured first, in float32. At each size, which is a share of the time of
-the dense model, the best architecture that is not slower and the best uniform one are timed as a whole, each in turns
-with the dense model.
+the dense model, the best architecture that is not slower and the best uniform one are timed as a whole, in turns with
+the dense model.
 """
 
 import sys
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from speed_prediction import ratios_to_dense, subject_of
+from speed_prediction import subject_of
 
 from prunecast.architecture.architecture import Architecture, Floats
 from prunecast.architecture.shape import ModelShape
@@ -101,9 +101,11 @@ def main(
         for kind, among in (("found", everything), ("uniform", uniform))
         if (place := chosen(found, predicted[:, column], size, among)) is not None
     ]
-    places = list(dict.fromkeys(place for *_, place in picks))
-    ratios = ratios_to_dense(models, shape, [found.architectures[place] for place in places], work, int(rounds))
-    measured = dict(zip(places, ratios, strict=True))
+    places = list(dict.fromkeys([0, *(place for *_, place in picks)]))
+    times = np.array(
+        list(models.usual_times([found.architectures[place] for place in places], work, int(rounds)).values())
+    )
+    measured = dict(zip(places, times / times[0], strict=True))
     print(f"dense, predicted: {', '.join(f'{count[0] / 1e6:.1f} ms' for count in counts)}")
     print("at most         which      kept  prefill: predicted, measured  decode: predicted, measured  perplexity")
     for speed, size, kind, place in picks:

@@ -3,23 +3,22 @@
 Usage: ``python benchmarks/speed_prediction.py [MODEL] [CONTEXT] [ROUNDS]``, on one thread with ``OMP_NUM_THREADS=1``.
 
 The table of measured components is that of the space ``layerwise``. The ten architectures are random ones of this
-space at six budgets, two uniform ones, and two that lose whole layers. The model of each is timed in turns with the
-dense one, so that a slow time of the machine slows both: on a busy machine the time of the dense model, by which all
-ratios divide, is otherwise the largest error.
+space at six budgets, two uniform ones, and two that lose whole layers. They take turns with the models that the table
+follows from, which they are not among: so the error is that of the sum, and not also that of a machine whose speed
+changes from one minute to the next.
 """
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from prunecast.architecture.architecture import Architecture, Floats
+from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import Budget
 from prunecast.architecture.choices import architectures_at
 from prunecast.architecture.shape import ModelShape
 from prunecast.architecture.speed import SPEEDS
-from prunecast.measure.component_times import TimedModels, Workload, component_times
+from prunecast.measure.component_times import TimedModels, Workload, models_to_time, sizes_to_time, table_of
 from prunecast.measure.device import choose_device
 from prunecast.models.described import described
 from prunecast.models.families.sizes import shape_of
@@ -44,30 +43,21 @@ def main(model: str = "smollm2-135m", context: str = "256", rounds: str = "5") -
     """Measure the table and the models, and print how far the one is from the other."""
     models, shape, space = subject_of(model)
     work = Workload(1, int(context), torch.float32, choose_device("auto"))
-    timed = shape.with_speeds(component_times(models, shape, space.choices, work, int(rounds)))
-    chosen = ten_architectures(space, shape)
-    ratios = ratios_to_dense(models, shape, chosen, work, int(rounds))
+    sizes, chosen = sizes_to_time(shape, space.choices), ten_architectures(space, shape)
+    in_table = models_to_time(shape, sizes)
+    times = models.usual_times([*in_table, *chosen], work, int(rounds))
+    timed = shape.with_speeds(table_of({each: times[each] for each in in_table}, shape, sizes, work))
     kept = timed.count([shape.dense, *chosen], "parameters_without_embeddings")
     print(f"{model}, context {context}, batch 1, float32, {torch.get_num_threads()} thread(s)")
     for column, speed in enumerate(SPEEDS):
         predicted = timed.count([shape.dense, *chosen], speed)
-        expected, found = predicted / predicted[0], np.array([1.0, *ratios[:, column]])
+        measured = np.array([times[each][column] for each in (shape.dense, *chosen)])
+        expected, found = predicted / predicted[0], measured / measured[0]
         print(f"{speed}: kept, predicted, measured, error; dense predicted {predicted[0] / 1e6:.1f} ms")
         for row in zip(kept / kept[0], expected, found, expected / found - 1, strict=True):
             print("  {:6.1%}  {:.3f}  {:.3f}  {:+.1%}".format(*row))
         worst = abs(expected / found - 1).max()
         print(f"  at most {worst:.1%}, which is {'within' if worst <= TARGET else 'beyond'} {TARGET:.0%}")
-
-
-def ratios_to_dense(
-    models: TimedModels, shape: ModelShape, architectures: Sequence[Architecture], work: Workload, rounds: int
-) -> Floats:
-    """Times of N architectures relative to the dense model, each timed in turns with it: prefill, decode; (N, 2)."""
-    ratios = []
-    for each in architectures:
-        best = models.best_times([shape.dense, each], work, rounds)
-        ratios.append(np.array(best[each]) / np.array(best[shape.dense]))
-    return np.stack(ratios)
 
 
 def ten_architectures(space: Layerwise, shape: ModelShape) -> list[Architecture]:

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.choices import Choice
-from prunecast.architecture.speed import SPEEDS
+from prunecast.architecture.speed import SPEEDS, Times
 from prunecast.measure.component_times import (
     WIDTHS,
     TimedModels,
@@ -18,6 +18,7 @@ from prunecast.measure.component_times import (
     component_times,
     models_to_time,
     sizes_to_time,
+    usual,
 )
 from prunecast.models.families.sizes import shape_of
 from prunecast.plugins.families import families_of
@@ -78,6 +79,11 @@ def test_timed_models_are_those_of_exports_in_one_memory(family: str) -> None:
     assert all(type(model).__name__.startswith("Pruned") for model in built.values())
     ids = torch.arange(64).view(2, -1)
     assert all(model(ids).logits.isfinite().all() for model in built.values())
+
+
+def test_the_usual_time_is_that_of_neither_a_lucky_nor_a_disturbed_round() -> None:
+    assert usual([Times(50, 7), Times(10, 9), Times(20, 8)]) == Times(20, 8)
+    assert usual([Times(1, 10), Times(4, 20)]) == Times(2, 15)
 
 
 def test_a_table_predicts_that_what_is_gone_takes_no_time() -> None:

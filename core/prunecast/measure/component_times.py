@@ -5,7 +5,7 @@ the components follow from theirs. The weights are random numbers, on which time
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +74,14 @@ class TimedModels:
     family: Family
     families: Families
 
-    def best_times(
+    def usual_times(
         self, architectures: Sequence[Architecture], work: Workload, rounds: int = ROUNDS
     ) -> dict[Architecture, Times]:
-        """The shortest time of each architecture among several rounds, in which they take turns.
+        """The median time of each architecture over several rounds, in which they take turns.
+
+        Where others are at work on the same processor, the time of the same matrix products changes by a tenth and more
+        from one second to the next. Of a few rounds the shortest time is that of a lucky one, which some models have
+        and others have not; medians are closer to each other.
 
         Args:
             architectures: sizes of the models.
@@ -90,13 +94,11 @@ class TimedModels:
             models = self.built(architectures, work)
             ids = torch.arange(work.batch * work.context, device=work.device).view(work.batch, -1)
             ids = ids % self.config.get_text_config().vocab_size
-            best: dict[Architecture, Times] = {}
-            for number in range(rounds + 1):
+            timed: dict[Architecture, list[Times]] = {each: [] for each in models}
+            for _ in range(rounds + 1):
                 for each, model in models.items():
-                    timed = _timed(model, ids)
-                    if number:
-                        best[each] = Times(*map(min, timed, best.get(each, timed)))
-        return best
+                    timed[each].append(_timed(model, ids))
+        return {each: usual(times[1:]) for each, times in timed.items()}
 
     def built(self, architectures: Sequence[Architecture], work: Workload) -> "dict[Architecture, PreTrainedModel]":
         """Models of an export, in evaluation mode, one for each distinct architecture."""
@@ -162,6 +164,11 @@ def _tensors(model: "PreTrainedModel") -> dict[int, list[str]]:
 
 def _room(tensor: "Tensor") -> int:
     return -(-tensor.numel() // _ALIGNED) * _ALIGNED
+
+
+def usual(times: Sequence[Times]) -> Times:
+    """The median of several times, each phase by itself, in whole nanoseconds."""
+    return Times(*np.median(times, axis=0).round().astype(int).tolist())
 
 
 def _timed(model: "PreTrainedModel", ids: "Tensor") -> Times:
@@ -281,11 +288,25 @@ def component_times(
         shape: sizes of the dense model.
         choices: the choices.
         work: what is timed.
-        rounds: as for :meth:`TimedModels.best_times`.
+        rounds: as for :meth:`TimedModels.usual_times`.
     """
     sizes = sizes_to_time(shape, choices)
-    best = models.best_times(models_to_time(shape, sizes), work, rounds)
-    fixed, *fitted = _fitted(np.stack([_parts_of(each, shape.kinds, sizes) for each in best]), list(best.values()))
+    return table_of(models.usual_times(models_to_time(shape, sizes), work, rounds), shape, sizes, work)
+
+
+def table_of(
+    times: Mapping[Architecture, Times], shape: ModelShape, sizes: Sequence[TimedSizes], work: Workload
+) -> SpeedTable:
+    """The table that follows from the times of whole models.
+
+    Args:
+        times: times of the architectures of :func:`models_to_time`.
+        shape: sizes of the dense model.
+        sizes: sizes of each kind of layer that have a time of their own.
+        work: what was timed.
+    """
+    parts = np.stack([_parts_of(each, shape.kinds, sizes) for each in times])
+    fixed, *fitted = _fitted(parts, list(times.values()))
     layers = []
     for each in sizes:
         count = len(each.attention) + len(each.widths) - 1

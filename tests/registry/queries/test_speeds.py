@@ -174,3 +174,17 @@ def test_the_command_says_what_the_speeds_are_of_and_what_is_left_out(
     named = CliRunner().invoke(cli, (*arguments, "--context", "33"), standalone_mode=False)
     assert (named.return_value, named.stdout) == (1, "")
     assert named.stderr.startswith("error: other conditions than these alone are recorded")
+
+
+@pytest.mark.parametrize("devices", [("Evil \x1b[2J\u202e",), ("Evil \x1b[2J\u202e", "Other\n\r")])
+def test_names_of_devices_are_shown_without_hidden_characters(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...]
+) -> None:
+    for device in devices:
+        keep(registry, table(), device=device)
+    monkeypatch.chdir(registry.path.parent)
+    shown = CliRunner().invoke(cli, ("registry", "pareto", PPL.name, "prefill_ms"), standalone_mode=False)
+    assert shown.return_value == len(devices) - 1
+    assert "Evil " in shown.stderr
+    assert not {"\x1b", "\u202e", "\r"} & set(shown.stderr)
+    assert shown.stderr.count("\n") == (1 if len(devices) > 1 else 2)
