@@ -29,12 +29,18 @@ from prunecast_plugins.spaces.layerwise import Layerwise
 TARGET = 0.05
 
 
-def main(model: str = "smollm2-135m", context: str = "256", rounds: str = "5") -> None:
-    """Measure the table and the models, and print how far the one is from the other."""
+def subject_of(model: str) -> tuple[TimedModels, ModelShape, Layerwise]:
+    """The models to time, the sizes of the dense one, and the space whose sizes the table has."""
     families = families_of(PluginHost.discover())
     config, family = described(resolve_source(model, None, trust_remote_code=False), families)
-    shape, models = shape_of(config, family), TimedModels(config, family, families)
-    space = Layerwise(Layerwise.options_model(attention=[0.0, 0.34, 0.67, 1.0], mlp=[0.0, 0.25, 0.5, 0.75, 1.0]), shape)
+    shape = shape_of(config, family)
+    options = Layerwise.options_model(attention=[0.0, 0.34, 0.67, 1.0], mlp=[0.0, 0.25, 0.5, 0.75, 1.0])
+    return TimedModels(config, family, families), shape, Layerwise(options, shape)
+
+
+def main(model: str = "smollm2-135m", context: str = "256", rounds: str = "5") -> None:
+    """Measure the table and the models, and print how far the one is from the other."""
+    models, shape, space = subject_of(model)
     work = Workload(1, int(context), torch.float32, choose_device("auto"))
     timed = shape.with_speeds(component_times(models, shape, space.choices, work, int(rounds)))
     chosen = ten_architectures(space, shape)

@@ -153,7 +153,7 @@ def test_best(registry: Registry, share: str, found: int, report: Callable[[str]
 
 def test_pareto(registry: Registry, report: Callable[[str], None]) -> None:
     seconds = median_of(lambda: pareto(registry, ["parameters", PPL.name], Filter()))
-    points = len(pareto(registry, ["parameters", PPL.name], Filter()))
+    points = len(pareto(registry, ["parameters", PPL.name], Filter()).rows)
     report(f"pareto of parameters and a metric, seconds   {seconds}   (target 0.3; {points} points)")
     statement = "SELECT architecture_key FROM pareto WHERE model = 'smollm2-135m' AND metric = ?"
     seconds = median_of(lambda: list(registry.rows(statement, (PPL.name,))))

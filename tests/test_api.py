@@ -2,10 +2,12 @@
 
 import json
 import pickle
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,20 @@ def test_predictions_come_from_the_registry_alone(inside: Workplace) -> None:
     assert found.low <= found.value <= found.high
     names = [each.name for each in prunecast.predict(SPEC)]
     assert "found" in names
+
+
+def test_the_best_of_a_run_is_predicted_beside_another_model_of_its_depth(result: RunResult, tmp_path: Path) -> None:
+    assert result.registry is not None
+    copy = shutil.copy(result.registry, tmp_path / "registry.db")
+    with closing(sqlite3.connect(copy)) as database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(models)") if row[1] not in ("id", "key")]
+        listed = ", ".join(columns)
+        database.execute(f"INSERT INTO models (key, {listed}) SELECT '{'f' * 32}', {listed} FROM models")
+        database.commit()
+    with pytest.raises(RegistryError, match="2 models have 4 layers; name one as the model"):
+        prunecast.predict(result.best.architecture, copy)
+    found = prunecast.predict(result.best.architecture, copy, model=result.model.fingerprint)
+    assert {each.metric: each.measured for each in found}.items() <= result.best.metrics.items()
 
 
 @pytest.mark.parametrize(

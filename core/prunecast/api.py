@@ -54,7 +54,11 @@ def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] =
 
 
 def run(
-    spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, progress: bool = True, overwrite: bool = False
+    spec: SpecLike,
+    registry: str | Path = DEFAULT_REGISTRY,
+    progress: bool = True,
+    overwrite: bool = False,
+    executor: str | None = None,
 ) -> "RunResult":
     """Run a spec, or continue it; evaluations that the registry has are not repeated.
 
@@ -63,6 +67,7 @@ def run(
         registry: file of the registry; made if it is missing.
         progress: True shows progress on stderr.
         overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
+        executor: name of the executor; that of the spec, if it names one, or ``local`` if not given.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong. What was measured is in the registry.
@@ -74,7 +79,7 @@ def run(
         raise SpecError([f"progress: must be True or False, got {kind_of(progress)}"])
     loaded = _loaded(spec)
     with _one_line_errors(), Registry.open(registry) as opened:
-        return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress), overwrite)
+        return run_spec(loaded, loaded.host, opened, Progress(quiet=not progress), overwrite, executor)
 
 
 def plan(spec: SpecLike, registry: str | Path = DEFAULT_REGISTRY, overwrite: bool = False) -> "Plan":

@@ -69,6 +69,10 @@ class EngineMissingError(ExportError):
     """An engine is not installed, so that what was written for it cannot be verified."""
 
 
+class ExecutorError(PrunecastError):
+    """Workers cannot be had, do not fit the run, or are lost faster than they measure."""
+
+
 class ResourceError(PrunecastError):
     """The machine has no disk space or no memory left."""
 

@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -12,6 +13,13 @@ from prunecast.text import visible
 
 LINE_SECONDS = 60.0
 """Minimum time between two progress lines in seconds, if there is no bar."""
+
+
+class Advance(Protocol):
+    """Advances a bar by a number of steps; ``note`` says who is at work."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Advance the bar."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Progress:
                 tqdm.write(visible(message), file=sys.stderr)
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def bar(self, what: str, total: int, unit: str) -> Iterator[Advance]:
         """Progress bar of ``total`` steps.
 
         Yields a function that advances the bar by a number of steps. Without a terminal it prints a line at most every
@@ -45,19 +53,21 @@ class Progress:
             return
         with tqdm(total=total, desc=what, unit=unit, leave=False, file=sys.stderr) as shown:
 
-            def advance(steps: int) -> None:
+            def advance(steps: int, note: str = "") -> None:
+                shown.set_postfix_str(note, refresh=False)
                 shown.update(steps)
 
             yield advance
 
-    def _by_lines(self, what: str, total: int, unit: str) -> Callable[[int], None]:
+    def _by_lines(self, what: str, total: int, unit: str) -> Advance:
         done, start, said = 0, time.monotonic(), time.monotonic()
 
-        def advance(steps: int) -> None:
+        def advance(steps: int, note: str = "") -> None:
             nonlocal done, said
             done, now = done + steps, time.monotonic()
             if now - said >= LINE_SECONDS and 0 < done < total:
                 said, left = now, (now - start) * (total - done) / done
-                self.say(f"{what}: {done:,} of {total:,} {unit}, about {tqdm.format_interval(left)} left")
+                about = f"about {tqdm.format_interval(left)} left"
+                self.say(f"{what}: {done:,} of {total:,} {unit}, {', '.join(filter(None, [about, note]))}")
 
         return advance

@@ -251,6 +251,41 @@ def prunecast_exporters() -> Iterable[Entry]:
 
 
 @hookimpl
+def prunecast_executors() -> Iterable[Entry]:
+    """The process of the run, other processes of its machine, and a cluster."""
+    return [
+        Entry(
+            "local",
+            "prunecast_plugins.executors.local:Local",
+            "The process of the run measures everything, one after another",
+            trial=Trial(
+                expected_failures={
+                    "a_stopped_worker_is_replaced": "its one worker is the process of the run",
+                    "a_job_that_does_not_fit_is_refused": "the process of the run has the job's own set-up",
+                }
+            ),
+        ),
+        Entry(
+            "processes",
+            "prunecast_plugins.executors.processes:Processes",
+            "Processes of this machine, one a GPU, or sharing its cores",
+            trial=Trial({"workers": 1}),
+        ),
+        Entry(
+            "ray",
+            "prunecast_plugins.executors.ray:Ray",
+            "Actors of a Ray cluster, on any number of machines",
+            "arXiv 1712.05889",
+            trial=Trial(
+                {"workers": 1},
+                {"global_random_state_is_neither_used_nor_changed": "Ray draws names from the global generator"},
+                ("ray",),
+            ),
+        ),
+    ]
+
+
+@hookimpl
 def prunecast_searchers() -> Iterable[Entry]:
     """Searchers that optimise the predicted score."""
     return [

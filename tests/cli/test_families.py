@@ -63,6 +63,25 @@ def test_what_cannot_be_proven_is_one_line(workplace: Workplace, subject: str, m
     assert outcome.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (
+            "mixtral",
+            r"it has experts (model.layers.0.mlp.experts.gate_up_proj); .* described with down='mlp.down_proj'",
+        ),
+        ("mamba", "it has state space or linear attention layers ("),
+        ("whisper", "it is an encoder with a decoder"),
+    ],
+)
+def test_a_file_of_what_no_description_fits_is_told_what_it_is(workplace: Workplace, kind: str, what: str) -> None:
+    (workplace.folder / "own.yaml").write_text(f"name: {kind}\n")
+    outcome = workplace.prunecast("families", "check", "own.yaml")
+    assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert outcome.stderr.startswith(f"error: model type '{kind}' cannot be pruned by any description: ")
+    assert all(part in outcome.stderr for part in what.split(" .* "))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_at_least_fifty_types_are_proven_and_all_others_have_a_reason(workplace: Workplace) -> None:

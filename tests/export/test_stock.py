@@ -144,6 +144,19 @@ def test_biases_of_compensation_have_a_place_where_the_class_has_one(tmp_path: P
     assert loaded.model.layers[0].self_attn.q_proj.bias.count_nonzero() == 0
 
 
+@pytest.mark.parametrize(
+    ("config", "biases"),
+    [
+        (CASES["llama"][0], {"attention", "mlp"}),
+        (CASES["gpt2-mlp"][0], {"attention", "mlp"}),
+        (CASES["olmo"][0], {"attention"}),
+        (CASES["qwen2"][0], set()),
+    ],
+)
+def test_limits_tell_which_outputs_may_have_a_bias(config: Any, biases: set[str]) -> None:
+    assert STOCK.limits(config, family_of(config), shape_of(config)).biases == biases
+
+
 def test_a_bias_without_a_place_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     config, architecture = CASES["qwen2"]
     state = prune(config, architecture).state | {"model.layers.0.mlp.down_proj.bias": torch.ones(64)}

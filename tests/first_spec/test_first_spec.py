@@ -69,8 +69,11 @@ def test_a_name_is_free_of_exports_and_of_other_specs(tmp_path: Path) -> None:
 
 def test_a_faster_machine_measures_more() -> None:
     host, wishes = PluginHost.discover(), Wishes("smollm2-135m", 30, 0.8, Path())
-    slow, fast = (parse_spec(spec_for(wishes, smollm2(machine), host).text, host) for machine in (SLOW, FAST))
-    assert slow.collect.pairs < fast.collect.pairs
+    texts = [spec_for(wishes, smollm2(machine), host).text for machine in (SLOW, FAST)]
+    slow, fast = (parse_spec(text, host) for text in texts)
+    assert slow.collect.pairs < fast.collect.pairs == WORKLOADS[-1].pairs
+    told = ["\n# as many as a run of about 30 minutes allows", "\n# the most that init proposes; 30 minutes allow more"]
+    assert [[line in text for line in told] for text in texts] == [[True, False], [False, True]]
 
 
 def test_every_amount_of_work_takes_longer_than_the_one_before() -> None:

@@ -12,6 +12,7 @@ from workplace import Workplace
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.choices import Component
 from prunecast.errors import EvaluationError
+from prunecast.measure.dispatch import Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
 from prunecast.measure.setup import Setup
@@ -54,7 +55,9 @@ def measuring_in(workplace: Workplace, mood: str, batch: int = 4) -> Iterator[tu
         setup = Setup(load_spec("moody.yaml", host, [f"evaluators.0.batch={batch}"]), host)
         run_id = registry.start_run(setup.spec.key, "moody", setup.spec.to_json(), "").id
         quiet = Progress(quiet=True)
-        yield Measuring(setup, Engine(setup, quiet), registry, run_id, quiet, Listeners(host)), setup
+        engine = Engine(setup, quiet)
+        dispatch = Dispatch.of(setup, engine, quiet)
+        yield Measuring(setup, dispatch, engine, registry, run_id, quiet, Listeners(host)), setup
 
 
 def failures(workplace: Workplace) -> list[tuple[str, int]]:

@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from transformers import Gemma3TextConfig, LlamaConfig, Qwen3Config
+from transformers import Gemma3TextConfig, LlamaConfig, OlmoConfig, Qwen2Config, Qwen3Config
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.choices import architectures_at
 from prunecast.errors import BudgetError, ModelError, SpecError
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.interfaces import SearchProblem
-from prunecast.problem.limits import LimitedSpace, limits_of, problem_of
+from prunecast.problem.limits import LimitedSpace, cut_components, limits_of, problem_of
 from prunecast.problem.problem import Problem
 from prunecast.search.initial_design import propose
 from prunecast.spec.load import parse_spec
-from prunecast.spec.model import Spec
+from prunecast.spec.model import RefineSpec, Spec
 from prunecast.testing.models import family_of, shape_of
 
 HOST = PluginHost.discover()
@@ -34,6 +34,8 @@ CONFIGS: dict[str, Any] = {
     "llama": LlamaConfig(**SIZES, num_hidden_layers=6, tie_word_embeddings=True),
     "qwen3-own-head": Qwen3Config(**SIZES, num_hidden_layers=6, tie_word_embeddings=False),
     "gemma3": Gemma3TextConfig(**SIZES, num_hidden_layers=12, sliding_window=12),
+    "qwen2": Qwen2Config(**SIZES, num_hidden_layers=6),
+    "olmo": OlmoConfig(**SIZES | {"hidden_size": 128}, num_hidden_layers=6),
 }
 SPACES = {
     "layerwise": {"use": "layerwise"},
@@ -44,11 +46,17 @@ SPACES = {
 }
 
 
-def spec_of(space: dict[str, Any], targets: list[Any], searcher: str = "random", budget: float = 0.8) -> Spec:
+def spec_of(
+    space: dict[str, Any],
+    targets: list[Any],
+    searcher: str = "random",
+    budget: float = 0.8,
+    pruner: str | dict[str, Any] = "magnitude",
+) -> Spec:
     content = {
         "model": {"source": "tiny"},
         "space": space,
-        "pruner": "magnitude",
+        "pruner": pruner,
         "evaluators": [{"use": "perplexity", "dataset": "python-docs"}],
         "predictor": "gp",
         "searcher": TRIALS[searcher],
@@ -89,7 +97,7 @@ def proposals(problem: Problem, spec: Spec) -> list[Architecture]:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("targets", [["stock"], ["gguf"], ["stock", {"use": "gguf", "dtype": "q8_0"}]], ids=str)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", ["llama", "qwen3-own-head", "gemma3"])
 def test_nothing_forbidden_is_ever_proposed(config: str, targets: list[Any], space: str) -> None:
     spec = spec_of(SPACES[space], targets)
     problem = problem_for(CONFIGS[config], spec)
@@ -152,6 +160,59 @@ def test_a_target_without_a_form_for_the_family_is_told_with_its_place() -> None
     config = OPTConfig(hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=64)
     with pytest.raises(SpecError, match=r"spec:\d+:\d+: export\.targets.*: gguf: family 'opt' cannot be written"):
         problem_for(config, spec)
+
+
+BIAS = {"use": "magnitude", "compensate": "bias"}
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "place"),
+    [
+        ("qwen3-own-head", "stock", "the MLP"),
+        ("qwen3-own-head", "gguf", "the attention or the MLP"),
+        ("gemma3", "stock", "the MLP"),
+        ("gemma3", "gguf", "the attention or the MLP"),
+    ],
+)
+def test_biases_of_a_compensation_without_a_place_are_told_with_their_line(
+    config: str, target: str, place: str
+) -> None:
+    spec = spec_of({"use": "layerwise"}, ["huggingface", target], budget=0.95, pruner=BIAS)
+    reason = f"it has no place for a bias of the output projection of {place}"
+    with pytest.raises(SpecError, match=rf"spec:8:15: pruner\.compensate: method bias .* target {target} .*{reason}\)"):
+        problem_for(CONFIGS[config], spec)
+    assert problem_for(CONFIGS[config], spec_of({"use": "layerwise"}, ["huggingface", target], budget=0.95))
+
+
+@pytest.mark.parametrize(
+    ("config", "space", "targets"),
+    [
+        ("llama", {"use": "layerwise"}, ["stock", "gguf"]),
+        ("qwen2", {"use": "layerwise"}, ["gguf"]),
+        ("olmo", {"use": "uniform", "attention": [0, 0.25], "mlp": [0]}, ["stock"]),
+        ("gemma3", {"use": "layerwise"}, ["huggingface"]),
+        ("qwen3-own-head", {"use": "layerwise", "attention": [0, 1.0], "mlp": [0, 1.0]}, ["gguf"]),
+        ("qwen3-own-head", {"use": "depth"}, ["stock", "gguf"]),
+    ],
+    ids=str,
+)
+def test_biases_that_have_a_place_or_are_never_added_are_allowed(
+    config: str, space: dict[str, Any], targets: list[Any]
+) -> None:
+    assert problem_for(CONFIGS[config], spec_of(space, targets, budget=0.98, pruner=BIAS))
+
+
+def test_biases_that_only_refinement_adds_are_told() -> None:
+    spec = spec_of({"use": "layerwise", "attention": [0, 1.0], "mlp": [0, 1.0]}, ["gguf"], pruner=BIAS)
+    with pytest.raises(SpecError, match=r"pruner\.compensate: method bias adds biases"):
+        problem_for(CONFIGS["qwen3-own-head"], spec.model_copy(update={"refine": RefineSpec()}))
+
+
+def test_only_what_is_cut_in_part_is_compensated() -> None:
+    dense = shape_of(CONFIGS["llama"]).dense
+    cut = {"4x2+96*6": set(), "0+96 4x2+0*5": set(), "3x2+96*6": {"attention"}, "4x1+95*6": {"attention", "mlp"}}
+    assert {text: cut_components(dense, [Architecture.parse(text)]) for text in cut} == cut
+    assert cut_components(dense, map(Architecture.parse, cut)) == {"attention", "mlp"}
 
 
 def test_the_key_of_a_spec_has_its_limiting_targets() -> None:

@@ -140,7 +140,7 @@ def test_every_id_is_unique_and_every_reference_has_its_target(page_and_files: t
 
 def test_sections_are_in_order(page_and_files: tuple[Page, list[Path]]) -> None:
     assert page_and_files[0].titles == [
-        *("Result", "Ratios", "Layers", "Recovery", "Exports", "Predictor", "Importance", "Learning curve"),
+        *("Result", "Ratios", "Speed", "Layers", "Recovery", "Exports", "Predictor", "Importance", "Learning curve"),
         *("Protocol", "Evaluations", "Failures", "Spec"),
     ]
 

@@ -76,7 +76,10 @@ RAISED: Mapping[tuple[str, str], str] = {
     ("export/push.py", "_publish"): PUSHED,
     ("export/push.py", "check_destination"): PUSHED,
     ("export/stock.py", "limits"): "asked by spec validate: tests/problem/test_limits.py",
-    ("export/stock.py", "_with_biases"): f"{LATE}biases are added by compensation",
+    (
+        "export/stock.py",
+        "_with_biases",
+    ): "asked by spec validate: biases of compensation in tests/problem/test_limits.py",
     ("owned/folder.py", "check"): "files of others",
     ("owned/folder.py", "check_room"): "room: tests/owned/test_folder.py; asked in the preflight with the budget",
     ("owned/folder.py", "_check_place"): "a file in the way",

@@ -39,6 +39,21 @@ def test_a_run_measures_a_table_once_and_its_best_meets_the_limit(
     assert not any("not counted yet" in note for note in planned["notes"])
 
 
+def test_what_a_run_has_measured_is_found_by_queries_and_its_report(
+    workplace: Workplace, timed: dict[str, object]
+) -> None:
+    front = workplace.prunecast("registry", "pareto", "validation.validation.ppl", "decode_ms", "--json")
+    assert front.stderr.startswith("predicted for model: batch 1, context 32, ")
+    speeds, best = timed["speeds"], timed["best"]
+    assert isinstance(speeds, dict)
+    assert isinstance(best, dict)
+    by_architecture = {row["architecture"]: row["decode_ms"] for row in front.json}
+    assert by_architecture["4x2+24*4"] == pytest.approx(speeds["dense"]["decode_ms"])
+    assert len(by_architecture) > 1
+    written = workplace.prunecast("report", "1", "--json")
+    assert any(file.endswith("speed.png") for file in written.json)
+
+
 def test_a_dry_run_without_a_table_says_that_speeds_are_not_counted_yet(workplace: Workplace) -> None:
     planned = workplace.prunecast("run", "tiny.yaml", "--dry-run", "--json", *TIMED).json
     assert (

@@ -9,6 +9,7 @@ from workplace import Workplace
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.choices import Choice
+from prunecast.measure.dispatch import Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.sensitivities import LocalSensitivities
 from prunecast.measure.setup import Setup
@@ -61,8 +62,9 @@ def test_sensitivities_do_not_depend_on_the_seed_of_the_run(workplace: Workplace
             with Registry.open(f"{seed}.db") as registry:
                 run = registry.start_run(setup.spec.key, "tiny", "{}", "").id
                 quiet = Progress(quiet=True)
-                estimates = LocalSensitivities(Engine(setup, quiet), setup.evaluators, registry, run, quiet)
-                found.append(estimates.estimate(point, {(1, Layer(4, 2, 6)), (2, Layer(2, 2, 12))}))
+                dispatch = Dispatch.of(setup, Engine(setup, quiet), quiet)
+                estimates = LocalSensitivities(dispatch, setup.evaluators, registry, run, quiet)
+                found.append(estimates.estimate({point: {(1, Layer(4, 2, 6)), (2, Layer(2, 2, 12))}}))
     assert found[0] == found[1]
 
 

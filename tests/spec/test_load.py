@@ -256,7 +256,7 @@ LONG_PARTS = {
     "KNOWN": (
         "name, folder, model, data_dir, splits, plugins, space, pruner, evaluators, predictor, searcher, objective, "
         "budget, collect, warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, "
-        "baseline_evaluations, recover, export, seed"
+        "baseline_evaluations, recover, export, executor, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed, bos",
     "REASON": "No module named 'no_such_module'",

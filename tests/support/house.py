@@ -24,7 +24,7 @@ ALCOVES = {"cli.registry": "cli"}
 """Folders that are a part of the room around them: the commands of one group."""
 
 
-PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing"}
+PUBLIC = {"prunecast", "prunecast.plugins", "prunecast.errors", "prunecast.testing", "prunecast.measure.worker"}
 """Modules that the contract covers."""
 
 

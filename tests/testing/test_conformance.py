@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from prunecast.plugins.examples.evaluator import Guesses
+from prunecast.plugins.examples.executor import Commands
 from prunecast.plugins.examples.exporter import Program
 from prunecast.plugins.examples.predictor import Ridge
 from prunecast.plugins.examples.pruner import Norms
@@ -15,6 +16,7 @@ from prunecast.plugins.host import KINDS, PluginHost
 from prunecast.testing import (
     SUITES,
     EvaluatorConformance,
+    ExecutorConformance,
     ExporterConformance,
     PredictorConformance,
     PrunerConformance,
@@ -44,6 +46,10 @@ class TestNorms(PrunerConformance):
 class TestGuesses(EvaluatorConformance):
     plugin = Guesses
     options = {"windows": 2, "context": 64}
+
+
+class TestCommands(ExecutorConformance):
+    plugin = Commands
 
 
 class TestProgram(ExporterConformance):

@@ -91,6 +91,17 @@ class SpeedTable:
             mlp[:, of] = np.rint(np.interp(sizes[:, of, 2], widths, times)).astype(np.int64)
         return attention, mlp
 
+    @property
+    def sizes(self) -> list[dict[str, Any]]:
+        """The measured sizes of each kind of layer, JSON-able: those of ``attention``, and the ``widths`` of MLPs."""
+        return [
+            {
+                "attention": [[groups, heads] for groups, heads, _ in each.attention],
+                "widths": [width for width, _ in each.mlp],
+            }
+            for each in self.layers
+        ]
+
     @cached_property
     def _grids(self) -> list[NDArray[np.int64]]:
         return [_attention_grid(each.attention) for each in self.layers]

@@ -12,7 +12,7 @@ from prunecast.text import counted
 if TYPE_CHECKING:
     from prunecast.plugins.host import PluginHost, Registered
 
-KINDS = ("family", "space", "pruner", "evaluator", "predictor", "searcher", "exporter")
+KINDS = ("family", "space", "pruner", "evaluator", "predictor", "searcher", "exporter", "executor")
 
 Row = dict[str, str]
 

@@ -1,5 +1,6 @@
 """Text forms of results, plans, estimates and quality cards for terminals."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ def render_result(result: dict[str, Any]) -> str:
         *_speeds(result),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
         f"evaluations   {evaluations['measured']} measured, {evaluations['cached']} from the registry",
+        *_workers(result.get("workers")),
         f"architecture  {best['architecture']}",
     ]
     lines += _texts(result.get("texts", {}))  # results of earlier versions have none
@@ -69,6 +71,16 @@ def render_result(result: dict[str, Any]) -> str:
 def _model(model: dict[str, Any]) -> str:
     """Source of the dense model and, if it is on the Hub, the commit."""
     return f"{model['source']}, commit {model['revision']}," if "revision" in model else str(model["source"])
+
+
+def _workers(workers: dict[str, Any] | None) -> list[str]:
+    """What workers other than the process of the run have done, and how many were lost."""
+    if workers is None:
+        return []
+    answered = workers["answered"]
+    lost = ", ".join(f"{number} {how}" for how, number in workers["lost"].items())
+    done = f"{sum(answered.values())} tasks by {counted(len(answered), 'worker')} of {workers['executor']}"
+    return [f"workers       {done}{f'; lost: {lost}' if lost else ''}"]
 
 
 def _made_from(model: dict[str, Any]) -> list[str]:
@@ -164,9 +176,14 @@ def render_parity(export: dict[str, Any]) -> str:
 
 
 def render_exports(exports: Sequence[Mapping[str, Any]]) -> str:
-    """Table of written files and how they compare with the measured model; rows of the registry's table."""
+    """Table of written files and how they compare with the measured model, then what was noted of them.
+
+    Args:
+        exports: rows of the registry's table.
+    """
     head = ("target", "engine", "difference", "greedy", "perplexity", "measured", "MB", "load s", "prefill", "decode")
-    return table(head, [_export_row(row) for row in exports])
+    notes = [visible(f"{row['target']}: {note}") for row in exports for note in json.loads(row["notes_json"])]
+    return "\n".join([table(head, [_export_row(row) for row in exports]), *notes])
 
 
 def _export_row(row: Mapping[str, Any]) -> list[str]:

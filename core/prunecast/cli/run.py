@@ -24,6 +24,9 @@ PROMPT = "The most important thing about writing a program is"
     metavar="FILE",
     help="Append the events of the run to FILE, one line of JSON each.",
 )
+@click.option(
+    "--executor", metavar="NAME", help="What the workers are: local, processes, ray or a plugin; see plugins list."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @plugin_dir_option
@@ -35,6 +38,7 @@ def run(
     overrides: tuple[str, ...],
     dry_run: bool,
     events: TextIO | None,
+    executor: str | None,
     overwrite: bool,
     quiet: bool,
     plugin_dirs: tuple[Path, ...],
@@ -73,7 +77,7 @@ def run(
         if events is not None:
             host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)
-        result = run_spec(spec, host, registry, progress, overwrite).to_json()
+        result = run_spec(spec, host, registry, progress, overwrite, executor).to_json()
     if as_json:
         print_json(result, indent=None)
         return

@@ -38,6 +38,7 @@ _EXAMPLES = {
     "predictor": _Example("Ridge", "Ridge regression on kept fractions", {"penalty": 0.5}),
     "searcher": _Example("Climb", "Hill climbing from a random sample", {"generations": 5, "children": 40}),
     "exporter": _Example("Program", "A program of torch.export", {"probe": 16}),
+    "executor": _Example("Commands", "Workers started by commands, such as ssh to other machines", {}),
 }
 
 _USAGE = {

@@ -2,12 +2,15 @@
 
 Notation:
     T  tokens of a window
+    P  positions in a window
     V  size of the vocabulary
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from prunecast.plugins.exporter import Reference
 
@@ -16,6 +19,33 @@ if TYPE_CHECKING:
 
 WINDOW, PROMPT, GENERATED = 512, 16, 32
 """Largest number of tokens of a window; tokens of the prompt of a greedy continuation, and of the continuation."""
+
+DETAILED = 64
+"""Most positions of which the probabilities of all tokens are kept."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the measured model says of a text.
+
+    Attributes:
+        windows: the text, token ids of shape (T,) each.
+        of_tokens: log-probabilities of the tokens of each window but the first.
+        detailed: log-probabilities of all tokens at the first positions of the first window, float32 of shape (P, V), P
+            at most :data:`DETAILED`.
+        prompt: the first tokens of the first window.
+        greedy: their most probable continuation.
+    """
+
+    windows: Sequence[Sequence[int]]
+    of_tokens: Sequence[Sequence[float]]
+    detailed: "Tensor"
+    prompt: Sequence[int]
+    greedy: Sequence[int]
+
+
+_KNOWN: WeakKeyDictionary[Reference, Expected | None] = WeakKeyDictionary()
+"""What references say, as long as they are there: the targets of an export share one."""
 
 
 def windows_of(reference: Reference) -> list[list[int]]:
@@ -30,7 +60,23 @@ def windows_of(reference: Reference) -> list[list[int]]:
     return [begin + tokens[start : start + length] for start in range(0, len(tokens) - length + 1, length)]
 
 
-def log_probabilities(reference: Reference, window: Sequence[int]) -> "Tensor":
+def expected_of(reference: Reference) -> Expected | None:
+    """What a reference says of its text, computed once; None if the text is too short."""
+    if reference not in _KNOWN:
+        windows = windows_of(reference)
+        _KNOWN[reference] = _computed(reference, windows) if windows else None
+    return _KNOWN[reference]
+
+
+def _computed(reference: Reference, windows: list[list[int]]) -> Expected:
+    first = _log_probabilities(reference, windows[0])
+    others = (_of_tokens(_log_probabilities(reference, window), window) for window in windows[1:])
+    of_tokens = [_of_tokens(first, windows[0]), *others]
+    prompt = windows[0][:PROMPT]
+    return Expected(windows, of_tokens, first[:DETAILED].clone(), prompt, _continued(reference, prompt))
+
+
+def _log_probabilities(reference: Reference, window: Sequence[int]) -> "Tensor":
     """Natural logarithms of the probabilities of the next token, float32 of shape (T - 1, V)."""
     import torch
 
@@ -39,8 +85,8 @@ def log_probabilities(reference: Reference, window: Sequence[int]) -> "Tensor":
         return logits.log_softmax(-1)
 
 
-def of_tokens(expected: "Tensor", window: Sequence[int]) -> list[float]:
-    """Log-probabilities of the tokens of a window but the first, from those of :func:`log_probabilities`."""
+def _of_tokens(expected: "Tensor", window: Sequence[int]) -> list[float]:
+    """Log-probabilities of the tokens of a window but the first, from those of all tokens."""
     import torch
 
     values: list[float] = expected.gather(1, torch.tensor(list(window[1:]))[:, None])[:, 0].tolist()
@@ -53,12 +99,12 @@ def perplexity(log_probabilities: Sequence[float]) -> float:
     return math.exp(mean) if mean < 700 else math.inf
 
 
-def continued(reference: Reference, prompt: Sequence[int]) -> list[int]:
-    """A prompt with its most probable continuation, token by token."""
+def _continued(reference: Reference, prompt: Sequence[int]) -> list[int]:
+    """The most probable continuation of a prompt, token by token."""
     import torch
 
     tokens = list(prompt)
     with torch.inference_mode():
         for _ in range(GENERATED):
             tokens.append(int(reference.logits(torch.tensor([tokens]))[0, -1].argmax()))
-    return tokens
+    return tokens[len(prompt) :]

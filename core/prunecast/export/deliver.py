@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.errors import EngineMissingError
+from prunecast.errors import EngineMissingError, ExportError
 from prunecast.export.card import CardContent, render_card
 from prunecast.export.huggingface import TRANSFORMERS_FILES, stored_weights, write_model
 from prunecast.export.sliced import loaded
@@ -204,6 +205,49 @@ def as_reference(
         convert_parameters(chosen.model, dtype)
 
 
+@dataclass(frozen=True)
+class DenseSpeed:
+    """Speed of the dense model in the engine of a target.
+
+    Attributes:
+        prefill, decode: tokens a second, reading and generating; None if the engine does not tell.
+        problem: why it has not been timed; empty if it has.
+    """
+
+    prefill: float | None = None
+    decode: float | None = None
+    problem: str = ""
+
+    @classmethod
+    def of(cls, exporter: Exporter[Any], dense: PrunedModel, reference: Reference) -> Self:
+        """Write the dense model to a folder that is removed again, and load it in the engine.
+
+        Args:
+            exporter: the exporter of the target.
+            dense: the dense model.
+            reference: the dense model as it was measured.
+        """
+        try:
+            with TemporaryDirectory() as scratch:
+                exporter.write(dense, Path(scratch))
+                parity = exporter.verify(dense, Path(scratch), reference)
+        except (ExportError, OSError) as error:
+            return cls(problem=str(error))
+        return cls(parity.prefill, parity.decode)
+
+    def beside(self, parity: Parity) -> Parity:
+        """The comparison of files with the speed of the dense model, and a note that says the ratio."""
+        both = (("reads", parity.prefill, self.prefill), ("generates", parity.decode, self.decode))
+        ratios = [f"{verb} {own / dense:.2f}" for verb, own, dense in both if own and dense]
+        if self.problem:
+            note = f"not compared with the speed of the dense model: {self.problem}"
+        elif ratios:
+            note = f"{' and '.join(ratios)} times as many tokens a second as the dense model in the same engine"
+        else:
+            return parity
+        return replace(parity, dense_prefill=self.prefill, dense_decode=self.decode, notes=(*parity.notes, note))
+
+
 def deliver(
     exporter: Exporter[Any],
     target: str,
@@ -214,6 +258,7 @@ def deliver(
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
     require_verified: bool = False,
+    dense: DenseSpeed | None = None,
 ) -> ExportReport:
     """Write a pruned model for a target, and verify in a fresh process that what was written is the measured model.
 
@@ -230,6 +275,7 @@ def deliver(
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
         require_verified: True refuses files whose engine is not installed.
+        dense: speed of the dense model in the engine, to be told beside that of the files; None if it is not asked for.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written files do not load, or do not compute what
@@ -242,6 +288,8 @@ def deliver(
     with owned.staged() as staged:
         written = exporter.write(model, staged.path)
         parity = _verified(exporter, model, staged.path, reference, require_verified)
+        if parity is not None and dense is not None:
+            parity = dense.beside(parity)
         _write_documents(staged.path, model, card, written, parity)
         manifest, changed = staged.publish(origin, _facts(written, parity), overwrite)
     report = ExportReport.of(target, folder, manifest, unchanged=not changed)
@@ -260,9 +308,12 @@ def _verified(
         return None
 
 
+_TIMES = ("load_seconds", "prefill", "decode", "dense_prefill", "dense_decode")
+
+
 def _facts(written: Written, parity: Parity | None) -> dict[str, Any]:
     """Facts for the manifest. Times are not among them, so that files written again are the same."""
-    compared = None if parity is None else asdict(replace(parity, load_seconds=None, prefill=None, decode=None))
+    compared = None if parity is None else asdict(parity) | dict.fromkeys(_TIMES)
     return {"parameters": written.parameters, "notes": list(written.notes), "parity": compared}
 
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
-from prunecast.export.comparison import PROMPT, continued, log_probabilities, of_tokens, perplexity, windows_of
+from prunecast.export.comparison import Expected, expected_of, perplexity
 from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
@@ -126,17 +127,24 @@ def stored_weights(config: "PreTrainedConfig", family: Family, state: "Mapping[s
     """
     tied = stock_types(config)[1]._tied_weights_keys if config.tie_word_embeddings else ()
     weights = {name: tensor.detach() for name, tensor in state.items() if name not in tied}
-    for projection in _with_bias(family, weights):
+    for projection in _biased(family, weights):
         for name in [name for name in weights if name.endswith(f".{projection}.weight")]:
             bias = f"{name.removesuffix('weight')}bias"
             weights.setdefault(bias, weights[name].new_zeros(config.hidden_size))
     return weights
 
 
-def _with_bias(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
-    """Names of the projections back into the residual stream that have a bias in at least one layer."""
-    back = (family.output, family.down)
-    return [name for name in back if any(weight.endswith(f".{name}.bias") for weight in weights)]
+def biased_outputs(family: Family, weights: "Mapping[str, Tensor]") -> list[Component]:
+    """Components whose projection back into the residual stream has a bias in at least one layer."""
+    return [
+        component
+        for component, name in family.outputs.items()
+        if any(weight.endswith(f".{name}.bias") for weight in weights)
+    ]
+
+
+def _biased(family: Family, weights: "Mapping[str, Tensor]") -> list[str]:
+    return [family.outputs[component] for component in biased_outputs(family, weights)]
 
 
 def count_parameters(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]") -> int:
@@ -242,7 +250,7 @@ def _config_json(
         **with_head_dim(config),
         "model_type": f"{EXPORTED}{config.model_type.removeprefix(EXPORTED)}",
         "num_hidden_layers": config.num_hidden_layers,
-        "output_bias": _with_bias(family, weights),
+        "output_bias": _biased(family, weights),
         "per_layer_config": {str(index): family.entries_of(layer) for index, layer in layers},
         "serialize_explicit_per_layer_config": True,
     }
@@ -286,30 +294,29 @@ def verify_folder(folder: Path, config: "PreTrainedConfig", reference: Reference
     tokens = torch.randint(0, config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = reference.logits(tokens).float().cpu()
-    windows = windows_of(reference)
+    expected = expected_of(reference)
     with TemporaryDirectory() as scratch:
         probe = Path(scratch, "probe.safetensors")
-        save_file({"input_ids": tokens, "logits": _owned(logits), **_text_probe(reference, windows)}, probe)
+        save_file({"input_ids": tokens, "logits": _owned(logits), **_text_probe(expected)}, probe)
         found = _compared(folder, probe, Path(scratch, "modules"))
-    expected = [value for window in windows for value in of_tokens(log_probabilities(reference, window), window)]
+    said = [] if expected is None else [value for window in expected.of_tokens for value in window]
     return Parity(
         engine=f"transformers {found['version']}",
         compared=f"logits of {batch * length} tokens",
         max_difference=float(found["max_logit_difference"]),
-        **({"reference_perplexity": perplexity(expected), "tokens": len(expected), **found["text"]} if windows else {}),
+        **({"reference_perplexity": perplexity(said), "tokens": len(said), **found["text"]} if said else {}),
         load_seconds=found["load_seconds"],
     )
 
 
-def _text_probe(reference: Reference, windows: list[list[int]]) -> "dict[str, Tensor]":
-    """The windows, a prompt and its greedy continuation; empty without windows."""
+def _text_probe(expected: Expected | None) -> "dict[str, Tensor]":
+    """The windows, a prompt and its greedy continuation; empty without a text."""
     import torch
 
-    if not windows:
+    if expected is None:
         return {}
-    prompt = windows[0][:PROMPT]
-    greedy = continued(reference, prompt)[len(prompt) :]
-    return {"windows": torch.tensor(windows), "prompt": torch.tensor(prompt), "greedy": torch.tensor(greedy)}
+    parts = {"windows": expected.windows, "prompt": expected.prompt, "greedy": expected.greedy}
+    return {name: torch.tensor(part) for name, part in parts.items()}
 
 
 def _compared(folder: Path, probe: Path, modules: Path) -> dict[str, Any]:

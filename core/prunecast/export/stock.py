@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError, one_line
 from prunecast.export.huggingface import (
@@ -93,7 +94,7 @@ class Stock(Exporter[StockOptions]):
                 return "its layers differ in size, and stock classes have all alike"
             return problem_of_layer(kept[0]) or problem_of_depth(tuple(_kept(architecture)))
 
-        return Limits(problem, alike=True)
+        return Limits(problem, alike=True, biases=_biased(dense, family))
 
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """Write tokenizer, generation settings, config and weights."""
@@ -187,10 +188,7 @@ def _with_biases(
     """
     places = _places(config)
     if set(weights) - set(places):
-        config = copy.deepcopy(config)
-        for entry in _BIASES:
-            if hasattr(config, entry):
-                setattr(config, entry, True)
+        config = _with_places(config)
         places = _places(config)
     if strange := sorted(set(weights) - set(places)):
         raise ExportError(
@@ -200,6 +198,21 @@ def _with_biases(
     some = next(iter(weights.values()))
     missing = {name: shape for name, shape in places.items() if name not in weights and name.endswith(".bias")}
     return config, weights | {name: some.new_zeros(shape) for name, shape in missing.items()}
+
+
+def _biased(dense: "PreTrainedConfig", family: Family) -> frozenset[Component]:
+    """Components whose output projection has a bias in the stock class, if its config asks for it."""
+    places = _places(_with_places(_changed(dense, _of_layers(dense, [0]))))
+    return frozenset(each for each, name in family.outputs.items() if f"{family.layers}.0.{name}.bias" in places)
+
+
+def _with_places(config: "PreTrainedConfig") -> "PreTrainedConfig":
+    """A copy of a config whose model has all biases that the class has a place for."""
+    config = copy.deepcopy(config)
+    for entry in _BIASES:
+        if hasattr(config, entry):
+            setattr(config, entry, True)
+    return config
 
 
 def _places(config: "PreTrainedConfig") -> "dict[str, Any]":

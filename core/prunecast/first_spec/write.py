@@ -14,7 +14,7 @@ from prunecast.architecture.shape import ModelShape, Quantity
 from prunecast.data.local import LocalFile
 from prunecast.first_spec.look import Look, Machine, ranking_bytes
 from prunecast.first_spec.texts import Text, Texts
-from prunecast.first_spec.workload import Workload
+from prunecast.first_spec.workload import WORKLOADS, Workload
 
 MLP_RATES = tuple(round(step * 0.05, 2) for step in range(19))
 """Pruning rates of an MLP: 0.0 to 0.9."""
@@ -186,7 +186,10 @@ def _budget(shape: ModelShape, share: float) -> Iterator[str]:
 
 def _pairs(workload: Workload, minutes: float) -> Iterator[str]:
     yield "# Architectures measured before the first fit, within 0.02 of the budget, and those proposed in each round:"
-    yield f"# as many as a run of about {minutes:g} minutes allows on the machine where this was written."
+    if workload == WORKLOADS[-1]:
+        yield f"# the most that init proposes; {minutes:g} minutes allow more on the machine where this was written."
+    else:
+        yield f"# as many as a run of about {minutes:g} minutes allows on the machine where this was written."
     yield f"collect: {{pairs: {workload.pairs}, band: 0.02}}"
     yield f"rounds: {workload.rounds}"
     yield f"per_round: {workload.per_round}"
@@ -205,8 +208,10 @@ def _report(wishes: Wishes, look: Look, texts: Texts, workload: Workload) -> Ite
     yield "# Folder of the smaller model, in the format of transformers. It is relative to this file; {name} is the"
     yield "# name above."
     if others := [target for target in look.targets if target != "huggingface"]:
-        yield f"# With targets: [huggingface, {others[0]}] it is written for {others[0]}, too, and the search proposes"
-        yield f"# only what all targets can express. Targets of this model: {', '.join(look.targets)}."
+        other = others[0]
+        yield f"# With targets: [huggingface, {other}] it is written for {other}, too. The models are then in the"
+        yield f"# folders huggingface and {other} of that one, and the search proposes only what all targets can"
+        yield f"# express. Targets of this model: {', '.join(look.targets)}."
     yield f'export: {{path: "{EXPORTS}/{{name}}"}}'
 
 

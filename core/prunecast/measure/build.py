@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from prunecast.architecture.architecture import LayerImportance
 from prunecast.errors import ModelError
 from prunecast.measure.calibrated import (
@@ -18,7 +20,7 @@ from prunecast.measure.calibrated import (
     same_text,
     write_ranking,
 )
-from prunecast.measure.placement import Placement, devices_beside, placed
+from prunecast.measure.placement import Placement, Places, devices_beside, placed
 from prunecast.measure.setup import Setup
 from prunecast.measure.streamed import build_streamed, calibrate_streamed
 from prunecast.progress import Progress
@@ -36,15 +38,6 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
     the text if pruner and compensation use the same.
     """
-    import torch
-
-    places = placed(setup)
-    if places.calibration == "stream" and not is_calibrated(setup):
-        calibrate_streamed(setup, progress)
-    if places.evaluation == "stream":
-        if not is_calibrated(setup):
-            _calibrate(setup, _loaded(setup, torch.float32, places.calibration), progress)
-        return build_streamed(setup)
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.cpu.attention import use_block_attention
@@ -53,21 +46,35 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     from prunecast.models.moments import Moments
 
     return_freed_memory()
-    moments = moments_path(setup)
-    if is_calibrated(setup):
-        model = _loaded(setup, setup.dtype, places.evaluation)
-    else:
-        model = _loaded(setup, torch.float32, places.calibration)
-        _calibrate(setup, model, progress)
+    # Workers that start together calibrate once.
+    with nullcontext() if is_calibrated(setup) else FileLock(f"{ranking_path(setup)}.lock"):
+        model = _calibrated(setup, placed(setup), progress)
+    if model is None:
+        return build_streamed(setup)
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
     elastic = ElasticModel(model, setup.family, setup.shape, read_ranking(ranking_path(setup)))
-    if moments is not None:
+    if (moments := moments_path(setup)) is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
     keep_freed_memory()
     return elastic
+
+
+def _calibrated(setup: Setup, places: Places, progress: Progress) -> "PreTrainedModel | None":
+    """The dense model, after calibration where the cache lacks what comes of it; None if it is to be streamed."""
+    import torch
+
+    model = None
+    if not is_calibrated(setup) and places.calibration == "stream":
+        calibrate_streamed(setup, progress)
+    elif not is_calibrated(setup):
+        model = _loaded(setup, torch.float32, places.calibration)
+        _calibrate(setup, model, progress)
+    if places.evaluation == "stream":
+        return None
+    return model if model is not None else _loaded(setup, setup.dtype, places.evaluation)
 
 
 def _loaded(setup: Setup, dtype: "torch.dtype", placement: Placement) -> "PreTrainedModel":

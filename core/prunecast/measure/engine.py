@@ -5,12 +5,14 @@ within memory, with or without compensation. The engine knows no registry.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from prunecast.architecture.architecture import Architecture
+import numpy as np
+
+from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError, is_out_of_memory
 from prunecast.measure.build import build_elastic
 from prunecast.measure.memory import within_memory
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from prunecast.models.activation_reuse import ActivationReuse
     from prunecast.models.elastic import ElasticModel
+    from prunecast.models.loss import Loss
+    from prunecast.models.sensitivity import Sensitivities
     from prunecast.models.streamed.layer_major import LayerMajor
 
     ModelOf = Callable[[Architecture], PreTrainedModel]
@@ -92,6 +96,32 @@ class Engine:
             start = time.perf_counter()
             measurements = self._measurements(named, model)
             return measurements, time.perf_counter() - start
+
+    def sensitivities(
+        self, point: Architecture, named: NamedEvaluator, changes: Sequence[tuple[int, Layer]]
+    ) -> "tuple[Sensitivities, float]":
+        """Local sensitivities of the metric of an evaluator, and the seconds that they took.
+
+        Args:
+            point: the expansion point.
+            named: the evaluator, a differentiable one.
+            changes: a layer, and what it would keep instead.
+        """
+        from prunecast.models.sensitivity import local_sensitivities
+
+        elastic = self.elastic
+        self.observe(named)
+        start = time.perf_counter()
+        elastic.apply(point)
+        # Runs with different seeds share an estimate, so it depends on content alone.
+        content = [int(key, base=16) for key in (named.setting.key, point.key)]
+
+        def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
+            return named.evaluator.losses(model, np.random.default_rng(content))
+
+        with isolated(named.owner, "losses"):
+            found = self.within_memory(named, lambda: local_sensitivities(elastic, losses, changes))
+        return found, time.perf_counter() - start
 
     def observe(self, named: NamedEvaluator) -> None:
         """Show the dense model to an evaluator, once."""

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import EvaluationError
+from prunecast.measure.dispatch import Dispatch, Result
 from prunecast.measure.engine import Engine
 from prunecast.measure.setup import NamedEvaluator, Setup, metrics_of
+from prunecast.measure.worker import Task
 from prunecast.plugins.events import ArchitectureMeasured
 from prunecast.plugins.listeners import Listeners
 from prunecast.problem.objective import Metrics
-from prunecast.progress import Progress
-from prunecast.registry import Registry, take_lease
+from prunecast.progress import Advance, Progress
+from prunecast.registry import Evaluation, Leases, Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +37,8 @@ class Measuring:
 
     Args:
         setup: what the numbers are measured under.
-        engine: measures what the registry lacks.
+        dispatch: has measured what the registry lacks.
+        engine: measures models of other weights in this process.
         registry: where numbers are found and kept.
         run_id: the run.
         progress: where progress is shown.
@@ -48,13 +52,15 @@ class Measuring:
     def __init__(
         self,
         setup: Setup,
+        dispatch: Dispatch,
         engine: Engine,
         registry: Registry,
         run_id: int,
         progress: Progress,
         listeners: Listeners,
     ) -> None:
-        self._setup, self._engine, self._registry, self._run_id = setup, engine, registry, run_id
+        self._setup, self._dispatch, self._engine = setup, dispatch, engine
+        self._registry, self._run_id = registry, run_id
         self._progress, self._listeners = progress, listeners
         self._counted: set[tuple[str, Architecture]] = set()
         self._has_waited = False
@@ -76,7 +82,14 @@ class Measuring:
         # Neighbours in this order share most first layers, whose activations are then reused.
         ordered = sorted(metrics, key=lambda architecture: architecture.layers)
         wanted = [(architecture, named) for architecture in ordered for named in evaluators]
-        self._fill(stage, self._from_registry(stage, wanted, metrics), metrics, None)
+        missing = self._from_registry(stage, wanted, metrics)
+        with self._progress.bar(stage, len(missing), "eval") as advance, Leases(self._registry) as leases:
+            while missing:
+                left = self._measure_free(stage, missing, metrics, leases, advance)
+                if left == missing:
+                    self._await_others(len(left))
+                missing = self._from_registry(stage, left, metrics)
+                advance(len(left) - len(missing))
         names = [metric.name for metric in metrics_of(evaluators)]
         return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
@@ -99,20 +112,11 @@ class Measuring:
         missing = self._from_registry(stage, [(architecture, named) for named in evaluators], metrics)
         if missing:
             model = make()
-            self._fill(stage, missing, metrics, lambda _: model)
+            with self._progress.bar(stage, len(missing), "eval") as advance:
+                for _, named in missing:
+                    metrics[architecture].update(self._measured_here(stage, architecture, named, lambda _: model))
+                    advance(1)
         return metrics[architecture]
-
-    def _fill(
-        self, stage: str, missing: list[Wanted], metrics: Mapping[Architecture, Metrics], model_of: "ModelOf | None"
-    ) -> None:
-        """Measure what is missing, or wait for the process that is measuring it."""
-        with self._progress.bar(stage, len(missing), "eval") as advance:
-            while missing:
-                left = self._measure_free(stage, missing, metrics, model_of, advance)
-                if left == missing:
-                    self._await_others(len(left))
-                missing = self._from_registry(stage, left, metrics)
-                advance(len(left) - len(missing))
 
     def _from_registry(
         self, stage: str, wanted: Sequence[Wanted], metrics: Mapping[Architecture, Metrics]
@@ -139,21 +143,18 @@ class Measuring:
         stage: str,
         wanted: Sequence[Wanted],
         metrics: Mapping[Architecture, Metrics],
-        model_of: "ModelOf | None",
-        advance: Callable[[int], None],
+        leases: Leases,
+        advance: Advance,
     ) -> list[Wanted]:
-        """Measure what no other process is measuring; returns the rest."""
-        left: list[Wanted] = []
+        """Have measured what no other process is measuring; returns the rest."""
         self._engine.expect(wanted)
-        for architecture, named in wanted:
-            lease = take_lease(self._registry, named.setting, architecture)
-            if lease is None:
-                left.append((architecture, named))
-                continue
-            with lease:
-                metrics[architecture].update(self._evaluate(stage, architecture, named, model_of))
-            advance(1)
-        return left
+        tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
+        done = set()
+        for results in self._dispatch.results([Task(n, a) for a, n in wanted], partial(_claimed, leases)):
+            self._keep(stage, results, metrics)
+            done |= {result.task.key for result in results}
+            advance(len(results), self._dispatch.status)
+        return [pair for key, pair in tasks.items() if key not in done]
 
     def _await_others(self, count: int) -> None:
         if not self._has_waited:
@@ -166,23 +167,39 @@ class Measuring:
         self._counted |= new
         self.cached += len(new)
 
-    def _evaluate(
-        self, stage: str, architecture: Architecture, named: NamedEvaluator, model_of: "ModelOf | None"
+    def _keep(self, stage: str, results: Sequence[Result], metrics: Mapping[Architecture, Metrics]) -> None:
+        """Record results, and tell of them."""
+        done = [result for result in results if not result.failed]
+        self._registry.record_many(self._run_id, stage, [_evaluation_of(result) for result in done])
+        self.measured += len(done)
+        for result in results:
+            architecture, named = result.task.architecture, result.task.named
+            if result.failed:
+                self._note_failure(architecture, named, result.failed, max(result.losses, 1))
+                continue
+            self._counted.add((named.setting.key, architecture))
+            values = {each.metric.name: each.value for each in result.measurements}
+            metrics[architecture].update(values)
+            self._tell(stage, architecture, named, values, result.seconds)
+
+    def _note_failure(self, architecture: Architecture, named: NamedEvaluator, reason: str, attempts: int) -> None:
+        self._progress.say(f"not measured: {architecture}: {reason}")
+        self._registry.record_failure(self._run_id, named.setting, architecture, reason, attempts)
+
+    def _measured_here(
+        self, stage: str, architecture: Architecture, named: NamedEvaluator, model_of: "ModelOf"
     ) -> Metrics:
+        """Metrics of a model that is in this process; none if it cannot be measured."""
         self._engine.observe(named)  # an evaluator that cannot look at the dense model ends the run
         try:
             measurements, seconds = self._engine.measure(architecture, named, model_of)
         except EvaluationError as error:
-            self._progress.say(f"not measured: {architecture}: {error}")
-            self._registry.record_failure(self._run_id, named.setting, architecture, str(error))
+            self._note_failure(architecture, named, str(error), 1)
             return {}
-        device = str(self._setup.device)
-        self._registry.record(self._run_id, stage, named.setting, architecture, measurements, seconds, device)
-        self._counted.add((named.setting.key, architecture))
-        self.measured += 1
-        values = {measurement.metric.name: measurement.value for measurement in measurements}
-        self._tell(stage, architecture, named, values, seconds)
-        return values
+        task, device = Task(named, architecture), str(self._setup.device)
+        found: dict[Architecture, Metrics] = {architecture: {}}
+        self._keep(stage, [Result(task, measurements=tuple(measurements), seconds=seconds, device=device)], found)
+        return found[architecture]
 
     def _tell(
         self, stage: str, architecture: Architecture, named: NamedEvaluator, values: Metrics, seconds: float | None
@@ -199,3 +216,15 @@ class Measuring:
                 seconds=seconds,
             )
         )
+
+
+def _claimed(leases: Leases, tasks: Sequence[Task]) -> list[bool]:
+    return leases.take([(task.named.setting, task.architecture) for task in tasks])
+
+
+def _evaluation_of(result: Result) -> Evaluation:
+    task = result.task
+    versions = result.versions or None
+    return Evaluation(
+        task.named.setting, task.architecture, result.measurements, result.seconds, result.device, versions
+    )

@@ -195,7 +195,7 @@ def _obstacle_to_streaming(setup: Setup, part: Part) -> tuple[KeyPath, str] | No
         return ("budget",), "speeds are measured with all weights in memory"
     for section, uses in ((("evaluators",), spec.evaluators), (("verify", "evaluators"), spec.verify.evaluators)):
         for number, use in enumerate(uses):
-            if setup.host.find(use.kind, use.use).load().timed:  # type: ignore[attr-defined]
+            if setup.host.find(use.kind, use.use).load().measures_speed:  # type: ignore[attr-defined]
                 return (*section, number, "use"), f"{use.use} measures times with all weights in memory"
     return None
 

@@ -21,6 +21,7 @@ from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.spec.stages import RECOVER
+from prunecast.text import counted
 
 SAME_CONDITIONS_TOLERANCE = 1e-3
 """Relative difference allowed on the same kind of device, in the same dtype, with the same torch and transformers.
@@ -79,10 +80,32 @@ class Remeasured:
         return abs(self.again - self.recorded) <= self.tolerance
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Evaluations of a run that cannot be repeated.
+
+    Attributes:
+        run: the run, with its name.
+        evaluations: how many.
+        reason: why, in one line: its model, data or a plugin is not there or not the same, or its spec names code that
+            is not permitted.
+    """
+
+    run: str
+    evaluations: int
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.run} cannot be repeated: {self.reason} ({counted(self.evaluations, 'evaluation')} left out)"
+
+
 def remeasure(
     registry: Registry, count: int, seed: int, host: PluginHost, permissions: Permissions, progress: Progress
-) -> Iterator[Remeasured]:
+) -> Iterator[Remeasured | LeftOut]:
     """Measure a random sample of evaluations again, each by the spec of the run that measured it, as it comes.
+
+    Those of a run that cannot be repeated are left out, and it goes on with the next run.
 
     Args:
         registry: where they are; it is not changed.
@@ -91,10 +114,6 @@ def remeasure(
         host: where the plugins of the specs come from.
         permissions: code that the specs may execute.
         progress: where to tell what is being done.
-
-    Raises:
-        PrunecastError: a spec cannot be set up any more: its model, data or a plugin is not there or not the same, or
-            it names code that is not permitted.
     """
     rows = list(registry.rows(_REPEATABLE, {"recover": RECOVER}))
     rng = np.random.default_rng(seed)
@@ -102,12 +121,15 @@ def remeasure(
     for (run_id, dtype), group in groupby(chosen, key=_condition):
         record = registry.run(run_id)
         progress.say(f"measuring again by the spec of run {run_id} ({record.name}), in {dtype}")
+        left = dict.fromkeys(row["id"] for row in group)
         try:
             setup = Setup(spec_as_measured(record, host, permissions, dtype), host)
             check_unchanged(registry, record, identity_of(setup))
-            yield from _of_one_run(registry, setup, [row["id"] for row in group], progress)
+            for one in _of_one_run(registry, setup, list(left), progress):
+                left.pop(one.evaluation_id, None)
+                yield one
         except PrunecastError as error:
-            raise RegistryError(f"{registry.path}: run {run_id} ({record.name}) cannot be repeated: {error}") from error
+            yield LeftOut(f"run {run_id} ({record.name})", len(left), str(error))
 
 
 def _condition(row: dict[str, Any]) -> tuple[int, str]:

@@ -1,31 +1,26 @@
-"""Local sensitivities of a run: found in the registry, or estimated and kept there."""
+"""Local sensitivities of a run: found in the registry, or estimated by its workers and kept there."""
 
-import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from prunecast.architecture.architecture import Architecture, Layer
-from prunecast.measure.engine import Engine
+from prunecast.errors import EvaluationError
+from prunecast.measure.dispatch import Dispatch
 from prunecast.measure.setup import NamedEvaluator
-from prunecast.models.loss import Loss
-from prunecast.plugins.isolation import isolated
+from prunecast.measure.worker import Task
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.spec.stages import SENSITIVITIES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from prunecast.models.sensitivity import Sensitivities
 
 
 class LocalSensitivities:
-    """Estimates local sensitivities for one run; the model is loaded at the first estimate the registry lacks.
+    """Estimates local sensitivities for one run.
 
     Args:
-        engine: holds the elastic model.
+        dispatch: has those estimated that the registry lacks.
         evaluators: those of the search, all differentiable.
         registry: where estimates are kept.
         run_id: the run.
@@ -34,56 +29,46 @@ class LocalSensitivities:
 
     def __init__(
         self,
-        engine: Engine,
+        dispatch: Dispatch,
         evaluators: Sequence[NamedEvaluator],
         registry: Registry,
         run_id: int,
         progress: Progress,
     ) -> None:
-        self._engine, self._evaluators, self._registry = engine, evaluators, registry
+        self._dispatch, self._evaluators, self._registry = dispatch, evaluators, registry
         self._run_id, self._progress = run_id, progress
 
-    def estimate(self, point: Architecture, changes: Collection[tuple[int, Layer]]) -> "list[Sensitivities]":
-        """Changes of the metric of each evaluator, on the scale predictors learn.
+    def estimate(
+        self, points: Mapping[Architecture, Collection[tuple[int, Layer]]]
+    ) -> "dict[Architecture, list[Sensitivities]]":
+        """Changes of the metric of each evaluator, on the scale predictors learn, around each point.
 
         Args:
-            point: the expansion point.
-            changes: a layer, and what it would keep instead.
-        """
-        found = []
-        with self._progress.bar(SENSITIVITIES, len(self._evaluators), "eval") as advance:
-            for named in self._evaluators:
-                found.append(self._known_or_estimated(named, point, changes))
-                advance(1)
-        return found
+            points: expansion points; of each, a layer and what it would keep instead.
 
-    def _known_or_estimated(
-        self, named: NamedEvaluator, point: Architecture, changes: Collection[tuple[int, Layer]]
-    ) -> "Sensitivities":
+        Raises:
+            EvaluationError: they cannot be estimated around one of the points.
+        """
         from prunecast.models.sensitivity import VERSION
 
-        known = self._registry.steps(named.setting, point, VERSION)
-        missing = sorted(set(changes) - known.keys())
-        if missing:
-            start = time.perf_counter()
-            known |= self._estimated(named, point, missing)
-            seconds = time.perf_counter() - start
-            self._registry.record_steps(self._run_id, named.setting, point, VERSION, known, seconds)
-        return known
-
-    def _estimated(
-        self, named: NamedEvaluator, point: Architecture, changes: Sequence[tuple[int, Layer]]
-    ) -> "Sensitivities":
-        from prunecast.models.sensitivity import local_sensitivities
-
-        engine = self._engine
-        engine.observe(named)
-        engine.elastic.apply(point)
-        # Runs with different seeds share an estimate, so it depends on content alone.
-        content = [int(key, base=16) for key in (named.setting.key, point.key)]
-
-        def losses(model: "PreTrainedModel") -> "Iterable[Loss]":
-            return named.evaluator.losses(model, np.random.default_rng(content))
-
-        with isolated(named.owner, "losses"):
-            return engine.within_memory(named, lambda: local_sensitivities(engine.elastic, losses, changes))
+        known = {
+            (point, named.setting.key): self._registry.steps(named.setting, point, VERSION)
+            for point in points
+            for named in self._evaluators
+        }
+        wanted = [(point, changes, named) for point, changes in points.items() for named in self._evaluators]
+        tasks = [
+            Task(named, point, tuple(missing))
+            for point, changes, named in wanted
+            if (missing := sorted(set(changes) - known[point, named.setting.key].keys()))
+        ]
+        with self._progress.bar(SENSITIVITIES, len(tasks), "eval") as advance:
+            for results in self._dispatch.results(tasks, lambda asked: [True] * len(asked)):
+                for result in results:
+                    point, setting = result.task.architecture, result.task.named.setting
+                    if result.failed:
+                        raise EvaluationError(f"no local sensitivities around {point}: {result.failed}")
+                    found = known[point, setting.key] = known[point, setting.key] | dict(result.changes)
+                    self._registry.record_steps(self._run_id, setting, point, VERSION, found, result.seconds)
+                advance(len(results), self._dispatch.status)
+        return {point: [known[point, named.setting.key] for named in self._evaluators] for point in points}

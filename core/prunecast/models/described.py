@@ -21,8 +21,10 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
     A ``.gguf`` file is asked for its family by its header, and converted after that.
 
     Raises:
-        ModelError: the config cannot be read, or is not that of a causal language model of a described family.
+        ModelError: the config cannot be read, or is not that of a causal language model of a described family; or a
+            ``.gguf`` file has what transformers does not read from it.
     """
+    source.check_architecture()
     header: dict[str, Any] = source.header()
     check_counts(header, source.name)
     source.check_depth()
@@ -35,6 +37,7 @@ def described(source: ModelSource, families: Families) -> "tuple[PreTrainedConfi
         register(header, families, source.name)
     elif not source.is_converted:
         families.of(source.header_config())
+    source.check_header()
     config = source.config()
     check_makes_model(config, f"model {source.name}")
     return config, families.of(config)

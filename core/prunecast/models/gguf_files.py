@@ -106,13 +106,14 @@ def gguf_config(path: Path) -> "PreTrainedConfig":
     return config
 
 
-def convert_gguf(path: Path, folder: Path, name: str) -> None:
+def convert_gguf(path: Path, folder: Path, name: str, config: "PreTrainedConfig") -> None:
     """Write config, tokenizer and float32 weights of a GGUF model to a new folder.
 
     Args:
         path: its file, or the first of them.
         folder: the folder, which does not exist; split files are merged beside it.
         name: name of the model, for messages.
+        config: its config.
 
     Raises:
         ModelError: a file is missing or damaged, or the weights are not those that its header announces.
@@ -129,6 +130,7 @@ def convert_gguf(path: Path, folder: Path, name: str) -> None:
     AutoTokenizer.from_pretrained(**place, trust_remote_code=False).save_pretrained(folder)
     model, report = loader.from_pretrained(
         **place,
+        config=config,
         dtype=torch.float32,
         output_loading_info=True,
         trust_remote_code=False,

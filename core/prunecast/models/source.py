@@ -25,6 +25,7 @@ from prunecast.models.families.catalogue import check_type
 from prunecast.models.families.quiet import quiet_transformers
 from prunecast.models.fingerprint import count_parameters, fingerprint, is_hashed, tokenizer_digest
 from prunecast.models.gguf_files import convert_gguf, gguf_config, gguf_in, gguf_parts, is_gguf
+from prunecast.models.gguf_reading import check_architecture, check_reading, set_head_width
 from prunecast.models.loading import Checkpoint, check_disk, check_memory, reading
 from prunecast.models.tokenizer import check_tokenizer, has_vocabulary, incomplete, tokenizer_files
 from prunecast.owned.files import give_usual_mode
@@ -112,7 +113,9 @@ class ModelSource:
     def _header_config(self) -> "PreTrainedConfig":
         # transformers reads the whole header, which takes 17 s for a vocabulary of 262,144 tokens.
         with reading(self.name, self.path, "config"):
-            return gguf_config(self.path)
+            config = gguf_config(self.path)
+        set_head_width(config, self.path)
+        return config
 
     def config(self) -> "PreTrainedConfig":
         """A new copy of the config of the model as it is loaded; see :class:`prunecast.models.loading.Checkpoint`.
@@ -131,6 +134,24 @@ class ModelSource:
         config = self.config()
         quantised = self.kind == "gguf" or getattr(config, "quantization_config", None) is not None
         return config.dtype if isinstance(config.dtype, torch.dtype) and not quantised else None
+
+    def check_architecture(self) -> None:
+        """Find out by the first bytes of a ``.gguf`` file whether its architecture is one of other programs.
+
+        Raises:
+            ModelError: its layers differ in size, which transformers reads from folders only.
+        """
+        if self.kind == "gguf":
+            check_architecture(self.path, self.name)
+
+    def check_header(self) -> None:
+        """Compare the header of a ``.gguf`` file with the config that transformers makes of it.
+
+        Raises:
+            ModelError: the model of the config computes something else.
+        """
+        if self.kind == "gguf":
+            check_reading(self.path, self.header(), self.name)
 
     def check(self) -> list[str]:
         """Compare the stored weights with the config. Only headers are read, but those of a Hub model are downloaded.
@@ -257,7 +278,7 @@ class ModelSource:
         check_disk(needed, folder.parent, self.name)
         _log.info("converting %s once, %s in %s", self.path.name, *amounts(needed), folder)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished, reading(self.name, self.path, "weights"):
-            convert_gguf(self.path, Path(unfinished) / "model", self.name)
+            convert_gguf(self.path, Path(unfinished) / "model", self.name, self.header_config())
             give_usual_mode(Path(unfinished) / "model")
             _publish(Path(unfinished) / "model", folder)
         return folder

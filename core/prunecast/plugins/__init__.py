@@ -80,6 +80,9 @@ if TYPE_CHECKING:
     from prunecast.plugins.events import RoundFinished as RoundFinished
     from prunecast.plugins.events import RunFinished as RunFinished
     from prunecast.plugins.events import RunStarted as RunStarted
+    from prunecast.plugins.executor import Executor as Executor
+    from prunecast.plugins.executor import Plain as Plain
+    from prunecast.plugins.executor import WorkerEvent as WorkerEvent
     from prunecast.plugins.exporter import Exporter as Exporter
     from prunecast.plugins.exporter import Limits as Limits
     from prunecast.plugins.exporter import Parity as Parity
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
     from prunecast.plugins.interfaces import Searcher as Searcher
     from prunecast.plugins.interfaces import SearchProblem as SearchProblem
     from prunecast.plugins.interfaces import SearchSpace as SearchSpace
+    from prunecast.plugins.worker_processes import WorkerProcesses as WorkerProcesses
 
 _NAMES = {
     "prunecast.architecture.architecture": "Architecture Floats Layer LayerImportance Sizes sizes_of",
@@ -125,7 +129,8 @@ _NAMES = {
         "tokenize_head tokenize_spread"
     ),
     "prunecast.errors": (
-        "BudgetError DataError EngineMissingError EvaluationError ExportError ModelError PluginError PrunecastError"
+        "BudgetError DataError EngineMissingError EvaluationError ExecutorError ExportError ModelError PluginError "
+        "PrunecastError"
     ),
     "prunecast.models.families.family": "Family",
     "prunecast.models.families.layer_parts": "LayerParts Projection layers_of",
@@ -134,6 +139,7 @@ _NAMES = {
     "prunecast.models.projections": "ShrinkingInput ShrinkingOutput",
     "prunecast.models.units": "sum_over_units where_float64_is",
     "prunecast.plugins.bos": "Bos begin_with bos_tokens",
+    "prunecast.plugins.executor": "Executor Plain WorkerEvent",
     "prunecast.plugins.exporter": "Exporter Limits Parity PrunedModel Reference Written",
     "prunecast.plugins.events": "ArchitectureMeasured Event PredictorFitted RoundFinished RunFinished RunStarted",
     "prunecast.plugins.hookspecs": "CONTRACT Entry Trial hookimpl",
@@ -142,6 +148,7 @@ _NAMES = {
         "PluginOptions Prediction Predictor Pruner PrunerOptions SearchProblem "
         "SearchSpace Searcher"
     ),
+    "prunecast.plugins.worker_processes": "WorkerProcesses",
 }
 """Public names by the module that defines them."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.choices import COLUMNS, Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.plugins.interfaces import OptionsT, Plugin
 
@@ -38,10 +39,12 @@ class Limits:
             stand-ins that compute exactly the same.
         alike: True if all layers that are there must have the same sizes. The choices of a search space are then tied
             over all layers.
+        biases: components whose output projection may have a bias, which ``compensate: bias`` of a pruner adds.
     """
 
     problem: Callable[[Architecture], str | None] = _nothing
     alike: bool = False
+    biases: frozenset[Component] = frozenset(COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class PrunedModel:
     load: "Callable[[], PreTrainedModel]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
-    """The measured model, which written files are compared with.
+    """The measured model, which written files are compared with. One is shared by all targets of an export.
 
     Attributes:
         logits: logits, float32 (B, T, V), of int64 token ids (B, T) on the CPU; without a cache.
@@ -123,6 +126,8 @@ class Parity:
         perplexity, reference_perplexity: in the engine, and of the measured model.
         load_seconds: time to load the files.
         prefill, decode: tokens a second, reading and generating, one sequence at a time.
+        dense_prefill, dense_decode: those of the dense model, written and loaded in the same way. Exporters leave them
+            out.
         notes: what else was seen, each a line.
     """
 
@@ -137,6 +142,8 @@ class Parity:
     load_seconds: float | None = None
     prefill: float | None = None
     decode: float | None = None
+    dense_prefill: float | None = None
+    dense_decode: float | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from prunecast.architecture.architecture import Architecture, Floats, LayerImportance
-from prunecast.architecture.choices import Choice, Indices, Value, largest
+from prunecast.architecture.choices import COLUMNS, Choice, Indices, Value, largest
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import EvaluationError, PluginError
 from prunecast.models.units import where_float64_is
@@ -250,6 +250,7 @@ class _GuardedExporter(_Guarded):
         """Limits of the target, validated: of the right type, and the dense model is within them."""
         limits: Limits = self._plugin.limits(config, family, shape)
         self._demand(isinstance(limits, Limits), f"has limits of type {type(limits).__name__}, not Limits")
+        self._demand(set(limits.biases) <= set(COLUMNS), f"has limits with biases {limits.biases}, of no component")
         if limits == Limits():
             return limits
         return replace(limits, problem=partial(self._problem, limits))

@@ -134,6 +134,11 @@ def prunecast_exporters() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Entries of :class:`prunecast.plugins.exporter.Exporter` classes."""
 
 
+@hookspec
+def prunecast_executors() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """Entries of :class:`prunecast.plugins.executor.Executor` classes."""
+
+
 # Hooks for listeners. They are called in the process and thread of the run, in the order of the events; return values
 # are ignored. A hook that raises causes a warning with the name of its distribution, and is disabled for the rest of
 # the run.

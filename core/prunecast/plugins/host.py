@@ -20,6 +20,7 @@ import pluggy
 
 from prunecast.errors import PluginError, did_you_mean
 from prunecast.plugins import hookspecs, interfaces
+from prunecast.plugins.executor import Executor
 from prunecast.plugins.exporter import Exporter
 from prunecast.plugins.hookspecs import CONTRACT, OLDEST_CONTRACT, Entry
 from prunecast.plugins.interfaces import Plugin, PluginOptions
@@ -42,6 +43,7 @@ KINDS: Mapping[str, tuple[str, type[Plugin[Any]]]] = {
     "predictor": ("prunecast_predictors", interfaces.Predictor),
     "searcher": ("prunecast_searchers", interfaces.Searcher),
     "exporter": ("prunecast_exporters", Exporter),
+    "executor": ("prunecast_executors", Executor),
 }
 """Hook and abstract class by kind, under the names that specs use."""
 
@@ -119,10 +121,12 @@ class PluginHost:
     Attributes:
         manager: the pluggy manager, in which every plugin is registered as ``DISTRIBUTION:ENTRY-POINT``.
         unusable: plugins that cannot be loaded or are disabled, under the same names; they are not registered.
+        local: files and folders of local plugins, in the order in which they were added.
     """
 
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("prunecast"))
     unusable: dict[str, Unusable] = field(default_factory=dict)
+    local: list[Path] = field(default_factory=list)
     _origins: dict[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -152,6 +156,7 @@ class PluginHost:
             else:
                 host._try(name, point.name, origin, point.value, point.load)
         for folder in folders:
+            host.local.append(folder)
             for name, file, origin in modules_at(folder):
                 host._try(name, file.name, origin, str(file), partial(imported, file, name))
         return host
@@ -164,6 +169,8 @@ class PluginHost:
         Raises:
             PluginError: the file or folder does not exist, or one of its plugins cannot be loaded.
         """
+        if path not in self.local:
+            self.local.append(path)
         for name, file, origin in modules_at(path):
             if not self.manager.has_plugin(name):
                 self._origins[name] = origin

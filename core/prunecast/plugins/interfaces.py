@@ -25,6 +25,8 @@ Life cycle
    searcher      ``evaluations``, then ``search``                      once per round
    exporter      ``limits``, ``check``                                 before anything is measured
    exporter      ``write``, then ``verify``                            once per export
+   executor      ``start``                                             once, when there is something to measure
+   executor      ``send``, ``events``, ``stop``                        any number, then ``close`` once
    ============  ====================================================  ================================================
 
    A resumed run and a ``--dry-run`` start from the beginning; recorded measurements are not repeated.
@@ -383,8 +385,8 @@ class Evaluator(Plugin[OptionsT]):
             mask or KV cache. Activations of layers shared with the previous architecture are then reused
             (:mod:`prunecast.models.activation_reuse`). Leave it False for measurements of time.
         differentiable: True if ``losses`` is implemented, which local sensitivities (``neighbours`` of a spec) need.
-        timed: True if its numbers depend on how fast the model runs, or on where its weights are: such an evaluator
-            needs all of them in memory, and is refused with ``model.placement: stream``.
+        measures_speed: True if metrics are times or speeds. Written files are then timed in their engine beside the
+            dense model, and ``model.placement: stream`` is refused, as not all weights would be in memory.
 
     ``prepare`` is called once per run, before all other methods and possibly without the model ever being loaded. Then
     ``metrics`` and ``data_hash`` are read. If the registry lacks a measurement, ``observe_dense`` is called once, and
@@ -393,7 +395,7 @@ class Evaluator(Plugin[OptionsT]):
 
     same_batches: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
-    timed: ClassVar[bool] = False
+    measures_speed: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:

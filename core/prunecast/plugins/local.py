@@ -9,7 +9,7 @@ import ast
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.machinery import PathFinder
@@ -67,6 +67,31 @@ def code_hash_of(path: Path) -> str:
     for module, files in sorted(_imported_by(own, folder).items()):
         named |= {file: f"{module}:{file.name}" for file in files if file not in named}
     return _digest(["\n".join(named.values()).encode(), *map(Path.read_bytes, named)])
+
+
+def code_at(path: Path) -> dict[str, str]:
+    """All code that the hash of a local plugin covers: texts by their paths in a folder that holds a copy of it."""
+    folder = path.parent if path.is_file() else path
+    own = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    found = {source.resolve(): source.relative_to(folder) for source in own}
+    for module, files in _imported_by(own, folder).items():
+        found |= {file: _place_in_package(module, file) for file in files if file not in found}
+    return {place.as_posix(): file.read_text(encoding="utf-8") for file, place in found.items()}
+
+
+def _place_in_package(module: str, file: Path) -> Path:
+    """Path of a file of a top-level module, from the folder that the module is in."""
+    package = next((parent for parent in reversed(file.parents) if parent.name == module), None)
+    return Path(file.name) if package is None else file.relative_to(package.parent)
+
+
+def written_code(code: Mapping[str, str], folder: Path, path: Path) -> Path:
+    """Write what :func:`code_at` gave for a path to a folder; returns the path of the plugin in it."""
+    for place, text in code.items():
+        file = folder / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return folder / path.name if path.suffix == ".py" else folder
 
 
 def _imported_by(sources: Iterable[Path], folder: Path) -> dict[str, list[Path]]:

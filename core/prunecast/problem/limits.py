@@ -1,12 +1,13 @@
 """What the targets of an export can express, as a search space: what none of them may propose is not in it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.architecture import Architecture, sizes_of
 from prunecast.architecture.choices import COLUMNS, Choice, Component, Indices, Value, architectures_at, ascending
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError, ModelError
@@ -28,15 +29,62 @@ def limits_of(
     """Limits of the targets of a spec for a model; targets that can express everything are left out.
 
     Raises:
-        SpecError: a target has no form for the model.
+        SpecError: a target has no form for the model, or no place for the biases of the pruner's compensation.
     """
-    found = []
+    found: dict[str, Limits] = {}
     for place, use in enumerate(spec.targets.values()):
         try:
-            found.append(use.instance(host).limits(config, family, shape))
+            found[use.label] = use.instance(host).limits(config, family, shape)
         except ExportError as error:
             raise error_at(spec, ("export", "targets", place), f"{use.label}: {error}") from error
-    return tuple(limits for limits in found if limits != Limits())
+    if adds_biases(spec):
+        _check_biases(spec, found, spec.space.instance(host, shape))
+    return tuple(limits for limits in found.values() if limits != Limits())
+
+
+def adds_biases(spec: Spec) -> bool:
+    """True if the compensation of a spec's pruner adds biases to output projections."""
+    options: Any = spec.pruner.options
+    return bool(options.compensate.method == "bias")
+
+
+def cut_components(dense: Architecture, cut: Iterable[Architecture]) -> set[Component]:
+    """Components of which some layer of some architectures keeps a part: what remains of them is compensated."""
+    sizes, whole = sizes_of(list(cut)), sizes_of([dense])
+    parts = {component: sizes[..., columns] for component, columns in COLUMNS.items()}
+    return {
+        component
+        for component, kept in parts.items()
+        if ((kept < whole[..., COLUMNS[component]]).any(-1) & (kept > 0).all(-1)).any()
+    }
+
+
+def problem_of_biases(limits: Limits, cut: Iterable[Component]) -> str | None:
+    """Reason why a target cannot hold the biases of a compensation of some components; None if it can."""
+    missing = [component for component in COLUMNS if component in set(cut) - limits.biases]
+    if not missing:
+        return None
+    return f"it has no place for a bias of the output projection of {' or '.join(_NAMES[each] for each in missing)}"
+
+
+def _check_biases(spec: Spec, targets: Mapping[str, Limits], space: SearchSpace[Any]) -> None:
+    dense, choices = space.shape.dense, space.choices
+    apart = (np.arange(len(choice.values))[:, None] for choice in choices)
+    alone = zip(choices, apart, strict=True)
+    cut = cut_components(dense, chain.from_iterable(architectures_at([choice], dense, at) for choice, at in alone))
+    if spec.refine is not None:  # it adds values
+        cut |= {choice.component for choice in choices if choice.component != "layer"}
+    for label, limits in targets.items():
+        if problem := problem_of_biases(limits, cut):
+            raise error_at(
+                spec,
+                ("pruner", "compensate"),
+                f"method bias adds biases, which target {label} cannot express ({problem}): choose the method "
+                "least-squares, or another target",
+            )
+
+
+_NAMES: Mapping[Component, str] = {"attention": "the attention", "mlp": "the MLP"}
 
 
 class LimitedSpace(SearchSpace[PluginOptions]):

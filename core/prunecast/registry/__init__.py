@@ -5,13 +5,13 @@ with other registries in :mod:`prunecast.registry.sharing`.
 """
 
 from prunecast.keys import content_key
-from prunecast.registry.leases import Lease, take_lease
+from prunecast.registry.leases import Leases
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord, Recorded, RunRecord, RunStart, Setting
 from prunecast.registry.store import Registry, registry_path
 
 __all__ = [
     "Evaluation",
-    "Lease",
+    "Leases",
     "ModelRecord",
     "PluginRecord",
     "Recorded",
@@ -21,5 +21,4 @@ __all__ = [
     "Setting",
     "content_key",
     "registry_path",
-    "take_lease",
 ]

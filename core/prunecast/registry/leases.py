@@ -1,4 +1,4 @@
-"""Leases: signs in the registry of what a living process is at, each renewed in the background.
+"""Leases: signs in the registry of what a living process is at, renewed in the background.
 
 If several processes need the same evaluation, one takes the lease on it and measures, and the others wait for it. A
 lease lasts half a minute. After the holder was killed, another process takes the lease over: at once if it can see that
@@ -9,7 +9,7 @@ A process also has a lease on the run that it executes. A run without one is not
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -28,68 +28,65 @@ _FIND = "SELECT holder, expires_utc FROM leases WHERE architecture_id = ? AND se
 
 _TAKE = "INSERT OR REPLACE INTO leases (architecture_id, setting_id, holder, expires_utc) VALUES (?, ?, ?, ?)"
 
-_RENEW = "UPDATE leases SET expires_utc = ? WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
+_RENEW = "UPDATE leases SET expires_utc = ? WHERE holder = ?"
 
-_END = "DELETE FROM leases WHERE architecture_id = ? AND setting_id = ? AND holder = ?"
+_END = "DELETE FROM leases WHERE holder = ?"
 
 _RENEW_RUN = "UPDATE run_leases SET expires_utc = ? WHERE run_id = ? AND holder = ?"
 
 _END_RUN = "DELETE FROM run_leases WHERE run_id = ? AND holder = ?"
 
 
-def take_lease(
-    registry: Registry, setting: Setting, architecture: Architecture, seconds: float = LEASE_SECONDS
-) -> "Lease | None":
-    """Take the lease to measure ``architecture`` under ``setting``.
+class Leases:
+    """The leases of this process on evaluations. As a context manager they are renewed until the block ends.
+
+    A lease is deleted when its evaluation or its failure is recorded; those that are left end with the block.
 
     Args:
         registry: the registry, open for writing.
-        setting: the setting.
-        architecture: the architecture.
-        seconds: time until the lease expires unless it is renewed.
-
-    Returns:
-        The lease, or None if another process has it or the evaluation has been recorded meanwhile.
-
-    Raises:
-        RegistryError: the file cannot be written.
-    """
-    with registry.transaction() as connection:
-        setting_id = ensure_setting(connection, setting)
-        (architecture_id,) = ensure_architectures(connection, [architecture])
-        if evaluations_of(connection, setting_id, [architecture_id]):
-            return None
-        held = connection.execute(_FIND, (architecture_id, setting_id)).fetchone()
-        if held is not None and held[1] >= utc_text() and not has_ended(held[0]):
-            return None
-        holder = f"{this_process()}:{uuid4().hex}"
-        connection.execute(_TAKE, (architecture_id, setting_id, holder, utc_text(seconds)))
-    return Lease(registry, architecture_id, setting_id, holder, seconds)
-
-
-class Lease:
-    """A lease held by this process. As a context manager it is renewed until the block ends.
-
-    It is deleted when the evaluation or its failure is recorded, or when an exception leaves the block.
+        seconds: time until a lease expires unless it is renewed.
     """
 
-    def __init__(self, registry: Registry, architecture_id: int, setting_id: int, holder: str, seconds: float) -> None:
+    def __init__(self, registry: Registry, seconds: float = LEASE_SECONDS) -> None:
         self._registry, self._seconds = registry, seconds
-        self._row = (architecture_id, setting_id, holder)
+        self._holder = f"{this_process()}:{uuid4().hex}"
         self._over = Event()
-        renewal = (registry.path, _RENEW, self._row, seconds, self._over)
+        renewal = (registry.path, _RENEW, (self._holder,), seconds, self._over)
         self._renewal = Thread(target=_renew, args=renewal, daemon=True)
 
     def __enter__(self) -> Self:
         self._renewal.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._renewal.join()
-        if kind is not None:
-            with self._registry.transaction() as connection:
-                connection.execute(_END, self._row)
+        with self._registry.transaction() as connection:
+            connection.execute(_END, (self._holder,))
+
+    def take(self, wanted: Sequence[tuple[Setting, Architecture]]) -> list[bool]:
+        """Take the leases on several evaluations, in one transaction.
+
+        Returns:
+            For each of them True if it is this process's to measure; False if it has been recorded meanwhile, or has a
+            lease already.
+
+        Raises:
+            RegistryError: the file cannot be written.
+        """
+        with self._registry.transaction() as connection:
+            return [self._take(connection, setting, architecture) for setting, architecture in wanted]
+
+    def _take(self, connection: sqlite3.Connection, setting: Setting, architecture: Architecture) -> bool:
+        setting_id = ensure_setting(connection, setting)
+        (architecture_id,) = ensure_architectures(connection, [architecture])
+        if evaluations_of(connection, setting_id, [architecture_id]):
+            return False
+        held = connection.execute(_FIND, (architecture_id, setting_id)).fetchone()
+        if held is not None and held[1] >= utc_text() and not has_ended(held[0]):
+            return False
+        connection.execute(_TAKE, (architecture_id, setting_id, self._holder, utc_text(self._seconds)))
+        return True
 
 
 @contextmanager

@@ -128,9 +128,8 @@ def _record_under_one_setting(
     architecture_ids = ensure_architectures(connection, architectures)
     known = evaluations_of(connection, setting_id, architecture_ids)
     parameters = setting.model.shape.count(architectures).tolist()
-    provenances = {
-        device: _provenance_id(connection, setting, device) for device in {each.device for each in evaluations}
-    }
+    made_by = {_made_by(each): each for each in evaluations}
+    provenances = {by: _provenance_id(connection, setting, each) for by, each in made_by.items()}
     metrics = ensure_metrics(connection, dict.fromkeys(metric for row in numbers for metric in row))
     ids, now = next_ids(connection, "evaluations"), utc_text()
     new, links = [], []
@@ -140,13 +139,18 @@ def _record_under_one_setting(
         cached = architecture_id in known
         if not cached:
             known[architecture_id] = number = next(ids)
-            provenance = provenances[evaluation.device]
+            provenance = provenances[_made_by(evaluation)]
             row = EvaluationRow(number, architecture_id, setting_id, run_id, provenance, size, taken, now)
             new.append((row, {metrics[metric]: plain for metric, plain in values.items()}))
         links.append(Link(run_id, known[architecture_id], stage, cached))
     write_evaluations(connection, new)
     write_links(connection, links)
     end_leases(connection, setting_id, architecture_ids)
+
+
+def _made_by(evaluation: Evaluation) -> tuple[object, ...]:
+    """Device and versions that an evaluation was made with."""
+    return evaluation.device, *sorted((evaluation.versions or {}).items())
 
 
 def write_evaluations(
@@ -404,15 +408,21 @@ def _metric_names(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(DISTINCT name) FROM metrics").fetchone()[0])
 
 
-def _provenance_id(connection: sqlite3.Connection, setting: Setting, device: str) -> int:
+def _provenance_id(connection: sqlite3.Connection, setting: Setting, evaluation: Evaluation) -> int:
     distributions = {
         "pruner_distribution": setting.pruner.distribution,
         "evaluator_distribution": setting.evaluator.distribution,
     }
-    return ensure(connection, "provenances", {**distributions, **_versions(), "device": device}, {})
+    return ensure(
+        connection,
+        "provenances",
+        {**distributions, **(evaluation.versions or versions()), "device": evaluation.device},
+        {},
+    )
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions, in this process, of what may change a number: prunecast, torch, transformers and Python."""
     libraries = {name: version(name) for name in ("prunecast", "torch", "transformers")}
     return libraries | {"python": platform.python_version()}

@@ -98,6 +98,8 @@ class Evaluation:
         measurements: at least one, each of another metric. Numbers may be numpy or torch scalars.
         seconds: duration of the evaluation.
         device: device it was measured on, e.g. ``cpu`` or ``cuda``.
+        versions: versions of what measured it, as :func:`prunecast.registry.recording.versions` gives them; those of
+            this process if not given.
     """
 
     setting: Setting
@@ -105,6 +107,7 @@ class Evaluation:
     measurements: Sequence[Measurement]
     seconds: float
     device: str
+    versions: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

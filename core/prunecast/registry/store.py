@@ -76,9 +76,9 @@ _FIND_FAILURES = """
     WHERE f.setting_id = ?"""
 
 _WRITE_FAILURE = """
-    INSERT INTO failures (architecture_id, setting_id, run_id, reason, attempts, last_utc) VALUES (?, ?, ?, ?, 1, ?)
-    ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason, attempts = attempts + 1,
-        last_utc = excluded.last_utc"""
+    INSERT INTO failures (architecture_id, setting_id, run_id, reason, attempts, last_utc) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET run_id = excluded.run_id, reason = excluded.reason,
+        attempts = attempts + excluded.attempts, last_utc = excluded.last_utc"""
 
 _FIND_STEPS = """
     SELECT s.changes_json FROM steps s JOIN architectures a ON a.id = s.architecture_id
@@ -265,12 +265,22 @@ class Registry:
                 ids: dict[bytes, int] = dict(found)
                 write_links(connection, (Link(run_id, ids[key], stage, True) for key in keys if key in ids))
 
-    def record_failure(self, run_id: int, setting: Setting, architecture: Architecture, reason: str) -> None:
-        """Record that an architecture could not be measured under ``setting``, which limits further attempts."""
+    def record_failure(
+        self, run_id: int, setting: Setting, architecture: Architecture, reason: str, attempts: int = 1
+    ) -> None:
+        """Record that an architecture could not be measured under ``setting``, which limits further attempts.
+
+        Args:
+            run_id: the run.
+            setting: the setting.
+            architecture: the architecture.
+            reason: reason in one line.
+            attempts: number of attempts that failed.
+        """
         with self.transaction() as connection:
             setting_id = ensure_setting(connection, setting)
             (architecture_id,) = ensure_architectures(connection, [architecture])
-            connection.execute(_WRITE_FAILURE, (architecture_id, setting_id, run_id, reason, utc_text()))
+            connection.execute(_WRITE_FAILURE, (architecture_id, setting_id, run_id, reason, attempts, utc_text()))
             end_leases(connection, setting_id, [architecture_id])
 
     def failures(self, setting: Setting, architectures: Sequence[Architecture]) -> dict[Architecture, Failure]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from prunecast.architecture.speed import SPEEDS
 from prunecast.report.facts import Facts, MetricFacts, Row
 from prunecast.report.section import Section, Table
 from prunecast.text import better, number, percent
@@ -18,9 +19,13 @@ def section(facts: Facts) -> Section:
     matched = _matched(facts)
     if matched:
         gains = [_against_best(facts.best, matched, metric) for metric in facts.metrics]
-        rows.append(["best compared with best baseline", "", "", *(better(gain) for gain in gains)])
+        empty = [""] * (2 + len(_times(facts, facts.best)))
+        rows.append(["best compared with best baseline", *empty, *(better(gain) for gain in gains)])
     caption = f"Measured metrics in {facts.result['model']['dtype']}; parameter counts include embeddings"
-    columns = ("", "parameters", "kept", *(metric.name for metric in facts.metrics))
+    times = [f"{speed}, of dense" for speed in SPEEDS] if facts.speeds else []
+    if times:
+        caption += f"; times predicted for {facts.speeds}"
+    columns = ("", "parameters", "kept", *times, *(metric.name for metric in facts.metrics))
     return Section("Result", [headline(facts)], tables=[Table(caption, columns, rows)])
 
 
@@ -50,7 +55,15 @@ def _against_best(best: Row, baselines: Sequence[Row], metric: MetricFacts) -> f
 
 def _row(facts: Facts, name: str, row: Row) -> list[str]:
     values = [number(row.metrics.get(metric.name)) for metric in facts.metrics]
-    return [name, number(row.parameters), percent(facts.kept(row.parameters)), *values]
+    return [name, number(row.parameters), percent(facts.kept(row.parameters)), *_times(facts, row), *values]
+
+
+def _times(facts: Facts, row: Row) -> list[str]:
+    """Predicted times of a row as shares of those of the dense model; none if no component times are recorded."""
+    if facts.speeds is None:
+        return []
+    times = [facts.milliseconds([row, facts.dense], speed) for speed in SPEEDS]
+    return [percent(own / dense) for own, dense in times]
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -8,9 +8,12 @@ from typing import Any
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.shape import ModelShape
+from prunecast.architecture.speed import NANOSECONDS, SPEEDS, Speed
 from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import RegistryError
 from prunecast.registry import Registry, RunRecord
+from prunecast.registry.queries.selection import architectures_of
+from prunecast.registry.queries.speeds import Conditions, RecordedSpeeds, latest_speeds, recorded_speeds
 from prunecast.registry.records import shape_from_json
 from prunecast.spec.stages import PAIRS, ROUND
 
@@ -19,9 +22,10 @@ _METRICS = "SELECT DISTINCT name, direction, scale, unit FROM metrics"
 _SHAPE = "SELECT shape_json, family FROM models WHERE key = ?"
 
 _COLLECTED = """
-    SELECT DISTINCT e.architecture_id, e.parameters, n.name, x.value
+    SELECT DISTINCT e.architecture_id, a.layer_ids_json, e.parameters, n.name, x.value
     FROM run_evaluations u
     JOIN evaluations e ON e.id = u.evaluation_id
+    JOIN architectures a ON a.id = e.architecture_id
     JOIN metric_values x ON x.evaluation_id = e.id
     JOIN metrics n ON n.id = x.metric_id
     WHERE u.run_id = :run AND (u.stage = :pairs OR u.stage LIKE :rounds)
@@ -196,8 +200,13 @@ class Facts(Outcome):
         self.comparable: list[Outcome] = [self, *_comparable(registry, self)]
         """This run, then all other finished runs of the same model and protocol, the latest first. Budget, search space
         and search may differ."""
-        self.collected: list[tuple[int, dict[str, float]]] = _collected(registry, self.comparable)
-        """Parameter count and metrics of every architecture in the training data or rounds of these runs."""
+        self.collected: list[Row] = _collected(registry, self.comparable)
+        """Every architecture in the training data or rounds of these runs."""
+        self.recorded: list[RecordedSpeeds] = recorded_speeds(registry, self.shape)
+        """Tables of component times of models of these sizes."""
+        self.speeds: RecordedSpeeds | None = latest_speeds(self.recorded, self.result["model"]["dtype"], _asked(self))
+        """The table that speeds are predicted from: of the dtype of the run and, if its budget limits speeds, of its
+        batch and context; of several the latest. None if there is none."""
         self.stages = list(registry.rows(_STAGES, (record.id,)))
         """One row per stage: ``stage``, numbers of ``evaluations`` and of ``cached`` ones, and ``seconds`` of all."""
         self.settings = list(registry.rows(_SETTINGS, (record.id,)))
@@ -212,6 +221,12 @@ class Facts(Outcome):
     def kept(self, parameters: int) -> float:
         """Parameter count as a fraction of the dense model's."""
         return parameters / self.dense.parameters
+
+    def milliseconds(self, rows: Sequence[Row], speed: Speed) -> list[float]:
+        """Predicted times of some rows. Raises BudgetError without :attr:`speeds`."""
+        timed = self.shape if self.speeds is None else self.shape.with_speeds(self.speeds.table)
+        counts = timed.count([row.architecture for row in rows], speed).tolist() if rows else []
+        return [count / NANOSECONDS for count in counts]
 
 
 def _metrics(registry: Registry) -> list[MetricFacts]:
@@ -232,9 +247,23 @@ def _protocol(run: Outcome) -> object:
     return run.result["model"], spec["pruner"], spec["evaluators"], spec["verify"]["evaluators"]
 
 
-def _collected(registry: Registry, runs: Sequence[Outcome]) -> list[tuple[int, dict[str, float]]]:
-    found: dict[int, tuple[int, dict[str, float]]] = {}
+def _asked(run: Outcome) -> Conditions:
+    """Conditions of the speeds that the budget of a run limits, as far as its spec has them."""
+    budget = run.spec["budget"]
+    if not any(budget.get(speed) for speed in SPEEDS):
+        return Conditions()
+    return Conditions(batch=budget.get("batch") or 1, context=budget["context"])
+
+
+def _collected(registry: Registry, runs: Sequence[Outcome]) -> list[Row]:
+    found: dict[int, tuple[str, int, dict[str, float]]] = {}
     for run in runs:
         for row in registry.rows(_COLLECTED, {"run": run.record.id, "pairs": PAIRS, "rounds": f"{ROUND} %"}):
-            found.setdefault(row["architecture_id"], (row["parameters"], {}))[1][row["name"]] = row["value"]
-    return [found[key] for key in sorted(found)]
+            first = row["layer_ids_json"], row["parameters"], dict[str, float]()
+            found.setdefault(row["architecture_id"], first)[2][row["name"]] = row["value"]
+    ordered = [found[key] for key in sorted(found)]
+    architectures = architectures_of(registry, [layer_ids for layer_ids, _, _ in ordered])
+    return [
+        Row("measured", architecture, parameters, metrics)
+        for architecture, (_, parameters, metrics) in zip(architectures, ordered, strict=True)
+    ]

@@ -10,7 +10,18 @@ from prunecast.owned.location import located
 from prunecast.owned.manifest import Origin
 from prunecast.registry import Registry
 from prunecast.registry.records import reading_result
-from prunecast.report import comparison, exports, importance, layers, learning, prediction, protocol, ratios, recovery
+from prunecast.report import (
+    comparison,
+    exports,
+    importance,
+    layers,
+    learning,
+    prediction,
+    protocol,
+    ratios,
+    recovery,
+    speed,
+)
 from prunecast.report.drawing import png, svg
 from prunecast.report.facts import Facts
 from prunecast.report.section import Section
@@ -26,6 +37,7 @@ REPORT = FolderKind(
 SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     comparison.section,
     ratios.section,
+    speed.section,
     layers.section,
     recovery.section,
     exports.section,

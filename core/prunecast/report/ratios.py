@@ -1,6 +1,6 @@
 """Section "Ratios": best architectures and baselines over the total pruning ratio (figure 4 of arXiv 2309.09507)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,7 @@ MARGIN = 1.15
 def section(facts: Facts) -> Section:
     """Section with all parameter counts at which comparable runs found architectures."""
     drawn = _one_per_total(facts.comparable)
-    series = _series(drawn)
+    series = series_of(facts)
     if len(series) == 1:
         return Section("Ratios", ["This run has no baselines."])
     runs = "this run"
@@ -63,10 +63,10 @@ def _nearest(found: Sequence[Row], baseline: Row) -> int:
     return min((row.parameters for row in found), key=lambda total: abs(total - baseline.parameters))
 
 
-def _series(drawn: Sequence[tuple[list[Row], list[Row]]]) -> Series:
+def series_of(facts: Facts) -> Series:
     """All series: the best architectures, and each baseline."""
     found: Series = {FOUND: []}
-    for rows, baselines in drawn:
+    for rows, baselines in _one_per_total(facts.comparable):
         found[FOUND] += rows
         for row in baselines:
             found.setdefault(row.name, []).append(row)
@@ -84,10 +84,7 @@ def _table(facts: Facts, series: Series) -> Table:
 
 
 def _collected(facts: Facts) -> Table:
-    rows = [
-        [percent(1 - facts.kept(parameters)), *(number(metrics.get(metric.name)) for metric in facts.searched)]
-        for parameters, metrics in facts.collected
-    ]
+    rows = [[percent(1 - facts.kept(row.parameters)), *_values(facts.searched, row)] for row in facts.collected]
     columns = ("removed", *(metric.name for metric in facts.searched))
     return Table("All measured pairs", columns, rows, folded=True)
 
@@ -102,7 +99,6 @@ def _picture(facts: Facts, series: Series) -> Picture:
         for axes, metric in zip(panels, facts.metrics, strict=True):
             _panel(axes, facts, series, metric)
             axes.set_xlim(_removed_range(facts, series))
-            axes.set_ylim(_value_range(facts, series, metric))
         legend_above(figure, panels[0], layout)
         return figure
 
@@ -120,7 +116,7 @@ def _picture(facts: Facts, series: Series) -> Picture:
 def _removed_range(facts: Facts, series: Series) -> tuple[float, float]:
     """Horizontal range in percent removed, the same in all panels."""
     counts = [row.parameters for rows in series.values() for row in rows]
-    counts += [parameters for parameters, _ in facts.collected]
+    counts += [row.parameters for row in facts.collected]
     removed = [100 * (1 - facts.kept(count)) for count in counts]
     margin = max(0.06 * (max(removed) - min(removed)), LEAST_MARGIN)
     return min(removed) - margin, max(removed) + margin
@@ -132,7 +128,7 @@ def _value_range(facts: Facts, series: Series, metric: MetricFacts) -> tuple[flo
     The worst pairs are so far off that the differences between the series would be invisible.
     """
     compared = [row.metrics[metric.name] for rows in [*series.values(), [facts.dense]] for row in rows]
-    measured = [values[metric.name] for _, values in facts.collected if metric.name in values]
+    measured = [row.metrics[metric.name] for row in facts.collected if metric.name in row.metrics]
     ends = compared + ([float(np.median(measured))] if measured else [])
     low, high = min(ends), max(ends)
     if metric.logarithmic:
@@ -142,26 +138,40 @@ def _value_range(facts: Facts, series: Series, metric: MetricFacts) -> tuple[flo
 
 
 def _panel(axes: "Axes", facts: Facts, series: Series, metric: MetricFacts) -> None:
-    """Draw one metric: measured pairs as dots, the dense model as a dashed line, and each series as a line.
+    """Draw one metric over the parameters removed."""
 
-    Raises ValueError if there are more series than colours.
+    def removed_of(rows: Sequence[Row]) -> list[float]:
+        return [100 * (1 - facts.kept(row.parameters)) for row in rows]
+
+    draw_metric(axes, facts, series, metric, removed_of)
+    axes.set(title=metric.name, xlabel="parameters removed, %")
+
+
+def draw_metric(
+    axes: "Axes", facts: Facts, series: Series, metric: MetricFacts, places: Callable[[Sequence[Row]], list[float]]
+) -> None:
+    """Draw measured pairs as dots, the dense model as a dashed line, and each series as a line.
+
+    Args:
+        axes: the panel.
+        facts: the run.
+        series: the series.
+        metric: the metric of the vertical axis.
+        places: horizontal places of rows.
+
+    Raises:
+        ValueError: there are more series than colours.
     """
-
-    def removed(parameters: int) -> float:
-        return 100 * (1 - facts.kept(parameters))
-
-    measured = [
-        (removed(parameters), values[metric.name]) for parameters, values in facts.collected if metric.name in values
-    ]
-    if measured:
-        x, y = zip(*measured, strict=True)
-        axes.scatter(x, y, s=9, color=CLOUD, linewidth=0, zorder=1)
+    measured = [row for row in facts.collected if metric.name in row.metrics]
+    axes.scatter(
+        places(measured), [row.metrics[metric.name] for row in measured], s=9, color=CLOUD, linewidth=0, zorder=1
+    )
     axes.axhline(facts.dense.metrics[metric.name], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
     for (name, rows), (colour, marker) in zip(series.items(), SERIES[: len(series)], strict=True):
-        points = [(removed(row.parameters), row.metrics[metric.name]) for row in rows]
+        values = [row.metrics[metric.name] for row in rows]
         above = 4 if name == FOUND else 3
-        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name, zorder=above, markersize=6)
+        axes.plot(places(rows), values, color=colour, marker=marker, label=name, zorder=above, markersize=6)
     if metric.logarithmic:
         axes.set_yscale("log")
         plain_log_axis(axes.yaxis)
-    axes.set(title=metric.name, xlabel="parameters removed, %")
+    axes.set_ylim(_value_range(facts, series, metric))

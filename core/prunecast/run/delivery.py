@@ -14,6 +14,7 @@ from prunecast.errors import DataError, ExportError
 from prunecast.export.card import CardContent, Result
 from prunecast.export.deliver import (
     Deliverable,
+    DenseSpeed,
     ExportReport,
     as_reference,
     deliver,
@@ -24,13 +25,13 @@ from prunecast.export.deliver import (
 from prunecast.measure.build import build_elastic
 from prunecast.measure.setup import NamedEvaluator, Setup
 from prunecast.models.license import license_of
-from prunecast.models.pruned.lineage import Ancestor, told
+from prunecast.models.pruned.lineage import Ancestor, Lineage, told
 from prunecast.owned.files import digest
 from prunecast.owned.folder import OwnedFolder
 from prunecast.owned.location import located
 from prunecast.owned.manifest import Origin
 from prunecast.plugins.bos import bos_tokens
-from prunecast.plugins.exporter import Exporter
+from prunecast.plugins.exporter import Exporter, PrunedModel
 from prunecast.progress import Progress
 from prunecast.recover.recover import Recoverer, RecoveryInputs
 from prunecast.registry import content_key
@@ -76,6 +77,7 @@ def deliver_run(
     written: Setup,
     architecture: Architecture,
     model: Callable[[], Deliverable],
+    dense: Callable[[], Deliverable],
     compared: Sequence[Candidate],
     places: Places,
     recovery: Recovery | None = None,
@@ -91,6 +93,7 @@ def deliver_run(
         written: set-up in the dtype to write, of :func:`written_setup`.
         architecture: the architecture to write.
         model: makes the model of this architecture; called once, if anything is to be written.
+        dense: makes the dense model; called before that, if an evaluator of the run measures speed.
         compared: candidates of the card.
         places: exporters and their folders.
         recovery: the training that the model has had, None for none.
@@ -116,17 +119,38 @@ def deliver_run(
         else:
             pending[label] = card, origin
     if pending:
+        exporters = {label: places[label][0] for label in pending}
+        speeds = _dense_speeds(setup, written, exporters, dense) if _measures_speed(setup) else {}
         chosen, lineage = model(), (*setup.lineage, _ancestor(setup, architecture, recovery))
-        config, source = setup.source.config(), setup.source
-        subject = pruned_model(setup.spec.name, config, setup.family, chosen, setup.tokenizer, source, lineage)
+        subject = _subject(setup, chosen, lineage)
         with as_reference(chosen, written.dtype, *_text(setup), setup.shape.context) as reference:
             for label, (card, origin) in pending.items():
                 exporter, folder = places[label]
                 named = replace(subject, name=card.model_name)
+                speed, path = speeds.get(label), folder.path
                 reports[label] = deliver(
-                    exporter, label, named, card, folder.path, reference, origin, overwrite, require_verified
+                    exporter, label, named, card, path, reference, origin, overwrite, require_verified, speed
                 )
     return tuple(reports[label] for label in places)
+
+
+def _subject(setup: Setup, chosen: Deliverable, lineage: Lineage) -> PrunedModel:
+    config, source = setup.source.config(), setup.source
+    return pruned_model(setup.spec.name, config, setup.family, chosen, setup.tokenizer, source, lineage)
+
+
+def _measures_speed(setup: Setup) -> bool:
+    return any(named.evaluator.measures_speed for named in setup.verifiers)
+
+
+def _dense_speeds(
+    setup: Setup, written: Setup, exporters: Mapping[str, Exporter[Any]], dense: Callable[[], Deliverable]
+) -> dict[str, DenseSpeed]:
+    """Speed of the dense model in the engine of each target, written and loaded there as the pruned one will be."""
+    chosen = dense()
+    subject = _subject(setup, chosen, setup.lineage)
+    with as_reference(chosen, written.dtype, *_text(setup), setup.shape.context) as reference:
+        return {label: DenseSpeed.of(exporter, subject, reference) for label, exporter in exporters.items()}
 
 
 def _text(setup: Setup) -> tuple[tuple[int, ...], tuple[int, ...]]:

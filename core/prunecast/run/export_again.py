@@ -16,8 +16,8 @@ from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
-from prunecast.models.elastic import check_fits
 from prunecast.plugins.host import PluginHost
+from prunecast.problem.limits import adds_biases, cut_components, problem_of_biases
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
@@ -64,6 +64,9 @@ def export_again(
         RecoveryError: the model has to be trained again, and what that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
+    # It imports torch, which takes seconds: errors that need none are told before this is called.
+    from prunecast.models.elastic import check_fits
+
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
     setup = Setup(spec_as_measured(record, host, permissions), host)
@@ -84,16 +87,25 @@ def export_again(
     def pruned() -> Deliverable:
         return Deliverable.of(elastic(), chosen)
 
+    def unpruned() -> Deliverable:
+        return Deliverable.of(elastic(), setup.shape.dense)
+
     if chosen != best.architecture:
         compared = [dense, *baselines]
-        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
+        return deliver_run(
+            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
+        )
     compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
     if options is None:
-        return deliver_run(setup, written, chosen, pruned, compared, places, None, overwrite, require_verified)
+        return deliver_run(
+            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
+        )
     check_recovery(options, setup.device.type)
     recoverer = recoverer_of(setup, options, elastic, progress)
     trained = partial(recoverer.deliverable, chosen)
-    return deliver_run(setup, written, chosen, trained, compared, places, options, overwrite, require_verified)
+    return deliver_run(
+        setup, written, chosen, trained, unpruned, compared, places, options, overwrite, require_verified
+    )
 
 
 def _dtype(spec: Spec) -> str:
@@ -132,7 +144,8 @@ def _check_dtype(dtype: str | None) -> None:
 def _check_limits(setup: Setup, use: ExporterUse, architecture: Architecture) -> None:
     """Raise ExportError unless a target can express an architecture."""
     limits = use.instance(setup.host).limits(setup.source.config(), setup.family, setup.shape)
-    if problem := limits.problem(architecture):
+    cut = cut_components(setup.shape.dense, [architecture]) if adds_biases(setup.spec) else set()
+    if problem := limits.problem(architecture) or problem_of_biases(limits, cut):
         raise ExportError(
             f"{use.label} cannot express this architecture: {problem}; name the target in the spec (export.targets), "
             "so that the search proposes only what it can express, or choose an --architecture"

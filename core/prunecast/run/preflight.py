@@ -3,7 +3,6 @@
 import math
 
 from prunecast.cache import check_temporary_files
-from prunecast.export.proof.rehearsal import rehearse
 from prunecast.measure.identity import identity_of
 from prunecast.measure.placement import check_placement
 from prunecast.measure.setup import Setup
@@ -45,6 +44,9 @@ def preflight(setup: Setup, registry: Registry, overwrite: bool = False) -> dict
 
 
 def _check_export(setup: Setup, places: Places, dtype: str, overwrite: bool) -> None:
+    # It imports torch, which takes seconds: errors of a spec that need none are told before.
+    from prunecast.export.proof.rehearsal import rehearse
+
     problem, written = setup.problem, written_setup(setup, dtype)
     most = min(problem.budget.limits.get("parameters", math.inf), problem.dense_count("parameters"))
     for label, (exporter, folder) in places.items():

@@ -58,6 +58,8 @@ class RunResult:
         texts: names of the texts of the run by purpose.
         speeds: predicted milliseconds of the dense and the best model, by their names and that of the speed; empty if
             the budget limits no speed.
+        workers: executor of the run and what its workers did, as :meth:`Dispatch.to_json` has it; empty without workers
+            of its own.
         registry, host, permissions: file, plugins and named code of the run, for :meth:`export`.
     """
 
@@ -84,6 +86,7 @@ class RunResult:
     recovered: Recovered | None
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speeds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    workers: Mapping[str, Any] = field(default_factory=dict, compare=False)
     registry: Path | None = field(default=None, compare=False)
     host: PluginHost | None = field(default=None, compare=False, repr=False)
     permissions: Permissions = field(default=NOTHING_PERMITTED, compare=False, repr=False)
@@ -201,6 +204,7 @@ class RunResult:
             "recovery": None if self.recovered is None else self.recovered.to_json(),
             "texts": {purpose: list(names) for purpose, names in self.texts.items()},
             "evaluations": {"measured": self.measured, "cached": self.cached},
+            **({"workers": dict(self.workers)} if self.workers else {}),
             "seconds": round(self.seconds, 2),
             "export": self.exports[0].to_json() if self.exports else None,
             "exports": [each.to_json() for each in self.exports],

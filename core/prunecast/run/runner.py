@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import in_own_unit
@@ -20,6 +20,7 @@ from prunecast.compare.uniform import distinct_totals
 from prunecast.errors import BudgetError, EvaluationError
 from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
+from prunecast.measure.dispatch import LOCAL, Dispatch
 from prunecast.measure.engine import Engine
 from prunecast.measure.measure import Measuring
 from prunecast.measure.placement import placed
@@ -64,7 +65,14 @@ from prunecast.spec.stages import (
 )
 
 
-def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, overwrite: bool = False) -> RunResult:
+def run(
+    spec: Spec,
+    host: PluginHost,
+    registry: Registry,
+    progress: Progress,
+    overwrite: bool = False,
+    executor: str | None = None,
+) -> RunResult:
     """Execute a spec, or continue it.
 
     A finished run that is run again and measures nothing keeps its times, its costs and its export in the registry;
@@ -76,12 +84,14 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         registry: where evaluations are found and recorded.
         progress: where progress is shown.
         overwrite: True allows the export to replace one of another run, spec or architecture, and an edited one.
+        executor: name of the executor; that of the spec, if it names one, or ``local`` if not given.
 
     Raises:
         PrunecastError: something is missing, does not fit or went wrong; what was measured before is in the registry.
         KeyboardInterrupt: the run is marked as interrupted, what was measured is in the registry.
     """
     began = time.perf_counter()
+    workers = spec.executed_by(executor)
     setup = Setup(spec, host)
     for note in setup.notes:
         progress.say(note)
@@ -100,14 +110,18 @@ def run(spec: Spec, host: PluginHost, registry: Registry, progress: Progress, ov
         progress.say(f"{started.changed}: this is run {started.id}, and measures anew what that decides")
     listeners = Listeners(host)
     listeners.tell(_started(setup, started))
-    with running(registry, started.id), _outcome(registry, started.id, listeners):
-        execution = Run(setup, prior, registry, started.id, progress, listeners)
+    engine = Engine(setup, progress)
+    dispatch = Dispatch.of(setup, engine, progress, workers.use)
+    with running(registry, started.id), _outcome(registry, started.id, listeners), dispatch:
+        execution = Run(setup, prior, registry, started.id, progress, listeners, engine, dispatch)
         result = execution.execute()
         registry.keep_result(started.id, result_to_record(result, started.earlier))
         exports = execution.export(result, overwrite)
         registry.keep_exports(started.id, [each.to_json() for each in exports])
         seconds = time.perf_counter() - began
         result = replace(result, exports=exports, seconds=seconds)
+        if workers.use != LOCAL:
+            result = replace(result, workers=dispatch.to_json(workers.use))
         result = replace(result, registry=registry.path.absolute(), host=host, permissions=Permissions.of(spec))
         _finish(registry, started, result)
     listeners.tell(RunFinished(started.id, "finished", "", result.to_json()))
@@ -162,15 +176,17 @@ class Run:
         run_id: int,
         progress: Progress,
         listeners: Listeners,
+        engine: Engine,
+        dispatch: Dispatch,
     ) -> None:
         self._setup, self._spec, self._run_id, self._progress = setup, setup.spec, run_id, progress
         self._registry = registry
         self._listeners = listeners
         self._prior = prior
         self._problem: Problem = setup.problem if prior is None else warm_started(setup.problem, prior)
-        self._engine = Engine(setup, progress)
-        self._measuring = Measuring(setup, self._engine, registry, run_id, progress, listeners)
-        self._sensitivities = LocalSensitivities(self._engine, setup.evaluators, registry, run_id, progress)
+        self._engine, self._dispatch = engine, dispatch
+        self._measuring = Measuring(setup, dispatch, engine, registry, run_id, progress, listeners)
+        self._sensitivities = LocalSensitivities(dispatch, setup.evaluators, registry, run_id, progress)
         settings = [named.setting for named in setup.evaluators]
         self._reused = reused_architectures(self._spec, self._problem, registry, settings)
         self._expansions: dict[Architecture, TaylorExpansion] = {}
@@ -264,9 +280,8 @@ class Run:
     def _round(self, refined: Problem, fitted: Fitted, measured: Measured, before: Sequence[Round]) -> Round:
         """Search against the prediction and measure the proposals."""
         spec, number = self._spec, len(before) + 1
-        proposals = search(
-            refined, self._setup.searcher, fitted, measured, before, spec.choose, spec.per_round, self._progress
-        )
+        count = spec.proposals(max(1, self._dispatch.workers))
+        proposals = search(refined, self._setup.searcher, fitted, measured, before, spec.choose, count, self._progress)
         architectures = [each.architecture for each in proposals]
         found = self._measuring.measure(round_name(number), architectures, self._setup.evaluators)
         chosen = tuple(replace(each, measured=found.get(each.architecture)) for each in proposals)
@@ -312,13 +327,16 @@ class Run:
         for _, folder in places.values():
             self._progress.say(f"writing {folder.path}")
 
-        def model() -> Deliverable:
-            if self._recoverer:
-                return self._recoverer.deliverable(chosen)
-            elastic = self._engine.elastic if written is setup else build_elastic(written, self._progress)
-            return Deliverable.of(elastic, chosen)
+        elastic = cache(lambda: self._engine.elastic if written is setup else build_elastic(written, self._progress))
 
-        return deliver_run(setup, written, chosen, model, result.candidates, places, self._spec.recover, overwrite)
+        def model() -> Deliverable:
+            return self._recoverer.deliverable(chosen) if self._recoverer else Deliverable.of(elastic(), chosen)
+
+        def dense() -> Deliverable:
+            return Deliverable.of(elastic(), setup.shape.dense)
+
+        compared, recovery = result.candidates, self._spec.recover
+        return deliver_run(setup, written, chosen, model, dense, compared, places, recovery, overwrite)
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Built baselines at every total of the result, and search baselines at that of its best."""

@@ -1,13 +1,15 @@
 """Texts that a run reads, by purpose, for its output and the model card."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from prunecast.data import overlap, reading
-from prunecast.export.proof.kept import proven
-from prunecast.export.proof.prove import Proof
 from prunecast.measure.setup import NamedEvaluator, Setup, metrics_of
 from prunecast.plugins.interfaces import CalibrationOptions
 from prunecast.spec.recovery import DistillRecovery, Recovery
+
+if TYPE_CHECKING:
+    from prunecast.export.proof.prove import Proof
 
 Texts = Mapping[str, Sequence[str]]
 """Names of texts, or of metrics measured on them, by purpose; a purpose without text is left out."""
@@ -57,13 +59,18 @@ def _unmeasured(setup: Setup) -> list[str]:
     return [told] if limited and setup.speeds is None else []
 
 
-def proof_of(setup: Setup) -> Proof | None:
+def proof_of(setup: Setup) -> "Proof | None":
     """The proof of the description of the model's family, made the first time it is used; None for a bundled one.
 
     Raises:
         ModelError: the description is wrong.
     """
-    return None if setup.description is None else proven(setup.family, setup.source.config())
+    if setup.description is None:
+        return None
+    # It imports torch, which takes seconds: errors of a spec that need none are told before.
+    from prunecast.export.proof.kept import proven
+
+    return proven(setup.family, setup.source.config())
 
 
 def _by_search(setup: Setup) -> tuple[list[NamedEvaluator], list[NamedEvaluator]]:

@@ -31,6 +31,7 @@ def check_against_config(spec: Spec, host: PluginHost) -> str | None:
     except ModelError:
         return f"not compared with the config of {spec.model.source}, which is not on this machine"
     if source.kind == "gguf":
+        source.check_architecture()
         return None
     config, family = described(source, spec.families)
     Problem.for_model(spec, host, config, family, shape_of(config, family))

@@ -6,6 +6,7 @@ give the effect of each single choice in the region where the search continues, 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,9 +19,12 @@ from prunecast.problem.problem import Problem
 LayerChange = tuple[int, Layer]
 """A layer, and what it keeps after a change."""
 
-Estimate = Callable[[Architecture, Collection[LayerChange]], Sequence[Mapping[LayerChange, tuple[float, float]]]]
-"""Estimates changes of single layers around an architecture: for each of the M metrics the first-order change and the
-second-order term of every layer change, on the scale predictors learn."""
+Estimate = Callable[
+    [Mapping[Architecture, Collection[LayerChange]]],
+    Mapping[Architecture, Sequence[Mapping[LayerChange, tuple[float, float]]]],
+]
+"""Estimates changes of single layers around architectures: around each, for each of the M metrics the first-order
+change and the second-order term of every layer change, on the scale predictors learn."""
 
 
 def expansions_around_best(
@@ -35,14 +39,15 @@ def expansions_around_best(
         known: earlier expansion points; the next best architectures follow them.
         estimate: estimates the sensitivities.
     """
-    found: dict[Architecture, TaylorExpansion] = {}
+    around: dict[Architecture, _Changes] = {}
     for point in measured.ranked(problem.budget):
-        if len(found) == count:
+        if len(around) == count:
             break
         row = None if point in known else indices_of(problem.space.choices, problem.shape.dense, point)
         if row is not None:
-            found[point] = _expansion(problem, measured, point, row, estimate)
-    return found
+            around[point] = _changes_around(problem, point, row)
+    estimated = estimate({point: changes.of_layers for point, changes in around.items()})
+    return {point: _expansion(problem, measured, point, around[point], estimated[point]) for point in around}
 
 
 def estimated_positions(choice: Choice, position: int) -> list[int]:
@@ -52,14 +57,34 @@ def estimated_positions(choice: Choice, position: int) -> list[int]:
     return sorted({0, top, *(to for to in away if 0 <= to <= top)} - {position})
 
 
-def _expansion(
-    problem: Problem, measured: Measured, point: Architecture, row: Indices, estimate: Estimate
-) -> TaylorExpansion:
-    changes = [
+@dataclass(frozen=True)
+class _Changes:
+    """Changes around an expansion point: its positions, and for each choice the layer changes by new position."""
+
+    row: Indices
+    of_choices: list[dict[int, list[LayerChange]]]
+
+    @property
+    def of_layers(self) -> set[LayerChange]:
+        """All changes of single layers."""
+        return {change for of_choice in self.of_choices for several in of_choice.values() for change in several}
+
+
+def _changes_around(problem: Problem, point: Architecture, row: Indices) -> _Changes:
+    of_choices = [
         {to: _layer_changes(problem, point, row, place, to) for to in estimated_positions(choice, int(row[place]))}
         for place, choice in enumerate(problem.space.choices)
     ]
-    found = estimate(point, {change for of_choice in changes for several in of_choice.values() for change in several})
+    return _Changes(row, of_choices)
+
+
+def _expansion(
+    problem: Problem,
+    measured: Measured,
+    point: Architecture,
+    changes: _Changes,
+    found: Sequence[Mapping[LayerChange, tuple[float, float]]],
+) -> TaylorExpansion:
     nothing = np.zeros((2, len(found)))
 
     def total(several: Sequence[LayerChange]) -> Floats:
@@ -71,7 +96,9 @@ def _expansion(
 
     sensitivities = [
         ChoiceSensitivity.of(
-            choice, {int(row[place]): nothing} | {to: total(several) for to, several in changes[place].items()}
+            choice,
+            {int(changes.row[place]): nothing}
+            | {to: total(several) for to, several in changes.of_choices[place].items()},
         )
         for place, choice in enumerate(problem.space.choices)
     ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,6 +178,16 @@ class ExporterUse(PluginUse):
         """Its name and the options that are not left at their defaults, e.g. ``gguf-q8_0``."""
         options = self.options.model_dump(mode="json", exclude_defaults=True)
         return "-".join([self.use, *(re.sub(r"[^\w.]+", "_", str(value)) for value in options.values())])
+
+
+class ExecutorUse(PluginUse):
+    """An executor and its options."""
+
+    kind: ClassVar[str] = "executor"
+
+
+EXECUTOR = "PRUNECAST_EXECUTOR"
+"""Environment variable: name of the executor of runs whose spec and command line name none."""
 
 
 class ModelSpec(_Section):
@@ -375,6 +386,9 @@ class SplitsSpec(_Section):
         return self
 
 
+AUTO_PER_ROUND = 8
+"""Least number of proposals of a round with ``per_round: auto``."""
+
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -438,7 +452,11 @@ class Spec(_Section):
         None, description="Pairs of other models as the first training data of the predictor; none if not given."
     )
     rounds: int = Field(1, ge=1, description="Number of rounds of fitting, searching and measuring.")
-    per_round: int = Field(8, ge=1, description="Number of proposed architectures measured in each round.")
+    per_round: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8,
+        description="Number of proposed architectures measured in each round; auto is a whole number for each worker "
+        "that is ready, at least 8 in all.",
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -479,6 +497,11 @@ class Spec(_Section):
         None, description="Training of the best architecture after pruning; none if not given."
     )
     export: ExportSpec | None = Field(None, description="Export of the best architecture; none if not given.")
+    executor: ExecutorUse | None = Field(
+        None,
+        description="Executor: what the workers are that measure. It changes no number and is not part of the run's "
+        "identity; local, the process of the run, if neither this nor --executor nor PRUNECAST_EXECUTOR names one.",
+    )
     seed: int = Field(0, ge=0, description="Seed of all random numbers.")
 
     _source: SpecSource = PrivateAttr(default=SpecSource())
@@ -570,6 +593,25 @@ class Spec(_Section):
         """An exporter by name. Raises ValidationError if there is none, or if the options are not its own."""
         return ExporterUse.model_validate({"use": use, **(options or {})}, context=SpecContext(self.host))
 
+    def proposals(self, workers: int = 1) -> int:
+        """Number of architectures that a round proposes for so many workers."""
+        return -(-AUTO_PER_ROUND // workers) * workers if self.per_round == "auto" else self.per_round
+
+    def executed_by(self, name: str | None = None) -> ExecutorUse:
+        """The executor of a run, with its options.
+
+        Args:
+            name: name of the executor; if not given, that of the spec or of the environment.
+
+        Raises:
+            PluginError: there is no such executor.
+        """
+        own, name = self.executor, name or (None if self.executor else os.environ.get(EXECUTOR) or "local")
+        if own is not None and name in (None, own.use):
+            return own
+        self.host.find(ExecutorUse.kind, str(name))  # its message is one line
+        return ExecutorUse.model_validate(name, context=SpecContext(self.host))
+
     def _found(self, path: str | None) -> Path | None:
         return None if path is None else self.paths.find(path)
 
@@ -589,13 +631,13 @@ class Spec(_Section):
     @property
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``folder``, ``export``,
-        ``plugins`` and ``model.placement``. Of the export, targets that may limit the search are part of it.
+        ``plugins``, ``executor`` and ``model.placement``. Of the export, targets that may limit the search are a part.
 
         It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
-        beside: Any = {"name": True, "folder": True, "export": True, "plugins": True, "model": {"placement"}}
-        content = self.model_dump(mode="json", exclude=beside, exclude_defaults=True)
+        beside: Any = dict.fromkeys(("name", "folder", "export", "plugins", "executor"), True)
+        content = self.model_dump(mode="json", exclude=beside | {"model": {"placement"}}, exclude_defaults=True)
         if limiting := self.limiting_targets:
             content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
         return hashlib.blake2b(_canonical_json(content).encode(), digest_size=16).hexdigest()
@@ -606,11 +648,13 @@ class Spec(_Section):
         return self.model_copy(update={"model": self.model.model_copy(update=exact)})
 
     def to_json(self) -> str:
-        """Canonical JSON of the whole spec, defaults filled in: keys sorted, no spaces.
+        """Canonical JSON of the whole spec but its executor, defaults filled in: keys sorted, no spaces.
 
         A valid spec of its own: ``folder`` is absolute, so that its files are found from anywhere.
         """
-        return _canonical_json({**self.model_dump(mode="json"), "folder": str(self.paths.folder.absolute())})
+        return _canonical_json(
+            {**self.model_dump(mode="json", exclude={"executor"}), "folder": str(self.paths.folder.absolute())}
+        )
 
 
 def _datasets_in(content: Any) -> Iterator[str]:

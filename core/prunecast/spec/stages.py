@@ -61,15 +61,15 @@ def stages_of(spec: Spec, pairs: int, whole_layers: int) -> list[Stage]:
         pairs: number of architectures that are measured before the first round.
         whole_layers: number of choices of whole layers.
     """
-    totals = spec.per_round if spec.choose.rule == "spread" else 1
+    totals = spec.proposals() if spec.choose.rule == "spread" else 1
     searches = [name for name in SEARCH_BASELINES if name in spec.baselines]
     built = sum(name not in SEARCH_BASELINES for name in spec.baselines)
     points = spec.rounds * spec.neighbours
-    each = baseline_evaluations(spec, pairs + spec.rounds * spec.per_round, points)
+    each = baseline_evaluations(spec, pairs + spec.rounds * spec.proposals(), points)
     return [
         Stage(DENSE, 1, "verified"),
         Stage(PAIRS, pairs, "searched"),
-        *(Stage(round_name(number), spec.per_round, "searched") for number in range(1, spec.rounds + 1)),
+        *(Stage(round_name(number), spec.proposals(), "searched") for number in range(1, spec.rounds + 1)),
         *([Stage(SENSITIVITIES, points, "searched", SENSITIVITY_EVALUATIONS)] if points else []),
         Stage(VERIFY, spec.verify.top + totals - 1, "verified only"),
         Stage(BASELINES, built * totals + len(searches), "verified"),

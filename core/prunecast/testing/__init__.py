@@ -18,6 +18,7 @@ from typing import Any
 
 from prunecast.testing.checks import CheckFailed, Conformance, DoesNotApply, Suite, Verdict
 from prunecast.testing.evaluators import EVALUATORS, EvaluatorConformance, check_evaluator
+from prunecast.testing.executors import EXECUTORS, ExecutorConformance, check_executor
 from prunecast.testing.exporters import EXPORTERS, ExporterConformance, check_exporter
 from prunecast.testing.families import FAMILIES, FamilyConformance, check_family
 from prunecast.testing.landscape import KnownOptimum
@@ -36,6 +37,7 @@ SUITES: Mapping[str, Suite[Any]] = {
     "predictor": PREDICTORS,
     "searcher": SEARCHERS,
     "exporter": EXPORTERS,
+    "executor": EXECUTORS,
 }
 """Suite of checks by kind, under the names that specs use."""
 
@@ -45,6 +47,7 @@ __all__ = [
     "Conformance",
     "DoesNotApply",
     "EvaluatorConformance",
+    "ExecutorConformance",
     "ExporterConformance",
     "FamilyConformance",
     "KnownOptimum",
@@ -57,6 +60,7 @@ __all__ = [
     "Verdict",
     "byte_tokenizer",
     "check_evaluator",
+    "check_executor",
     "check_exporter",
     "check_family",
     "check_predictor",

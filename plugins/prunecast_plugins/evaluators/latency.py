@@ -58,18 +58,20 @@ class Latency(Evaluator[LatencyOptions]):
     after one warm-up that is not counted, and standard errors are those of the means. Bytes are exact: those of the
     kept weights in the model's dtype, shared weights once, and those of the prompt's keys and values in the cache.
 
-    The elastic model of the run is timed, not the exported model, and either may be faster. If an architecture keeps
+    The elastic model of the run is timed, not the exported model, and either may be faster. A run with this evaluator
+    times its export, too: in the engine of each target, in a process of its own, as tokens a second relative to the
+    dense model, which is written and loaded there in the same way. If an architecture keeps
     only some heads of a group, the elastic model multiplies group by group, while exported weights are contiguous. On
     a CPU the elastic model has faster norms than transformers, and in bfloat16 it reads the prompt with blockwise
     attention (:mod:`prunecast.models.cpu.norms`, :mod:`prunecast.models.cpu.attention`); a model loaded from an export
-    has neither. Use these numbers to compare architectures; time an export for its own speed.
+    has neither. Use these numbers to compare architectures, and those of the export for its own speed.
 
     Speeds vary from run to run: values of one registry are comparable if nothing else ran on the machine. The device's
     name and the number of threads are part of the data hash, so measurements of another machine are not reused.
     """
 
     options_model = LatencyOptions
-    timed = True
+    measures_speed = True
 
     def prepare(self, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape, data_dir: Path | None) -> None:
         """Make a prompt of arbitrary tokens. Raises DataError if prompt and generation exceed the model's context."""

@@ -65,14 +65,32 @@ def test_a_run_whose_data_changed_cannot_be_repeated(finished: Workplace) -> Non
     )
 
 
-def test_remeasured_numbers_are_printed_before_the_error_about_another_run(finished: Workplace) -> None:
+@pytest.mark.parametrize(
+    ("run", "statement", "reason"),
+    [
+        (2, "UPDATE runs SET spec_json = replace(spec_json, '192', '256') WHERE id = 2", "cannot be repeated"),
+        (
+            1,
+            "UPDATE runs SET spec_json = json_set(spec_json, '$.model.trust_remote_code', json('true')) WHERE id = 1",
+            "names code, which no record may execute by itself: trust_remote_code: true",
+        ),
+    ],
+)
+def test_runs_that_cannot_be_repeated_are_left_out_and_told_after_the_numbers_of_the_others(
+    finished: Workplace, run: int, statement: str, reason: str
+) -> None:
     finished.write_spec("other", {"evaluators": [{**SPEC["evaluators"][0], "tokens": 192}], "export": None})
     assert finished.prunecast("run", "other.yaml", "--quiet").code == 0
-    change(finished, "UPDATE runs SET spec_json = replace(spec_json, '192', '256') WHERE id = 2")
-    outcome = finished.prunecast("registry", "verify", "--remeasure", "1000")
-    assert outcome.code == 1
-    assert len(outcome.stdout.splitlines()) == EVALUATIONS
-    assert "run 2 (other) cannot be repeated" in outcome.stderr
+    counts = dict(finished.sql("SELECT run_id, count(*) FROM evaluations GROUP BY run_id"))
+    change(finished, statement)
+    outcome = finished.prunecast("registry", "verify", "--remeasure", "1000", "--json")
+    told = outcome.json
+    assert (outcome.code, len(told["measured_again"]), told["problems"]) == (1, counts[3 - run], [])
+    (line,) = told["left_out"]
+    assert line.startswith(f"run {run} ({['tiny', 'other'][run - 1]}) cannot be repeated: ")
+    assert reason in line
+    assert line.endswith(f"({counts[run]} evaluations left out)")
+    assert outcome.stderr.splitlines()[-1] == f"error: registry.db: {line}"
 
 
 def test_remeasuring_includes_uncompensated_baselines_and_skips_recovered_models(workplace: Workplace) -> None:

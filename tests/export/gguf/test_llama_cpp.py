@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf_models import CONFIGS, CONTEXT, byte_tokenizer, text, written
+import torch
+from gguf_models import CONFIGS, CONTEXT, byte_tokenizer, model_of, source_of, text, written
+from pruned_families import prune
 
 from prunecast.errors import ExportError
 from prunecast.export.gguf.verify import engine_version, verify_gguf
-from prunecast.export.gguf.write import GgufFile
+from prunecast.export.gguf.write import GgufFile, write_gguf
 from prunecast.plugins.exporter import Parity, Reference
 
 pytestmark = pytest.mark.skipif(engine_version() is None, reason="xllamacpp, which brings llama.cpp, is not installed")
@@ -61,6 +63,19 @@ def test_a_pruned_model_computes_what_transformers_computes(case: str, tmp_path:
     assert found.perplexity == pytest.approx(found.reference_perplexity, rel=1e-3)
     assert found.greedy_equal == found.greedy
     assert not found.notes
+
+
+def test_biases_that_compensation_adds_to_some_layers_are_computed_with(tmp_path: Path) -> None:
+    config = CONFIGS["qwen2"]
+    pruned = prune(config, "4x1+64*4")
+    for layer, name in ((1, "self_attn.o_proj"), (2, "mlp.down_proj")):
+        bias = torch.linspace(-1, 1, config.hidden_size)
+        pruned.zeroed.model.layers[layer].get_submodule(name).bias = torch.nn.Parameter(bias)
+        pruned.state[f"model.layers.{layer}.{name}.bias"] = bias
+    source = source_of(tmp_path / "model", config, byte_tokenizer())
+    file = write_gguf(model_of(config, pruned, source), tmp_path / "biases.gguf", "f32")
+    assert file.architecture == "deci"
+    assert parity(file, pruned).max_difference < 1e-4
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -82,6 +82,21 @@ def test_limits_tell_what_is_possible_without_weights() -> None:
     assert len(planned("llama", str(architecture)).notes) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "biases"),
+    [("llama", {"attention", "mlp"}), ("qwen2", {"attention", "mlp"}), ("qwen3", set()), ("gemma", set())],
+)
+def test_limits_tell_which_outputs_may_have_a_bias(name: str, biases: set[str]) -> None:
+    assert limits(name).biases == biases
+
+
+def test_a_form_with_a_place_for_a_bias_is_taken() -> None:
+    shape, alike = shape_of(CONFIGS["qwen2"]), Architecture.parse("4x1+64*4")
+    names = [plan(shape, alike, "f16", biased).target.name for biased in ((), ("mlp",), ("attention",))]
+    assert names == ["qwen2", "deci", "deci"]
+    assert plan(shape_of(CONFIGS["llama"]), alike, "f16", ("mlp",)).target.name == "llama"
+
+
 def test_sliding_windows_of_other_families_are_refused() -> None:
     shape = shape_of(CONFIGS["mistral"])
     layers = tuple(replace(layer, window=16) for layer in shape.layers)

@@ -272,7 +272,7 @@ def test_a_pareto_front_equals_that_of_comparing_all_pairs(
     ]
     beaten = [any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points) for p in points]
     expected = sorted(row["key"] for row, loses in zip(rows, beaten, strict=True) if not loses)
-    assert sorted(row["key"] for row in pareto(random_registry, criteria, wanted)) == expected
+    assert sorted(row["key"] for row in pareto(random_registry, criteria, wanted).rows) == expected
     assert 1 < len(expected) < len(rows)
 
 
@@ -290,7 +290,14 @@ def test_a_pareto_front_needs_two_or_three_criteria_with_a_metric(
 def test_a_pareto_front_includes_all_equal_points(registry: Registry) -> None:
     twin = Architecture([(4, 2, 24), (4, 2, 20), (4, 2, 16)])
     registry.record(1, "sample", setting(), twin, measurements(10.0), 1.0, "cpu")
-    assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny"))) == [6.0, 10.0, 10.0, 14.0, 22.0, 30.0]
+    assert ppls(pareto(registry, [PPL.name, "parameters"], Filter(model="tiny")).rows) == [
+        6.0,
+        10.0,
+        10.0,
+        14.0,
+        22.0,
+        30.0,
+    ]
 
 
 def test_nearest_architectures_differ_in_the_fewest_parameters(random_registry: Registry) -> None:
@@ -441,6 +448,18 @@ def test_sql_reads_tables_and_views(registry: Registry) -> None:
     assert sql(registry, "SELECT count(*) AS n FROM metric_measurements;") == [{"n": 20}]
     key = sql(registry, "WITH a AS (SELECT key FROM architectures ORDER BY id) SELECT key FROM a LIMIT 1")
     assert key == [{"key": cut(24).key}]
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("SELECT 1 AS a, 2 AS a, 3 AS b, 4 AS a", {"a": 1, "a_2": 2, "b": 3, "a_3": 4}),
+        ("SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a", {"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}),
+        ("SELECT x.n, y.n FROM (SELECT 1 AS n) x JOIN (SELECT 2 AS n) y", {"n": 1, "n_2": 2}),
+    ],
+)
+def test_columns_of_the_same_name_are_numbered(registry: Registry, statement: str, row: dict[str, int]) -> None:
+    assert [list(each.items()) for each in sql(registry, statement)] == [list(row.items())]
 
 
 @pytest.mark.parametrize(

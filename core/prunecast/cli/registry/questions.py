@@ -10,6 +10,7 @@ from prunecast.cli.output import echo, echo_lines, print_json, registry_option, 
 from prunecast.text import counted, percent, text, visible
 
 if TYPE_CHECKING:
+    from prunecast.registry.queries.pareto import Front
     from prunecast.registry.queries.ranges import Ranges
     from prunecast.registry.queries.selection import Filter
 
@@ -95,17 +96,52 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
 @click.command()
 @click.argument("criteria", nargs=-1, required=True)
 @filter_options
+@click.option("--device", metavar="NAME", help="Speeds on this device, if several are recorded.")
+@click.option("--threads", type=click.IntRange(min=1), help="Speeds with so many threads, if several are recorded.")
+@click.option("--batch", type=click.IntRange(min=1), help="Speeds of so many sequences, if several are recorded.")
+@click.option(
+    "--context", type=click.IntRange(min=1), help="Speeds of prompts of so many tokens, if several are recorded."
+)
 @registry_option
 @rows_option
-def pareto(criteria: tuple[str, ...], registry_path: str, form: str | None, **filters: Any) -> None:
-    """List the Pareto front of two or three CRITERIA: metrics, or quantities such as parameters."""
+def pareto(
+    criteria: tuple[str, ...],
+    device: str | None,
+    threads: int | None,
+    batch: int | None,
+    context: int | None,
+    registry_path: str,
+    form: str | None,
+    **filters: Any,
+) -> None:
+    """List the Pareto front of two or three CRITERIA: metrics, or quantities such as parameters.
+
+    prefill_ms and decode_ms are predicted from recorded component times; architectures without any are left out.
+    """
     from prunecast.registry import Registry
     from prunecast.registry.queries.pareto import pareto
+    from prunecast.registry.queries.speeds import Conditions
 
-    wanted = _filter(**filters)
+    wanted, conditions = _filter(**filters), Conditions(device, threads, batch, context)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = pareto(opened, criteria, wanted)
-    _show_architectures(rows, form)
+        front = pareto(opened, criteria, wanted, conditions)
+    for line in _told(front):
+        echo(visible(line), err=True)
+    _show_architectures(front.rows, form)
+
+
+def _told(front: "Front") -> list[str]:
+    """What the speeds of a front are of, and what it leaves out, a line each."""
+    lines = [
+        f"predicted for {model}: {'; '.join(map(str, tables))}" for model, tables in front.speeds.items() if tables
+    ]
+    if front.left_out:
+        counts = ", ".join(f"{count:,} of {what}" for what, count in front.left_out.items())
+        lines.append(
+            f"left out, as no component times are recorded for them: {counts}; a run whose budget limits prefill_ms or "
+            "decode_ms measures them"
+        )
+    return lines
 
 
 @click.command()
@@ -180,7 +216,10 @@ def show(architecture: str, registry_path: str, as_json: bool) -> None:
 @registry_option
 @rows_option
 def sql(statement: str, registry_path: str, form: str | None) -> None:
-    """Run a SELECT STATEMENT on the registry, read-only."""
+    """Run a SELECT STATEMENT on the registry, read-only.
+
+    Of columns of the same name, all but the first get a number: id, id_2.
+    """
     from prunecast.registry import Registry
     from prunecast.registry.queries.stats import sql
 

@@ -1,6 +1,6 @@
 """Maintenance: ``prunecast registry verify``, ``gc``, ``vacuum`` and ``delete``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +40,8 @@ def verify(
     """Verify the registry: recompute its keys and counts, and check its references and numbers.
 
     With --remeasure, evaluations are repeated by the specs in the registry, which others may have written: code that a
-    spec names is executed only if you name it again.
+    spec names is executed only if you name it again. Evaluations of a run that cannot be repeated are left out, and
+    told at the end.
     """
     from itertools import islice
 
@@ -50,25 +51,35 @@ def verify(
 
     permissions = Permissions(remote_code, frozenset(code))
     write = (lambda _: None) if as_json else echo
-    again = []
+    again: list[str] = []
+    left_out: list[str] = []
     with Registry.open(registry_path, readonly=True) as opened:
         found = list(islice(problems(opened), MOST_LISTED + 1))
         for line in found[:MOST_LISTED]:
             write(line)
         count = None if found else count
-        for agrees, line in _measured_again(opened, count, seed, plugin_dirs, permissions, as_json):
+        for one in _measured_again(opened, count, seed, plugin_dirs, permissions, as_json):
+            if isinstance(one, str):
+                left_out.append(one)
+                continue
+            agrees, line = one
             write(line)
             again.append(line)
             found += [] if agrees else [line]
     if as_json:
-        print_json({"problems": found[:MOST_LISTED], "measured_again": again})
-    if found:
-        number = f"more than {MOST_LISTED}" if len(found) > MOST_LISTED else str(len(found))
-        raise RegistryError(
-            f"{registry_path}: problems: {number}; restore a backup, or move the file away to start a new registry"
-        )
+        print_json({"problems": found[:MOST_LISTED], "measured_again": again, "left_out": left_out})
+    _raise_if_any(registry_path, found, left_out)
     if not as_json:
         echo(f"{registry_path}: no problems found")
+
+
+def _raise_if_any(registry_path: str, found: Sequence[str], left_out: Sequence[str]) -> None:
+    """Raise RegistryError if there are problems, or if something could not be measured again."""
+    number = f"more than {MOST_LISTED}" if len(found) > MOST_LISTED else str(len(found))
+    advice = "restore a backup, or move the file away to start a new registry"
+    told = [*([f"problems: {number}; {advice}"] if found else []), *left_out]
+    if told:
+        raise RegistryError(f"{registry_path}: {'; '.join(told)}")
 
 
 def _measured_again(
@@ -78,15 +89,19 @@ def _measured_again(
     plugin_dirs: "tuple[Path, ...]",
     permissions: "Permissions",
     quiet: bool,
-) -> Iterator[tuple[bool, str]]:
+) -> Iterator[tuple[bool, str] | str]:
+    """For each number whether it agrees, and a line; for evaluations that are left out, a line alone."""
     if count is None:
         return
-    from prunecast.measure.remeasure import remeasure
+    from prunecast.measure.remeasure import LeftOut, remeasure
     from prunecast.plugins.host import PluginHost
     from prunecast.progress import Progress
 
     host = PluginHost.discover(plugin_dirs)
     for one in remeasure(registry, count, seed, host, permissions, Progress(quiet=quiet)):
+        if isinstance(one, LeftOut):
+            yield str(one)
+            continue
         yield (
             one.agrees,
             f"{'' if one.agrees else 'beyond the tolerance: '}{one.metric} of evaluation {one.evaluation_id}: "

@@ -1,10 +1,11 @@
 """Choice of an architecture of llama.cpp for a pruned model, and of exact stand-ins for what it cannot express."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from prunecast.architecture.architecture import Architecture, Layer
+from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.gguf.targets import Target, targets_of
@@ -20,6 +21,10 @@ QUANTISED: tuple[Dtype, ...] = ("q8_0", "q4_0")
 
 BLOCK = 32
 """Numbers in a block of a quantised row; also the number of zero channels that stand in for an MLP."""
+
+
+OUTPUTS: Mapping[Component, str] = {"attention": "attn_output", "mlp": "ffn_down"}
+"""Tensors of the output projections of the components."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,15 @@ def limits_of(shape: ModelShape, dtype: Dtype) -> Limits:
             return str(error)
         return None
 
-    alike = not any(target.sizes_by_layer and _allows_head(target, shape) for target in targets_of(shape.family))
-    return Limits(problem, alike)
+    any_sizes = [each for each in targets_of(shape.family) if each.sizes_by_layer and _allows_head(each, shape)]
+    widest = any_sizes or targets_of(shape.family)
+    biases = frozenset(component for component, name in OUTPUTS.items() if name in widest[0].biases)
+    return Limits(problem, alike=not any_sizes, biases=biases)
 
 
-def plan(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> Plan:
+def plan(
+    shape: ModelShape, architecture: Architecture, dtype: Dtype, biased: Collection[Component] = frozenset()
+) -> Plan:
     """The file for an architecture: in the plain form of its family if its layers are alike, else in one with arrays.
 
     A layer that keeps nothing is left out. A missing MLP becomes one of zero channels, a missing attention that cannot
@@ -85,6 +94,8 @@ def plan(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> Plan:
         shape: sizes of the dense model.
         architecture: sizes that each layer keeps.
         dtype: number format of the file.
+        biased: components whose output projection has a bias; where there is a choice, a form with a place for it is
+            taken.
 
     Raises:
         ExportError: it cannot be expressed.
@@ -92,7 +103,7 @@ def plan(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> Plan:
     kept = [(index, layer) for index, layer in enumerate(architecture.layers) if layer.kv_groups or layer.mlp_width]
     if not kept:
         raise ExportError("the architecture keeps no layer, which llama.cpp does not load: keep one")
-    target = _target(shape, [layer for _, layer in kept], dtype)
+    target = _target(shape, [layer for _, layer in kept], dtype, biased)
     layers = tuple(
         WrittenLayer(index, layer, _written(layer, dtype, target.no_attention and number > 0))
         for number, (index, layer) in enumerate(kept)
@@ -101,7 +112,7 @@ def plan(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> Plan:
     return Plan(target, layers, tuple(_notes(architecture, layers)))
 
 
-def _target(shape: ModelShape, kept: Sequence[Layer], dtype: Dtype) -> Target:
+def _target(shape: ModelShape, kept: Sequence[Layer], dtype: Dtype, biased: Collection[Component]) -> Target:
     """Target of the family that fits the sizes of the layers and the embeddings."""
     sizes = {_written(layer, dtype, without_attention=False) for layer in kept}
     targets = targets_of(shape.family)
@@ -114,6 +125,7 @@ def _target(shape: ModelShape, kept: Sequence[Layer], dtype: Dtype) -> Target:
             f"llama.cpp's {targets[0].name!r} has the same sizes in all layers, this architecture has {len(sizes)} "
             "different ones: prune all layers alike, or leave whole layers out"
         )
+    fitting.sort(key=lambda target: not {OUTPUTS[each] for each in biased} <= target.biases)
     if not _allows_head(fitting[0], shape):
         raise ExportError(
             f"llama.cpp's {fitting[0].name!r}, needed for {shape.family} with layers of different sizes, has no output "

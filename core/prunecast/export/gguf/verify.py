@@ -17,15 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from prunecast.errors import EngineMissingError, ExportError
-from prunecast.export.comparison import (
-    GENERATED,
-    PROMPT,
-    continued,
-    log_probabilities,
-    of_tokens,
-    perplexity,
-    windows_of,
-)
+from prunecast.export.comparison import GENERATED, Expected, expected_of, perplexity
 from prunecast.export.gguf.plan import Dtype
 from prunecast.export.gguf.pre_tokenizers import PROBE
 from prunecast.plugins.exporter import Parity, Reference
@@ -38,8 +30,8 @@ ENGINE = "xllamacpp"
 
 _SCRIPT = Path(__file__).with_name("engine.py")
 
-DETAILED, TOP = 64, 64
-"""Positions whose most probable tokens are compared, and the number of these tokens."""
+TOP = 64
+"""Number of the most probable tokens that are compared at a position."""
 
 LOG_PROBABILITY: dict[Dtype, float] = {"f32": 0.05, "f16": 0.05, "bf16": 0.5}
 """Largest allowed difference between log-probabilities, by format; quantised weights are others, and have no limit."""
@@ -86,58 +78,48 @@ def verify_gguf(
     version = engine_version()
     if version is None:
         raise EngineMissingError(f"llama.cpp is not installed to verify {file.name}: pip install {ENGINE}")
-    windows = windows_of(reference)
-    if not windows:
+    expected = expected_of(reference)
+    if expected is None:
         raise ExportError(f"{file.name} cannot be verified: the text to compare on has no two tokens")
-    expected = [log_probabilities(reference, window) for window in windows]
-    prompt = windows[0][:PROMPT]
-    greedy = continued(reference, prompt)
-    reply = _run(file, _request(windows, greedy, len(prompt)))
+    reply = _run(file, _request(expected))
     other = list(encode(PROBE)) != reply["tokens"]
     if other and not copied:
         raise ExportError(f"{file.name}: llama.cpp splits text into other tokens than the model's tokenizer")
-    parity = _parity(version, windows, expected, greedy[len(prompt) :], reply)
+    parity = _parity(version, expected, reply)
     if problems := _problems(parity, dtype):
         raise ExportError(f"{file.name} in llama.cpp is not the measured model: {'; '.join(problems)}")
     return replace(parity, notes=(_OTHER_TOKENS,)) if other else parity
 
 
-def _request(windows: Sequence[Sequence[int]], greedy: Sequence[int], given: int) -> dict[str, Any]:
+def _request(expected: Expected) -> dict[str, Any]:
     """Request to the engine, with the fields of its class."""
     import torch
 
     return {
-        "windows": windows,
-        "detailed": min(DETAILED, len(windows[0]) - 1),
+        "windows": expected.windows,
+        "detailed": len(expected.detailed),
         "top": TOP,
-        "continued": greedy,
-        "given": given,
+        "continued": [*expected.prompt, *expected.greedy],
+        "given": len(expected.prompt),
         "text": PROBE,
-        "context": len(windows[0]) + GENERATED,
+        "context": len(expected.windows[0]) + GENERATED,
         "threads": torch.get_num_threads(),
     }
 
 
-def _parity(
-    version: str,
-    windows: Sequence[Sequence[int]],
-    expected: "Sequence[Tensor]",
-    greedy: Sequence[int],
-    reply: Mapping[str, Any],
-) -> Parity:
+def _parity(version: str, expected: Expected, reply: Mapping[str, Any]) -> Parity:
     details = [(place, entries) for place, entries in enumerate(reply["most_probable"]) if entries]
-    generated = [pair for pair in zip(greedy, reply["preferred"], strict=True) if pair[1] is not None]
-    of_reference = [of_tokens(*each) for each in zip(expected, windows, strict=True)]
+    generated = [pair for pair in zip(expected.greedy, reply["preferred"], strict=True) if pair[1] is not None]
     compared = [
         pair
-        for found, wanted in zip(reply["log_probabilities"], of_reference, strict=True)
+        for found, wanted in zip(reply["log_probabilities"], expected.of_tokens, strict=True)
         for pair in zip(found, wanted, strict=True)
         if pair[0] is not None
     ]
     return Parity(
         engine=f"llama.cpp ({ENGINE} {version})",
         compared=f"log-probabilities of the {TOP} most probable tokens at {len(details)} positions",
-        max_difference=_largest_difference(expected[0], details),
+        max_difference=_largest_difference(expected.detailed, details),
         greedy_equal=next((place for place, (one, other) in enumerate(generated) if one != other), len(generated)),
         greedy=len(generated),
         tokens=len(compared),

@@ -11,7 +11,7 @@ from prunecast.export.gguf.quantise import EMBEDDINGS, stored
 from prunecast.export.gguf.rope import rope_fields
 from prunecast.export.gguf.tensors import gguf_tensors
 from prunecast.export.gguf.tokenizer import padded, tokenizer_fields
-from prunecast.export.huggingface import head_dim_of
+from prunecast.export.huggingface import biased_outputs, head_dim_of
 from prunecast.models.families.windows import context_of
 from prunecast.plugins.exporter import PrunedModel
 
@@ -55,7 +55,7 @@ def write_gguf(model: PrunedModel, file: Path, dtype: Dtype) -> GgufFile:
 
     if dtype not in DTYPES:
         raise ExportError(f"GGUF files are written in {', '.join(DTYPES)}, not in {dtype!r}: choose one of them")
-    planned = plan(model.shape, model.architecture, dtype)
+    planned = plan(model.shape, model.architecture, dtype, biased_outputs(model.family, model.state))
     fields = _fields(model.config, planned)
     tokens = padded(tokenizer_fields(model.source), model.config.vocab_size, model.source.name)
     unfinished = file.with_name(f"{file.name}.unfinished")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunecast.cache import cached
+from prunecast.errors import ModelError
 from prunecast.export.proof.prove import CHECKS, Proof, prove
 from prunecast.keys import content_key
 from prunecast.models.families.family import Family
+from prunecast.models.families.refusals import what_it_is
 from prunecast.models.families.small import small
 from prunecast.models.pruned.classes import code_hash_of
 from prunecast.owned.files import written_whole
@@ -33,8 +35,22 @@ def proven(family: Family, config: "PreTrainedConfig", *, again: bool = False) -
         again: True to prove it even if a proof is kept.
 
     Raises:
-        ModelError: as :func:`prunecast.export.proof.prove.prove`. A failure is not kept.
+        ModelError: as :func:`prunecast.export.proof.prove.prove`; if no description fits such models, it says what they
+            are. A failure is not kept.
     """
+    try:
+        return _proven(family, config, again)
+    except ModelError as error:
+        reason = what_it_is(config)
+        if reason is None:
+            raise
+        raise ModelError(
+            f"model type {config.model_type!r} cannot be pruned by any description: {reason}; choose a decoder whose "
+            f"layers are attention and MLP (the proof ended at: {str(error).partition(': ')[0]})"
+        ) from error
+
+
+def _proven(family: Family, config: "PreTrainedConfig", again: bool) -> Proof:
     place = _place(family, config)
     found = None if again else _read(place)
     if found is None:

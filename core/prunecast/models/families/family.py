@@ -113,6 +113,11 @@ class Family:
     bos: bool = False
     variants: tuple[Variant, ...] = field(default=(), hash=False)
 
+    @property
+    def outputs(self) -> Mapping[Component, str]:
+        """Projections of the components back into the residual stream."""
+        return {"attention": self.output, "mlp": self.down}
+
     def entries_of(self, layer: Layer) -> dict[str, int]:
         """Entries of a config with the sizes of a layer, by the names of their attributes."""
         sizes = {self.heads_attribute: layer.query_heads, self.width_attribute: layer.mlp_width}

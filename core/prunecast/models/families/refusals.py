@@ -36,25 +36,38 @@ def check_describable(config: "PreTrainedConfig") -> None:
 
     The model is made on the meta device.
     """
+    if reason := what_it_is(config):
+        raise refusal(config, reason)
+
+
+def what_it_is(config: "PreTrainedConfig") -> str | None:
+    """What a model is or has besides a decoder's layers of attention and MLP, as a clause; None if it is only that."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise refusal(config, "transformers has no causal language model for its config")
+        return "transformers has no causal language model for its config"
     try:
         text = config.get_text_config()
     except ValueError as error:
-        raise refusal(config, f"it has several text models ({one_line(error)})") from error
+        return f"it has several text models ({one_line(error)})"
     if text is not config:
         taken = "take its text model" if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else "its text model has no class"
-        raise refusal(config, f"it is multimodal; {taken}, of type {text.model_type!r}")
+        return f"it is multimodal; {taken}, of type {text.model_type!r}"
     if others := [name for name in config.sub_configs if re.search("vision|audio|image", name)]:
-        raise refusal(config, f"it is multimodal ({others[0]})")
+        return f"it is multimodal ({others[0]})"
     if config.is_encoder_decoder:
-        raise refusal(config, "it is an encoder with a decoder")
-    found = {what: name for name, what in _FIELDS.items() if getattr(config, name, None)}
-    found |= _signs(_model_of(config))
-    if found:
-        raise refusal(config, "it has " + ", and ".join(f"{what} ({name})" for what, name in found.items()))
+        return "it is an encoder with a decoder"
+    return _parts_of(config)
+
+
+def _parts_of(config: "PreTrainedConfig") -> str | None:
+    try:
+        model = model_without_weights(config)
+    # Classes of transformers check their configs in their own ways.
+    except Exception as error:  # noqa: BLE001
+        return f"transformers cannot make its model ({one_line(error)})"
+    found = {what: name for name, what in _FIELDS.items() if getattr(config, name, None)} | _signs(model)
+    return "it has " + ", and ".join(f"{what} ({name})" for what, name in found.items()) if found else None
 
 
 def refusal(config: "PreTrainedConfig", reason: str, advice: str = "") -> ModelError:
@@ -63,14 +76,6 @@ def refusal(config: "PreTrainedConfig", reason: str, advice: str = "") -> ModelE
         f"model type {config.model_type!r} is not described, and cannot be detected: {reason}; choose a decoder whose "
         f"layers are attention and MLP{advice}"
     )
-
-
-def _model_of(config: "PreTrainedConfig") -> "PreTrainedModel":
-    try:
-        return model_without_weights(config)
-    # Classes of transformers check their configs in their own ways.
-    except Exception as error:
-        raise refusal(config, f"transformers cannot make its model ({one_line(error)})") from error
 
 
 def _signs(model: "PreTrainedModel") -> dict[str, str]:

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from prunecast.architecture.architecture import Architecture, Layer
-from prunecast.architecture.shape import QUANTITIES
+from prunecast.architecture.shape import QUANTITIES, Quantity
+from prunecast.architecture.speed import Speed
 from prunecast.errors import RegistryError
 from prunecast.registry.queries.ranges import Ranges
 from prunecast.registry.queries.series import Series, find_series
@@ -108,16 +109,25 @@ class Selection:
         found: the series.
         wanted: the filters.
         names: columns needed in addition to the default ones; quantities among them are added.
+        speeds: speeds to add as columns, NULL for series without component times.
 
     Raises:
         RegistryError: no such run, time or column.
     """
 
-    def __init__(self, registry: Registry, found: Sequence[Series], wanted: Filter, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        found: Sequence[Series],
+        wanted: Filter,
+        names: Sequence[str] = (),
+        speeds: Sequence[Speed] = (),
+    ) -> None:
         self.found = found
         self._registry, self._wanted = registry, wanted
         self._metrics = list(dict.fromkeys(column.metric for series in found for column in series.columns))
-        self._quantities = [q for q in QUANTITIES if q != "parameters" and (q in wanted.budget or q in names)]
+        counted = [q for q in QUANTITIES if q != "parameters" and (q in wanted.budget or q in names)]
+        self._quantities: list[Quantity] = [*counted, *speeds]
         self._run_id = None if wanted.run is None else registry.run(wanted.run).id
         self._since = None if wanted.since is None else _since(wanted.since)
         details = [f"{metric}.{detail}" for detail in ("standard_error", "evaluator") for metric in self._metrics]
@@ -139,7 +149,7 @@ class Selection:
         fixed += [] if self._since is None else [f"measured_utc >= '{self._since}'"]
         try:
             with reading(self._registry.path) as connection:
-                add_costs(connection, self._registry, series.shape, self._quantities)
+                add_costs(connection, self._registry, series, self._quantities)
                 only_select(connection)
                 yield OpenSeries(connection, statement, fixed, self._run_id)
         except (sqlite3.Error, sqlite3.Warning) as error:
@@ -181,6 +191,12 @@ class OpenSeries:
         cursor = self.connection.execute(text, {"limit": -1 if limit is None else limit, **values})
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def count(self) -> int:
+        """Number of rows."""
+        text = self.statement.text(self.conditions, [("place", False)], self.run_id)
+        (count,) = self.connection.execute(f"SELECT count(*) FROM ({text})", {"limit": -1}).fetchone()
+        return int(count)
 
 
 def _sorted(selection: Selection, order: Order, limit: int | None) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ class Series:
         pruner_text: label of the pruner; labels are those of :class:`prunecast.registry.labels.Labels`.
         dtype: number format of the weights.
         columns: the metrics, in the requested order.
+        timed: the sizes with component times, by which speeds are predicted; None if none were chosen.
     """
 
     model: str
@@ -71,6 +72,7 @@ class Series:
     pruner_text: str
     dtype: str
     columns: tuple[Column, ...]
+    timed: ModelShape | None = None
 
     def is_pruned_by(self, pruner: str | None) -> bool:
         """True if the pruner has this name, or a content key that starts with these digits; None matches any."""

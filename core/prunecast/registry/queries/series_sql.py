@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunecast.architecture.shape import CONTEXTUAL, Counted, ModelShape
+from prunecast.architecture.shape import CONTEXTUAL, ModelShape, Quantity
+from prunecast.architecture.speed import NANOSECONDS, SPEEDS, Speed
 from prunecast.registry.queries.ranges import Ranges, absolute_limits
 from prunecast.registry.queries.series import Column, Series
 from prunecast.registry.store import Registry
@@ -25,13 +26,14 @@ class SeriesStatement:
         series: the series.
         complete: True for architectures that have every metric of the series, False for those that have any.
         metrics: all metric columns of the result; those the series lacks are NULL.
-        quantities: quantities in addition to ``parameters``, as columns of their own.
+        quantities: quantities in addition to ``parameters``, as columns of their own; speeds in milliseconds, NULL if
+            the series has no component times.
     """
 
     series: Series
     complete: bool
     metrics: Sequence[str]
-    quantities: Sequence[Counted]
+    quantities: Sequence[Quantity]
 
     def text(self, conditions: Sequence[str], order: Order, run_id: int | None) -> str:
         """Text of the statement for rows that meet all conditions; its parameter ``:limit`` is -1 for no limit.
@@ -61,9 +63,10 @@ class SeriesStatement:
         parameters = "x0.parameters" if self.complete else _first([f"x{place}.parameters" for place in places])
         dense = int(self.series.shape.count([self.series.shape.dense])[0])
         seconds = " + ".join(f"coalesce({evaluations(place, 'seconds')}, 0.0)" for place in self._one_a_setting())
-        quantities = {
+        quantities: dict[Quantity, str] = {
             "parameters_without_embeddings": f"{parameters} - {self.series.shape.embeddings}",
             **{quantity: costs_column(quantity, self.series.shape) for quantity in CONTEXTUAL},
+            **{speed: milliseconds(speed, self.series.timed) for speed in SPEEDS},
         }
         return [
             f"{literal(self.series.model)} AS model",
@@ -135,35 +138,42 @@ def within(budget: Ranges, shape: ModelShape) -> list[str]:
 
 
 def add_costs(
-    connection: sqlite3.Connection, registry: Registry, shape: ModelShape, quantities: Sequence[Counted]
+    connection: sqlite3.Connection, registry: Registry, series: Series, quantities: Sequence[Quantity]
 ) -> None:
     """Create the temporary tables of :func:`costs_column`: costs of each layer at each position in such a model.
 
     Positions whose layers cost the same are one kind of position.
     """
     layers = list(registry.rows("SELECT id, kv_groups, heads_per_group, mlp_width FROM layers"))
-    wanted = [quantity for quantity in quantities if quantity in CONTEXTUAL]
-    if not layers or not wanted:
+    counted = {quantity: series.timed if quantity in SPEEDS else series.shape for quantity in quantities}
+    shapes = {each: shape for each, shape in counted.items() if shape is not None and each in (*CONTEXTUAL, *SPEEDS)}
+    if not layers or not shapes:
         return
+    shape = series.shape
     kinds = list(dict.fromkeys(shape.layers))
     connection.execute("CREATE TEMP TABLE positions (position INTEGER PRIMARY KEY, kind INTEGER)")
     positions = [(position, kinds.index(layer)) for position, layer in enumerate(shape.layers)]
     connection.executemany("INSERT INTO positions VALUES (?, ?)", positions)
     sizes = np.array([[list(layer.values())[1:]] for layer in layers], dtype=np.int64)
-    for quantity in wanted:
+    for quantity, counting in shapes.items():
         connection.execute(
             f"CREATE TEMP TABLE costs_{quantity} "
             "(kind INTEGER, layer_id INTEGER, cost INTEGER, PRIMARY KEY (kind, layer_id)) WITHOUT ROWID"
         )
         for kind, layer in enumerate(kinds):
-            attention, mlp = shape.component_costs(sizes, quantity, [shape.layers.index(layer)])
+            attention, mlp = counting.component_costs(sizes, quantity, [shape.layers.index(layer)])
             costs = zip(layers, (attention + mlp)[:, 0].tolist(), strict=True)
             connection.executemany(
                 f"INSERT INTO costs_{quantity} VALUES (?, ?, ?)", [(kind, row["id"], cost) for row, cost in costs]
             )
 
 
-def costs_column(quantity: Counted, shape: ModelShape) -> str:
+def milliseconds(speed: Speed, timed: ModelShape | None) -> str:
+    """SQL expression of a speed for a row ``a`` of ``architectures``; NULL without component times."""
+    return "NULL" if timed is None else f"{costs_column(speed, timed)} / {float(NANOSECONDS)}"
+
+
+def costs_column(quantity: Quantity, shape: ModelShape) -> str:
     """SQL expression of a quantity that is a sum over layers, for a row ``a`` of ``architectures``."""
     fixed, tokens = shape.fixed_cost(quantity), shape.tokens(quantity)
     return (

@@ -5,6 +5,8 @@ The other queries have modules of their own beside this one: ``selection`` (``qu
 """
 
 import sqlite3
+from collections.abc import Sequence
+from itertools import chain, count
 from typing import Any
 
 from prunecast.errors import RegistryError
@@ -45,6 +47,8 @@ def mean_seconds(registry: Registry, setting: Setting) -> float | None:
 def sql(registry: Registry, statement: str) -> list[dict[str, Any]]:
     """Rows of one SELECT statement; BLOBs are returned as hexadecimal text.
 
+    Of columns of the same name, all but the first get a number: ``id``, ``id_2``, ``id_3``.
+
     Raises:
         RegistryError: the statement does more than read the registry, is not valid, or returns no columns.
     """
@@ -52,13 +56,23 @@ def sql(registry: Registry, statement: str) -> list[dict[str, Any]]:
         with reading(registry.path) as connection:
             only_select(connection)
             cursor = connection.execute(statement)
-            names = [column[0] for column in cursor.description or ()]
+            names = distinct([column[0] for column in cursor.description or ()])
             rows = [dict(zip(names, map(_as_json_value, row), strict=True)) for row in cursor]
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _no_select(registry, str(error)) from error
     if not names:
         raise _no_select(registry, "no rows to return")
     return rows
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names of columns, of which each that was there before gets the first number that makes it another one."""
+    found: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(2))
+        taken = {*found, *names} if name in found else found
+        found[next(each for each in chain([name], numbered) if each not in taken)] = None
+    return list(found)
 
 
 def _no_select(registry: Registry, reason: str) -> RegistryError:
