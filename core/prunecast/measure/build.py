@@ -46,20 +46,16 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     from prunecast.models.moments import Moments
 
     return_freed_memory()
-    places = placed(setup)
     # Workers that start together calibrate once.
     with nullcontext() if is_calibrated(setup) else FileLock(f"{ranking_path(setup)}.lock"):
-        model = None if is_calibrated(setup) else _calibrated(setup, places, progress)
-    if places.evaluation == "stream":
-        return build_streamed(setup)
-    moments = moments_path(setup)
+        model = _calibrated(setup, placed(setup), progress)
     if model is None:
-        model = _loaded(setup, setup.dtype, places.evaluation)
+        return build_streamed(setup)
     convert_parameters(model, setup.dtype)
     use_block_attention(model)
     use_fast_norms(model)
     elastic = ElasticModel(model, setup.family, setup.shape, read_ranking(ranking_path(setup)))
-    if moments is not None:
+    if (moments := moments_path(setup)) is not None:
         options = setup.pruner.options.compensate
         elastic.compensation = FromMoments(elastic, Moments(moments), options.method, options.damping)
     keep_freed_memory()
@@ -67,15 +63,18 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
 
 
 def _calibrated(setup: Setup, places: Places, progress: Progress) -> "PreTrainedModel | None":
-    """Write what the cache lacks; returns the dense model in float32 if it is in memory for that."""
+    """The dense model, after calibration where the cache lacks what comes of it; None if it is to be streamed."""
     import torch
 
-    if places.calibration == "stream":
+    model = None
+    if not is_calibrated(setup) and places.calibration == "stream":
         calibrate_streamed(setup, progress)
+    elif not is_calibrated(setup):
+        model = _loaded(setup, torch.float32, places.calibration)
+        _calibrate(setup, model, progress)
+    if places.evaluation == "stream":
         return None
-    model = _loaded(setup, torch.float32, places.calibration)
-    _calibrate(setup, model, progress)
-    return model
+    return model if model is not None else _loaded(setup, setup.dtype, places.evaluation)
 
 
 def _loaded(setup: Setup, dtype: "torch.dtype", placement: Placement) -> "PreTrainedModel":

@@ -147,6 +147,7 @@ class Measuring:
         advance: Advance,
     ) -> list[Wanted]:
         """Have measured what no other process is measuring; returns the rest."""
+        self._engine.expect(wanted)
         tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
         done = set()
         self._engine.expect(wanted)

@@ -386,7 +386,7 @@ class Evaluator(Plugin[OptionsT]):
             (:mod:`prunecast.models.activation_reuse`). Leave it False for measurements of time.
         differentiable: True if ``losses`` is implemented, which local sensitivities (``neighbours`` of a spec) need.
         measures_speed: True if metrics are times or speeds. Written files are then timed in their engine beside the
-            dense model, and ``model.placement: stream``, which would be what is timed, is refused.
+            dense model, and ``model.placement: stream`` is refused, as not all weights would be in memory.
 
     ``prepare`` is called once per run, before all other methods and possibly without the model ever being loaded. Then
     ``metrics`` and ``data_hash`` are read. If the registry lacks a measurement, ``observe_dense`` is called once, and

@@ -631,13 +631,12 @@ class Spec(_Section):
     @property
     def key(self) -> str:
         """Content key: 32 hexadecimal digits, the BLAKE2b-16 of everything but ``name``, ``folder``, ``export``,
-        ``plugins``, ``executor`` and ``model.placement``. Of the export, targets that may limit the search are part of
-        it.
+        ``plugins``, ``executor`` and ``model.placement``. Of the export, targets that may limit the search are a part.
 
         It does not depend on the order of keys or on the style of the YAML. Keys and options that hold their default
         are left out, so that a new one does not change the content keys of older specs, and their runs are still found.
         """
-        beside: Any = dict.fromkeys(["name", "folder", "export", "plugins", "executor"], True)
+        beside: Any = dict.fromkeys(("name", "folder", "export", "plugins", "executor"), True)
         content = self.model_dump(mode="json", exclude=beside | {"model": {"placement"}}, exclude_defaults=True)
         if limiting := self.limiting_targets:
             content["targets"] = [target.model_dump(mode="json", exclude_defaults=True) for target in limiting]
