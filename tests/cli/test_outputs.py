@@ -156,7 +156,7 @@ def test_no_matching_rows_are_an_empty_list_in_json_and_a_note_on_stderr(
 
 def test_plugins_list_has_every_kind_and_its_table_is_aligned() -> None:
     rows = json.loads(output_of("plugins", "list", "--json"))
-    kinds = {"family", "space", "pruner", "evaluator", "predictor", "searcher", "exporter"}
+    kinds = {"family", "space", "pruner", "evaluator", "predictor", "searcher", "exporter", "executor"}
     assert {row["kind"] for row in rows} == kinds
     assert {
         "kind": "space",

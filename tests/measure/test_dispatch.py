@@ -11,7 +11,7 @@ import pytest
 from scripted_executor import Scripted
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.errors import DataError, ExecutorError
+from prunecast.errors import BudgetError, DataError, ExecutorError
 from prunecast.measure import dispatch as dispatching
 from prunecast.measure.dispatch import MOST_LOSSES, Dispatch, Result
 from prunecast.measure.setup import NamedEvaluator
@@ -186,6 +186,15 @@ def test_an_error_of_a_worker_that_concerns_all_tasks_ends_the_run_with_it(named
     with pytest.raises(DataError, match=r"^no such text$"):
         all_results(executor, tasks(named, 3))
     assert executor.closed == 1
+
+
+def test_an_error_of_a_class_that_is_a_value_error_is_no_nonsense(named: NamedEvaluator) -> None:
+    executor = scripted(named)
+    executor.fault = lambda worker, task, answer: WorkerEvent(
+        worker, "answer", {"error": "too small", "class": "BudgetError"}
+    )
+    with pytest.raises(BudgetError, match=r"^too small$"):
+        all_results(executor, tasks(named, 3))
 
 
 @pytest.mark.parametrize("name", ["SystemExit", "SpecError", "PrunecastError", "annotations", None, 3])

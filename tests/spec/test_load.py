@@ -74,6 +74,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
             "family": None,
             "dtype": "auto",
             "device": "auto",
+            "placement": "auto",
             "trust_remote_code": False,
         },
         "folder": str(Path("folder").absolute()),

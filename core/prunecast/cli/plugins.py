@@ -141,7 +141,11 @@ def _named(host: "PluginHost", name: str, kind: str | None) -> "list[Registered]
 def new(name: str, kind: str, folder: Path) -> None:
     """Write a package for a new plugin, called NAME in specs."""
     from prunecast.cli.scaffold import write_package
+    from prunecast.errors import PluginError
+    from prunecast.plugins.host import PluginHost
 
+    if there := PluginHost.discover().provided(kind).get(name):
+        raise PluginError(f"{there[0]} is installed, and a second one could not be told from it: choose another name")
     written = write_package(kind, name, folder)
     for file in written:
         echo(str(folder / file))

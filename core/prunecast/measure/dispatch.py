@@ -200,6 +200,8 @@ class Dispatch:
             return self._lose(worker, "gone", event.reason, rest)
         if worker not in self._out:
             return []
+        if "error" in event.answer:
+            raise _error_of(event.answer)
         task, began = self._out[worker]
         try:
             result = _result_of(task, event.answer)
@@ -216,7 +218,8 @@ class Dispatch:
 
     def _overdue(self, rest: "_Rest") -> list[Result]:
         """Stop the workers that hang."""
-        now, results = time.monotonic(), []
+        now = time.monotonic()
+        results: list[Result] = []
         if now < self._next_look:
             return results
         self._next_look = now + LEAST_SECONDS / LOOKS
@@ -268,11 +271,7 @@ def _result_of(task: Task, answer: Plain) -> Result:
 
     Raises:
         EvaluationError, KeyError, ValueError: the answer is no answer to this task.
-        PrunecastError: it is an error that concerns all tasks.
     """
-    if "error" in answer:
-        found = getattr(prunecast.errors, str(answer.get("class")), ExecutorError)
-        raise _raisable(found)(str(answer["error"]))
     if "failed" in answer:
         return Result(task, str(answer["failed"]))
     read = _Answer.model_validate(answer)
@@ -307,10 +306,11 @@ def _said(error: Exception) -> str:
     return f"{error} is no metric of it" if isinstance(error, KeyError) else str(error)
 
 
-def _raisable(found: Any) -> type[PrunecastError]:
-    """The class of an error that a message alone makes."""
+def _error_of(answer: Plain) -> PrunecastError:
+    """An error of a worker that concerns all tasks, of its class if a message alone makes one."""
+    found = getattr(prunecast.errors, str(answer.get("class")), ExecutorError)
     plain = isinstance(found, type) and issubclass(found, PrunecastError) and "__init__" not in vars(found)
-    return found if plain else ExecutorError
+    return (found if plain else ExecutorError)(str(answer["error"]))
 
 
 class _Rest:

@@ -16,9 +16,9 @@ def section(facts: Facts) -> Section:
     if not facts.exports:
         return Section("Exports", ["The registry knows of no export of this run."])
     text = (
-        "Every file has been loaded by the engine that it is for, in a process of its own, and compared with the "
-        "measured model: log-probabilities or logits, 32 tokens of greedy text, and the perplexity of 2,048 tokens of "
-        "Python's documentation."
+        "A file is loaded by the engine that it is for, in a process of its own, and compared with the measured model: "
+        "log-probabilities or logits, greedy text, and the perplexity of 2,048 tokens of Python's documentation. Where "
+        "the engine was not installed, nothing was compared."
     )
     notes = [f"{row['target']}: {note}" for row in facts.exports for note in row["notes"]]
     tables = [

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 TEXT = 2048
 """Most tokens of the text on which perplexities of written files are compared: a test text that is always at hand."""
 
+NUMBER_FORMATS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+"""Names that exporters have for number formats of weights."""
+
 Places = Mapping[str, tuple[Exporter[Any], OwnedFolder]]
 """Exporters with the folders they write to, by label."""
 
@@ -109,7 +112,10 @@ def deliver_run(
     """
     reports, pending = dict[str, ExportReport](), dict[str, tuple[CardContent, Origin]]()
     for label, (exporter, folder) in places.items():
-        card = _card(setup, written, compared, folder.path, architecture)
+        root = folder.path.parent if len(places) > 1 else folder.path
+        as_measured = written is setup and _keeps_numbers(exporter, setup)
+        results = _results(setup, compared, architecture) if as_measured else ()
+        card = _card(setup, written, compared, root.name, results)
         key = _key(written, architecture, card, recovery, exporter)
         origin = replace(origin_of(setup, label), key=key)
         exact = of_architecture(origin, architecture)
@@ -264,15 +270,21 @@ def recovery_identity(setup: Setup) -> dict[str, str]:
     return {RECOVERY: recoverer.data.data_hash}
 
 
+def _keeps_numbers(exporter: Exporter[Any], setup: Setup) -> bool:
+    """True if an exporter leaves the weights in the number format of the measurements."""
+    form = getattr(exporter.options, "dtype", None)
+    return form is None or NUMBER_FORMATS.get(form, form) == str(setup.dtype).removeprefix("torch.")
+
+
 def _card(
-    setup: Setup, written: Setup, compared: Sequence[Candidate], folder: Path, architecture: Architecture
+    setup: Setup, written: Setup, compared: Sequence[Candidate], name: str, results: tuple[Result, ...]
 ) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
         (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
     ]
     return CardContent(
-        model_name=folder.name,
+        model_name=name,
         base_model=setup.source.name if setup.source.kind == "hub" else None,
         revision=setup.source.revision,
         made_from=told(setup.lineage),
@@ -281,7 +293,7 @@ def _card(
         rows=rows,
         protocol=_protocol(setup, written),
         license=license_of(setup.source),
-        results=_results(setup, compared, architecture) if written is setup else (),
+        results=results,
     )
 
 

@@ -361,6 +361,16 @@ class ExportSpec(_Section):
         "exactly those of the file.",
     )
 
+    @field_validator("path")
+    @classmethod
+    def _only_the_name_is_filled_in(cls, path: str) -> str:
+        rest = path.replace("{name}", "")
+        if found := re.search(r"\{[^{}]*\}?|\}", rest):
+            raise ValueError(f"{found[0]} is filled in by nothing: only {{name}}, the name of the run, is")
+        if not path.isprintable():
+            raise ValueError("has a character that is not printable, such as a line break: leave it out")
+        return path
+
     @field_validator("targets")
     @classmethod
     def _distinct(cls, targets: list[ExporterUse] | None) -> list[ExporterUse] | None:
