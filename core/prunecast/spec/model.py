@@ -367,8 +367,8 @@ class ExportSpec(_Section):
         rest = path.replace("{name}", "")
         if found := re.search(r"\{[^{}]*\}?|\}", rest):
             raise ValueError(f"{found[0]} is filled in by nothing: only {{name}}, the name of the run, is")
-        if not path.isprintable():
-            raise ValueError("has a character that is not printable, such as a line break: leave it out")
+        if len(path.splitlines()) > 1:
+            raise ValueError("has a line break: leave it out")
         return path
 
     @field_validator("targets")
