@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-FEW, MANY = 2, 8
+FEW, MANY, ENOUGH = 2, 8, 20
 """Samples of calibration text for pruners with gradients and without."""
 
 SPEC = """
@@ -103,7 +103,7 @@ def main(folder: Path, layers: int, pruners: set[str]) -> None:
         (folder / "text.txt").write_text("".join(f"The number {n} is followed by {n + 1}.\n" for n in range(4000)))
         stored = sum(file.stat().st_size for file in (folder / "model").glob("*.safetensors"))
         print(f"stored weights {stored / 1e9:.2f} GB", flush=True)
-        for pruner, samples in (("flap", MANY), ("taylor", FEW), ("obs", FEW)):
+        for pruner, samples in (("flap", MANY), ("taylor", FEW), ("obs", ENOUGH)):
             if pruners and pruner not in pruners:
                 continue
             compensate = "bias" if pruner == "flap" else "none"

@@ -255,6 +255,18 @@ def test_a_worker_with_another_version_is_refused_with_both(workplace: Workplace
 
 
 @pytest.mark.slow
+def test_a_worker_with_another_version_of_a_plugin_is_refused_with_both(workplace: Workplace) -> None:
+    (workplace.folder / "newer.py").write_text(
+        "import prunecast.measure.worker as worker\nfound = worker._origins\n"
+        'worker._origins = lambda setup: {plugin: "acme 2.0" for plugin in found(setup)}\nworker.main()\n'
+    )
+    with_commands(workplace, f"{sys.executable} newer.py")
+    outcome = workplace.prunecast("run", "commands.yaml")
+    assert outcome.code == 1
+    assert "it has pruner 'taylor' of acme 2.0, the run of prunecast 0.1.0: install the same version" in outcome.stderr
+
+
+@pytest.mark.slow
 def test_a_worker_that_finds_another_model_is_refused(workplace: Workplace) -> None:
     (workplace.folder / "swap.py").write_text(
         "import prunecast.measure.worker as worker\nfound = worker.Worker.of.__func__\n"

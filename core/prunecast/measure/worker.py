@@ -78,6 +78,7 @@ def job_of(setup: Setup) -> dict[str, Any]:
             for path in setup.host.local
         ],
         "versions": versions(),
+        "origins": _origins(setup),
         "fingerprint": setup.model_record.fingerprint,
         "settings": {key: named.setting.evaluator.name for key, named in _by_key(setup).items()},
     }
@@ -151,6 +152,13 @@ def _by_key(setup: Setup) -> dict[str, NamedEvaluator]:
     return {named.setting.key: named for named in (*setup.uncompensated_verifiers, *setup.verifiers)}
 
 
+def _origins(setup: Setup) -> dict[str, str]:
+    """Distribution and version of each installed plugin that decides a number, by kind and name."""
+    uses = [setup.spec.pruner, *setup.spec.evaluators, *setup.spec.verify.evaluators]
+    installed = [(use, origin) for use in uses if (origin := setup.origin(use)).code_hash is None]
+    return {f"{use.kind} {use.use!r}": str(origin) for use, origin in installed}
+
+
 def _name_of(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -167,6 +175,9 @@ def _check_same(job: Plain, setup: Setup) -> None:
     here, wanted = setup.model_record.fingerprint, job["fingerprint"]
     if here != wanted:
         raise ExecutorError(f"its model {setup.source.name} is another one, {here[:8]} and not {wanted[:8]}")
+    for plugin, origin in job["origins"].items():
+        if (found := _origins(setup).get(plugin)) != origin:
+            raise ExecutorError(f"it has {plugin} of {found}, the run of {origin}: install the same version on both")
     for key, name in job["settings"].items():
         if key not in _by_key(setup):
             raise ExecutorError(

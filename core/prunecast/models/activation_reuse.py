@@ -108,9 +108,8 @@ class ActivationReuse:
                 return run(hidden_states, *arguments, **options)
             if index < self._resume:
                 self.reused += 1
-                stored = self._stored.get((self._batch, index))
-                # Only the output of the last reused layer is needed, and that one is stored.
-                return hidden_states if stored is None else stored.output
+                # Only the output of the last reused layer is read, and that one is stored.
+                return self._stored[self._batch, self._resume - 1].output
             self.computed += 1
             output = run(hidden_states, *arguments, **options)
             self._store(self._batch, index, output)
