@@ -100,6 +100,7 @@ RAISED: Mapping[tuple[str, str], str] = {
     ("recover/training.py", "_check_finite"): f"{LATE}the loss",
     ("report/facts.py", "__init__"): "a command of its own, not the end of a run",
     ("report/page.py", "_check_installed"): "a command of its own, not the end of a run; asked first there",
+    ("run/delivery.py", "_check_engines"): "asked for by export alone, not by a run",
     ("run/delivery.py", "written_setup"): "another dtype after recovery",
     ("run/export_again.py", "export_again"): "a command of its own, not the end of a run; asked first there",
     ("run/export_again.py", "_check_numbers"): "a command of its own, not the end of a run",

@@ -188,6 +188,10 @@ class Exporter(Plugin[OptionsT]):
             ExportError: they cannot.
         """
 
+    def missing_engine(self) -> str | None:
+        """What is missing here to compare files in their engine, and how it is had, in one line; None if nothing is."""
+        return None
+
     @abstractmethod
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """REQUIRED. Write the files to an existing, empty folder; the model card is written by the caller.

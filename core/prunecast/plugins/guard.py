@@ -255,6 +255,13 @@ class _GuardedExporter(_Guarded):
             return limits
         return replace(limits, problem=partial(self._problem, limits))
 
+    @_in_isolation
+    def missing_engine(self) -> str | None:
+        """What is missing, validated: None or one line."""
+        missing: str | None = self._plugin.missing_engine()
+        self._demand(missing is None or isinstance(missing, str), f"says that {missing!r} is missing, which is no text")
+        return None if missing is None else " ".join(missing.split())
+
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """What was written, validated: the entry is there. A full disk is no failure of the plugin."""
         with isolated(self._owner, "write"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
 from prunecast.data import DATA_SETS, check_embedded, dataset_label, encode, hub_id, read_text, reading
-from prunecast.errors import DataError, ExportError
+from prunecast.errors import DataError, EngineMissingError, ExportError
 from prunecast.export.card import CardContent, Result
 from prunecast.export.deliver import (
     Deliverable,
@@ -124,6 +124,8 @@ def deliver_run(
             reports[label] = ExportReport.of(label, folder.path, found, unchanged=True)
         else:
             pending[label] = card, origin
+    if require_verified:
+        _check_engines({label: places[label][0] for label in pending})
     if pending:
         exporters = {label: places[label][0] for label in pending}
         speeds = _dense_speeds(setup, written, exporters, dense) if _measures_speed(setup) else {}
@@ -138,6 +140,13 @@ def deliver_run(
                     exporter, label, named, card, path, reference, origin, overwrite, require_verified, speed
                 )
     return tuple(reports[label] for label in places)
+
+
+def _check_engines(exporters: Mapping[str, Exporter[Any]]) -> None:
+    """Raise EngineMissingError if an engine is missing that could compare files."""
+    for label, exporter in exporters.items():
+        if missing := exporter.missing_engine():
+            raise EngineMissingError(f"{label}: {missing}, or leave --require-verified out")
 
 
 def _subject(setup: Setup, chosen: Deliverable, lineage: Lineage) -> PrunedModel:

@@ -50,7 +50,14 @@ def notes_of(setup: Setup) -> list[str]:
         for metric in named.metrics
     ]
     proof = proof_of(setup)
-    return [*([str(proof)] if proof else []), *setup.spec.path_notes, *_unmeasured(setup), *tests]
+    noted = [*([str(proof)] if proof else []), *setup.spec.path_notes, *_unmeasured(setup), *tests]
+    return [*noted, *_without_engine(setup)]
+
+
+def _without_engine(setup: Setup) -> list[str]:
+    exporters = {label: use.instance(setup.host) for label, use in setup.spec.targets.items()}
+    missing = {label: exporter.missing_engine() for label, exporter in exporters.items()}
+    return [f"{label} will be written and not compared: {what}" for label, what in missing.items() if what]
 
 
 def _unmeasured(setup: Setup) -> list[str]:

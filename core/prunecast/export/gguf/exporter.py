@@ -8,7 +8,7 @@ from pydantic import Field
 from prunecast.architecture.shape import ModelShape
 from prunecast.export.gguf.plan import Dtype, limits_of
 from prunecast.export.gguf.tokenizer import tokenizer_fields
-from prunecast.export.gguf.verify import verify_gguf
+from prunecast.export.gguf.verify import missing_engine, verify_gguf
 from prunecast.export.gguf.write import check_config, write_gguf
 from prunecast.models.families.family import Family
 from prunecast.models.source import ModelSource
@@ -66,6 +66,10 @@ class Gguf(Exporter[GgufOptions]):
         """Write the file."""
         file = write_gguf(model, folder / self.entry, self.options.dtype)
         return Written(file.parameters, _LOADING.format(file=self.entry), file.notes, library="gguf")
+
+    def missing_engine(self) -> str | None:
+        """The wheel ``xllamacpp``, if it is not installed."""
+        return missing_engine()
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
         """Compare the file in llama.cpp, of the wheel ``xllamacpp``, with the measured model."""

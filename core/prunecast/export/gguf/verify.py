@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,13 @@ def engine_version() -> str | None:
         return None
 
 
+def missing_engine() -> str | None:
+    """What to install for the engine; None if it is there."""
+    if engine_version() is not None and find_spec(ENGINE) is not None:
+        return None
+    return f"llama.cpp is not installed to verify GGUF files: pip install {ENGINE}"
+
+
 def verify_gguf(
     file: Path, dtype: Dtype, reference: Reference, encode: Callable[[str], Sequence[int]], copied: bool = False
 ) -> Parity:
@@ -75,9 +83,9 @@ def verify_gguf(
         EngineMissingError: the engine is not installed.
         ExportError: the file does not load, or it is not the measured model.
     """
-    version = engine_version()
-    if version is None:
-        raise EngineMissingError(f"llama.cpp is not installed to verify {file.name}: pip install {ENGINE}")
+    if missing := missing_engine():
+        raise EngineMissingError(missing)
+    version = engine_version() or ""
     expected = expected_of(reference)
     if expected is None:
         raise ExportError(f"{file.name} cannot be verified: the text to compare on has no two tokens")
