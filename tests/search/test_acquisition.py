@@ -41,10 +41,10 @@ def shape(tiny_model: Callable[..., Any]) -> ModelShape:
     return shape_of(tiny_model("llama").config)
 
 
-def chosen(shape: ModelShape, **options: Any) -> list[Architecture]:
+def chosen(shape: ModelShape, pending: Sequence[Architecture] = (), **options: Any) -> list[Architecture]:
     objective = Objective((Metric("loss", "minimize", "nats", "linear"),), (1.0,))
     fitted = Fitted(Table(PluginOptions(), shape, 0), objective)
-    return acquire(POOL, fitted, shape, ChooseSpec(**options), 3)
+    return acquire(POOL, fitted, shape, ChooseSpec(**options), 3, pending)
 
 
 def test_greedy_takes_the_best_predicted(shape: ModelShape) -> None:
@@ -54,3 +54,9 @@ def test_greedy_takes_the_best_predicted(shape: ModelShape) -> None:
 @pytest.mark.parametrize("width", [1.0, -1.0])
 def test_confidence_diversifies_batches_for_either_sign_of_kappa(shape: ModelShape, width: float) -> None:
     assert chosen(shape, width=width) == [SIMILAR[0], *OTHERS]
+
+
+@pytest.mark.parametrize("width", [1.0, -1.0])
+def test_what_is_like_something_pending_is_chosen_last(shape: ModelShape, width: float) -> None:
+    assert set(chosen(shape, width=width)[:2]) & set(SIMILAR)
+    assert chosen(shape, pending=[SIMILAR[2]], width=width)[:2] == OTHERS

@@ -51,6 +51,9 @@ POLL_SECONDS = 1.0
 LOOKS = 60
 """Looks at the time of all workers within ``LEAST_SECONDS``: of a thousand, a look takes as long as an answer."""
 
+More = Callable[[], Sequence[Task]]
+"""Gives tasks that are to be done, too."""
+
 Claim = Callable[[Sequence[Task]], Sequence[bool]]
 """Says of tasks that are about to be done whether they still are to be."""
 
@@ -150,12 +153,13 @@ class Dispatch:
         """Number of workers that are ready or at work."""
         return len(self._idle) + len(self._out)
 
-    def results(self, tasks: Sequence[Task], claim: Claim) -> Iterator[list[Result]]:
+    def results(self, tasks: Sequence[Task], claim: Claim, more: More = tuple) -> Iterator[list[Result]]:
         """Results of tasks, as many at a time as have come in, in any order.
 
         Args:
             tasks: in an order in which neighbours share work.
             claim: asked about tasks just before they are sent; those that it denies have no result.
+            more: asked for more tasks after the results that it could depend on have been taken.
 
         Raises:
             ExecutorError: workers cannot be had, refuse the job, or are lost one after another.
@@ -174,6 +178,7 @@ class Dispatch:
             results += self._overdue(rest)
             if results:
                 yield results
+                rest.add(more())
             self._check_start()
 
     def _send(self, rest: "_Rest", claim: Claim) -> None:
@@ -327,6 +332,11 @@ class _Rest:
 
     def __len__(self) -> int:
         return self._count
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Append tasks that no worker has yet."""
+        self._runs[None].extend(tasks)
+        self._count += len(tasks)
 
     def take(self, worker: str) -> Task | None:
         """The next task for a worker."""

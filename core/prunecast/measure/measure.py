@@ -10,6 +10,7 @@ from prunecast.errors import EvaluationError
 from prunecast.measure.dispatch import Dispatch, Result
 from prunecast.measure.engine import Engine
 from prunecast.measure.setup import NamedEvaluator, Setup, metrics_of
+from prunecast.measure.stream import Found, Propose, Stream, Wanted
 from prunecast.measure.worker import Task
 from prunecast.plugins.events import ArchitectureMeasured
 from prunecast.plugins.listeners import Listeners
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from prunecast.measure.engine import ModelOf
-
-Wanted = tuple[Architecture, NamedEvaluator]
-"""An evaluation that is wanted."""
 
 POLL_SECONDS = 0.5
 """Time between two looks at the registry while another process measures what is wanted."""
@@ -93,6 +91,54 @@ class Measuring:
         names = [metric.name for metric in metrics_of(evaluators)]
         return {a: {name: found[name] for name in names} for a, found in metrics.items() if set(names) <= set(found)}
 
+    def measure_as_proposed(self, propose: Propose, evaluators: Sequence[NamedEvaluator]) -> Found:
+        """All metrics of architectures that are proposed while others are still being measured.
+
+        What the registry has comes in in the order in which it was recorded, so that a run that is continued proposes
+        what it proposed before.
+
+        Args:
+            propose: asked at first, and after every architecture that has been measured.
+            evaluators: what measures.
+
+        Returns:
+            Metrics of all that could be measured, in the order in which they came in.
+        """
+        stream = Stream(propose, evaluators)
+
+        def more() -> list[Task]:
+            tasks: list[Task] = []
+            while (proposed := stream.proposed()) is not None or stream.arrive():
+                if proposed is not None:
+                    missing = self._from_registry(stream.stages[proposed[0]], stream.wanted(proposed), stream.metrics)
+                    stream.sort_in(proposed, missing, self._order(proposed, evaluators))
+                    tasks += [Task(named, architecture) for architecture, named in missing]
+            return tasks
+
+        with Leases(self._registry) as leases:
+            extra: list[Task] = []
+            for results in self._dispatch.results(more(), partial(_claimed, leases), partial(_emptied, extra)):
+                for result in results:
+                    architecture = result.task.architecture
+                    self._keep(stream.stages[architecture], [result], stream.metrics)
+                    stream.over(architecture, bool(result.failed))
+                    extra += more()
+        for architecture in stream.left:  # another process was at it
+            found = self.measure(stream.stages[architecture], [architecture], evaluators)
+            stream.metrics.update(found)
+            stream.over(architecture, not found)
+        return stream.found
+
+    def _order(
+        self, architectures: Sequence[Architecture], evaluators: Sequence[NamedEvaluator]
+    ) -> dict[Architecture, int]:
+        """Numbers that grow with the time at which the last evaluation of each architecture was recorded."""
+        order: dict[Architecture, int] = {}
+        for named in evaluators:
+            for architecture, number in self._registry.evaluation_ids(named.setting, architectures).items():
+                order[architecture] = max(order.get(architecture, 0), number)
+        return order
+
     def measure_model(
         self,
         stage: str,
@@ -147,7 +193,6 @@ class Measuring:
         advance: Advance,
     ) -> list[Wanted]:
         """Have measured what no other process is measuring; returns the rest."""
-        self._engine.expect(wanted)
         tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
         done = set()
         self._engine.expect(wanted)
@@ -217,6 +262,13 @@ class Measuring:
                 seconds=seconds,
             )
         )
+
+
+def _emptied(tasks: list[Task]) -> list[Task]:
+    """All of the tasks, which are taken off the list."""
+    taken = tasks[:]
+    tasks.clear()
+    return taken
 
 
 def _claimed(leases: Leases, tasks: Sequence[Task]) -> list[bool]:

@@ -222,6 +222,13 @@ class Registry:
                 found.setdefault(key, {})[metric] = Recorded(*numbers)
         return {a: found[key] for a, key in zip(architectures, keys, strict=True) if key in found}
 
+    def evaluation_ids(self, setting: Setting, architectures: Sequence[Architecture]) -> dict[Architecture, int]:
+        """Ids of the evaluations of those of ``architectures`` that have one; later ones have larger ids."""
+        with one_line_errors(self.path):
+            keys = [key_bytes(architecture) for architecture in architectures]
+            ids = dict(select_in(self.database.conn, _FIND_EVALUATION_IDS, keys, self.setting_id(setting)))
+        return {a: ids[key] for a, key in zip(architectures, keys, strict=True) if key in ids}
+
     def record(
         self,
         run_id: int,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.architecture.budget import in_own_unit
@@ -49,6 +49,7 @@ from prunecast.run.delivery import deliver_run, places_of, recoverer_of, written
 from prunecast.run.preflight import preflight
 from prunecast.run.result import RunResult, result_to_record, speeds_of
 from prunecast.run.texts import notes_of, texts_of
+from prunecast.search.asynchronous import OverlappingRounds
 from prunecast.search.initial_design import propose, reused_architectures
 from prunecast.search.neighbours import expansions_around_best
 from prunecast.search.refine import Refinement, refine
@@ -200,12 +201,8 @@ class Run:
         fitted = self._fitted(measured, 0)
         refinement = self._refined(fitted)
         refined = problem if refinement is None else problem.over(refinement.space)
-        rounds: list[Round] = []
-        for number in range(1, self._spec.rounds + 1):
-            rounds.append(self._round(refined, self._expanded(refined, fitted, measured), measured, rounds))
-            measured = measured.and_also(rounds[-1].measured)
-            self._tell_of(rounds[-1], measured)
-            fitted = self._fitted(measured, number)
+        in_turn = self._in_turn if self._spec.refit_after == 1 else self._overlapping
+        rounds, measured, fitted = in_turn(refined, measured, fitted)
         best, *others = self._verified(fitted, measured, rounds)
         spent = baseline_evaluations(self._spec, len(measured), len(self._expansions))
         baselines = self._baselines(best.parameters, rounds, spent)
@@ -286,6 +283,31 @@ class Run:
         found = self._measuring.measure(round_name(number), architectures, self._setup.evaluators)
         chosen = tuple(replace(each, measured=found.get(each.architecture)) for each in proposals)
         return Round(number, len(measured), spec.choose.rule, chosen)
+
+    def _in_turn(self, refined: Problem, measured: Measured, fitted: Fitted) -> tuple[list[Round], Measured, Fitted]:
+        """Rounds of which each learns from all before it."""
+        rounds: list[Round] = []
+        for number in range(1, self._spec.rounds + 1):
+            rounds.append(self._round(refined, self._expanded(refined, fitted, measured), measured, rounds))
+            measured = measured.and_also(rounds[-1].measured)
+            self._tell_of(rounds[-1], measured)
+            fitted = self._fitted(measured, number)
+        return rounds, measured, fitted
+
+    def _overlapping(
+        self, refined: Problem, measured: Measured, fitted: Fitted
+    ) -> tuple[list[Round], Measured, Fitted]:
+        """Rounds of which each begins when a share of the one before has been measured."""
+        overlapping = OverlappingRounds(
+            refined, self._setup.searcher, measured, self._spec, self._fitted, self._progress
+        )
+        count = self._spec.proposals(max(1, self._dispatch.workers))
+        found = self._measuring.measure_as_proposed(partial(overlapping.propose, count), self._setup.evaluators)
+        rounds = overlapping.with_metrics(found)
+        measured = measured.and_also(found)
+        for each in rounds:
+            self._tell_of(each, measured)
+        return rounds, measured, self._fitted(measured, len(rounds))
 
     def _quality(self, measured: Measured) -> QualityCard | None:
         """Quality card of the predictor on the final pairs, with a learning curve."""

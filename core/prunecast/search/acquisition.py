@@ -24,7 +24,12 @@ Strategy = Literal["greedy", "confidence", "spread"]
 
 
 def acquire(
-    pool: Sequence[Architecture], fitted: Fitted, shape: ModelShape, options: ChooseSpec, count: int
+    pool: Sequence[Architecture],
+    fitted: Fitted,
+    shape: ModelShape,
+    options: ChooseSpec,
+    count: int,
+    pending: Sequence[Architecture] = (),
 ) -> list[Architecture]:
     """Up to ``count`` architectures of the pool, by the strategy of the options (``choose.rule``), in order.
 
@@ -33,16 +38,26 @@ def acquire(
     fitting again with the prediction after each point (kriging believer, Ginsbourger et al. 2010, section 3.2).
     ``spread`` takes the best predicted in each of ``count`` equal intervals of the parameter count, as the paper does
     with its 18 (arXiv 2309.09507, section 4).
+
+    Those in ``pending`` are being measured. They count as points chosen before, so that no similar ones are chosen.
     """
     strategies: Mapping[Strategy, Callable[[], list[int]]] = {
         "greedy": lambda: np.argsort(fitted.score(pool), kind="stable")[:count].tolist(),
-        "confidence": lambda: _confidence_bounds(*fitted.bounds(pool), distances(pool, pool, shape), options, count),
+        "confidence": lambda: _confidence_bounds(
+            *fitted.bounds(pool),
+            distances(pool, pool, shape),
+            distances(pool, pending, shape) if pending else np.empty((len(pool), 0)),
+            options,
+            count,
+        ),
         "spread": lambda: _spread(fitted.score(pool), shape.count(list(pool)).astype(np.float64), count),
     }
     return [pool[position] for position in strategies[options.rule]()] if pool else []
 
 
-def _confidence_bounds(mean: Floats, std: Floats, apart: Floats, options: ChooseSpec, count: int) -> list[int]:
+def _confidence_bounds(
+    mean: Floats, std: Floats, apart: Floats, from_pending: Floats, options: ChooseSpec, count: int
+) -> list[int]:
     """Positions of the smallest confidence bounds mu - kappa sigma, chosen one after the other.
 
     After measuring one of two architectures whose errors correlate by rho, the other keeps a standard deviation of
@@ -52,7 +67,8 @@ def _confidence_bounds(mean: Floats, std: Floats, apart: Floats, options: Choose
     kappa = options.width
     length = max(options.reach * float(apart.mean()), np.finfo(np.float64).tiny)
     correlation = np.exp(-0.5 * (apart / length) ** 2)
-    left = np.ones(len(mean))
+    before = np.exp(-0.5 * (from_pending / length) ** 2)
+    left = np.sqrt(1 - before.max(axis=1, initial=0.0) ** 2)
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):
         bound = mean - kappa * std + abs(kappa) * std * (1 - left)

@@ -84,6 +84,7 @@ def search(
     options: ChooseSpec,
     count: int,
     progress: Progress,
+    pending: Sequence[Architecture] = (),
 ) -> list[Proposal]:
     """Up to ``count`` architectures of the space that meet the budget and have not been measured.
 
@@ -99,6 +100,7 @@ def search(
         options: acquisition and trust region.
         count: number of proposals wanted.
         progress: where progress is shown.
+        pending: proposals of those rounds that are still being measured.
     """
     number, radius = len(rounds) + 1, _radius(problem, measured, rounds, options)
     everywhere = options.rule == "spread"
@@ -116,7 +118,7 @@ def search(
     pool = [each for each in found if each not in tried and problem.allows(each)]
     if radius is not None:
         pool = members(pool, measured.architectures, problem.shape, radius)
-    acquired = acquire(pool, fitted, problem.shape, options, count)
+    acquired = acquire(pool, fitted, problem.shape, options, count, pending)
     parameters = problem.shape.count(acquired).tolist() if acquired else []
     return [Proposal(*row) for row in zip(acquired, parameters, *fitted.predictions(acquired), strict=True)]
 

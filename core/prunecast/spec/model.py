@@ -467,6 +467,13 @@ class Spec(_Section):
         description="Number of proposed architectures measured in each round; auto is a whole number for each worker "
         "that is ready, at least 8 in all.",
     )
+    refit_after: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of a round after whose measurement the predictor is fitted again and the next round "
+        "proposed; the rest is measured meanwhile, which keeps many workers busy. 1 waits for all of them.",
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -532,6 +539,12 @@ class Spec(_Section):
     def host(self) -> PluginHost:
         """Host of the plugins that this spec was validated with, its local plugins included."""
         return self._host or PluginHost.discover()
+
+    @model_validator(mode="after")
+    def _sensitivities_wait(self) -> Self:
+        if self.neighbours and self.refit_after < 1:
+            raise ValueError("neighbours needs complete rounds: set refit_after to 1, or neighbours to 0")
+        return self
 
     @model_validator(mode="after")
     def _family_is_described(self) -> Self:

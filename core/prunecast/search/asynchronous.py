@@ -1,0 +1,85 @@
+"""Overlapping rounds: a round begins when a share of the one before has been measured.
+
+With many workers, the slowest measurement of a round would keep all others waiting. Here the predictor is fitted again
+as soon as enough is known, and what is still being measured counts as chosen, so that proposals stay diverse (as in
+asynchronous batch optimisation, Ginsbourger, Janusevskis and Le Riche 2011).
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from prunecast.architecture.architecture import Architecture
+from prunecast.plugins.interfaces import Searcher
+from prunecast.predict.fitted import Fitted
+from prunecast.problem.measured import Measured
+from prunecast.problem.objective import Metrics
+from prunecast.problem.problem import Problem
+from prunecast.progress import Progress
+from prunecast.search.search import Round, search
+from prunecast.spec.model import Spec
+from prunecast.spec.stages import round_name
+
+
+class OverlappingRounds:
+    """Proposes the rounds of a run, one after the other, while earlier ones are still being measured.
+
+    Args:
+        problem: the problem, over a refined space if there is one.
+        searcher: proposes architectures.
+        measured: everything measured before the first round.
+        spec: number of rounds, share of each that is awaited, and acquisition.
+        fit: fits the predictor to what has been measured, after so many rounds.
+        progress: where progress is shown.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        searcher: Searcher[Any],
+        measured: Measured,
+        spec: Spec,
+        fit: Callable[[Measured, int], Fitted],
+        progress: Progress,
+    ) -> None:
+        self._problem, self._searcher, self._measured, self._spec = problem, searcher, measured, spec
+        self._fit, self._progress = fit, progress
+        self._rounds: list[Round] = []
+        self._over_before = 0
+
+    def propose(
+        self, count: int, found: Mapping[Architecture, Metrics], failed: Collection[Architecture]
+    ) -> tuple[str, list[Architecture]] | None:
+        """The next round, if enough of the one before is over.
+
+        Args:
+            count: number of proposals.
+            found: metrics of the proposals that have been measured.
+            failed: proposals that could not be measured.
+
+        Returns:
+            The stage and the proposals; None if more has to be measured first, or there are no more rounds.
+        """
+        proposed = [each.architecture for before in self._rounds for each in before.chosen]
+        pending = [each for each in proposed if each not in found and each not in failed]
+        over = len(proposed) - len(pending)
+        awaited = min(math.ceil(self._spec.refit_after * count), len(proposed) - self._over_before)
+        if len(self._rounds) == self._spec.rounds or over - self._over_before < awaited:
+            return None
+        self._over_before = over
+        measured = self._measured.and_also(found)
+        number, rounds, options = len(self._rounds) + 1, self.with_metrics(found), self._spec.choose
+        fitted = self._fit(measured, number - 1)
+        proposals = search(
+            self._problem, self._searcher, fitted, measured, rounds, options, count, self._progress, pending
+        )
+        self._rounds.append(Round(number, len(measured), options.rule, tuple(proposals)))
+        return round_name(number), [each.architecture for each in proposals]
+
+    def with_metrics(self, found: Mapping[Architecture, Metrics]) -> list[Round]:
+        """The rounds so far, with what has been measured of them."""
+        return [
+            replace(each, chosen=tuple(replace(p, measured=found.get(p.architecture)) for p in each.chosen))
+            for each in self._rounds
+        ]
