@@ -10,7 +10,7 @@ lost for three minutes. Run ``python benchmarks/many_workers.py``, or with the n
 import heapq
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -204,6 +204,32 @@ class Driver:
 
     def measure(self, number: int) -> None:
         """Have new random architectures of 30 layers measured."""
+        found = self.measuring.measure("pairs", self._drawn(number), [NAMED])
+        assert len(found) == number
+        self._results += number
+
+    def measure_overlapping(self, per_round: int, rounds: int, share: float) -> None:
+        """Have as many measured in overlapping rounds: when a share of a round has come in, so many more are asked for.
+
+        The time of the search is added before each round.
+        """
+        asked = over = 0
+
+        def propose(found: Mapping[Architecture, Any], failed: Collection[Architecture]) -> Any:
+            nonlocal asked, over
+            new, left = len(found) - over, rounds * per_round - asked
+            if not left or (asked and new < share * per_round):
+                return None
+            number = min(left, new if asked else per_round)
+            over, asked = len(found), asked + number
+            self.clock.jump_to(self.clock.monotonic() + SEARCH_SECONDS)
+            return "round", self._drawn(number)
+
+        found = self.measuring.measure_as_proposed(propose, [NAMED])
+        assert len(found) == rounds * per_round
+        self._results += len(found)
+
+    def _drawn(self, number: int) -> list[Architecture]:
         layers = len(SHAPE.dense.layers)
         kept = np.stack(
             [
@@ -213,9 +239,7 @@ class Driver:
             ],
             -1,
         )
-        found = self.measuring.measure("pairs", Architecture.from_sizes(kept), [NAMED])
-        assert len(found) == number
-        self._results += number
+        return Architecture.from_sizes(kept)
 
     def costs(self) -> tuple[int, float, float, float, float]:
         """Results, then seconds, processor seconds and simulated seconds that they took, and bytes of the registry."""
@@ -284,6 +308,17 @@ def utilisation() -> Rows:
         yield f"{per_round:,}", rounds, f"{simulated / rounds:.0f} s", *shares, gone
 
 
+def overlapping() -> Rows:
+    """How busy 1,000 workers are in overlapping rounds."""
+    for per_round, rounds, share in ((1000, 20, 0.5), (2000, 10, 0.5), (6000, 5, 0.5)):
+        with driver(1000, straggling(), lost_every=NODE_LOST_EVERY) as run:
+            run.measure_overlapping(per_round, rounds, share)
+            results, _, processor, simulated, _ = run.costs()
+            busy, gone = run.executor.busy / (1000 * simulated), run.dispatch.lost["gone"]
+        shares = f"{100 * busy:.1f} %", f"{results / simulated:.1f}", f"{100 * processor / simulated:.1f} %"
+        yield f"{per_round:,}", rounds, f"{share:g}", *shares, gone
+
+
 def limits() -> Rows:
     """Ever more workers, without stragglers: where the driver is the limit."""
     for workers in (1000, 2000, 4000):
@@ -311,6 +346,11 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[[], Rows]]] = {
         f"1,000 workers, {MEAN_SECONDS:.0f} s a measurement, {SEARCH_SECONDS:.0f} s of search a round:",
         ("per_round", "rounds", "a round", "busy", "results a second", "driver's core", "workers lost"),
         utilisation,
+    ),
+    "overlapping": (
+        f"The same, when a share of a round is awaited (refit_after), {SEARCH_SECONDS:.0f} s of search each:",
+        ("per_round", "rounds", "refit_after", "busy", "results a second", "driver's core", "workers lost"),
+        overlapping,
     ),
     "limits": (
         "Three evaluations of 9 to 11 s a worker, no losses:",

@@ -1,4 +1,4 @@
-"""Overlapping rounds: a round begins when a share of the one before has been measured.
+"""Overlapping rounds: a round begins when a share of what is being measured has come in, and is as large as that.
 
 With many workers, the slowest measurement of a round would keep all others waiting. Here the predictor is fitted again
 as soon as enough is known, and what is still being measured counts as chosen, so that proposals stay diverse (as in
@@ -46,15 +46,16 @@ class OverlappingRounds:
         self._problem, self._searcher, self._measured, self._spec = problem, searcher, measured, spec
         self._fit, self._progress = fit, progress
         self._rounds: list[Round] = []
-        self._over_before = 0
+        self._asked = self._over_before = 0
 
     def propose(
         self, count: int, found: Mapping[Architecture, Metrics], failed: Collection[Architecture]
     ) -> tuple[str, list[Architecture]] | None:
-        """The next round, if enough of the one before is over.
+        """The next round, if enough has come in since the last one.
 
         Args:
-            count: number of proposals.
+            count: number of proposals of the first round; later ones have as many as have come in. All together propose
+                as many as the rounds of the spec.
             found: metrics of the proposals that have been measured.
             failed: proposals that could not be measured.
 
@@ -64,15 +65,16 @@ class OverlappingRounds:
         proposed = [each.architecture for before in self._rounds for each in before.chosen]
         pending = [each for each in proposed if each not in found and each not in failed]
         over = len(proposed) - len(pending)
-        awaited = min(math.ceil(self._spec.refit_after * count), len(proposed) - self._over_before)
-        if len(self._rounds) == self._spec.rounds or over - self._over_before < awaited:
+        left, new = self._spec.rounds * count - self._asked, over - self._over_before
+        if not left or (pending and new < math.ceil(self._spec.refit_after * count)):
             return None
-        self._over_before = over
+        self._over_before, size = over, min(left, new if pending else count)
+        self._asked += size
         measured = self._measured.and_also(found)
         number, rounds, options = len(self._rounds) + 1, self.with_metrics(found), self._spec.choose
         fitted = self._fit(measured, number - 1)
         proposals = search(
-            self._problem, self._searcher, fitted, measured, rounds, options, count, self._progress, pending
+            self._problem, self._searcher, fitted, measured, rounds, options, size, self._progress, pending
         )
         self._rounds.append(Round(number, len(measured), options.rule, tuple(proposals)))
         return round_name(number), [each.architecture for each in proposals]

@@ -471,8 +471,8 @@ class Spec(_Section):
         1.0,
         gt=0,
         le=1,
-        description="Share of a round after whose measurement the predictor is fitted again and the next round "
-        "proposed; the rest is measured meanwhile, which keeps many workers busy. 1 waits for all of them.",
+        description="Share of a round after whose measurement the predictor is fitted again, and as many more are "
+        "proposed; the rest is measured meanwhile, which keeps many workers busy. 1 waits for all of a round.",
     )
     neighbours: int = Field(
         0,
