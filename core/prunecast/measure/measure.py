@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from prunecast.architecture.architecture import Architecture
@@ -118,10 +119,10 @@ class Measuring:
         with Leases(self._registry) as leases:
             extra: list[Task] = []
             for results in self._dispatch.results(more(), partial(_claimed, leases), partial(_emptied, extra)):
+                for stage, of_stage in groupby(results, lambda result: stream.stages[result.task.architecture]):
+                    self._keep(stage, list(of_stage), stream.metrics)
                 for result in results:
-                    architecture = result.task.architecture
-                    self._keep(stream.stages[architecture], [result], stream.metrics)
-                    stream.over(architecture, bool(result.failed))
+                    stream.over(result.task.architecture, bool(result.failed))
                     extra += more()
         for architecture in stream.left:  # another process was at it
             found = self.measure(stream.stages[architecture], [architecture], evaluators)

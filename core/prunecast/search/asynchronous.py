@@ -46,7 +46,7 @@ class OverlappingRounds:
         self._problem, self._searcher, self._measured, self._spec = problem, searcher, measured, spec
         self._fit, self._progress = fit, progress
         self._rounds: list[Round] = []
-        self._asked = self._over_before = 0
+        self._asked = self._proposed = self._over_before = 0
 
     def propose(
         self, count: int, found: Mapping[Architecture, Metrics], failed: Collection[Architecture]
@@ -62,20 +62,21 @@ class OverlappingRounds:
         Returns:
             The stage and the proposals; None if more has to be measured first, or there are no more rounds.
         """
+        over = len(found) + len(failed)
+        left, new, is_waiting = self._spec.rounds * count - self._asked, over - self._over_before, over < self._proposed
+        if not left or (is_waiting and new < math.ceil(self._spec.refit_after * count)):
+            return None
+        self._over_before, size = over, min(left, new if is_waiting else count)
+        self._asked += size
         proposed = [each.architecture for before in self._rounds for each in before.chosen]
         pending = [each for each in proposed if each not in found and each not in failed]
-        over = len(proposed) - len(pending)
-        left, new = self._spec.rounds * count - self._asked, over - self._over_before
-        if not left or (pending and new < math.ceil(self._spec.refit_after * count)):
-            return None
-        self._over_before, size = over, min(left, new if pending else count)
-        self._asked += size
         measured = self._measured.and_also(found)
         number, rounds, options = len(self._rounds) + 1, self.with_metrics(found), self._spec.choose
         fitted = self._fit(measured, number - 1)
         proposals = search(
             self._problem, self._searcher, fitted, measured, rounds, options, size, self._progress, pending
         )
+        self._proposed += len(proposals)
         self._rounds.append(Round(number, len(measured), options.rule, tuple(proposals)))
         return round_name(number), [each.architecture for each in proposals]
 
