@@ -124,10 +124,10 @@ def test_a_model_that_does_not_fit_in_memory_is_one_line(workplace: Workplace, m
     little = psutil.virtual_memory()._replace(available=100_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     outcome = workplace.prunecast("run", "tiny.yaml")
-    assert_one_line(outcome, "model needs about", "97.7 KiB are free", "choose a smaller model or dtype")
-    (run,) = workplace.prunecast("runs", "list", "--json").json
-    assert run["status"] == "failed"
-    assert "97.7 KiB are free" in workplace.prunecast("runs", "show", "1").stdout
+    assert_one_line(
+        outcome, "model.placement auto: model does not fit on cpu", "more than is free; free memory, or use a"
+    )
+    assert workplace.prunecast("runs", "list", "--json").json == [], "it is told before the run begins"
 
 
 def test_a_damaged_checkpoint_is_one_line(workplace: Workplace, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_entry_point_registers_a_plugin_of_the_kind_and_name(kind: str, tmp_
     registered = host.find(kind, f"my-{kind}")
     assert issubclass(registered.load(), KINDS[kind][1])
     assert registered.load().__name__ == f"My{kind.capitalize()}"
-    assert registered.entry.trial.options
+    assert registered.entry.trial.options or kind == "executor", "an executor needs none"
 
 
 def test_a_family_has_its_names_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

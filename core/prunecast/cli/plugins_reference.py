@@ -17,7 +17,7 @@ from prunecast.spec.options import options_of
 from prunecast.testing import SUITES
 from prunecast.text import with_article
 
-PUBLIC_MODULES = ("prunecast", "prunecast.plugins", "prunecast.testing", "prunecast.errors")
+PUBLIC_MODULES = ("prunecast", "prunecast.plugins", "prunecast.testing", "prunecast.errors", "prunecast.measure.worker")
 """Modules that plugins may import."""
 
 _INTRODUCTION = """# Reference of the plugin contract

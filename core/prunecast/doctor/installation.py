@@ -18,6 +18,7 @@ SHOWN = ("torch", "transformers")
 
 PURPOSES = {
     "lm-eval": "tasks of the Language Model Evaluation Harness as evaluators",
+    "ray": "the executor ray, for clusters",
     "recover": "training of low-rank adapters after pruning",
     "report": "prunecast report",
     "samplers": "samplers of CMA-ES and OptunaHub for the searcher optuna",

@@ -57,14 +57,13 @@ class Ray(Executor[RayOptions]):
         self._on_gpus = job["spec"]["model"]["device"] != "cpu"
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, tuple[str, str]] = {}
-        self._looked = 0.0
+        self._looked, self._is_own = 0.0, False
         self._ray = _imported()
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
             self._connect()
         self._job_ref = self._ray.put(dict(job))
         if not self._room():
-            self.close()
             raise ExecutorError(
                 f"executor ray: the cluster has {_resources(self._ray)}, and a worker needs {self._needs()}: set "
                 "executor.cpus and executor.gpus to what a node has"

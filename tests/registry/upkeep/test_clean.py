@@ -7,7 +7,7 @@ from registry_samples import PPL, architecture, measurements, setting, start
 
 from prunecast.architecture.architecture import Layer
 from prunecast.plugins.interfaces import Measurement, Metric
-from prunecast.registry.leases import take_lease
+from prunecast.registry.leases import Leases
 from prunecast.registry.records import ModelRecord, PluginRecord
 from prunecast.registry.store import Registry
 from prunecast.registry.upkeep.clean import delete_evaluations, delete_run, remove_unreferenced, vacuum
@@ -72,8 +72,7 @@ def test_local_sensitivities_keep_their_references_until_deleted(registry: Regis
 
 def test_gc_removes_exactly_the_unreferenced_rows(registry: Registry) -> None:
     registry.record_failure(2, setting(), architecture(7), "out of memory")
-    held = take_lease(registry, setting(), architecture(8))
-    assert held is not None
+    assert Leases(registry).take([(setting(), architecture(8))]) == [True]
     with registry.transaction() as connection:
         connection.execute(
             "INSERT INTO leases SELECT id, 1, 'x:1:x', '2020-01-01T00:00:00Z' FROM architectures LIMIT 1"
@@ -96,7 +95,7 @@ def test_gc_removes_exactly_the_unreferenced_rows(registry: Registry) -> None:
     assert layers > 0
     assert RARE.name not in next(registry.rows("SELECT * FROM measurements"))
     assert known(registry) == {2, 6}
-    assert take_lease(registry, setting(), architecture(8)) is None
+    assert Leases(registry).take([(setting(), architecture(8))]) == [False]
     assert list(registry.failures(setting(), [architecture(7)])) == [architecture(7)]
     assert set(remove_unreferenced(registry).values()) == {0}
     assert list(problems(registry)) == []
