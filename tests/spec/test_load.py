@@ -103,6 +103,7 @@ def test_a_minimal_spec_is_filled_with_every_default() -> None:
         "warm_start": None,
         "rounds": 1,
         "per_round": 8,
+        "refit_after": 1.0,
         "neighbours": 0,
         "choose": {"rule": "confidence", "width": 1.0, "reach": 0.5, "within": None, "shrink": 1.0},
         "refine": None,
@@ -256,7 +257,7 @@ LONG_PARTS = {
     ),
     "KNOWN": (
         "name, folder, model, data_dir, splits, plugins, space, pruner, evaluators, predictor, searcher, objective, "
-        "budget, collect, warm_start, rounds, per_round, neighbours, choose, refine, verify, baselines, "
+        "budget, collect, warm_start, rounds, per_round, refit_after, neighbours, choose, refine, verify, baselines, "
         "baseline_evaluations, recover, export, executor, seed"
     ),
     "SAMPLES": "dataset, split, samples, tokens, seed, bos",
