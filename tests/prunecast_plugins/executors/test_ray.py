@@ -82,7 +82,8 @@ def test_a_node_that_goes_costs_what_was_in_flight_on_it(what: tuple[str, ...], 
     spread = run_on_two_nodes(lethal, *what)
     assert spread["workers"]["lost"] == {"gone": 1}
     assert sum(spread["workers"]["answered"].values()) == spread["evaluations"]["measured"]
-    assert len(spread["workers"]["answered"]) == (3 if "join" in what else 2)
+    # A node that joins late in a run may find nothing left to do.
+    assert len(spread["workers"]["answered"]) in ((2, 3) if "join" in what else (2,))
 
 
 def outcome_of(workplace: Workplace, *arguments: str) -> str:
