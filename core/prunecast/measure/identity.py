@@ -11,7 +11,7 @@ from pathlib import Path
 from prunecast.errors import ChangedError, PrunecastError
 from prunecast.keys import content_key
 from prunecast.measure.recorded import Permissions
-from prunecast.measure.setup import Setup, place_of_model, spec_as_measured
+from prunecast.measure.setup import Setup, dtype_name, place_of_model, spec_as_measured
 from prunecast.models.source import resolve_source
 from prunecast.plugins.families import plain
 from prunecast.plugins.host import PluginHost
@@ -128,7 +128,7 @@ def _measuring(setup: Setup) -> dict[str, str | None]:
     evaluators = [*setup.spec.evaluators, *setup.spec.verify.evaluators]
     uses = [setup.spec.space, setup.spec.pruner, *evaluators, setup.spec.predictor, setup.spec.searcher]
     return {
-        DTYPE: str(setup.dtype).removeprefix("torch."),
+        DTYPE: dtype_name(setup.dtype),
         version_part(setup.spec.pruner.use): str(setup.pruner.version),
         **{code_part(str(origin)): origin.code_hash for origin in map(setup.origin, uses)},
     }

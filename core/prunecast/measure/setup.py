@@ -131,8 +131,8 @@ class Setup:
         self.dtype = choose_dtype(spec.model.dtype, self.device)
         if (stored := self.source.stored_dtype()) not in (None, self.dtype):
             self.notes.append(
-                f"model {self.source.name}: stored in {_name_of(stored)}, measured and exported in "
-                f"{_name_of(self.dtype)}; model.dtype and export.dtype choose another"
+                f"model {self.source.name}: stored in {dtype_name(stored)}, measured and exported in "
+                f"{dtype_name(self.dtype)}; model.dtype and export.dtype choose another"
             )
         self.pruner: Pruner[Any] = spec.pruner.instance(host)
         self.searcher: Searcher[Any] = spec.searcher.instance(host)
@@ -349,7 +349,7 @@ class Setup:
         with isolated(owner, "data_hash"):
             data_hash = evaluator.data_hash
         record = self._record(use, type(evaluator).version, data_hash)
-        dtype = str(self.dtype).removeprefix("torch.")
+        dtype = dtype_name(self.dtype)
         return NamedEvaluator(evaluator, Setting(self.model_record, self.pruner_record, record, dtype))
 
     def origin(self, use: PluginUse) -> Origin:
@@ -368,7 +368,8 @@ class Setup:
         return self.host.find(use.kind, use.use)
 
 
-def _name_of(dtype: "torch.dtype | None") -> str:
+def dtype_name(dtype: "torch.dtype | None") -> str:
+    """Name of a number format as specs and the registry have it, e.g. ``float32``."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from prunecast.measure.component_times import STEPS, TimedModels, Workload, component_times, sizes_to_time
 from prunecast.measure.device import device_name
-from prunecast.measure.setup import Setup
+from prunecast.measure.setup import Setup, dtype_name
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.registry.records import Timing
@@ -65,7 +65,7 @@ def _timing_of(setup: Setup, work: Workload) -> Timing:
         shape=setup.shape,
         sizes=[asdict(each) for each in sizes_to_time(setup.shape, setup.choices)],
         device=device_name(setup.device),
-        dtype=str(setup.dtype).removeprefix("torch."),
+        dtype=dtype_name(setup.dtype),
         threads=torch.get_num_threads(),
         batch=work.batch,
         context=work.context,

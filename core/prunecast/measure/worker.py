@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import EvaluationError, ExecutorError, PrunecastError, one_line, resource_error
 from prunecast.measure.engine import Engine
-from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.setup import NamedEvaluator, Setup, dtype_name
 from prunecast.plugins.executor import Plain
 from prunecast.plugins.host import PluginHost
 from prunecast.plugins.isolation import reason
@@ -67,7 +67,7 @@ class Task:
 
 def job_of(setup: Setup) -> dict[str, Any]:
     """What a worker for a set-up is made from, as plain data."""
-    content = json.loads(setup.spec.settled(setup.source.revision, _name_of(setup.dtype)).to_json())
+    content = json.loads(setup.spec.settled(setup.source.revision, dtype_name(setup.dtype)).to_json())
     # Neither is done by a worker, and either could need something that is not there.
     content |= {"plugins": [], "export": None, "recover": None}
     content["model"] |= {"device": setup.device.type}
@@ -157,10 +157,6 @@ def _origins(setup: Setup) -> dict[str, str]:
     uses = [setup.spec.pruner, *setup.spec.evaluators, *setup.spec.verify.evaluators]
     installed = [(use, origin) for use in uses if (origin := setup.origin(use)).code_hash is None]
     return {f"{use.kind} {use.use!r}": str(origin) for use, origin in installed}
-
-
-def _name_of(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _check_versions(expected: Mapping[str, str]) -> None:

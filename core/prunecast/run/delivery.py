@@ -23,7 +23,7 @@ from prunecast.export.deliver import (
     pruned_model,
 )
 from prunecast.measure.build import build_elastic
-from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.setup import NamedEvaluator, Setup, dtype_name
 from prunecast.models.license import license_of
 from prunecast.models.pruned.lineage import Ancestor, Lineage, told
 from prunecast.owned.files import digest
@@ -42,8 +42,6 @@ from prunecast.spec.recovery import Recovery
 from prunecast.text import visible
 
 if TYPE_CHECKING:
-    import torch
-
     from prunecast.models.elastic import ElasticModel
 
 
@@ -198,25 +196,21 @@ def written_setup(setup: Setup, dtype: str) -> Setup:
     Raises:
         ExportError: a recovered model is to be written in another dtype than it was measured in.
     """
-    if dtype in ("measured", _name(setup.dtype)):
+    if dtype in ("measured", dtype_name(setup.dtype)):
         return setup
     if setup.spec.recover is not None:
         raise ExportError(
             f"export.dtype {dtype}: a recovered model is written in the dtype it was measured in, "
-            f"{_name(setup.dtype)}; leave it out, or set model.dtype"
+            f"{dtype_name(setup.dtype)}; leave it out, or set model.dtype"
         )
     return setup.in_dtype(dtype)
 
 
 def origin_of(setup: Setup, label: str) -> Origin:
     """Origin of a run's export for a target, as far as it is known before anything is measured."""
-    spec = setup.spec.settled(setup.source.revision, _name(setup.dtype))
+    spec = setup.spec.settled(setup.source.revision, dtype_name(setup.dtype))
     subject = {"model": setup.model_record.fingerprint, "spec": spec.key, "target": label}
     return Origin(setup.spec.name, subject)
-
-
-def _name(dtype: "torch.dtype") -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _key(
@@ -282,7 +276,7 @@ def recovery_identity(setup: Setup) -> dict[str, str]:
 def _keeps_numbers(exporter: Exporter[Any], setup: Setup) -> bool:
     """True if an exporter leaves the weights in the number format of the measurements."""
     form = getattr(exporter.options, "dtype", None)
-    return form is None or NUMBER_FORMATS.get(form, form) == str(setup.dtype).removeprefix("torch.")
+    return form is None or NUMBER_FORMATS.get(form, form) == dtype_name(setup.dtype)
 
 
 def _card(
@@ -338,11 +332,13 @@ def _conditions(named: NamedEvaluator) -> dict[str, str | int | float | bool]:
 
 def _protocol(setup: Setup, written: Setup) -> str:
     """Conditions of a run's numbers, and its texts by purpose."""
-    other = "" if written is setup else f", which these weights in {_name(written.dtype)} differ from"
+    other = "" if written is setup else f", which these weights in {dtype_name(written.dtype)} differ from"
     evaluators = "; ".join(
         f"{named.setting.evaluator.name}: "
         + ", ".join(f"{key} {value}" for key, value in named.evaluator.options.model_dump(mode="json").items())
         for named in setup.verifiers
     )
     texts = "".join(f"\n- {visible(line)}" for line in lines_of(texts_of(setup)))
-    return f"Measured in {_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"
+    return (
+        f"Measured in {dtype_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"
+    )

@@ -26,7 +26,7 @@ from prunecast.measure.measure import Measuring
 from prunecast.measure.placement import placed
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.sensitivities import LocalSensitivities
-from prunecast.measure.setup import NamedEvaluator, Setup
+from prunecast.measure.setup import NamedEvaluator, Setup, dtype_name
 from prunecast.measure.speeds import with_measured_speeds
 from prunecast.plugins.events import PredictorFitted, RoundFinished, RunFinished, RunStarted
 from prunecast.plugins.host import PluginHost
@@ -136,7 +136,7 @@ def _started(setup: Setup, started: RunStart) -> RunStarted:
         spec=json.loads(setup.spec.to_json()),
         model=setup.model_record.source,
         fingerprint=setup.model_record.fingerprint,
-        dtype=str(setup.dtype).removeprefix("torch."),
+        dtype=dtype_name(setup.dtype),
         budget={str(each): in_own_unit(each, limit) for each, limit in setup.problem.budget.limits.items()},
         resumed=started.resumed,
     )
@@ -211,7 +211,7 @@ class Run:
             run=self._run_id,
             name=self._spec.name,
             model=setup.model_record,
-            dtype=str(setup.dtype).removeprefix("torch."),
+            dtype=dtype_name(setup.dtype),
             budget=dict(problem.budget.limits),
             dense=dense,
             baselines=baselines,
