@@ -6,6 +6,7 @@ what is left; nodes that join later get workers, too.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -23,6 +24,9 @@ OBJECT_STORE_BYTES = 100 * 1024**2
 
 LOOK_SECONDS = 5.0
 """Time between two looks at what the cluster has room for."""
+
+ANSWER_SECONDS = 10.0
+"""Time for the head of a cluster to accept a connection; Ray itself asks for minutes before it gives up."""
 
 
 class RayOptions(PluginOptions):
@@ -78,6 +82,7 @@ class Ray(Executor[RayOptions]):
         else:
             settings |= {"address": address}
         try:
+            _reach(address)
             self._ray.init(**settings)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             line = " ".join(str(error).split())
@@ -173,6 +178,17 @@ class Actor:
         from prunecast.measure.worker import answer
 
         return answer(self._worker, task)
+
+
+def _reach(address: str | None) -> None:
+    """Connect to an address that has a host and a port, and let go of it again.
+
+    Raises:
+        OSError: Nothing accepts the connection.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def _imported() -> Any:

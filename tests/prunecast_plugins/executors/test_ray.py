@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from places import SUPPORT
@@ -97,11 +96,11 @@ def test_without_ray_the_error_says_how_to_install_it(workplace: Workplace, monk
     assert outcome_of(workplace) == 'error: executor ray: Ray is not installed: pip install "prunecast[ray]"'
 
 
-@pytest.mark.slow
-def test_an_address_that_does_not_answer_is_one_line(workplace: Workplace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_that_does_not_answer_is_one_line(scheme: str, workplace: Workplace) -> None:
     pytest.importorskip("ray")
-    message = outcome_of(workplace, "--set", "executor={use: ray, address: '127.0.0.1:9'}")
-    assert message.startswith("error: executor ray: 127.0.0.1:9 does not answer (")
+    message = outcome_of(workplace, "--set", f"executor={{use: ray, address: '{scheme}127.0.0.1:9'}}")
+    assert message.startswith(f"error: executor ray: {scheme}127.0.0.1:9 does not answer (")
     assert message.endswith("start the cluster (ray start --head), or correct executor.address")
 
 
