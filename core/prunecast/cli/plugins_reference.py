@@ -1,4 +1,4 @@
-"""Generator of docs/plugins-reference.md: the plugin contract as Markdown, made from the docstrings."""
+"""Generator of docs/reference/plugins.md: the plugin contract as Markdown, made from the docstrings."""
 
 import importlib
 import inspect
