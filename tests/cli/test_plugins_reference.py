@@ -21,7 +21,7 @@ def test_the_document_equals_the_generated_reference() -> None:
     for name, _ in host.manager.list_name_plugin():
         if name != "prunecast:bundled":
             host.manager.unregister(name=name)
-    assert (REPOSITORY / "docs/reference/plugins.md").read_text() == reference(host), "stale: run `make docs`"
+    assert (REPOSITORY / "docs/reference/plugins.md").read_text() == reference(host), "stale: run `make schema`"
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -94,7 +94,12 @@ def test_datasette_shows_every_view_and_table_and_its_links_lead_to_rows(served:
 
 def section(table: str) -> str:
     """Section of docs/reference/registry.md about a table."""
-    return (REPOSITORY / "docs" / "reference" / "registry.md").read_text(encoding="utf-8").split(f"### {table}\n")[1].split("###")[0]
+    return (
+        (REPOSITORY / "docs" / "reference" / "registry.md")
+        .read_text(encoding="utf-8")
+        .split(f"### {table}\n")[1]
+        .split("###")[0]
+    )
 
 
 def test_datasette_links_to_models_and_runs_by_name(served: str) -> None:

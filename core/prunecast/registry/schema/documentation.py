@@ -1,6 +1,7 @@
 """Documentation of the schema: meanings of tables, views and columns, for ``docs/reference/registry.md`` and Datasette.
 
-``python -m prunecast.registry.schema.documentation docs/reference/registry.md datasette.yaml``, or ``make schema``, writes both.
+``python -m prunecast.registry.schema.documentation docs/reference/registry.md datasette.yaml``, or ``make schema``,
+writes both.
 """
 
 import sqlite3
