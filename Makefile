@@ -100,7 +100,7 @@ site: $(DOCS)/.installed ## build the documentation site into out/site; a link i
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
 
 results: $(INSTALLED) ## write the tables and pictures of docs/results again, from registry.db
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/results_pages.py
 
 docs: schema ## regenerate docs/reference (models take minutes)
 	$(BIN)/prunecast families list --prove --markdown > docs/reference/models.md
