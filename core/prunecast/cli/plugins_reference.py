@@ -71,7 +71,8 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
         if inspect.isfunction(function):
             yield _function(function, "####", f"{interface.__name__}.{name}", is_property=isinstance(member, property))
     yield f"### Example of {with_article(kind)}"
-    yield f"```python\n{files('prunecast.plugins.examples').joinpath(f'{kind}.py').read_text(encoding='utf-8')}```"
+    # A docstring of an example may have a fence of three of its own.
+    yield f"````python\n{files('prunecast.plugins.examples').joinpath(f'{kind}.py').read_text(encoding='utf-8')}````"
     yield from _checks(kind)
     for registered in host.entries(kind).values():
         yield from _plugin(registered)
