@@ -51,7 +51,7 @@ LABELS = {
     "recovered": "found, then trained",
 }
 
-_TABLE = re.compile(r"(<!-- (scores|reductions|sizes|quality)\n(.*?)-->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (scores|reductions|sizes|quality)\s(.*?)-->\n).*?(<!-- end -->)", re.DOTALL)
 
 Result = Mapping[str, Any]
 Rows = list[list[str]]
