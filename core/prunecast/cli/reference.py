@@ -75,7 +75,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield _prose(command.help or "")
     yield f"```text\n{' '.join([context.command_path, *command.collect_usage_pieces(context)])}\n```"
     records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
-    if rows := [[f"`{names}`", text] for names, text in records if text and "--help" not in names]:
+    if rows := [[f"`{names}`", _plain(text)] for names, text in records if text and "--help" not in names]:
         yield table(["option", "meaning"], rows)
     if command.epilog:
         yield _prose(command.epilog)
@@ -95,8 +95,8 @@ def _prose(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which nothing is taken for HTML."""
-    return re.sub(r"<(\w)", r"&lt;\1", text)
+    """Text in which nothing is taken for HTML or emphasis."""
+    return re.sub(r"<(\w)", r"&lt;\1", text).replace("*", r"\*")
 
 
 def _key(option: Option) -> str:
