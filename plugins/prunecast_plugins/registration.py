@@ -260,7 +260,6 @@ def prunecast_executors() -> Iterable[Entry]:
             "The process of the run measures everything, one after another",
             trial=Trial(
                 expected_failures={
-                    "a_stopped_worker_is_replaced": "its one worker is the process of the run",
                     "a_job_that_does_not_fit_is_refused": "the process of the run has the job's own set-up",
                 }
             ),

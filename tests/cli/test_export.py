@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from workplace import EVALUATIONS, Outcome, Workplace
 
 from prunecast.architecture.architecture import Architecture
@@ -46,6 +47,7 @@ def test_an_invalid_architecture_is_a_one_line_error(continued: Workplace) -> No
 UNIFORM = {"use": "uniform", "attention": [0.0, 0.5], "mlp": [0.0, 0.125, 0.25, 0.5], "drop": {"layers": "1:-1"}}
 
 
+@pytest.mark.slow
 def test_a_run_writes_every_target_and_proposes_only_what_all_can_express(workplace: Workplace) -> None:
     """Without the limits of the target stock, the layers of the best architecture would differ."""
     export = {"path": "out/{name}", "targets": ["huggingface", "stock"]}

@@ -1,7 +1,7 @@
 """Whole exports under faults: what stood in the folder stands there after, or the new export is complete.
 
 Every fault is a real one: a process killed at a change of a file or at a time, a disk that is full, a permission that
-is taken away. The daily run tries a few moments; the slow one 50 kills, 20 full disks and 10 lost permissions.
+is taken away: 50 kills, 20 full disks and 10 lost permissions.
 """
 
 import os
@@ -25,9 +25,9 @@ from prunecast.owned.folder import WORKPLACE, OwnedFolder
 KIND = folder_kind(HuggingFace(HuggingFaceOptions()))
 SCRIPT = str(SUPPORT / "export_under_fault.py")
 FOREIGN = {"NOTES.md": "mine", "gguf/q8.gguf": "q"}
-DAILY = 2
 
-pytestmark = pytest.mark.timeout(1800)  # every moment is a whole export, of which the slow run makes 25 in a test
+# Every moment is a whole export, of which a test makes up to 25.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Content = dict[str, bytes]
 
@@ -97,9 +97,8 @@ def moments(place: Place, count: int) -> list[int]:
     return [rng.randrange(place.changes) if n % 2 else place.changes - rng.randrange(1, 60) for n in range(count)]
 
 
-@pytest.mark.parametrize("count", [DAILY, pytest.param(25, marks=pytest.mark.slow)])
-def test_killed_at_changes_of_files(place: Place, count: int) -> None:
-    for number in moments(place, count):
+def test_killed_at_changes_of_files(place: Place) -> None:
+    for number in moments(place, 25):
         folder = place.restore()
         with start(folder, 1, "kill", str(number)) as process:
             process.communicate()
@@ -107,7 +106,6 @@ def test_killed_at_changes_of_files(place: Place, count: int) -> None:
         place.assert_recovered()
 
 
-@pytest.mark.slow
 def test_killed_at_random_times(place: Place) -> None:
     rng = random.Random(1)
     for _ in range(25):
@@ -119,13 +117,12 @@ def test_killed_at_random_times(place: Place) -> None:
         place.assert_recovered()
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_permission_taken_away(place: Place, count: int) -> None:
+def test_a_permission_taken_away(place: Place) -> None:
     # Permissions stop root only without this capability.
     without = () if os.getuid() else ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override")
     if without and shutil.which("setpriv") is None:
         pytest.skip("permissions do not stop root here")
-    for number in moments(place, count):
+    for number in moments(place, 10):
         folder = place.restore()
         with start(folder, 1, "forbid", str(number), before=without) as process:
             told, _ = process.communicate()
@@ -134,8 +131,7 @@ def test_a_permission_taken_away(place: Place, count: int) -> None:
         place.assert_recovered()
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_full_disk_that_is_also_a_mount_point(place: Place, count: int) -> None:
+def test_a_full_disk_that_is_also_a_mount_point(place: Place) -> None:
     """The disk is a real one, of a size between that of the old export and that of both."""
     script = (
         'mount -t tmpfs -o size="$0"k tmpfs "$1" && cp -r "$2"/. "$1" && shift 2 && { "$@"; echo "rc $?"; } && '
@@ -152,7 +148,7 @@ def test_a_full_disk_that_is_also_a_mount_point(place: Place, count: int) -> Non
     weights = len(place.old["model.safetensors"]) // 1024
     rng = random.Random(2)
     endings = set()
-    for number in range(count):
+    for number in range(20):
         # Half of the disks have room for the weights, so that it runs out after the question for it.
         size = taken + (rng.randrange(8 if number % 2 else weights + 4, taken + 8) if number else weights + 12)
         exporting = [sys.executable, SCRIPT, str(folder), "1"]

@@ -66,6 +66,7 @@ def failures(workplace: Workplace) -> list[tuple[str, int]]:
         return [(row["reason"], row["attempts"]) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mood", "reason"),
     [

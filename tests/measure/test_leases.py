@@ -6,11 +6,13 @@ import sys
 from contextlib import chdir
 from typing import Any
 
+import pytest
 from counted import LOG
 from places import SUPPORT
 from workplace import EVALUATIONS, Workplace
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_spec_share_the_evaluations(workplace: Workplace) -> None:
     evaluators = [
         {"use": "counted", "dataset": name, "split": split, "tokens": 256, "context": 64}

@@ -28,6 +28,7 @@ def larger(workplace: Workplace, tiny_model: Any) -> Workplace:
     return workplace
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_measuring_needs_no_second_copy_of_the_weights(larger: Workplace) -> None:
     for _ in ("the ranking is made and kept", "it is found"):

@@ -39,6 +39,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_result_is_that_of_an_ordinary_run(name: str, workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = CHANGES[name]

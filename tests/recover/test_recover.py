@@ -138,6 +138,7 @@ def test_gradient_checkpointing_gives_the_same_weights(
     assert result["recovery"]["after"]["metrics"] == pytest.approx(first["recovery"]["after"]["metrics"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_model_is_the_recovered_one(place: Workplace) -> None:
     """The perplexity computed from the exported folder equals the one after recovery."""
     import torch

@@ -49,6 +49,7 @@ def plugin(workplace: Workplace) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_dense_model_is_written_and_loaded_by_the_same_exporter(workplace: Workplace, plugin: Path) -> None:
     workplace.write_spec("timed", TIMED | {"export": {"path": "out/timed", "targets": ["counted"]}})
     outcome = workplace.prunecast("run", "timed.yaml", "--json", "--plugin-dir", "counted.py")
@@ -74,6 +75,7 @@ def test_the_dense_model_is_written_and_loaded_by_the_same_exporter(workplace: W
     assert (again["parity"]["dense_prefill"], note in again["parity"]["notes"]) == (pytest.approx(dense), True)
 
 
+@pytest.mark.slow
 def test_an_export_for_transformers_is_timed_beside_the_dense_model(workplace: Workplace) -> None:
     workplace.write_spec("timed", TIMED)
     result = workplace.prunecast("run", "timed.yaml", "--json").json

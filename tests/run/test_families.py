@@ -15,7 +15,7 @@ from prunecast.plugins.host import PluginHost
 
 TOKENS, CONTEXT, VOCABULARY = 256, 32, 98
 
-QUICK = ("llama", "gemma3_text", "falcon", "olmo2")
+QUICK = ("llama",)
 """Families of a daily run: plain; with a first token and windows; fused by groups; with norms over all heads."""
 
 FAMILIES = [

@@ -132,7 +132,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-DAILY = ("weights", "description", "evaluated text", "helper")
+DAILY = ("weights",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in DAILY else pytest.mark.slow) for n in MUTATIONS])
@@ -165,6 +165,7 @@ def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str
     assert dense[1] != dense[2]  # what is measured anew is another number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -186,6 +187,7 @@ def test_another_spec_is_measured_anew_and_the_run_of_the_old_one_stays(place: W
     assert json.loads((place.folder / "first" / "config.json").read_text())["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_is_used(place: Workplace) -> None:
     assert place.prunecast("run", "tiny.yaml", "--json").json["evaluations"]["measured"] == 0
     for arguments in (
@@ -226,6 +228,7 @@ def test_the_run_measured_anew_is_exported_from_what_is_there_now(place: Workpla
     assert place.prunecast("export", "1", "first", *NAMED).code == 1
 
 
+@pytest.mark.slow
 def test_the_commit_of_a_hub_model_is_recorded_and_exported_from_after_main_has_moved(
     workplace: Workplace, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

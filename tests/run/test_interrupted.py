@@ -31,6 +31,7 @@ def signal_after(
     process.send_signal(number)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_repeated_evaluations(workplace: Workplace) -> None:
     rng = random.Random(0)
     for wanted in (1, rng.randrange(4, 12), rng.randrange(14, 20)):
@@ -52,6 +53,7 @@ def test_a_killed_run_resumes_without_repeated_evaluations(workplace: Workplace)
         assert continued[part] == uninterrupted[part]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_as_ctrl_c_does(workplace: Workplace, number: signal.Signals) -> None:
     process = workplace.start(*ARGUMENTS, *LONG)
@@ -70,6 +72,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does(workplace: Workplace, number: signal
     assert continued["evaluations"] == {"measured": EVALUATIONS - kept, "cached": kept}
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_the_run_can_be_resumed(workplace: Workplace) -> None:
     process = workplace.start(*ARGUMENTS, *LONG)
     signal_after(process, signal.SIGINT, workplace, 5, 0.0)

@@ -48,17 +48,21 @@ def again(workplace: Workplace, name: str, source: str, kept: float) -> Outcome:
     return workplace.prunecast("run", f"{name}.yaml", "--json")
 
 
-@pytest.fixture
-def twice(workplace: Workplace) -> tuple[Workplace, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Workplace, list[dict[str, Any]]]:
     """A workplace in which the model, its export, and the export of that have been pruned, and the results."""
-    results = [
-        again(workplace, "one", "model", 0.8).json,
-        again(workplace, "two", "out/one", 0.8).json,
-        again(workplace, "three", "out/two", 0.7).json,
-    ]
+    workplace = Workplace.make(tmp_path_factory.mktemp("twice"), tiny_checkpoint)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNECAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        results = [
+            again(workplace, "one", "model", 0.8).json,
+            again(workplace, "two", "out/one", 0.8).json,
+            again(workplace, "three", "out/two", 0.7).json,
+        ]
     return workplace, results
 
 
+@pytest.mark.slow
 def test_an_export_is_pruned_again_and_again(twice: tuple[Workplace, list[dict[str, Any]]]) -> None:
     workplace, results = twice
     for before, after in itertools.pairwise(results):
@@ -72,6 +76,7 @@ def test_an_export_is_pruned_again_and_again(twice: tuple[Workplace, list[dict[s
         )
 
 
+@pytest.mark.slow
 def test_the_lineage_is_kept_and_shown(twice: tuple[Workplace, list[dict[str, Any]]]) -> None:
     workplace, results = twice
     (made_from,) = workplace.sql("SELECT made_from_json FROM models ORDER BY id DESC LIMIT 1")[0]
@@ -88,6 +93,7 @@ def test_the_lineage_is_kept_and_shown(twice: tuple[Workplace, list[dict[str, An
     assert "by run two, made from" in card
 
 
+@pytest.mark.slow
 def test_an_export_that_was_trained_is_a_model_as_well(workplace: Workplace) -> None:
     """Saved by transformers after training, it has no manifest; its config still has the lineage."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,6 +115,7 @@ def test_an_export_that_was_trained_is_a_model_as_well(workplace: Workplace) -> 
     assert [each["run"] for each in result["model"]["made_from"]] == ["one"]
 
 
+@pytest.mark.slow
 def test_code_of_an_export_is_not_run(workplace: Workplace) -> None:
     assert again(workplace, "one", "model", 0.8).code == 0
     code = workplace.folder / "out" / "one" / "modeling_prunecast.py"

@@ -32,6 +32,7 @@ def untied(workplace: Workplace) -> Workplace:
     return workplace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recover", [None, DISTILL], ids=["pruned", "recovered"])
 def test_sizes_budget_and_export_are_those_of_the_loaded_model(untied: Workplace, recover: object) -> None:
     untied.write_spec("small", {"recover": recover, "rounds": 1, "per_round": 2, "collect": {"pairs": 4}})

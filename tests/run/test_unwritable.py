@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 from workplace import Workplace
 
 
+@pytest.mark.slow
 def test_a_run_without_writable_caches_finishes_and_says_so_once(workplace: Workplace) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prunecast", "run", "tiny.yaml", "--quiet"],

@@ -37,6 +37,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     sys.modules.pop("describing", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "name", "first", "reason"),
     [

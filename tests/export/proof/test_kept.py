@@ -69,6 +69,7 @@ def test_a_failure_is_not_kept(cache: Path) -> None:
     assert not list(cache.glob("proofs/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["", "{", "[]", json.dumps({"family": "llama"})])
 def test_a_damaged_proof_is_made_again(cache: Path, damage: str) -> None:
     proven(LLAMA, CONFIG)

@@ -168,6 +168,7 @@ def elsewhere(folder: Path) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_own_architecture_and_one_of_its_result(own: Path, workplace: Workplace) -> None:
     shutil.copy(DESCRIPTION, workplace.folder / "plain.yaml")
     model = {"source": "own", "family": "plain.yaml", "trust_remote_code": True, "dtype": "float32"}
