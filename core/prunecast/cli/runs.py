@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunecast.cli.output import echo_lines, json_option, print_json, print_rows, registry_option
+from prunecast.cli.output import echo_lines, json_option, print_json, registry_option
 from prunecast.cli.registry.questions import compare
+from prunecast.cli.tables import KEY_DIGITS, say_left_out, show_fitted, wide_option
 from prunecast.text import visible
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of runs.")
 @registry_option
+@wide_option
 @json_option
-def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
+def list_runs(limit: int, registry_path: str, wide: bool, as_json: bool) -> None:
     """List the runs in the registry, newest first."""
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
-        records = registry.runs(limit)
+        every = registry.runs()
     rows = [
         {
             "run": record.id,
@@ -38,9 +40,12 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
             "finished_utc": record.finished_utc,
             "key": record.key,
         }
-        for record in records
+        for record in every[:limit]
     ]
-    print_rows(rows, as_json, empty=f"{registry_path} holds no runs yet; prunecast run quickstart adds one")
+    empty = f"{registry_path} holds no runs yet; prunecast run quickstart adds one"
+    form = "json" if as_json else None
+    show_fitted(rows, form, wide, empty, lambda row: {**row, "key": row["key"][:KEY_DIGITS]})
+    say_left_out(len(rows), len(every), form, "run")
 
 
 @runs.command("show")
