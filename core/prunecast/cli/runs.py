@@ -55,10 +55,12 @@ def list_runs(limit: int, registry_path: str, wide: bool, as_json: bool) -> None
 def show_run(run: str, registry_path: str, as_json: bool) -> None:
     """Show RUN (number, name or first digits of its key)."""
     from prunecast.registry import Registry
+    from prunecast.report.summary import summary
 
     with Registry.open(registry_path, readonly=True) as registry:
         record = registry.run(run)
         exports = registry.exports(record.id)
+        told = summary(registry, record) if record.result and not as_json else {}
     if as_json:
         print_json(
             {
@@ -72,7 +74,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
             }
         )
     else:
-        echo_lines("\n\n".join([*_outcome(record), *_exports(exports), record.spec_text.rstrip()]))
+        echo_lines("\n\n".join([*_outcome(record, told), *_exports(exports), record.spec_text.rstrip()]))
 
 
 def _exports(exports: "Sequence[Mapping[str, Any]]") -> list[str]:
@@ -91,8 +93,8 @@ def _spec(record: "RunRecord") -> Any:
         return json.loads(record.spec_json)
 
 
-def _outcome(record: "RunRecord") -> list[str]:
-    """Status of a run, and the result of the last time it finished."""
+def _outcome(record: "RunRecord", told: "Mapping[str, str]") -> list[str]:
+    """Status of a run, and the result of the last time it finished, with sentences on it."""
     from prunecast.cli.render import render_card, render_result
     from prunecast.registry.records import reading_result
 
@@ -101,7 +103,7 @@ def _outcome(record: "RunRecord") -> list[str]:
         return [status]
     with reading_result(record):
         card = record.result.get("quality_card")
-        result = [render_result(record.result), *([render_card(card)] if card else [])]
+        result = [render_result({**record.result, "run": record.id}, told), *([render_card(card)] if card else [])]
     return result if record.status == "finished" else [status, "Result of the last time it finished:", *result]
 
 

@@ -71,7 +71,21 @@ def fitted(
     above, notes = _once(cells, described), _numbered(cells, described)
     left_out = _leave_out(cells, optional)
     below = "\n".join(line for name, lines in notes.items() if name in cells for line in lines)
-    return "\n\n".join(filter(None, (above, _table(cells), below))), left_out
+    return "\n\n".join(filter(None, (above, fit(*_columns(cells)), below))), left_out
+
+
+def fit(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of at most ``WIDTH`` columns: headings are stacked, and then texts are cut, if they have to be."""
+    for stacked in (False, True):
+        block = table(columns, rows, stacked=stacked)
+        if _width(block) <= WIDTH:
+            return block
+    lengths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for _ in range(_width(block) - WIDTH):
+        longest = lengths.index(max(lengths))
+        lengths[longest] = max(lengths[longest] - 1, _SHORTEST)
+    cut = [[_cut(cell, length) for cell, length in zip(row, lengths, strict=True)] for row in rows]
+    return table(columns, cut, stacked=True)
 
 
 def say_left_out(shown: int, total: int, form: str | None, noun: str = "row") -> None:
@@ -115,32 +129,16 @@ def _leave_out(cells: dict[str, list[str]], optional: Sequence[str]) -> list[str
     # Of those with as many values the last goes first.
     filled_last = sorted(there, key=lambda name: (sum(map(bool, cells[name])), -there.index(name)))
     for name in filled_last[:-1]:
-        if _width(_joined(cells, stacked=True)) <= WIDTH:
+        if _width(table(*_columns(cells), stacked=True)) <= WIDTH:
             break
         del cells[name]
         cells.pop(f"{name}{_EVALUATOR}", None)
     return [name for name in there if name not in cells]
 
 
-def _table(cells: Mapping[str, list[str]]) -> str:
-    for stacked in (False, True):
-        block = _joined(cells, stacked)
-        if _width(block) <= WIDTH:
-            return block
-    return _joined(_with_cut_texts(cells, _width(block) - WIDTH), stacked=True)
-
-
-def _with_cut_texts(cells: Mapping[str, list[str]], excess: int) -> dict[str, list[str]]:
-    """Cells of which the longest texts are cut, so that the table gets narrower by ``excess``, if they are so long."""
-    lengths = {name: max(map(len, values)) for name, values in cells.items()}
-    for _ in range(excess):
-        longest = max(lengths, key=lambda name: lengths[name])
-        lengths[longest] = max(lengths[longest] - 1, _SHORTEST)
-    return {name: [_cut(value, lengths[name]) for value in values] for name, values in cells.items()}
-
-
-def _joined(cells: Mapping[str, list[str]], stacked: bool) -> str:
-    return table(list(cells), list(zip(*cells.values(), strict=True)), stacked=stacked)
+def _columns(cells: Mapping[str, list[str]]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Headings and rows of a table."""
+    return list(cells), list(zip(*cells.values(), strict=True))
 
 
 def _width(block: str) -> int:

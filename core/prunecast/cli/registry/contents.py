@@ -39,4 +39,5 @@ def metrics(model: str | None, registry_path: str, form: str | None, wide: bool)
 
     with Registry.open(registry_path, readonly=True) as opened:
         rows = metrics(opened, model)
-    show_fitted(rows, form, wide, f"{registry_path} holds no metrics yet; prunecast run quickstart adds some")
+    empty = f"{registry_path} holds no metrics yet; prunecast run quickstart adds some"
+    show_fitted(rows, form, wide, empty, lambda row: {name: row[name] for name in row if name != "model_key"})

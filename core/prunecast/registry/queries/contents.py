@@ -41,8 +41,9 @@ def models(registry: Registry) -> list[dict[str, Any]]:
 def metrics(registry: Registry, model: str | None = None) -> list[dict[str, Any]]:
     """The metrics of a registry, a row for each and each model, those with most architectures of a model first.
 
-    Columns: ``metric``, ``model``, ``unit``, ``better`` (``smaller`` or ``larger``), and the numbers of
-    ``architectures`` measured, and of ``evaluators`` and ``pruners`` that they were measured by and pruned by.
+    Columns: ``metric``, ``model`` (label), ``model_key`` (fingerprint), ``unit``, ``better`` (``smaller`` or
+    ``larger``), and the numbers of ``architectures`` measured, and of ``evaluators`` and ``pruners`` that they were
+    measured by and pruned by.
 
     Args:
         registry: the registry.
@@ -68,5 +69,6 @@ def _model(row: Mapping[str, Any], labels: Mapping[int, str]) -> dict[str, Any]:
 
 def _metric(row: Mapping[str, Any], labels: Mapping[int, str]) -> dict[str, Any]:
     better = "smaller" if row["direction"] == "minimize" else "larger"
-    named = {"metric": row["metric"], "model": labels[row["model_id"]], "unit": row["unit"], "better": better}
+    model = {"model": labels[row["model_id"]], "model_key": row["model_key"]}
+    named = {"metric": row["metric"], **model, "unit": row["unit"], "better": better}
     return {**named, **{name: row[name] for name in ("architectures", "evaluators", "pruners")}}
