@@ -16,6 +16,7 @@ from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
+from prunecast.measure.speeds import with_recorded_speeds
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.limits import adds_biases, cut_components, problem_of_biases
 from prunecast.progress import Progress
@@ -70,7 +71,7 @@ def export_again(
 
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = Setup(spec_as_measured(record, host, permissions), host)
+    setup = with_recorded_speeds(Setup(spec_as_measured(record, host, permissions), host), registry)
     check_unchanged(registry, record, identity_of(setup) | recovery_identity(setup))
     with reading_result(record):
         dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
