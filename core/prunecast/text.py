@@ -94,6 +94,11 @@ def first_of(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence, at least one, e.g. ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def counted(count: int, noun: str) -> str:
     """A count with its noun, whose plural ends in s, e.g. ``1 pair`` or ``1,200 pairs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

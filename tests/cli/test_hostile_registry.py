@@ -101,7 +101,7 @@ COMMANDS: dict[str, Callable[[Workplace], list[str]]] = {
     "merge": lambda _: ["registry", "merge", "registry.db", "--registry", "ours.db"],
     "export": lambda _: ["registry", "export", "all.jsonl"],
     "publish": lambda _: ["registry", "publish", "./shared"],
-    "report": lambda _: ["report", EVIL],
+    "report": lambda _: ["report", EVIL, "--out", "report"],
     "delete": lambda _: ["registry", "delete", "1", "--yes"],
     "missing": lambda _: ["runs", "show", "nothing"],
 }
@@ -133,7 +133,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_text(continued: Workplace) -
 
 
 def test_the_report_shows_hostile_names_as_text(renamed: Workplace) -> None:
-    assert renamed.prunecast("report", "1").code == 0
+    assert renamed.prunecast("report", "1", "--out", "report").code == 0
     page = (renamed.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert hidden(page) == ""
     assert "<script" not in page

@@ -1,6 +1,7 @@
 """Packages written by ``plugins new`` are complete: their tests pass unchanged."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -106,3 +107,12 @@ def test_a_single_file_plugin_passes_all_checks(tmp_path: Path) -> None:
     assert result.return_value == 0, result.stdout
     assert result.stderr.endswith(" checks, 0 broken\n")
     assert "does not apply" not in result.stdout
+
+
+def test_check_takes_the_name_of_a_plugin_as_show_does() -> None:
+    result = CliRunner().invoke(cli, ("plugins", "check", "layerwise", "--json"), standalone_mode=False)
+    assert result.return_value == 0, result.stdout
+    assert {(row["kind"], row["name"]) for row in json.loads(result.stdout)} == {("space", "layerwise")}
+    unknown = CliRunner().invoke(cli, ("plugins", "check", "layerwize"), standalone_mode=False)
+    assert (unknown.return_value, unknown.stderr.count("\n")) == (1, 1)
+    assert "(did you mean 'layerwise'?)" in unknown.stderr

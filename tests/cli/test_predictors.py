@@ -1,6 +1,7 @@
 """``prunecast predictors card`` on the registry that the repository ships."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,7 +21,9 @@ def card(*arguments: str) -> Result:
 @pytest.mark.slow
 def test_the_card_of_the_gaussian_process_has_good_scores() -> None:
     done = card("--predictor", "gp", "--json")
-    assert (done.return_value, done.stderr) == (0, "")
+    assert done.return_value == 0
+    assert done.stderr.startswith(f"pairs of smollm2-135m with {METRIC}: --model and --metric choose others")
+    assert done.stderr.count("\n") == 1
     (found,) = json.loads(done.stdout)
     assert found["predictor"] == "gp"
     assert found["objective"]["r2"] > 0.85
@@ -41,6 +44,15 @@ def test_an_error_in_a_predictor_names_its_distribution(monkeypatch: pytest.Monk
     assert done.return_value == 1
     assert done.stderr.startswith("error: predictor 'gp' of prunecast ")
     assert done.stderr.endswith(" failed in fit: ZeroDivisionError: division by zero\n")
+
+
+def test_a_card_is_of_the_metric_with_most_architectures_by_default(filled: Path) -> None:
+    done = CliRunner().invoke(cli, ("predictors", "card"), standalone_mode=False)
+    assert done.stderr.startswith("error: 3 pairs of smollm2-135m, taylor, bfloat16: too few to hold any out")
+    unknown = CliRunner().invoke(cli, ("predictors", "card", "--metric", "none"), standalone_mode=False)
+    assert (
+        unknown.stderr == "error: registry.db: holds no pairs of none; prunecast registry metrics lists what there is\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ RAISED: Mapping[tuple[str, str], str] = {
     ("run/export_again.py", "_check_dtype"): "a command of its own, not the end of a run; asked first there",
     ("run/export_again.py", "_check_limits"): "a command of its own, not the end of a run; asked first there",
     ("run/export_again.py", "_targets"): "a command of its own, not the end of a run; asked first there",
-    ("run/export_again.py", "_parse"): "a command of its own, not the end of a run; asked first there",
+    ("run/export_again.py", "_find"): "a command of its own, not the end of a run; asked first there",
 }
 
 

@@ -54,6 +54,18 @@ def test_what_a_run_has_measured_is_found_by_queries_and_its_report(
     assert any(file.endswith("speed.png") for file in written.json)
 
 
+def test_the_card_compares_speeds_with_the_dense_model(workplace: Workplace, timed: dict[str, object]) -> None:
+    (export,), speeds = timed["exports"], timed["speeds"]  # type: ignore[misc]
+    card = (workplace.folder / export["folder"] / "README.md").read_text()
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    assert rows[0][2:4] == ["prefill\\_ms, of dense", "decode\\_ms, of dense"]
+    assert [row[2:4] for row in rows if row[0] == "| dense"] == [["100.0 %", "100.0 %"]]
+    share = speeds["best"]["decode_ms"] / speeds["dense"]["decode_ms"]
+    assert [row[3] for row in rows if row[0] == "| best"] == [f"{100 * share:.1f} %"]
+    assert "batch 1, context 32" in card
+    assert workplace.prunecast("export", "1", export["folder"]).stdout.endswith("unchanged\n")
+
+
 def test_a_dry_run_without_a_table_says_that_speeds_are_not_counted_yet(workplace: Workplace) -> None:
     planned = workplace.prunecast("run", "tiny.yaml", "--dry-run", "--json", *TIMED).json
     assert (

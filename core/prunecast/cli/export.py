@@ -15,7 +15,9 @@ from prunecast.cli.push import check_options, push_options, show_push
 @click.argument("run")
 @click.argument("folder", type=click.Path())
 @click.option(
-    "--architecture", help="Architecture to export instead of the best of the run, e.g. '3x3+1536*3 3x2+768*27'."
+    "--architecture",
+    help="Architecture to export instead of the best of the run: its text, or the first digits of its key, as registry "
+    "best prints it.",
 )
 @click.option(
     "--target", help="Exporter that writes the files, e.g. huggingface or gguf; by default those of the spec."

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -125,21 +126,33 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> 
         echo(empty, err=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, stacked: bool = False) -> str:
     """A table with two spaces between its columns; columns of numbers are right-aligned, others left-aligned.
 
     Hidden characters in a cell are escaped, line breaks too; a cell of more than ``LONGEST_CELL`` characters is cut.
+
+    Args:
+        columns: headings.
+        rows: cells, as many in a row as there are headings.
+        stacked: True writes a heading on several lines, which end at its dots and spaces.
     """
     columns, *rows = [[_table_cell(cell) for cell in line] for line in (columns, *rows)]
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    parts = [_HEADING_END.split(column) if stacked else [column] for column in columns]
+    deepest = max(map(len, parts))
+    heads = list(zip(*([""] * (deepest - len(part)) + part for part in parts), strict=True))
+    widths = [max(len(row[i]) for row in [*heads, *rows]) for i in range(len(columns))]
     aligns: list[Callable[[str, int], str]] = [
         str.rjust if rows and all(_is_number(row[i]) for row in rows) else str.ljust for i in range(len(columns))
     ]
-    lines = [columns, ["-" * width for width in widths], *rows]
+    lines = [*heads, ["-" * width for width in widths], *rows]
     return "\n".join(
         "  ".join(align(cell, width) for cell, width, align in zip(line, widths, aligns, strict=True)).rstrip()
         for line in lines
     )
+
+
+_HEADING_END = re.compile(r"(?<=\.)(?=\w)|(?<=[^\d\s]) +")
+"""Ends of the lines of a heading: behind a dot, and at a space that does not part a number from its unit."""
 
 
 def _table_cell(cell: str) -> str:

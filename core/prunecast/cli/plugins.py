@@ -154,18 +154,16 @@ def new(name: str, kind: str, folder: Path) -> None:
 
 
 @plugins.command()
-@click.argument("distribution")
+@click.argument("name", metavar="NAME|DISTRIBUTION")
 @click.option("--kind", type=click.Choice(KINDS), help="Only plugins of this kind.")
 @click.option("--name", "names", multiple=True, help="Only the plugin of this name; may be given several times.")
 @plugin_dir_option
 @json_option
-def check(
-    distribution: str, kind: str | None, names: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool
-) -> int:
-    """Run all checks on the plugins of DISTRIBUTION; exit code 1 if one fails."""
+def check(name: str, kind: str | None, names: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool) -> int:
+    """Run all checks on the plugin NAME, or on the plugins of a DISTRIBUTION; exit code 1 if one fails."""
     from prunecast.plugins.host import PluginHost
 
-    found = _of_distribution(PluginHost.discover(plugin_dirs), distribution, [kind] if kind else KINDS, names)
+    found = _checked(PluginHost.discover(plugin_dirs), name, kind, names)
     rows = [row for registered in found for row in _verdicts(registered)]
     print_rows(rows, as_json, empty="")
     broken = sum(row["outcome"] == "broken" for row in rows)
@@ -173,21 +171,25 @@ def check(
     return 1 if broken else 0
 
 
-def _of_distribution(
-    host: "PluginHost", distribution: str, kinds: Sequence[str], names: Sequence[str]
-) -> "list[Registered]":
-    """Plugins of a distribution. Raises PluginError if there is none, with the reason if the plugin is broken."""
+def _checked(host: "PluginHost", name: str, kind: str | None, names: Sequence[str]) -> "list[Registered]":
+    """Plugins of a name, one for each kind that has it, else those of a distribution.
+
+    Raises PluginError if there is neither, with the reason if the plugin is broken.
+    """
+    kinds = [kind] if kind else KINDS
+    if not names and (called := [each for each in kinds if name in host.provided(each)]):
+        return [host.find(each, name) for each in called]
     provided = [each for kind in kinds for found in host.provided(kind).values() for each in found]
-    found = [each for each in provided if each.distribution == distribution and (not names or each.entry.name in names)]
+    found = [each for each in provided if each.distribution == name and (not names or each.entry.name in names)]
     if found:
         return found
     from prunecast.errors import PluginError, did_you_mean
 
     for each in host.unusable.values():
-        if each.origin.distribution == distribution:
+        if name in (each.name, each.origin.distribution):
             raise PluginError(f"plugin {each.name!r} of {each.origin} {each.reason}")
-    known = dict.fromkeys(each.distribution for each in provided)
-    raise PluginError(f"no such plugin of a distribution {distribution!r}{did_you_mean(distribution, known)}")
+    known = dict.fromkeys([*(each.entry.name for each in provided), *(each.distribution for each in provided)])
+    raise PluginError(f"no such plugin, and none of a distribution {name!r}{did_you_mean(name, known)}")
 
 
 def _verdicts(registered: "Registered") -> Iterator[Row]:

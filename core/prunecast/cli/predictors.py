@@ -1,8 +1,13 @@
 """``prunecast predictors``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from prunecast.cli.output import echo_lines, json_option, print_json, registry_option
+from prunecast.cli.output import echo, echo_lines, json_option, print_json, registry_option
+
+if TYPE_CHECKING:
+    from prunecast.registry import Registry
 
 
 @click.group()
@@ -11,12 +16,21 @@ def predictors() -> None:
 
 
 @predictors.command()
-@click.option("--predictor", "names", multiple=True, required=True, help="Name of a predictor plugin; repeatable.")
 @click.option(
-    "--model", default="smollm2-135m", show_default=True, help="Source or fingerprint of the model of the pairs."
+    "--predictor",
+    "names",
+    multiple=True,
+    default=["gp"],
+    show_default=True,
+    help="Name of a predictor plugin; repeatable.",
 )
+@click.option("--model", help="Source or fingerprint of the model of the pairs; default: the one with most.")
 @click.option(
-    "--metric", "metrics", multiple=True, required=True, metavar="NAME", help="Metric to predict; repeatable."
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Metric to predict; repeatable; default: the one of the model with most architectures.",
 )
 @click.option("--pruner", help="Only pairs of this pruner: name or content key.")
 @click.option("--set", "options", multiple=True, metavar="OPTION=VALUE", help="Option of the predictors; repeatable.")
@@ -25,7 +39,7 @@ def predictors() -> None:
 @json_option
 def card(
     names: tuple[str, ...],
-    model: str,
+    model: str | None,
     metrics: tuple[str, ...],
     pruner: str | None,
     options: tuple[str, ...],
@@ -46,8 +60,33 @@ def card(
     chosen = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in options)}
     host = PluginHost.discover()
     with Registry.open(registry_path, readonly=True) as registry:
+        told = ""
+        if model is None or not metrics:
+            model, metrics, told = _most_measured(registry, model, metrics)
         cards = [quality_card(registry, host, name, chosen, model, metrics, pruner, seed).to_json() for name in names]
+    if told:
+        echo(told, err=True)
     if as_json:
         print_json(cards)
         return
     echo_lines("\n\n".join(map(render_card, cards)))
+
+
+def _most_measured(
+    registry: "Registry", model: str | None, metrics: tuple[str, ...]
+) -> tuple[str, tuple[str, ...], str]:
+    """Model and metrics to evaluate on, and a line on them: what is not asked for is that with most architectures."""
+    from prunecast.errors import RegistryError
+    from prunecast.registry.queries.contents import metrics as measured
+
+    rows = [row for row in measured(registry, model) if row["metric"] in (metrics or (row["metric"],))]
+    if not rows:
+        raise RegistryError(
+            f"{registry.path}: holds no pairs of {', '.join(metrics) or 'any metric'}; prunecast registry metrics "
+            "lists what there is"
+        )
+    most = max(rows, key=lambda row: int(row["architectures"]))
+    chosen = metrics or (most["metric"],)
+    others = "--model and --metric choose others, of those that prunecast registry metrics lists"
+    told = f"pairs of {most['model']} with {', '.join(chosen)}: {others}"
+    return model or most["model_key"], chosen, told

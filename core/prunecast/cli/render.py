@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from prunecast.cli.output import table
+from prunecast.cli.tables import WIDTH, fit
 from prunecast.text import counted, duration, percent, size, text, visible
 
 _ESTIMATE_NOTES = (
@@ -43,8 +45,13 @@ def _speeds(result: dict[str, Any]) -> list[str]:
     return [f"speed         {', '.join(told)}, predicted from times of components"] if told else []
 
 
-def render_result(result: dict[str, Any]) -> str:
-    """The table of a run's dense model, baselines and best architecture, then a summary; ``result`` as JSON."""
+def render_result(result: dict[str, Any], summary: Mapping[str, str]) -> str:
+    """The table of a run's dense model, baselines and best architecture, then a summary.
+
+    Args:
+        result: the result as JSON.
+        summary: sentences of :func:`prunecast.report.summary.summary`.
+    """
     from prunecast.registry.records import exports_of
 
     model, best = result["model"], result["best"]
@@ -52,6 +59,7 @@ def render_result(result: dict[str, Any]) -> str:
     limits = ", ".join(f"{each} <= {_limit(limit)}" for each, limit in result["budget"].items()) or "none"
     head = f"{result['name']}: run {result['run']} of {_model(model)} in {model['dtype']}, budget {limits}"
     lines = [
+        *(labelled(topic, sentence) for topic, sentence in summary.items()),
         *_made_from(model),
         *_speeds(result),
         f"predictor     {predictor['use']}, {counted(predictor['pairs'], 'pair')}: {_quality(predictor)}",
@@ -65,7 +73,12 @@ def render_result(result: dict[str, Any]) -> str:
     for export in exports_of(result):
         state = "unchanged in  " if export.get("unchanged") else "written to    "
         lines.append(f"{state}{export['folder']} ({render_parity(export)})")
-    return "\n".join([visible(head), "", _candidates(result), "", *map(visible, lines)])
+    return "\n".join([visible(head), "", _candidates(result), "", *(visible(line, keep="\n") for line in lines)])
+
+
+def labelled(label: str, sentence: str) -> str:
+    """A line of a result: its label, and a sentence on as many lines as it takes."""
+    return "\n".join(wrap(visible(sentence), WIDTH, initial_indent=f"{label:14}", subsequent_indent=" " * 14))
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -107,7 +120,7 @@ def _candidates(result: dict[str, Any]) -> str:
         ]
         for row in (dense, *result["baselines"], predicted, measured, *recovered)
     ]
-    return table(["", "parameters", "kept", *metrics], rows)
+    return fit(["", "parameters", "kept", *metrics], rows)
 
 
 def render_preface(plan: dict[str, Any]) -> str:
@@ -183,7 +196,7 @@ def render_exports(exports: Sequence[Mapping[str, Any]]) -> str:
     """
     head = ("target", "engine", "difference", "greedy", "perplexity", "measured", "MB", "load s", "prefill", "decode")
     notes = [visible(f"{row['target']}: {note}") for row in exports for note in json.loads(row["notes_json"])]
-    return "\n".join([table(head, [_export_row(row) for row in exports]), *notes])
+    return "\n".join([fit(head, [_export_row(row) for row in exports]), *notes])
 
 
 def _export_row(row: Mapping[str, Any]) -> list[str]:
@@ -233,7 +246,7 @@ def render_card(card: dict[str, Any]) -> str:
             f"{card['predictor']} on {card['held_out']} held-out of {card['pairs']} pairs, mean of {card['splits']} "
             f"random splits; standardised targets; regret of the top {card['top']}"
         ),
-        table(["", *_SCORES.values()], rows),
+        fit(["", *_SCORES.values()], rows),
     ]
     if card["learning_curve"]:
         points = [[text(p["pairs"]), f"{p['r2']:.3f}", f"{p['kendall_tau']:.3f}"] for p in card["learning_curve"]]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "--out",
     "folder",
     type=click.Path(file_okay=False),
-    default="report",
+    default="report/{name}",
     show_default=True,
     help="Folder to write to; {name} is the run's name.",
 )

@@ -1,5 +1,6 @@
 """``prunecast run``."""
 
+import os
 from pathlib import Path
 from typing import TextIO
 
@@ -52,6 +53,7 @@ def run(
     from prunecast.progress import Progress
     from prunecast.registry import Registry
     from prunecast.registry.unchanged import unchanged
+    from prunecast.report.summary import summary
     from prunecast.run.estimate import estimate
     from prunecast.run.plan import plan
     from prunecast.run.runner import run as run_spec
@@ -78,13 +80,23 @@ def run(
             host.manager.register(EventLog(events), "the event log")
         progress = Progress(quiet=quiet)
         result = run_spec(spec, host, registry, progress, overwrite, executor).to_json()
+        told = {} if as_json else summary(registry, registry.run(result["run"]))
     if as_json:
         print_json(result, indent=None)
         return
-    echo_lines(render_result(result))
+    echo_lines(render_result(result, told))
     folders = [each["folder"] for each in result["exports"] if Path(each["folder"], "model.safetensors").is_file()]
     if folders:
         _show_sentence(folders[0])
+    echo(f"report        {_report_command(result['run'], registry_path)}")
+
+
+def _report_command(run: int, registry_path: str) -> str:
+    """The command that writes the report of a run."""
+    import shlex
+
+    default = registry_path == "registry.db" or os.environ.get("PRUNECAST_REGISTRY") == registry_path
+    return f"prunecast report {run}{'' if default else f' --registry {shlex.quote(registry_path)}'}"
 
 
 def _show_sentence(folder: str) -> None:

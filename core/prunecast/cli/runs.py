@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunecast.cli.output import echo_lines, json_option, print_json, print_rows, registry_option
+from prunecast.cli.output import echo_lines, json_option, print_json, registry_option
 from prunecast.cli.registry.questions import compare
+from prunecast.cli.tables import KEY_DIGITS, say_left_out, show_fitted, wide_option
 from prunecast.text import visible
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of runs.")
 @registry_option
+@wide_option
 @json_option
-def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
+def list_runs(limit: int, registry_path: str, wide: bool, as_json: bool) -> None:
     """List the runs in the registry, newest first."""
     from prunecast.registry import Registry
 
     with Registry.open(registry_path, readonly=True) as registry:
-        records = registry.runs(limit)
+        every = registry.runs()
     rows = [
         {
             "run": record.id,
@@ -38,9 +40,12 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
             "finished_utc": record.finished_utc,
             "key": record.key,
         }
-        for record in records
+        for record in every[:limit]
     ]
-    print_rows(rows, as_json, empty=f"{registry_path} holds no runs yet; prunecast run quickstart adds one")
+    empty = f"{registry_path} holds no runs yet; prunecast run quickstart adds one"
+    form = "json" if as_json else None
+    show_fitted(rows, form, wide, empty, lambda row: {**row, "key": row["key"][:KEY_DIGITS]})
+    say_left_out(len(rows), len(every), form, "run")
 
 
 @runs.command("show")
@@ -50,10 +55,12 @@ def list_runs(limit: int, registry_path: str, as_json: bool) -> None:
 def show_run(run: str, registry_path: str, as_json: bool) -> None:
     """Show RUN (number, name or first digits of its key)."""
     from prunecast.registry import Registry
+    from prunecast.report.summary import summary
 
     with Registry.open(registry_path, readonly=True) as registry:
         record = registry.run(run)
         exports = registry.exports(record.id)
+        told = summary(registry, record) if record.result and not as_json else {}
     if as_json:
         print_json(
             {
@@ -67,7 +74,7 @@ def show_run(run: str, registry_path: str, as_json: bool) -> None:
             }
         )
     else:
-        echo_lines("\n\n".join([*_outcome(record), *_exports(exports), record.spec_text.rstrip()]))
+        echo_lines("\n\n".join([*_outcome(record, told), *_exports(exports), record.spec_text.rstrip()]))
 
 
 def _exports(exports: "Sequence[Mapping[str, Any]]") -> list[str]:
@@ -86,8 +93,8 @@ def _spec(record: "RunRecord") -> Any:
         return json.loads(record.spec_json)
 
 
-def _outcome(record: "RunRecord") -> list[str]:
-    """Status of a run, and the result of the last time it finished."""
+def _outcome(record: "RunRecord", told: "Mapping[str, str]") -> list[str]:
+    """Status of a run, and the result of the last time it finished, with sentences on it."""
     from prunecast.cli.render import render_card, render_result
     from prunecast.registry.records import reading_result
 
@@ -96,7 +103,7 @@ def _outcome(record: "RunRecord") -> list[str]:
         return [status]
     with reading_result(record):
         card = record.result.get("quality_card")
-        result = [render_result(record.result), *([render_card(card)] if card else [])]
+        result = [render_result({**record.result, "run": record.id}, told), *([render_card(card)] if card else [])]
     return result if record.status == "finished" else [status, "Result of the last time it finished:", *result]
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from prunecast.architecture.speed import SPEEDS
-from prunecast.report.facts import Facts, MetricFacts, Row
+from prunecast.report.facts import Compared, Facts, MetricFacts, Row
 from prunecast.report.section import Section, Table
-from prunecast.text import better, number, percent
+from prunecast.text import better, listed, number, percent
 
 MATCHED = 0.002
 """Largest relative difference in parameter count between the best architecture and a baseline compared with it."""
@@ -33,19 +33,24 @@ def headline(facts: Facts) -> str:
     """The result in two sentences."""
     best, kept = facts.best, facts.kept(facts.best.parameters)
     size = f"{number(best.parameters)} of {number(facts.dense.parameters)} parameters are kept ({percent(kept)})."
-    matched = _matched(facts)
+    return f"{size} {against_baselines(facts)}"
+
+
+def against_baselines(run: Compared) -> str:
+    """How the best architecture compares with the best baseline of its size, in a sentence."""
+    matched = _matched(run)
     if not matched:
-        return f"{size} The run has no baseline with this parameter count."
+        return "The run has no baseline with this parameter count."
     # Metrics that the search optimised are biased in favour of its winner, so the others are reported if there are any.
-    searched = {metric.name for metric in facts.searched}
-    reported = [metric for metric in facts.metrics if metric.name not in searched] or facts.metrics
-    gains = [f"{better(_against_best(best, matched, metric))} on {metric.name}" for metric in reported]
-    return f"{size} Compared with the best baseline of the same size, the best architecture found is {_listed(gains)}."
+    searched = {metric.name for metric in run.searched}
+    reported = [metric for metric in run.metrics if metric.name not in searched] or run.metrics
+    gains = [f"{better(_against_best(run.best, matched, metric))} on {metric.name}" for metric in reported]
+    return f"Compared with the best baseline of the same size, the best architecture found is {listed(gains)}."
 
 
-def _matched(facts: Facts) -> list[Row]:
-    best = facts.best.parameters
-    return [row for row in facts.baselines if abs(row.parameters - best) <= MATCHED * best]
+def _matched(run: Compared) -> list[Row]:
+    best = run.best.parameters
+    return [row for row in run.baselines if abs(row.parameters - best) <= MATCHED * best]
 
 
 def _against_best(best: Row, baselines: Sequence[Row], metric: MetricFacts) -> float:
@@ -64,7 +69,3 @@ def _times(facts: Facts, row: Row) -> list[str]:
         return []
     times = [facts.milliseconds([row, facts.dense], speed) for speed in SPEEDS]
     return [percent(own / dense) for own, dense in times]
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

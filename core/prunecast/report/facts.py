@@ -169,8 +169,8 @@ class Outcome:
         return spec
 
 
-class Facts(Outcome):
-    """A finished run with everything its report shows.
+class Compared(Outcome):
+    """A finished run with the metrics that its rows are compared in.
 
     Args:
         registry: the registry of the run; it is only read.
@@ -192,6 +192,17 @@ class Facts(Outcome):
         """All metrics of the run, in the order of its evaluators."""
         self.searched: list[MetricFacts] = [own[name] for name in self.result["best"]["predicted"]]
         """Metrics that the predictor learned and the search optimised."""
+
+    def kept(self, parameters: int) -> float:
+        """Parameter count as a fraction of the dense model's."""
+        return parameters / self.dense.parameters
+
+
+class Facts(Compared):
+    """A finished run with everything its report shows; arguments and errors as of :class:`Compared`."""
+
+    def __init__(self, registry: Registry, record: RunRecord) -> None:
+        super().__init__(registry, record)
         row = next(registry.rows(_SHAPE, (self.result["model"]["fingerprint"],)))
         self.shape: ModelShape = shape_from_json(row["shape_json"])
         """Sizes of the dense model."""
@@ -217,10 +228,6 @@ class Facts(Outcome):
         """Failed evaluations with their reasons."""
         self.exports = [row | {"notes": json.loads(row["notes_json"])} for row in registry.exports(record.id)]
         """Written files, with how they compare with the measured model."""
-
-    def kept(self, parameters: int) -> float:
-        """Parameter count as a fraction of the dense model's."""
-        return parameters / self.dense.parameters
 
     def milliseconds(self, rows: Sequence[Row], speed: Speed) -> list[float]:
         """Predicted times of some rows. Raises BudgetError without :attr:`speeds`."""

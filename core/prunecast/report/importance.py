@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prunecast.report.facts import Facts, MetricFacts
+from prunecast.report.facts import Compared, Facts, MetricFacts
 from prunecast.report.section import Picture, Section, Table
 from prunecast.report.theme import BLUE, GREEN, MARKERS, ORANGE, Layout, legend_above
-from prunecast.text import percent
+from prunecast.text import listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,13 +18,34 @@ _COMPONENTS = {
 }
 
 
+MOST = 4
+"""Number of layers that are named as those that matter."""
+
+
+def layers_that_matter(run: Compared) -> str:
+    """The layers with the largest importances, in a sentence; empty for a run without importances."""
+    found = run.result.get("importances") or []
+    shares: dict[int, float] = {}
+    for component in ("attention", "mlp", "layer"):
+        for metric in run.searched:
+            for layer, share in _by_layer(found, component, metric.name).items():
+                shares[layer] = shares.get(layer, 0.0) + share / len(run.searched)
+    first = sorted(shares, key=lambda layer: -shares[layer])[:MOST]
+    if not first:
+        return ""
+    named = listed([f"{layer} ({percent(shares[layer])})" for layer in first])
+    verb = "layer that matters most, by its" if len(first) == 1 else "layers that matter most, by their"
+    return f"The {verb} share of the predictor's importances, {'is' if len(first) == 1 else 'are'} {named}."
+
+
 def section(facts: Facts) -> Section:
     """Section on the importances, and on the refinement of the space if there was one."""
     found = facts.result.get("importances")
     if not found:
         return Section("Importance", ["The result of this run has no importances: an earlier version wrote it."])
     text = [
-        "Importance of each choice according to the predictor after its last fit, as a share of the total importance."
+        "Importance of each choice according to the predictor after its last fit, as a share of the total importance. "
+        + layers_that_matter(facts)
     ]
     tables = [_table(facts.searched, found)]
     refinement = facts.result.get("refinement")

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
+from prunecast.architecture.speed import SPEEDS
 from prunecast.compare.candidate import Candidate
 from prunecast.data import DATA_SETS, check_embedded, dataset_label, encode, hub_id, read_text, reading
 from prunecast.errors import DataError, EngineMissingError, ExportError
@@ -39,7 +40,7 @@ from prunecast.registry.identity import RECOVERY
 from prunecast.run.texts import lines_of, texts_of
 from prunecast.spec.model import ExporterUse
 from prunecast.spec.recovery import Recovery
-from prunecast.text import visible
+from prunecast.text import percent, visible
 
 if TYPE_CHECKING:
     from prunecast.models.elastic import ElasticModel
@@ -284,20 +285,32 @@ def _card(
 ) -> CardContent:
     metrics = [metric.name for named in setup.verifiers for metric in named.metrics]
     rows: list[tuple[str | int | float, ...]] = [
-        (row.name, f"{row.parameters:,}", *(f"{row.metrics[name]:.2f}" for name in metrics)) for row in compared
+        (row.name, f"{row.parameters:,}", *times, *(f"{row.metrics[name]:.2f}" for name in metrics))
+        for row, times in zip(compared, _times(setup, compared), strict=True)
     ]
+    timed = [] if setup.speeds is None else [f"{speed}, of dense" for speed in SPEEDS]
     return CardContent(
         model_name=name,
         base_model=setup.source.name if setup.source.kind == "hub" else None,
         revision=setup.source.revision,
         made_from=told(setup.lineage),
         spec_text=setup.spec.source.text,
-        columns=("model", "parameters", *metrics),
+        columns=("model", "parameters", *timed, *metrics),
         rows=rows,
         protocol=_protocol(setup, written),
         license=license_of(setup.source),
         results=results,
     )
+
+
+def _times(setup: Setup, compared: Sequence[Candidate]) -> list[list[str]]:
+    """Predicted times of candidates as shares of those of the dense model; none without times of components."""
+    if setup.speeds is None:
+        return [[] for _ in compared]
+    timed = setup.shape.with_speeds(setup.speeds)
+    architectures = [timed.dense, *(row.architecture for row in compared)]
+    by_speed = [timed.count(architectures, speed).tolist() for speed in SPEEDS]
+    return [[percent(own[place] / own[0]) for own in by_speed] for place in range(1, len(architectures))]
 
 
 def _results(setup: Setup, compared: Sequence[Candidate], architecture: Architecture) -> tuple[Result, ...]:
@@ -339,6 +352,9 @@ def _protocol(setup: Setup, written: Setup) -> str:
         for named in setup.verifiers
     )
     texts = "".join(f"\n- {visible(line)}" for line in lines_of(texts_of(setup)))
+    speeds, times = setup.speeds, "Times are predicted from times of components"
+    timed = "" if speeds is None else f" {times}, batch {speeds.batch}, context {speeds.context:,}."
     return (
-        f"Measured in {dtype_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.\n{texts}"
+        f"Measured in {dtype_name(setup.dtype)}{other}; parameters include embeddings. {visible(evaluators)}.{timed}\n"
+        f"{texts}"
     )

@@ -10,17 +10,19 @@ from pydantic import ValidationError
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.compare.candidate import Candidate
-from prunecast.errors import ExportError
+from prunecast.errors import ExportError, RegistryError
 from prunecast.export.deliver import Deliverable, ExportReport
 from prunecast.measure.build import build_elastic
 from prunecast.measure.identity import check_unchanged, identity_of
 from prunecast.measure.recorded import Permissions
 from prunecast.measure.setup import Setup, spec_as_measured
+from prunecast.measure.speeds import with_recorded_speeds
 from prunecast.plugins.host import PluginHost
 from prunecast.problem.limits import adds_biases, cut_components, problem_of_biases
 from prunecast.progress import Progress
 from prunecast.recover.recover import check_recovery
 from prunecast.registry import Registry, RunRecord
+from prunecast.registry.queries.show import find_architecture
 from prunecast.registry.records import reading_result
 from prunecast.run.delivery import deliver_run, places_of, recoverer_of, recovery_identity, written_setup
 from prunecast.spec.model import ExporterUse, ExportSpec, Spec
@@ -44,7 +46,7 @@ def export_again(
     Args:
         registry: the registry of the run.
         record: the run.
-        architecture: its text, or None for the best of the run.
+        architecture: its text or the first digits of its key, or None for the best of the run.
         folder: destination.
         host: host of the plugins of the run's spec.
         permissions: code that the run's spec may execute.
@@ -69,13 +71,13 @@ def export_again(
 
     if record.result is None:
         raise ExportError(f"run {record.id} ({record.name}) is {record.status}: run its spec to the end first")
-    setup = Setup(spec_as_measured(record, host, permissions), host)
+    setup = with_recorded_speeds(Setup(spec_as_measured(record, host, permissions), host), registry)
     check_unchanged(registry, record, identity_of(setup) | recovery_identity(setup))
     with reading_result(record):
         dense, best, *recovered = (Candidate.from_json(row) for row in _compared(record.result))
         baselines = [Candidate.from_json(row) for row in record.result["baselines"]]
         _check_numbers(setup, [dense, *baselines, best, *recovered])
-    chosen = best.architecture if architecture is None else _parse(architecture)
+    chosen = best.architecture if architecture is None else _find(registry, architecture)
     check_fits(chosen, setup.shape)
     targets, own = _targets(setup.spec, target, dtype)
     written = written_setup(setup, (None if own else dtype) or _dtype(setup.spec))
@@ -166,8 +168,8 @@ def _check_numbers(setup: Setup, compared: Sequence[Candidate]) -> None:
             raise ValueError(f"a number of {row.name} is not finite")
 
 
-def _parse(text: str) -> Architecture:
+def _find(registry: Registry, text: str) -> Architecture:
     try:
-        return Architecture.parse(text)
-    except ValueError as error:
+        return find_architecture(registry, text)
+    except RegistryError as error:
         raise ExportError(f"the architecture: {error}") from error

@@ -16,7 +16,7 @@ from prunecast.registry.queries.nearest import nearest
 from prunecast.registry.queries.pairs import find_pairs, measured_by_others
 from prunecast.registry.queries.pareto import pareto
 from prunecast.registry.queries.ranges import Range, Ranges
-from prunecast.registry.queries.selection import Filter, best, query
+from prunecast.registry.queries.selection import Filter, best, count, query
 from prunecast.registry.queries.show import find_architecture, show
 from prunecast.registry.queries.stats import mean_seconds, sql, stats
 from prunecast.registry.records import Evaluation, ModelRecord, PluginRecord
@@ -78,13 +78,48 @@ def test_stats_of_an_empty_registry_are_zeros(tmp_path: Path) -> None:
         assert query(registry, Filter()) == []
 
 
+def test_a_metric_called_like_a_column_has_a_column_of_its_own(registry: Registry) -> None:
+    kept, parameters = (Metric(name, "maximize", "fraction") for name in ("kept", "parameters"))
+    measured = [Measurement(kept, 7.0, None, 1), Measurement(parameters, 8.0, None, 1)]
+    evaluator = PluginRecord("counts", 1, {}, "e" * 32, "prunecast")
+    registry.record(1, "sample", setting(evaluator=evaluator), cut(16), measured, 1.0, "cpu")
+    (row,) = best(registry, "kept", Filter(metrics=("parameters",)))
+    assert (row["metric.kept"], row["metric.parameters"]) == (7.0, 8.0)
+    size = int(shape().count([cut(16)])[0])
+    assert (row["parameters"], row["kept"]) == (size, size / int(shape().count([shape().dense])[0]))
+    (same,) = query(registry, Filter(metrics=("kept",), where='"metric.kept" = 7'), sort="-metric.kept")
+    assert same["metric.kept.evaluator"] == "counts"
+    (front,) = pareto(registry, ["kept", "parameters"], Filter()).rows
+    assert front["key"] == cut(16).key
+
+
+def test_the_run_of_a_row_is_one_that_the_architecture_can_be_exported_from(registry: Registry) -> None:
+    def runs(wanted: Filter) -> list[int | None]:
+        return [row["run"] for row in query(registry, wanted)]
+
+    assert runs(Filter(model="tiny")) == [None] * 5  # none has finished
+    registry.finish_run(1, "finished", {})
+    registry.finish_run(2, "finished", {})
+    assert runs(Filter(model="tiny")) == [1, 1, 2, 1, 1]
+    assert runs(Filter(model="tiny", run=1)) == [1] * 5
+    delete_run(registry, 1)
+    assert runs(Filter(model="tiny")) == [2] * 5  # of the same pruner
+    assert runs(Filter(model="other")) == [None] * 5
+
+
+def test_count_is_that_of_the_rows_of_a_query(registry: Registry) -> None:
+    for wanted in (Filter(), Filter(model="tiny", metrics=(PPL.name,)), Filter(run="second"), Filter(where="kept < 1")):
+        assert count(registry, wanted) == len(query(registry, wanted)) > 0
+    assert count(registry, Filter(), depth=DEPTH + 1) == 0
+
+
 def test_query_rows_have_metrics_as_columns_and_a_parsable_architecture(registry: Registry) -> None:
     row = query(registry, Filter(model="tiny"))[1]
     assert list(row) == [
         *("model", "pruner", "dtype", PPL.name, ACCURACY.name, "parameters", "kept"),
         *(f"{PPL.name}.standard_error", f"{ACCURACY.name}.standard_error"),
         *(f"{PPL.name}.evaluator", f"{ACCURACY.name}.evaluator"),
-        *("seconds", "measured_utc", "key", "architecture"),
+        *("seconds", "measured_utc", "run", "key", "architecture"),
     ]
     assert Architecture.parse(row["architecture"]) == cut(20)
     counted, dense = shape().count([cut(20), cut(24)]).tolist()

@@ -2,6 +2,7 @@
 
 import click
 
+from prunecast.cli.registry.contents import metrics, models
 from prunecast.cli.registry.questions import best, compare, nearest, pareto, query, show, sql, stats
 from prunecast.cli.registry.sharing import export, import_, merge, publish, pull
 from prunecast.cli.registry.transfer import transfer
@@ -19,6 +20,8 @@ for command in (
     nearest,
     show,
     compare,
+    models,
+    metrics,
     stats,
     sql,
     transfer,

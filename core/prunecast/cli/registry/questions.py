@@ -4,20 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from prunecast.cli.output import echo, echo_lines, print_json, registry_option, rows_option, show_rows, table
-from prunecast.text import counted, percent, text, visible
+from prunecast.cli.tables import KEY_DIGITS, fitted, say_left_out, show_fitted, wide_option
+from prunecast.text import percent, text, visible
 
 if TYPE_CHECKING:
+    from prunecast.registry import Registry
     from prunecast.registry.queries.pareto import Front
     from prunecast.registry.queries.ranges import Ranges
     from prunecast.registry.queries.selection import Filter
 
 BAR = 16
 """Length of a full bar in characters."""
-
-_HIDDEN = ("seconds", "measured_utc", "key")
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,15 +64,18 @@ def limit_option(rows: int) -> Callable[[Callable[..., None]], Callable[..., Non
 @limit_option(20)
 @registry_option
 @rows_option
-def query(sort: str | None, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+@wide_option
+def query(sort: str | None, limit: int, registry_path: str, form: str | None, wide: bool, **filters: Any) -> None:
     """List measured architectures, with their metrics as columns."""
     from prunecast.registry import Registry
-    from prunecast.registry.queries.selection import query
+    from prunecast.registry.queries.selection import count, query
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = query(opened, wanted, sort, limit + 1)
-    _show_architectures(_first(rows, limit), form)
+        rows = query(opened, wanted, sort, limit)
+        total = count(opened, wanted) if len(rows) == limit else len(rows)
+        metrics = _asked(opened, wanted, sort)
+    _show_architectures(rows, total, metrics, form, wide)
 
 
 @click.command()
@@ -82,15 +84,17 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, **
 @limit_option(10)
 @registry_option
 @rows_option
-def best(metric: str, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+@wide_option
+def best(metric: str, limit: int, registry_path: str, form: str | None, wide: bool, **filters: Any) -> None:
     """List the best measured architectures by METRIC."""
     from prunecast.registry import Registry
-    from prunecast.registry.queries.selection import best
+    from prunecast.registry.queries.selection import best, count
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = best(opened, metric, wanted, limit + 1)
-    _show_architectures(_first(rows, limit), form)
+        rows = best(opened, metric, wanted, limit)
+        total = count(opened, _with(wanted, metric)) if len(rows) == limit else len(rows)
+    _show_architectures(rows, total, [], form, wide)
 
 
 @click.command()
@@ -104,6 +108,7 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, **filter
 )
 @registry_option
 @rows_option
+@wide_option
 def pareto(
     criteria: tuple[str, ...],
     device: str | None,
@@ -112,6 +117,7 @@ def pareto(
     context: int | None,
     registry_path: str,
     form: str | None,
+    wide: bool,
     **filters: Any,
 ) -> None:
     """List the Pareto front of two or three CRITERIA: metrics, or quantities such as parameters.
@@ -127,7 +133,7 @@ def pareto(
         front = pareto(opened, criteria, wanted, conditions)
     for line in _told(front):
         echo(visible(line), err=True)
-    _show_architectures(front.rows, form)
+    _show_architectures(front.rows, len(front.rows), [], form, wide)
 
 
 def _told(front: "Front") -> list[str]:
@@ -150,19 +156,24 @@ def _told(front: "Front") -> list[str]:
 @limit_option(10)
 @registry_option
 @rows_option
-def nearest(architecture: str, limit: int, registry_path: str, form: str | None, **filters: Any) -> None:
+@wide_option
+def nearest(architecture: str, limit: int, registry_path: str, form: str | None, wide: bool, **filters: Any) -> None:
     """List the measured architectures nearest to ARCHITECTURE (text or first digits of a key).
 
     The distance of two architectures is the share of all attention and MLP parameters in which they differ.
     """
     from prunecast.registry import Registry
     from prunecast.registry.queries.nearest import nearest
+    from prunecast.registry.queries.selection import count
     from prunecast.registry.queries.show import find_architecture
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
-        rows = nearest(opened, find_architecture(opened, architecture), wanted, limit + 1)
-    _show_architectures(_first(rows, limit), form)
+        asked = find_architecture(opened, architecture)
+        rows = nearest(opened, asked, wanted, limit)
+        total = count(opened, wanted, len(asked.layers)) if len(rows) == limit else len(rows)
+        metrics = _asked(opened, wanted)
+    _show_architectures(rows, total, metrics, form, wide)
 
 
 @click.command()
@@ -170,14 +181,15 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
 @click.argument("second")
 @registry_option
 @rows_option
-def compare(first: str, second: str, registry_path: str, form: str | None) -> None:
+@wide_option
+def compare(first: str, second: str, registry_path: str, form: str | None, wide: bool) -> None:
     """Compare the runs FIRST and SECOND (number, name or key) side by side."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.compare_runs import compare
 
     with Registry.open(registry_path, readonly=True) as opened:
         rows = compare(opened, first, second)
-    show_rows(rows, form, "nothing to compare", lambda row: {name: text(value) for name, value in row.items()})
+    show_fitted(rows, form, wide, "nothing to compare")
 
 
 @click.command()
@@ -260,32 +272,58 @@ def _ranges(budgets: tuple[str, ...]) -> "Ranges":
     return ranges
 
 
-def _first(rows: Sequence[Mapping[str, Any]], limit: int) -> Sequence[Mapping[str, Any]]:
-    """The rows up to the limit. If there are more, and the limit is a default, stderr says so."""
-    chosen = click.get_current_context().get_parameter_source("limit")
-    if len(rows) > limit and chosen is ParameterSource.DEFAULT:
-        echo(f"{counted(limit, 'row')} shown, there are more: --limit sets how many", err=True)
-    return rows[:limit]
+def _with(wanted: "Filter", metric: str) -> "Filter":
+    """The filter, for architectures with one more metric."""
+    from dataclasses import replace
+
+    return replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
 
 
-def _show_architectures(rows: Sequence[Mapping[str, Any]], form: str | None) -> None:
-    """Print rows of architectures: in a table the columns that fit a terminal, in the other forms all columns."""
-    hidden = {name for name in (rows[0] if rows else ()) if name in _HIDDEN or _is_redundant(name, rows)}
+def _asked(registry: "Registry", wanted: "Filter", sort: str | None = None) -> list[str]:
+    """Metrics of the run that the filter names, and the column to sort by, if no metric is asked for; else none."""
+    from prunecast.registry.queries.selection import metrics_of_run
+
+    if wanted.metrics or wanted.run is None:
+        return []
+    return [*metrics_of_run(registry, wanted.run), *([sort.removeprefix("-")] if sort else [])]
+
+
+def _show_architectures(
+    rows: Sequence[Mapping[str, Any]], total: int, metrics: Sequence[str], form: str | None, wide: bool
+) -> None:
+    """Print rows of architectures: in a table the columns that fit a terminal, in the other forms all columns.
+
+    Args:
+        rows: the rows.
+        total: number of rows that there are without a limit.
+        metrics: only these metrics; empty for all.
+        form: ``json``, ``csv`` or ``nl``; None for a table.
+        wide: True for a table of all columns.
+    """
+    measured = [name.removesuffix(".evaluator") for name in (rows[0] if rows else ()) if name.endswith(".evaluator")]
+    # Values of different evaluators are not comparable, so a table that mixes them has to name the evaluator.
+    mixed = [f"{name}.evaluator" for name in measured if len({row[f"{name}.evaluator"] for row in rows} - {None}) > 1]
+    filled = [name for name in measured if any(row[name] is not None for row in rows) and name in (metrics or measured)]
+    hidden = {*measured, "seconds", "measured_utc", "run", "key", "architecture"} - {*filled}
 
     def short(row: Mapping[str, Any]) -> Mapping[str, Any]:
-        kept = {name: value for name, value in row.items() if name not in hidden}
+        head = {"run": row["run"], "key": row["key"][:KEY_DIGITS]}
         distance = {"distance": f"{row['distance']:.4f}"} if "distance" in row else {}
-        return {**kept, **distance, "kept": percent(row["kept"])}
+        shown = {name: value for name, value in row.items() if name not in hidden and not _is_detail(name, measured)}
+        return {**head, **shown, **distance, "kept": percent(row["kept"]), **{name: row[name] for name in mixed}}
 
-    show_rows(rows, form, "no measured architecture matches", short)
+    show_fitted(
+        *(rows, form, wide, "no measured architecture matches", short),
+        described=("model", "pruner", "dtype", *mixed),
+        optional=filled,
+    )
+    say_left_out(len(rows), total, form)
 
 
-def _is_redundant(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """True for standard errors, and for the evaluator of a metric if it is the same in all rows."""
-    if not name.endswith(".evaluator"):
-        return name.endswith(".standard_error")
-    # Values of different evaluators are not comparable, so a table that mixes them has to name the evaluator.
-    return len({row[name] for row in rows} - {None}) < 2
+def _is_detail(column: str, metrics: Sequence[str]) -> bool:
+    """True for the column of the standard error or the evaluator of a metric."""
+    name, _, detail = column.rpartition(".")
+    return name in metrics and detail in ("standard_error", "evaluator")
 
 
 def _drawn(shown: Mapping[str, Any]) -> str:
@@ -297,22 +335,25 @@ def _drawn(shown: Mapping[str, Any]) -> str:
         blocks.append(f"{visible(model['model'])}: {percent(model['kept'])} kept, {quantities}")
         rows = [_layer_row(layer) for layer in model["layers"]]
         blocks.append(table(["layer", "attention", "", "mlp", ""], rows))
-    numbers = [
-        {
-            "metric": row["metric"],
-            "value": text(row["value"]),
-            "+-": text(row["standard_error"]),
-            "measured by": row["evaluator"],
-            "pruned by": row["pruner"],
-            "in": f"{row['dtype']} on {row['device']}",
-            "run": "" if row["run"] is None else f"{row['run']} ({row['run_name']})",
-            "when": row["measured_utc"],
-            "with": f"prunecast {row['prunecast']}, torch {row['torch']}, transformers {row['transformers']}",
-        }
-        for row in shown["measurements"]
-    ]
-    blocks.append(table(list(numbers[0]), [list(number.values()) for number in numbers]))
+    blocks.append(
+        fitted([_number(row) for row in shown["measurements"]], ("measured by", "pruned by", "with", "in"))[0]
+    )
     return "\n\n".join(blocks)
+
+
+def _number(row: Mapping[str, Any]) -> dict[str, str]:
+    """Columns of a measured number and its origin."""
+    return {
+        "metric": row["metric"],
+        "value": text(row["value"]),
+        "+-": text(row["standard_error"]),
+        "measured by": row["evaluator"],
+        "pruned by": row["pruner"],
+        "in": f"{row['dtype']} on {row['device']}",
+        "run": "" if row["run"] is None else str(row["run"]),
+        "when": row["measured_utc"][:10],
+        "with": f"prunecast {row['prunecast']}, torch {row['torch']}, transformers {row['transformers']}",
+    }
 
 
 def _layer_row(layer: Mapping[str, int]) -> list[str]:

@@ -77,8 +77,9 @@ def pareto(registry: Registry, criteria: Sequence[str], wanted: Filter, conditio
     if speeds:
         compared = [series for series in compared if series.timed is not None]
     rows: list[dict[str, Any]] = []
+    columns = [selection.column_of(name) if name in metrics else name for name in ordered]
     for _, group in groupby(sorted(compared, key=_comparable), key=_comparable):
-        rows += _front(selection, list(group), ordered)
+        rows += _front(selection, list(group), columns)
     return Front(selection.readable(rows), {model: list(each.values()) for model, each in tables.items()}, left_out)
 
 
@@ -128,7 +129,10 @@ def _comparable(series: Series) -> tuple[int, tuple[int, ...]]:
 
 
 def _front(selection: Selection, group: Sequence[Series], criteria: Sequence[str]) -> list[dict[str, Any]]:
-    signs = {column.metric: -1.0 if column.direction == "maximize" else 1.0 for column in group[0].columns}
+    signs = {
+        selection.column_of(column.metric): -1.0 if column.direction == "maximize" else 1.0
+        for column in group[0].columns
+    }
     order = [(name, signs.get(name, 1.0) < 0) for name in criteria]
     rows: list[dict[str, Any]] = []
     for series in group:

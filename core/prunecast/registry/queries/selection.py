@@ -3,7 +3,7 @@
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Any
 
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.architecture.shape import QUANTITIES, Quantity
-from prunecast.architecture.speed import Speed
+from prunecast.architecture.speed import SPEEDS, Speed
 from prunecast.errors import RegistryError
 from prunecast.registry.queries.ranges import Ranges
 from prunecast.registry.queries.series import Series, find_series
@@ -22,6 +22,35 @@ from prunecast.registry.store import Registry
 
 _SINCE = re.compile(r"(?P<count>\d+)(?P<unit>[dh])|\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?Z?)?")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+_FIXED = frozenset(
+    {"distance", "model", "pruner", "dtype", "kept", "seconds", "measured_utc", "run", "key", "architecture"}
+    | {"layer_ids", "evaluation_ids", "place", *QUANTITIES, *SPEEDS}
+)
+"""Columns whose names no metric takes."""
+
+_METRICS_OF_RUN = """
+    SELECT n.name FROM run_evaluations u
+    JOIN metric_values x ON x.evaluation_id = u.evaluation_id JOIN metrics n ON n.id = x.metric_id
+    WHERE u.run_id = ? GROUP BY n.name ORDER BY min(u.position), min(n.id)"""
+
+_RUNS_THAT_USED = """
+    SELECT u.evaluation_id, max(r.id) AS run
+    FROM runs r CROSS JOIN json_each(?) v
+    CROSS JOIN run_evaluations u ON u.run_id = r.id AND u.evaluation_id = v.value
+    WHERE r.status = 'finished' GROUP BY u.evaluation_id"""
+
+_RUNS_OF_PRUNER = """
+    WITH last AS (
+        SELECT s.model_id, s.pruner_id, s.dtype, max(r.id) AS run
+        FROM runs r JOIN run_evaluations u ON u.run_id = r.id
+        JOIN evaluations e ON e.id = u.evaluation_id JOIN settings s ON s.id = e.setting_id
+        WHERE r.status = 'finished' GROUP BY s.model_id, s.pruner_id, s.dtype
+    )
+    SELECT e.id AS evaluation_id, last.run
+    FROM json_each(?) v JOIN evaluations e ON e.id = v.value JOIN settings s ON s.id = e.setting_id
+    JOIN last ON (last.model_id, last.pruner_id, last.dtype) = (s.model_id, s.pruner_id, s.dtype)"""
+"""Statements for a run of each of some evaluations, the more telling first."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +81,11 @@ def query(
 
     Columns, in this order: ``model``, ``pruner``, ``dtype``, each metric, ``parameters``, ``kept`` (fraction of the
     dense model's), other quantities that the budget or ``sort`` names, ``METRIC.standard_error`` of each metric,
-    ``METRIC.evaluator`` (the evaluator of each metric, with its options), ``seconds``, ``measured_utc``, ``key`` and
-    ``architecture`` (text that :meth:`Architecture.parse` reads). An architecture measured under two pruners or dtypes,
-    or with a requested metric by two evaluators, has a row for each.
+    ``METRIC.evaluator`` (the evaluator of each metric, with its options), ``seconds``, ``measured_utc``, ``run`` (a run
+    that the architecture can be exported from: the one that the filter names, else the last finished one that used it,
+    else the last finished one of its model, pruner and dtype, else None), ``key`` and ``architecture`` (text that
+    :meth:`Architecture.parse` reads). An architecture measured under two pruners or dtypes, or with a requested metric
+    by two evaluators, has a row for each. The column of a metric that is called like another column is ``metric.NAME``.
 
     Args:
         registry: the registry.
@@ -79,7 +110,31 @@ def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10
     wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
     found = find_series(registry, wanted.model, wanted.metrics)
     descending = bool(found) and found[0].columns[0].direction == "maximize"
-    return _sorted(Selection(registry, found, wanted), [(metric, descending), ("parameters", False)], limit)
+    selection = Selection(registry, found, wanted)
+    return _sorted(selection, [(selection.column_of(metric), descending), ("parameters", False)], limit)
+
+
+def count(registry: Registry, wanted: Filter, depth: int | None = None) -> int:
+    """Number of rows that :func:`query` has without a limit, of models with ``depth`` layers; errors as there."""
+    found = [
+        series
+        for series in find_series(registry, wanted.model, wanted.metrics)
+        if depth in (None, len(series.shape.layers))
+    ]
+    total = 0
+    for series in found:
+        with Selection(registry, found, wanted).opened(series) as opened:
+            total += opened.count()
+    return total
+
+
+def metrics_of_run(registry: Registry, run: int | str) -> list[str]:
+    """Names of the metrics that a run has measured or reused, in the order of its stages.
+
+    Raises:
+        RegistryError: no such run.
+    """
+    return [str(row["name"]) for row in registry.rows(_METRICS_OF_RUN, (registry.run(run).id,))]
 
 
 def architectures_of(registry: Registry, layer_ids: Sequence[str]) -> list[Architecture]:
@@ -125,15 +180,20 @@ class Selection:
     ) -> None:
         self.found = found
         self._registry, self._wanted = registry, wanted
-        self._metrics = list(dict.fromkeys(column.metric for series in found for column in series.columns))
+        self._metrics = _named(column.metric for series in found for column in series.columns)
         counted = [q for q in QUANTITIES if q != "parameters" and (q in wanted.budget or q in names)]
         self._quantities: list[Quantity] = [*counted, *speeds]
         self._run_id = None if wanted.run is None else registry.run(wanted.run).id
         self._since = None if wanted.since is None else _since(wanted.since)
-        details = [f"{metric}.{detail}" for detail in ("standard_error", "evaluator") for metric in self._metrics]
-        head = ["model", "pruner", "dtype", *self._metrics, "parameters", "kept", *self._quantities]
+        names = list(self._metrics.values())
+        details = [f"{name}.{detail}" for detail in ("standard_error", "evaluator") for name in names]
+        head = ["model", "pruner", "dtype", *names, "parameters", "kept", *self._quantities]
         self._columns = [*head, *details, "seconds", "measured_utc"]
         _check_where(wanted.where, self._columns)
+
+    def column_of(self, name: str) -> str:
+        """The column of a metric, or of a quantity."""
+        return self._metrics.get(name, name)
 
     def check_column(self, name: str) -> None:
         """Raise RegistryError if there is no such column."""
@@ -161,9 +221,10 @@ class Selection:
     def readable(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows with the columns of :func:`query`, keys and architectures as text among them."""
         architectures = architectures_of(self._registry, [row["layer_ids"] for row in rows])
+        used = [self._run_id] * len(rows) if self._run_id else _last_runs(self._registry, rows)
         return [
-            {column: row[column] for column in self._columns} | {"key": each.key, "architecture": str(each)}
-            for row, each in zip(rows, architectures, strict=True)
+            {column: row[column] for column in self._columns} | {"run": run, "key": each.key, "architecture": str(each)}
+            for row, run, each in zip(rows, used, architectures, strict=True)
         ]
 
 
@@ -207,6 +268,28 @@ def _sorted(selection: Selection, order: Order, limit: int | None) -> list[dict[
     for column, descending in reversed(order):
         rows.sort(key=lambda row, name=column: (row[name] is not None, row[name] or 0), reverse=descending)  # type: ignore[misc]
     return selection.readable(rows[:limit])
+
+
+def _named(metrics: Iterable[str]) -> dict[str, str]:
+    """Names of the columns of metrics: their own, but for those that another column has."""
+    names: dict[str, str] = {}
+    for metric in dict.fromkeys(metrics):
+        name = metric
+        while name in _FIXED or name in names.values():
+            name = f"metric.{name}"
+        names[metric] = name
+    return names
+
+
+def _last_runs(registry: Registry, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """For each row the last finished run that used one of its evaluations, else one of its pruner, else None."""
+    ids = [[each for each in json.loads(row["evaluation_ids"]) if each is not None] for row in rows]
+    runs: dict[int, int] = {}
+    for statement in (_RUNS_THAT_USED, _RUNS_OF_PRUNER):
+        left = sorted({each for row in ids if not any(each in runs for each in row) for each in row})
+        if left:
+            runs |= {row["evaluation_id"]: row["run"] for row in registry.rows(statement, (json.dumps(left),))}
+    return [max((runs[each] for each in row if each in runs), default=None) for row in ids]
 
 
 def _check_where(where: str | None, columns: Sequence[str]) -> None:

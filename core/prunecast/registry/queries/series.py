@@ -128,11 +128,11 @@ def find_series(registry: Registry, model: str | None = None, metrics: Sequence[
         RegistryError: no such model or metric in the registry.
     """
     rows = list(registry.rows(_COLUMNS))
-    _check_known(registry, "metric", metrics, [row["metric"] for row in rows])
+    check_known(registry, "metric", metrics, [row["metric"] for row in rows])
     if model is not None:
         named = [row for row in rows if row["source"] == model or (model and row["model_key"].startswith(model))]
         if not named:
-            _check_known(
+            check_known(
                 registry, "model", [model], [row["source"] for row in registry.rows("SELECT source FROM models")]
             )
         rows = named
@@ -149,7 +149,8 @@ def find_series(registry: Registry, model: str | None = None, metrics: Sequence[
     return found
 
 
-def _check_known(registry: Registry, kind: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+def check_known(registry: Registry, kind: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raise RegistryError, which lists what there is, if a name is not known; ``kind`` says what it is a name of."""
     names = list(dict.fromkeys(known))
     for name in wanted:
         if name not in names:

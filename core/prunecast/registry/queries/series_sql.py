@@ -1,7 +1,7 @@
 """SELECT statements over the architectures of a series, with metrics as columns."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +25,14 @@ class SeriesStatement:
     Attributes:
         series: the series.
         complete: True for architectures that have every metric of the series, False for those that have any.
-        metrics: all metric columns of the result; those the series lacks are NULL.
+        metrics: names of the metric columns of the result, by metric; those the series lacks are NULL.
         quantities: quantities in addition to ``parameters``, as columns of their own; speeds in milliseconds, NULL if
             the series has no component times.
     """
 
     series: Series
     complete: bool
-    metrics: Sequence[str]
+    metrics: Mapping[str, str]
     quantities: Sequence[Quantity]
 
     def text(self, conditions: Sequence[str], order: Order, run_id: int | None) -> str:
@@ -72,15 +72,19 @@ class SeriesStatement:
             f"{literal(self.series.model)} AS model",
             f"{literal(self.series.pruner_text)} AS pruner",
             f"{literal(self.series.dtype)} AS dtype",
-            *(f"{self._value(values, m, 'value')} AS {quoted(m)}" for m in self.metrics),
+            *(f"{self._value(values, m, 'value')} AS {quoted(name)}" for m, name in self.metrics.items()),
             f"{parameters} AS parameters",
             f"CAST({parameters} AS REAL) / {dense} AS kept",
             *(f"{quantities[quantity]} AS {quoted(quantity)}" for quantity in self.quantities),
-            *(f"{self._value(values, m, 'standard_error')} AS {quoted(f'{m}.standard_error')}" for m in self.metrics),
-            *(f"{self._evaluator(values, m)} AS {quoted(f'{m}.evaluator')}" for m in self.metrics),
+            *(
+                f"{self._value(values, m, 'standard_error')} AS {quoted(f'{name}.standard_error')}"
+                for m, name in self.metrics.items()
+            ),
+            *(f"{self._evaluator(values, m)} AS {quoted(f'{name}.evaluator')}" for m, name in self.metrics.items()),
             f"{seconds} AS seconds",
             f"{_first([evaluations(place, 'measured_utc') for place in places], latest=True)} AS measured_utc",
             "a.layer_ids_json AS layer_ids",
+            f"json_array({', '.join(evaluations(place, 'id') for place in places)}) AS evaluation_ids",
             f"{('e0.id' if in_order else 'x0.evaluation_id') if self.complete else 'a.id'} AS place",
         ]
 
