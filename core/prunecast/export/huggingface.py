@@ -19,7 +19,7 @@ from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.comparison import Expected, expected_of, perplexity
-from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
+from prunecast.export.stand_ins import stand_ins_note, vllm_support, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.quiet import quiet_transformers
@@ -106,8 +106,8 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
         weights = stored_weights(config, family, state)
         write_tokenizer(folder, model)
         write_model(folder, config, family, weights, architecture, model.lineage)
-        loading = _LOADING.format(vllm=vllm_told(base_type(config, family), architecture))
-        notes = stand_ins_told(model.architecture, architecture)
+        loading = _LOADING.format(vllm=vllm_support(base_type(config, family), architecture))
+        notes = stand_ins_note(model.architecture, architecture)
         return Written(count_parameters(config, weights), loading, notes, library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:

@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 ROUNDS = 5
-"""Times that each model is timed; all models take turns, so that a slow time of the machine slows them alike."""
+"""Number of timed rounds; the models take turns in each, so that a slow spell of the machine slows all alike."""
 
 STEPS = 8
 """Decoding steps after each prefill."""
 
 MIXED = 12
-"""Models with sizes that differ from layer to layer among those that are timed."""
+"""Number of timed models whose sizes differ from layer to layer."""
 
 WIDTHS = 9
-"""Most widths of an MLP that are measured; between them is interpolated."""
+"""Largest number of MLP widths that are timed; times between them are interpolated."""
 
 _ALIGNED = 64
-"""Numbers to a multiple of which weights begin in memory, as allocators place them."""
+"""Each weight starts at a multiple of this many numbers, as allocators place them."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,8 @@ class TimedModels:
     ) -> dict[Architecture, Times]:
         """The median time of each architecture over several rounds, in which they take turns.
 
-        Where others are at work on the same processor, the time of the same matrix products changes by a tenth and more
-        from one second to the next. Of a few rounds the shortest time is that of a lucky one, which some models have
-        and others have not; medians are closer to each other.
+        Where other processes use the same processor, the time of the same matrix products changes by a tenth and more
+        from one second to the next. The shortest of a few rounds depends on chance, so medians compare models better.
 
         Args:
             architectures: sizes of the models.
@@ -187,7 +186,7 @@ def _timed(model: "PreTrainedModel", ids: "Tensor") -> Times:
 
 
 def _nanoseconds(work: Callable[[], None], device: "torch.device") -> int:
-    """Time of some work: of its thread if there is one alone, which others on the machine do not slow down as much."""
+    """Nanoseconds of some work: CPU time of a single thread, as other processes disturb it less; else wall time."""
     import torch
 
     alone = device.type == "cpu" and torch.get_num_threads() == 1
@@ -206,15 +205,20 @@ class TimedSizes:
     """Sizes of the components of one kind of layer that have a time of their own in the table.
 
     Attributes:
-        attention: (KV groups, query heads per group), but for none at all.
+        attention: (KV groups, query heads per group); no attention at all is not listed, as it takes no time.
         widths: widths of the MLP, ascending from 0.
     """
 
     attention: tuple[tuple[int, int], ...]
     widths: tuple[int, ...]
 
+    @property
+    def count(self) -> int:
+        """Number of fitted times: one for each attention and each width; width 0 takes none."""
+        return len(self.attention) + len(self.widths) - 1
+
     def parts_of(self, layer: Layer) -> NDArray[np.float64]:
-        """How often each size occurs in a layer: of a width between two others, a part of each."""
+        """How often each size occurs in a layer: a width between two measured ones counts as a fraction of each."""
         here = (layer.kv_groups, layer.heads_per_group)
         attention = [float(here == size) for size in self.attention]
         hats = np.eye(len(self.widths))[1:]
@@ -259,7 +263,7 @@ def _sizes_of_kind(shape: ModelShape, choices: Sequence[Choice], kind: int) -> T
 
 
 def models_to_time(shape: ModelShape, sizes: Sequence[TimedSizes]) -> list[Architecture]:
-    """Architectures from whose times those of the sizes follow.
+    """Architectures to time so that the time of each size can be fitted.
 
     The dense model; it without any component; it with each size in all layers of a kind, and without that component;
     and :data:`MIXED` models with sizes drawn for every layer, as those are whose speed will be predicted.
@@ -297,7 +301,9 @@ def component_times(
 def table_of(
     times: Mapping[Architecture, Times], shape: ModelShape, sizes: Sequence[TimedSizes], work: Workload
 ) -> SpeedTable:
-    """The table that follows from the times of whole models.
+    """Fit the speed table to measured times of whole models, by least squares.
+
+    It has a fixed time, and a time for each size of each kind of layer.
 
     Args:
         times: times of the architectures of :func:`models_to_time`.
@@ -306,18 +312,18 @@ def table_of(
         work: what was timed.
     """
     parts = np.stack([_parts_of(each, shape.kinds, sizes) for each in times])
-    fixed, *fitted = _fitted(parts, list(times.values()))
-    layers = []
+    fixed, *of_sizes = _fitted(parts, list(times.values()))
+    begin, layers = 0, []
     for each in sizes:
-        count = len(each.attention) + len(each.widths) - 1
-        layers.append(each.times(fitted[:count]))
-        fitted = fitted[count:]
+        end = begin + each.count
+        layers.append(each.times(of_sizes[begin:end]))
+        begin = end
     return SpeedTable(work.batch, work.context, fixed, shape.kinds, tuple(layers))
 
 
 def _parts_of(architecture: Architecture, kinds: Sequence[int], sizes: Sequence[TimedSizes]) -> NDArray[np.float64]:
     """How often each time of the table occurs in an architecture: once the fixed one, then those of each kind."""
-    counts = [np.zeros(len(each.attention) + len(each.widths) - 1) for each in sizes]
+    counts = [np.zeros(each.count) for each in sizes]
     for layer, kind in zip(architecture.layers, kinds, strict=True):
         counts[kind] += sizes[kind].parts_of(layer)
     return np.concatenate([[1.0], *counts])

@@ -63,9 +63,9 @@ class Engine:
         return LayerMajor(self.elastic) if isinstance(self.elastic, StreamedElastic) else ActivationReuse(self.elastic)
 
     def expect(self, wanted: Sequence[tuple[Architecture, NamedEvaluator]]) -> None:
-        """Say what will be measured next, in its order: streamed layers are brought for several architectures at once.
+        """Say what will be measured next, in its order: streamed layers are loaded once for several architectures.
 
-        Nothing else depends on it; an evaluation that was not expected is as good.
+        Unannounced evaluations give the same result, only slower.
         """
         self._expected = list(wanted)
 
@@ -160,7 +160,7 @@ class Engine:
             return checked_measurements(named.owner, measurements, named.metrics)
 
     def _reusing(self, named: NamedEvaluator) -> AbstractContextManager[None]:
-        """A context in which what is known of an evaluation is not computed again."""
+        """A context that reuses activations of earlier evaluations."""
         from prunecast.models.streamed.layer_major import LayerMajor, Wanted
 
         if isinstance(self._reuse, LayerMajor):

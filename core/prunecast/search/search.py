@@ -88,8 +88,8 @@ def search(
 ) -> list[Proposal]:
     """Up to ``count`` architectures of the space that meet the budget and have not been measured.
 
-    An architecture that an earlier round could not measure is not proposed again. The strategy ``spread`` searches all
-    totals whatever the budget, which then only decides which of them is the best one.
+    An architecture that an earlier round could not measure is not proposed again. The strategy ``spread`` searches
+    without the budget; the budget is only used to choose the best architecture afterwards.
 
     Args:
         problem: the problem, over a refined space if there is one.
@@ -130,16 +130,20 @@ def _score(problem: Problem, fitted: Fitted, measured: Measured, options: Choose
 
 
 def _radius(problem: Problem, measured: Measured, rounds: Sequence[Round], options: ChooseSpec) -> float | None:
-    """Radius of the trust region: it shrinks with each round that found nothing better than all before it."""
+    """Radius of the trust region; None if the region is unlimited.
+
+    It is multiplied by ``shrink`` for every earlier round that did not improve on the best so far.
+    """
     if options.within is None:
         return None
-    later = {architecture for each in rounds for architecture in each.measured}
-    best, stalled = measured.without(later).best(problem.budget), 0
+    of_rounds = {architecture for each in rounds for architecture in each.measured}
+    best, without_gain = measured.without(of_rounds).best(problem.budget), 0
     for each in rounds:
         candidates = [*([] if best is None else [best]), *each.measured]
-        better = measured.only(candidates).best(problem.budget)
-        best, stalled = better, stalled + (better == best)
-    return options.within * options.shrink**stalled
+        best_now = measured.only(candidates).best(problem.budget)
+        without_gain += best_now == best
+        best = best_now
+    return options.within * options.shrink**without_gain
 
 
 def finalists(problem: Problem, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:

@@ -1,9 +1,9 @@
 """Evaluation layer by layer: a batch of architectures goes through a layer before any of them goes on to the next.
 
-An evaluator calls the base model as usual. The first time, its calls run one after the other, and are remembered. For
-further architectures the same calls are computed together, for several architectures at once: each layer is brought
+An evaluator calls the base model as usual. The first time, its calls run one after the other and are recorded. For
+further architectures the same calls are computed together, for several architectures at once: each layer is loaded
 once for all of them, and architectures with the same first layers share their hidden states. The evaluator then finds
-the result of each call ready. A call that was not foreseen runs as the first ones did.
+the result of each call ready. A call that was not recorded runs on its own.
 
 Notation:
     B, T, D  rows of a batch, tokens of a row, hidden size
@@ -22,10 +22,10 @@ from prunecast.models.streamed.elastic import StreamedElastic
 from prunecast.models.streamed.model import BaseCall, LayerCall
 
 MEMORY = 2**30
-"""Default limit in bytes of the hidden states that are kept between two layers, and of the remembered inputs."""
+"""Default limit in bytes of the hidden states that are kept between two layers, and of the recorded inputs."""
 
 _INPUTS = ("input_ids", "attention_mask", "position_ids")
-"""Arguments of the base model on which its result depends; a call with further ones is not foreseen."""
+"""Arguments of the base model on which its result depends; a call with others is not recorded."""
 
 
 class Wanted(NamedTuple):
@@ -53,7 +53,7 @@ class LayerMajor:
     def __init__(self, elastic: StreamedElastic, memory: int = MEMORY) -> None:
         self._elastic, self._streamed, self._memory = elastic, elastic.streamed, memory
         self._calls: dict[str, dict[bytes, BaseCall]] = {}
-        self._remembered = 0
+        self._recorded_bytes = 0
         self._wanted: Sequence[Wanted] = ()
         self._ready: dict[tuple[Architecture, bool, bytes], Tensor] = {}
         self._evaluator = ""
@@ -84,11 +84,11 @@ class LayerMajor:
             del base.forward  # uncovers the method of the class
 
     def forget(self) -> None:
-        """Let go of all results."""
+        """Discard all results."""
         self._ready.clear()
 
     def shrink(self) -> bool:
-        """Let go of all results, and compute half as many at once from now on; True if there were any."""
+        """Discard all results and halve the memory limit; True if there were results to discard."""
         had_any = bool(self._ready)
         self._memory //= 2
         self.forget()
@@ -100,17 +100,17 @@ class LayerMajor:
         if key is None or torch.is_grad_enabled():
             return None
         if key not in self._calls.get(self._evaluator, {}):
-            self._remember(key, call)
+            self._record(key, call)
             return None
         now = Wanted(self._elastic.architecture, self._evaluator, self._elastic.compensation is not None)
         if (now.architecture, now.compensated, key) not in self._ready:
             self._compute(now, key)
         return self._ready[now.architecture, now.compensated, key].to(self._streamed.device)
 
-    def _remember(self, key: bytes, call: BaseCall) -> None:
+    def _record(self, key: bytes, call: BaseCall) -> None:
         size = sum(tensor.nbytes for tensor in _tensors((*call.arguments, call.options)))
-        if self._remembered + size <= self._memory:
-            self._remembered += size
+        if self._recorded_bytes + size <= self._memory:
+            self._recorded_bytes += size
             self._calls.setdefault(self._evaluator, {})[key] = call
 
     def _compute(self, now: Wanted, key: bytes) -> None:
@@ -181,7 +181,7 @@ def _key_of(call: BaseCall) -> bytes | None:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in a value, or in a mapping or sequence of values."""
+    """All tensors in a value, or in a mapping or sequence of values; mappings sorted, so that equal inputs agree."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
