@@ -1,7 +1,7 @@
 """Times of the components of a model, measured with the classes of its exports.
 
-Whole models are timed, so that caches and memory are as busy as in the models whose speed is predicted, and times of
-the components follow from theirs. The weights are random numbers, on which times do not depend.
+Whole models are timed, so that caches and memory are as busy as in the models whose speed is predicted, and the times
+of the components are fitted to them. The weights are random numbers, as times do not depend on their values.
 """
 
 import time
@@ -129,7 +129,7 @@ class Arena:
         self._numbers = numbers.normal_(0.0, 0.02, generator=generator)
 
     def filled(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """A copy of a model on the meta device whose weights lie in the memory, one behind the other."""
+        """A copy of a model of the meta device, with weights that lie one behind the other in the memory."""
         kind: Any = type(model)
         weights, place = self._weights_of(model), {"": self._device}
         loaded = kind.from_pretrained(
@@ -149,12 +149,12 @@ class Arena:
 
 
 def _room_of(model: "PreTrainedModel") -> int:
-    """Numbers that a model takes in an arena."""
+    """Count of numbers that a model takes in an arena."""
     return sum(_room(model.get_parameter_or_buffer(names[0])) for names in _tensors(model).values())
 
 
 def _tensors(model: "PreTrainedModel") -> dict[int, list[str]]:
-    """Names in the state of a model, those of the same tensor together."""
+    """Names in the state of a model, by identity of the tensor: tied weights share an entry."""
     names: dict[int, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
@@ -225,7 +225,7 @@ class TimedSizes:
         return np.array([*attention, *(float(np.interp(layer.mlp_width, self.widths, hat)) for hat in hats)])
 
     def variants_of(self, dense: Sequence[Layer]) -> list[list[tuple[int, int, int]]]:
-        """The layers of a model, all with one of the sizes or without one of the components."""
+        """Layers of one model for each size: every layer has that size, or lacks that component."""
         attention = [[(*size, layer.mlp_width) for layer in dense] for size in ((0, 0), *self.attention)]
         mlp = [[(layer.kv_groups, layer.heads_per_group, width) for layer in dense] for width in self.widths]
         return [*attention, *mlp]
@@ -245,7 +245,7 @@ class TimedSizes:
 def sizes_to_time(shape: ModelShape, choices: Sequence[Choice]) -> list[TimedSizes]:
     """Sizes of each kind of layer that the choices of a space and the dense model have.
 
-    Of more than :data:`WIDTHS` widths, as many are taken at equal distances in their order.
+    If there are more than :data:`WIDTHS` widths, that many are taken, evenly spaced in their order.
     """
     return [_sizes_of_kind(shape, choices, kind) for kind in range(max(shape.kinds) + 1)]
 
@@ -265,8 +265,9 @@ def _sizes_of_kind(shape: ModelShape, choices: Sequence[Choice], kind: int) -> T
 def models_to_time(shape: ModelShape, sizes: Sequence[TimedSizes]) -> list[Architecture]:
     """Architectures to time so that the time of each size can be fitted.
 
-    The dense model; it without any component; it with each size in all layers of a kind, and without that component;
-    and :data:`MIXED` models with sizes drawn for every layer, as those are whose speed will be predicted.
+    They are the dense model; a model without any component; for each size a model that has it in all layers of a kind,
+    and for each component a model that lacks it there; and :data:`MIXED` models with sizes drawn for every layer, like
+    the models whose speed will be predicted.
     """
     dense, kinds, rng = shape.dense.layers, shape.kinds, np.random.default_rng(0)
     layers: list[Sequence[Sequence[int]]] = [dense, [(0, 0, 0)] * len(dense)]
@@ -284,8 +285,7 @@ def component_times(
 ) -> SpeedTable:
     """Measure the table of the sizes that the choices of a space have, and of the dense model.
 
-    The times of components are those that reproduce the times of :func:`models_to_time` best, by least squares of the
-    relative errors.
+    The times of components are fitted to the times of :func:`models_to_time` by least squares of the relative errors.
 
     Args:
         models: the models.

@@ -63,7 +63,7 @@ class Engine:
         return LayerMajor(self.elastic) if isinstance(self.elastic, StreamedElastic) else ActivationReuse(self.elastic)
 
     def expect(self, wanted: Sequence[tuple[Architecture, NamedEvaluator]]) -> None:
-        """Say what will be measured next, in its order: streamed layers are loaded once for several architectures.
+        """Announce what will be measured next, in its order: streamed layers are loaded once for several architectures.
 
         Unannounced evaluations give the same result, only slower.
         """
@@ -82,14 +82,14 @@ class Engine:
         Args:
             architecture: what to measure.
             named: the evaluator.
-            model_of: gives the model of the architecture; the elastic model if not given.
+            model_of: returns the model of an architecture; the elastic model if not given.
 
         Raises:
             EvaluationError: the architecture cannot be measured.
         """
         import torch
 
-        elastic = self.elastic  # built outside of inference mode, in which weights would never take part in a gradient
+        elastic = self.elastic  # built outside of inference mode, as weights made in it never take part in a gradient
         with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
             self.observe(named)
             model = self._switched(architecture, model_of or self.applied)
@@ -137,7 +137,9 @@ class Engine:
     def within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
         """Result of an action of an evaluator, with smaller batches if need be (:mod:`prunecast.measure.memory`)."""
         name = named.setting.evaluator.name
-        return within_memory(action, named.evaluator, name, named.owner, self._reuse, self._progress)
+        return within_memory(
+            action, named.evaluator, name=name, owner=named.owner, reuse=self._reuse, progress=self._progress
+        )
 
     def _switched(self, architecture: Architecture, model_of: "ModelOf") -> "PreTrainedModel":
         """The model of an architecture. Raises EvaluationError if there is no memory for its compensated weights."""
