@@ -29,7 +29,7 @@ class PreTokenizer:
     Attributes:
         name: its name in llama.cpp (``tokenizer.ggml.pre``).
         ignores_merges: True if a piece that is a token is never split into the tokens of its merges.
-        pattern: regular expression of the pieces; None for that of GPT-2.
+        pattern: regular expression of the pieces; None for GPT-2's.
         digits: True if every digit is a piece of its own before the pattern applies.
     """
 
@@ -40,7 +40,7 @@ class PreTokenizer:
 
     @cached_property
     def built(self) -> Any:
-        """The same in the library ``tokenizers``."""
+        """The pre-tokenizer as an object of the library ``tokenizers``."""
         from tokenizers import Regex, pre_tokenizers
 
         parts: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if self.digits else []
