@@ -95,12 +95,12 @@ def search(
         problem: the problem, over a refined space if there is one.
         searcher: proposes architectures.
         fitted: predicts them.
-        measured: everything measured.
-        rounds: those before this one.
+        measured: all measured pairs.
+        rounds: earlier rounds.
         options: acquisition and trust region.
         count: number of proposals wanted.
         progress: where progress is shown.
-        pending: proposals of those rounds that are still being measured.
+        pending: proposals of earlier rounds that are still being measured.
     """
     number, radius = len(rounds) + 1, _radius(problem, measured, rounds, options)
     everywhere = options.rule == "spread"
@@ -124,7 +124,7 @@ def search(
 
 
 def _score(problem: Problem, fitted: Fitted, measured: Measured, options: ChooseSpec, radius: float | None) -> Score:
-    """Function that the search minimises: the predicted objective or its bound, within the trust region if any."""
+    """Function that the search minimises: the predicted objective or its bound, penalised outside a trust region."""
     score: Score = fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
     return score if radius is None else penalised_outside(score, measured.architectures, problem.shape, radius)
 
@@ -149,7 +149,7 @@ def _radius(problem: Problem, measured: Measured, rounds: Sequence[Round], optio
 def finalists(problem: Problem, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:
     """Architectures to verify: the best ``top`` that meet the budget, then those the last round spread over the totals.
 
-    Empty if none meets the budget, and can be written for the targets: the first to be verified is the run's best.
+    Empty if none meets the budget and can be exported to the targets, as the first one is the run's best.
     """
     best = [each for each in measured.ranked(problem.budget) if problem.allows(each)][:top]
     spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]

@@ -34,7 +34,7 @@ def wrong_count(trial: Trial, model: Any, architecture: Architecture) -> str:
 
 
 def _cached(cache: Any, layer: Layer) -> int:
-    """Count of numbers in the cache of a layer, a group once, though some classes store it once for each of its heads."""
+    """Count of numbers in the cache of a layer; a group counts once, though some classes store it for each head."""
     numbers: int = cache.keys.numel() + cache.values.numel()
     return numbers // layer.heads_per_group if cache.keys.shape[1] == layer.query_heads else numbers
 

@@ -129,7 +129,7 @@ class Trial:
             return self.logits(self.stock)
 
     def sees(self, architecture: Architecture, back: int) -> bool:
-        """True if the last token's logits in the masked stock model depend on the token ``back`` positions before it."""
+        """True if the last token's logits, in the masked stock model, depend on the token ``back`` before it."""
         changed = self.tokens.clone()
         changed[:, -1 - back] = (changed[:, -1 - back] + 1) % self.config.vocab_size
         with torch.inference_mode(), masked(self.stock, self.family, architecture, self.importance):

@@ -148,7 +148,7 @@ class LayerMajor:
         states: dict[tuple[Layer, ...], list[Tensor]] = {(): [layers[0].hidden.cpu() for layers in begun]}
         for index in range(self._streamed.depth):
             prefixes = dict.fromkeys(architecture.layers[: index + 1] for architecture in architectures)
-            with self._elastic.at_hand(index):
+            with self._elastic.loaded_layer(index):
                 for before in list(states):
                     inputs = states.pop(before)
                     for prefix in prefixes:
@@ -157,7 +157,7 @@ class LayerMajor:
         return states
 
     def _outputs(self, calls: Sequence[LayerCall], inputs: Sequence[Tensor], kept: Layer) -> list[Tensor]:
-        """Hidden states that the layer at hand returns for each call, on the CPU."""
+        """Hidden states that the loaded layer returns for each call, on the CPU."""
         return [
             self._elastic.output(call.with_hidden(hidden), kept).cpu()
             for call, hidden in zip(calls, inputs, strict=True)
