@@ -89,9 +89,7 @@ class StreamedModel:
             places[index] = _Place(self, index)
         stored.requires_grad_(False)
         self.convert(dtype)
-        self.current: Callable[[int], AbstractContextManager[nn.Module]] = lambda index: nullcontext(
-            self.load_layer(index)
-        )
+        self.current: Callable[[int], AbstractContextManager[nn.Module]] = self._stock_layer
         self.run: Run = self._stream
         self.returns_tuple = False
         self._find_out_what_layers_return()

@@ -88,10 +88,8 @@ class OneLayer(nn.Module):
             place.add_module(name, nn.Module())
             place = place.get_submodule(name)
         place.add_module(last, nn.ModuleList([layer]))
-        self._layer, self._embeddings = (
-            (layer,),
-            (nn.Identity(),),
-        )  # tuples are not registered as modules
+        # In tuples, so that they are not registered as modules.
+        self._layer, self._embeddings = (layer,), (nn.Identity(),)
 
     @property
     def device(self) -> torch.device:
