@@ -77,7 +77,7 @@ def render_card(card: CardContent, architecture: Architecture, written: Written,
     Args:
         card: contents of the card.
         architecture: architecture of the exported model.
-        written: what was written.
+        written: result of the exporter.
         parity: its comparison with the measured model; None if it could not be compared.
     """
     origin = f" Pruned from {_base_model(card.base_model, card.revision)}." if card.base_model else ""

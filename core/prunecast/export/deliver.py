@@ -51,7 +51,7 @@ class Deliverable:
     Attributes:
         model: the measured model, in the dtype it was measured in.
         state: its weights under the stock names, sliced.
-        architecture: what it keeps.
+        architecture: sizes that it keeps.
     """
 
     model: "PreTrainedModel"
@@ -255,6 +255,7 @@ def deliver(
     card: CardContent,
     folder: Path,
     reference: Reference,
+    *,
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
     require_verified: bool = False,

@@ -37,7 +37,7 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class PushReport:
-    """What a push did or, if it was a dry run, would do.
+    """Result of a push or, if it was a dry run, of the push that it would be.
 
     Attributes:
         repository: ``owner/name``.
@@ -138,7 +138,7 @@ def push_folder(
         folder: folder of an export, for any target.
         repository: ``owner/name``.
         overwrite: True allows the files of another export to be replaced, and foreign files with the same names.
-        private: True leaves a repository that is created private. One that exists stays as it is.
+        private: True leaves a repository that is created private. One that exists is not changed.
         dry_run: True only reads the repository.
 
     Raises:

@@ -46,7 +46,7 @@ _ALIGNED = 64
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed.
+    """Workload of a timing.
 
     Attributes:
         batch: number of sequences.
@@ -84,7 +84,7 @@ class TimedModels:
 
         Args:
             architectures: sizes of the models.
-            work: what is timed.
+            work: the workload to time.
             rounds: number of rounds, after one that is not counted.
         """
         import torch
@@ -291,7 +291,7 @@ def component_times(
         models: the models.
         shape: sizes of the dense model.
         choices: the choices.
-        work: what is timed.
+        work: the workload to time.
         rounds: as for :meth:`TimedModels.usual_times`.
     """
     sizes = sizes_to_time(shape, choices)
@@ -309,7 +309,7 @@ def table_of(
         times: times of the architectures of :func:`models_to_time`.
         shape: sizes of the dense model.
         sizes: sizes of each kind of layer that have a time of their own.
-        work: what was timed.
+        work: the workload that was timed.
     """
     parts = np.stack([_parts_of(each, shape.kinds, sizes) for each in times])
     fixed, *of_sizes = _fitted(parts, list(times.values()))

@@ -80,7 +80,7 @@ class Engine:
         """Measurements of an architecture by one evaluator, and the seconds that its evaluation took.
 
         Args:
-            architecture: what to measure.
+            architecture: the architecture to measure.
             named: the evaluator.
             model_of: returns the model of an architecture; the elastic model if not given.
 
@@ -155,7 +155,7 @@ class Engine:
             ) from error
 
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
-        """Checked measurements of a model. Raises EvaluationError for whatever the evaluator does wrong."""
+        """Checked measurements of a model. Raises EvaluationError for any error of the evaluator."""
         with isolated(named.owner, "evaluate", raises=EvaluationError):
             with self._reusing(named):
                 measurements = self.within_memory(named, lambda: named.evaluator.evaluate(model))

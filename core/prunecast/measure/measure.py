@@ -38,7 +38,7 @@ class Measuring:
         setup: model, pruner and evaluators of the numbers.
         dispatch: gives workers the evaluations that the registry lacks.
         engine: measures models of other weights in this process.
-        registry: where numbers are found and kept.
+        registry: registry that numbers are read from and recorded in.
         run_id: the run.
         progress: where progress is shown.
         listeners: plugins that follow the run.
@@ -151,7 +151,7 @@ class Measuring:
 
         Args:
             stage: the stage of the run.
-            architecture: what the model keeps.
+            architecture: architecture of the model.
             make: makes the model; called only if a number is missing.
             evaluators: the evaluators, with settings that say how the weights were made.
         """

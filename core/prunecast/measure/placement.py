@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 Placement = Literal["one", "spread", "stream"]
-"""Where the weights are; see ``model.placement`` of a spec."""
+"""Place of the weights; see ``model.placement`` of a spec."""
 
 PLACEMENTS: tuple[Placement, ...] = ("one", "spread", "stream")
 """All placements, fastest first."""
@@ -78,7 +78,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Work:
-    """What the memory of a run depends on.
+    """Properties of a run that its memory depends on.
 
     Attributes:
         shape: sizes of the dense model.

@@ -111,7 +111,7 @@ def remeasure(
         registry: the registry; it is not changed.
         count: number of evaluations.
         seed: draws the sample.
-        host: where the plugins of the specs come from.
+        host: host of the plugins of the specs.
         permissions: code that the specs may execute.
         progress: where progress is shown.
     """

@@ -22,7 +22,7 @@ class LocalSensitivities:
     Args:
         dispatch: gives workers the estimates that the registry lacks.
         evaluators: evaluators of the search, all differentiable.
-        registry: where estimates are kept.
+        registry: registry of the estimates.
         run_id: the run.
         progress: where progress is shown.
     """

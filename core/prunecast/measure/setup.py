@@ -92,7 +92,7 @@ class Setup:
 
     Args:
         spec: the validated spec.
-        host: where its plugins come from.
+        host: host of its plugins.
 
     Attributes:
         spec, host: the arguments.
@@ -204,7 +204,7 @@ class Setup:
 
         Args:
             wanted: the text, and how much of it.
-            section: where the spec asks for it, or could: defaults ask for text too.
+            section: section of the spec that asks for it, for messages; a default can ask for text, too.
 
         Raises:
             DataError: there is no such text, or not enough; names it and the section.
@@ -281,7 +281,7 @@ class Setup:
 
     @cached_property
     def verifiers(self) -> list[NamedEvaluator]:
-        """Evaluators of the verification: those of the search, then those only ``verify`` names."""
+        """Evaluators of the verification: all of the search, then those that only ``verify`` names."""
         own = [self._prepare(use) for use in self.spec.verify.evaluators]
         known = {named.setting.key for named in self.evaluators}
         return self.evaluators + [named for named in own if named.setting.key not in known]

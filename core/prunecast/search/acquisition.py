@@ -45,10 +45,10 @@ def acquire(
         "greedy": lambda: np.argsort(fitted.score(pool), kind="stable")[:count].tolist(),
         "confidence": lambda: _confidence_bounds(
             *fitted.bounds(pool),
-            distances(pool, pool, shape),
-            distances(pool, pending, shape) if pending else np.empty((len(pool), 0)),
-            options,
-            count,
+            apart=distances(pool, pool, shape),
+            from_pending=distances(pool, pending, shape) if pending else np.empty((len(pool), 0)),
+            options=options,
+            count=count,
         ),
         "spread": lambda: _spread(fitted.score(pool), shape.count(list(pool)).astype(np.float64), count),
     }
@@ -56,7 +56,7 @@ def acquire(
 
 
 def _confidence_bounds(
-    mean: Floats, std: Floats, apart: Floats, from_pending: Floats, options: ChooseSpec, count: int
+    mean: Floats, std: Floats, *, apart: Floats, from_pending: Floats, options: ChooseSpec, count: int
 ) -> list[int]:
     """Positions of the smallest confidence bounds mu - kappa sigma, chosen one after the other.
 

@@ -37,7 +37,7 @@ MOST_BATCHES = 200
 def reused_architectures(
     spec: Spec, problem: Problem, registry: Registry, settings: Sequence[Setting]
 ) -> list[Architecture]:
-    """Architectures that count as pairs before any is proposed: those of the spec's file, then those of other runs.
+    """Architectures that count as pairs before any is proposed: from the spec's file, then from other runs.
 
     Architectures that this run has measured itself are not among them, so a run that is continued proposes the same as
     before, unless other runs have measured meanwhile.
@@ -45,8 +45,8 @@ def reused_architectures(
     Args:
         spec: the run's spec.
         problem: the problem.
-        registry: where pairs of other runs are.
-        settings: what pairs have to be measured under: one setting an evaluator of the search.
+        registry: registry with the pairs of other runs.
+        settings: settings that pairs have to be measured under, one for each evaluator of the search.
 
     Raises:
         ConfigurationError: the file cannot be read, or holds an architecture of another model.

@@ -24,7 +24,7 @@ class Proposal:
     """An architecture that a round acquired.
 
     Attributes:
-        architecture: what it keeps.
+        architecture: sizes that it keeps.
         parameters: all parameters, embeddings included.
         predicted: predicted metrics by name.
         std: standard deviation of each prediction, on the scale predictors learn (logarithms of perplexities).

@@ -36,7 +36,7 @@ def penalised_outside(score: Score, measured: Sequence[Architecture], shape: Mod
 def members(
     architectures: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, radius: float
 ) -> list[Architecture]:
-    """Those architectures that are at most ``radius`` away from a measured one, in their order."""
+    """The architectures that are at most ``radius`` away from a measured one, in their order."""
     apart = _from_nearest(architectures, measured, shape) if architectures else ()
     return [architecture for architecture, distance in zip(architectures, apart, strict=True) if distance <= radius]
 

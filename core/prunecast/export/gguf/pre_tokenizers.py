@@ -59,7 +59,7 @@ KNOWN = (
     PreTokenizer("tekken", True, rf"{_CASED}|\p{{N}}|{_SIGNS}[\r\n/]*|{_SPACES}"),
     PreTokenizer("gpt-4o", False, rf"{_CASED_ENDINGS}|\p{{N}}{{1,3}}|{_SIGNS}[\r\n/]*|{_SPACES}"),
 )
-"""Those that can be written; SmolLM, Llama 3, Qwen and Mistral's newer models are among them."""
+"""Pre-tokenizers that can be written; SmolLM, Llama 3, Qwen and Mistral's newer models are among them."""
 
 
 def recognised(pre_tokenizer: Any, ignores_merges: bool) -> PreTokenizer | None:
@@ -67,7 +67,7 @@ def recognised(pre_tokenizer: Any, ignores_merges: bool) -> PreTokenizer | None:
 
     Args:
         pre_tokenizer: the one to recognise.
-        ignores_merges: whether its model takes a piece that is a token as it is.
+        ignores_merges: True if its model never splits a piece that is a token.
     """
     pieces = pre_tokenizer.pre_tokenize_str(PROBE)
     for known in KNOWN:

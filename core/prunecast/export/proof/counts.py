@@ -19,7 +19,7 @@ def wrong_count(trial: Trial, model: Any, architecture: Architecture) -> str:
     Args:
         trial: the trial.
         model: its exported model.
-        architecture: what the exported model keeps.
+        architecture: architecture of the exported model.
     """
     here = {"parameters": model.num_parameters(), "macs": _macs(trial, model, architecture)}
     cache = model(trial.tokens[:, :PROMPT], use_cache=True).past_key_values

@@ -35,7 +35,7 @@ def masked(
     Args:
         model: the model.
         family: description of its family, which names its layers, their attention, and the projections back.
-        architecture: what each layer keeps.
+        architecture: sizes that each layer keeps.
         importance: scores of the units of each layer; those with the highest ones are kept.
     """
     hooks: list[Any] = []

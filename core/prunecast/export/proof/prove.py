@@ -60,7 +60,7 @@ class Found(NamedTuple):
     """Result of one comparison.
 
     Attributes:
-        kind: what is compared.
+        kind: kind of comparison.
         architecture: the architecture whose forms are compared.
         off: relative distance of logits, 0 if something else is compared.
         problem: the difference in words if something else is compared; empty if there is none.

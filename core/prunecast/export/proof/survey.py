@@ -58,7 +58,7 @@ def survey(host: PluginHost, prove: bool, done: Callable[[], None] = lambda: Non
     """Every causal model type that the installed transformers has, by the default config of its class.
 
     Args:
-        host: where descriptions and exporters come from.
+        host: host of descriptions and exporters.
         prove: True to run the proofs that the cache lacks; False to report only those that it has.
         done: called after each model type.
     """

@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     """An evaluation that will follow.
 
     Attributes:
-        architecture: what is evaluated.
+        architecture: the evaluated architecture.
         evaluator: key of the evaluator.
         compensated: False if compensation is taken away for it.
     """
@@ -63,7 +63,7 @@ class LayerMajor:
         """Use results that are ready, or can be computed together with others.
 
         Args:
-            evaluator: key of the evaluator that is at work in the context.
+            evaluator: key of the evaluator that runs in the context.
             wanted: evaluations that will follow, in their order.
         """
         self._evaluator, self._wanted = evaluator, wanted
