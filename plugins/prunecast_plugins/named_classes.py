@@ -114,7 +114,9 @@ class Importable:
 
 
 class NamedClassOptions(PluginOptions):
-    """Base of options one of which names a class; options without a field are parameters of that class.
+    """Base of plugin options that name a class.
+
+    Options that are no field of it are passed to that class as parameters.
 
     Attributes:
         importable: the classes that may be named.
@@ -130,7 +132,10 @@ class NamedClassOptions(PluginOptions):
 
     @classmethod
     def named_code(cls, options: Mapping[str, Any]) -> Iterator[str]:
-        """The named class, and those of nested instances; a package of a hub is left to ``trust_remote_code``."""
+        """The named class, and those of nested instances.
+
+        Packages from a hub are skipped, as ``trust_remote_code`` governs them.
+        """
         name = options.get(cls.naming)
         if isinstance(name, str) and "/" not in name:
             yield name
@@ -156,7 +161,7 @@ class NamedClassOptions(PluginOptions):
         arguments = {name: self.importable.build(value, fill) for name, value in self.given.items()}
         return found(**_filled(parameters_of(found), arguments, fill))
 
-    def misfit(self, name: str, value: Any) -> str:
+    def error_of_value(self, name: str, value: Any) -> str:
         """Error message for the value of one parameter; empty if no error is found.
 
         ``value`` has instances in place of every ``{class: PATH}``. The default checks it against the annotation.
@@ -198,7 +203,7 @@ class NamedClassOptions(PluginOptions):
 
     def _wrong(self, name: str, value: Any) -> str:
         try:
-            return self.misfit(name, self.importable.build(value, {}))
+            return self.error_of_value(name, self.importable.build(value, {}))
         except (ValueError, TypeError) as error:
             return _first_line(error)
 

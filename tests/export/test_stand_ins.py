@@ -10,7 +10,7 @@ from transformers import BloomModel, LlamaModel
 from prunecast.architecture.architecture import Architecture
 from prunecast.export.parity import distance, generation_logits
 from prunecast.export.sliced import SlicedFolder
-from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
+from prunecast.export.stand_ins import stand_ins_note, vllm_support, with_stand_ins
 from prunecast.testing.models import family_of
 
 GONE = [case for case, (_, text) in CASES.items() if "0+" in text.replace("10+", "")]
@@ -59,20 +59,20 @@ def test_a_model_with_all_attentions_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "written", "told"),
+    ("base", "written", "support"),
     [
         (LlamaModel, "2x2+8 1x1+0", "serves it with `--model-impl transformers"),
         (LlamaModel, "2x2+8 0+9", "does not serve it, as 1 layer has no attention; with the option `stand_ins`"),
         (BloomModel, "2x2+8", "does not serve it, as its attention does not go through"),
-        (None, "2x2+8", "does not serve it, as its attention does not go through"),
+        (None, "2x2+8", "does not serve it, as transformers has no class of this model without its output head"),
     ],
 )
-def test_the_card_says_whether_vllm_serves_it(base: Any, written: str, told: str) -> None:
-    assert vllm_told(base, Architecture.parse(written)).startswith(f"vLLM {told}")
+def test_the_card_says_whether_vllm_serves_it(base: Any, written: str, support: str) -> None:
+    assert vllm_support(base, Architecture.parse(written)).startswith(f"vLLM {support}")
 
 
 def test_a_note_tells_of_stand_ins_where_there_are_some() -> None:
-    gone, filled = Architecture.parse("0+8 0+9 2x2+8"), Architecture.parse("1x1+8 1x1+9 2x2+8")
-    (note,) = stand_ins_told(gone, filled)
+    removed, filled = Architecture.parse("0+8 0+9 2x2+8"), Architecture.parse("1x1+8 1x1+9 2x2+8")
+    (note,) = stand_ins_note(removed, filled)
     assert note.startswith("2 layers have no attention; the folder has stand-ins")
-    assert stand_ins_told(filled, filled) == ()
+    assert stand_ins_note(filled, filled) == ()

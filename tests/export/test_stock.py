@@ -185,7 +185,7 @@ def test_another_target_in_the_folder_is_refused(tmp_path: Path) -> None:
             CARD,
             report.folder,
             Reference(pruned.logits, (), (), 64),
-            origin,
+            origin=origin,
         )
 
 

@@ -53,6 +53,15 @@ def test_the_code_in_the_message_merges_it(base: Path, tmp_path: Path, where: st
     assert merged.tokenizer() is not None
 
 
+def test_without_the_files_that_the_message_names_the_merged_weights_load(base: Path) -> None:
+    adapt(base, base, target_modules=["q_proj"])
+    with pytest.raises(ModelError, match="already include the adapter") as caught:
+        resolve_source(str(base))
+    for name in str(caught.value).split("(or delete ")[1].split(", if ")[0].split(", "):
+        (base / name).unlink()
+    resolve_source(str(base)).check()
+
+
 def test_names_from_the_adapter_run_no_code(base: Path, tmp_path: Path) -> None:
     adapt(base, tmp_path / "adapter", target_modules=["q_proj"])
     config = tmp_path / "adapter" / "adapter_config.json"
@@ -67,7 +76,7 @@ def test_names_from_the_adapter_run_no_code(base: Path, tmp_path: Path) -> None:
 
 def test_weights_of_an_adapter_without_its_config_are_refused(saved: Path) -> None:
     shutil.copy(saved / "model.safetensors", saved / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match=r"adapter_model.safetensors\), without adapter_config.json"):
+    with pytest.raises(ModelError, match=r"\(adapter_model.safetensors\) without adapter_config.json: delete them"):
         resolve_source(str(saved))
 
 

@@ -28,7 +28,8 @@ def sliced(model: Any, case: str, text: str | None = None) -> tuple[Architecture
 
 
 def adapted(folder: SlicedFolder, model: Any, seed: int = 0, parts: tuple[str, ...] = PARTS) -> Any:
-    return attach(folder.load(torch.float32, CPU), family_of(model.config), parts, RANK, ALPHA, 0.0, seed)
+    loaded, family = folder.load(torch.float32, CPU), family_of(model.config)
+    return attach(loaded, family, parts, rank=RANK, alpha=ALPHA, dropout=0.0, seed=seed)
 
 
 @pytest.mark.parametrize("case", CASES)

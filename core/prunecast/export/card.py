@@ -17,7 +17,7 @@ RELATION = "finetune"
 """Relation to the base model in the Hub's terms, which are adapter, merge, quantized and finetune: none for pruning."""
 
 _METRIC_TYPES = {"ppl": "perplexity"}
-"""Names of metrics on the Hub, by the ends of those of prunecast, where they differ."""
+"""Names of metrics on the Hub by the last part of their name in prunecast, where the two differ."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True)
 class CardContent:
-    """Contents of a model card that do not follow from the exported model itself.
+    """Contents of a model card that the exported model itself does not provide.
 
     Attributes:
         model_name: title of the card.
@@ -56,7 +56,7 @@ class CardContent:
         protocol: lines under the table: data, split, context length, tokens, dtype, what counts as a parameter.
         license: licence of the dense model, or None if its files state none.
         made_from: the models that the dense model was made from by pruning, in words; empty if it was not pruned.
-        results: what was measured of the exported model, as it is exported; for programs.
+        results: metrics of the exported model for its metadata, which programs read.
     """
 
     model_name: str
@@ -77,7 +77,7 @@ def render_card(card: CardContent, architecture: Architecture, written: Written,
     Args:
         card: contents of the card.
         architecture: architecture of the exported model.
-        written: what was written.
+        written: result of the exporter.
         parity: its comparison with the measured model; None if it could not be compared.
     """
     origin = f" Pruned from {_base_model(card.base_model, card.revision)}." if card.base_model else ""
@@ -104,7 +104,7 @@ A causal language model of {written.parameters:,} parameters, pruned by prunecas
 
 ## Architecture
 
-KV groups x query heads per group + MLP width of each layer, `*` for equal neighbours, 0 for a component that is gone:
+KV groups x query heads per group + MLP width of each layer, `*` for equal neighbours, 0 for a removed component:
 
     {architecture}
 
@@ -156,7 +156,7 @@ def _front_matter(card: CardContent, library: str | None) -> str:
 
 
 def _eval_result(result: Result) -> "EvalResult":
-    """A result as the Hub's ``model-index`` has it, which takes only some characters in the id of a data set."""
+    """A result for the Hub's ``model-index``, which allows only some characters in the id of a data set."""
     from huggingface_hub import EvalResult
 
     kind = result.metric.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What the measured model says of a text: the numbers that written files are compared with.
+"""Log-probabilities and a continuation of a text by the measured model, with which written files are compared.
 
 Notation:
     T  tokens of a window
@@ -21,12 +21,12 @@ WINDOW, PROMPT, GENERATED = 512, 16, 32
 """Largest number of tokens of a window; tokens of the prompt of a greedy continuation, and of the continuation."""
 
 DETAILED = 64
-"""Most positions of which the probabilities of all tokens are kept."""
+"""Largest number of positions at which the probabilities of all tokens are kept."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the measured model says of a text.
+    """Log-probabilities and a greedy continuation of a text by the measured model.
 
     Attributes:
         windows: the text, token ids of shape (T,) each.
@@ -45,11 +45,11 @@ class Expected:
 
 
 _KNOWN: WeakKeyDictionary[Reference, Expected | None] = WeakKeyDictionary()
-"""What references say, as long as they are there: the targets of an export share one."""
+"""Results by reference, for as long as it exists: the targets of an export share one."""
 
 
 def windows_of(reference: Reference) -> list[list[int]]:
-    """The text in windows of equal length, each token ids of shape (T,); empty if it is too short for one to compare.
+    """The text in windows of equal length, each token ids of shape (T,); empty if it is too short for a window.
 
     Windows leave room in the context for the generated tokens, and begin as texts of the model do.
     """
@@ -61,7 +61,7 @@ def windows_of(reference: Reference) -> list[list[int]]:
 
 
 def expected_of(reference: Reference) -> Expected | None:
-    """What a reference says of its text, computed once; None if the text is too short."""
+    """Results of a reference on its text, computed once; None if the text is too short."""
     if reference not in _KNOWN:
         windows = windows_of(reference)
         _KNOWN[reference] = _computed(reference, windows) if windows else None

@@ -38,7 +38,7 @@ EXPORT = FolderKind(
     documents=frozenset({CARD_FILE}),
     reserved=(MANIFEST, SPEC_FILE, ARCHITECTURE_FILE, CARD_FILE, *TRANSFORMERS_FILES, "*.gguf"),
 )
-"""An export for whatever target."""
+"""Kind of folder of an export, whatever its target."""
 
 NO_ORIGIN = Origin()
 """Origin of a model of no run."""
@@ -51,7 +51,7 @@ class Deliverable:
     Attributes:
         model: the measured model, in the dtype it was measured in.
         state: its weights under the stock names, sliced.
-        architecture: what it keeps.
+        architecture: sizes that it keeps.
     """
 
     model: "PreTrainedModel"
@@ -80,8 +80,8 @@ class ExportReport:
         architecture: text of what the model keeps.
         parameters: number of parameters in the weights; tied embeddings count once.
         bytes: size of all files of the export.
-        files: names of all files of the export, sorted; files of others in the folder are not listed.
-        notes: what stands in for what, and what else is not as in the measured model, each a line.
+        files: names of all files of the export, sorted; foreign files in the folder are not listed.
+        notes: one line for each substitution or other difference from the measured model.
         parity: the files in their engine, compared with the measured model; without times and speeds if nothing was
             written. None if the engine is not installed.
         unchanged: True if the folder held the same export already, so that nothing was written.
@@ -148,7 +148,7 @@ def pruned_model(
     source: ModelSource,
     lineage: Lineage = (),
 ) -> PrunedModel:
-    """The model as exporters get it.
+    """The PrunedModel that is passed to exporters.
 
     Args:
         name: name of the model.
@@ -184,8 +184,8 @@ def as_reference(
 ) -> Iterator[Reference]:
     """The measured model as a reference, computing in float32.
 
-    To that its weights and those of its files are widened without loss: in bfloat16 two orders of summation already
-    differ visibly.
+    Its weights and those of its files are widened to float32 without loss, as two orders of summation already differ
+    visibly in bfloat16.
 
     Args:
         chosen: the model.
@@ -210,7 +210,7 @@ class DenseSpeed:
     """Speed of the dense model in the engine of a target.
 
     Attributes:
-        prefill, decode: tokens a second, reading and generating; None if the engine does not tell.
+        prefill, decode: tokens a second, reading and generating; None if the engine does not report it.
         problem: why it has not been timed; empty if it has.
     """
 
@@ -236,7 +236,7 @@ class DenseSpeed:
         return cls(parity.prefill, parity.decode)
 
     def beside(self, parity: Parity) -> Parity:
-        """The comparison of files with the speed of the dense model, and a note that says the ratio."""
+        """The comparison of files, completed by the speed of the dense model and a note with the ratio."""
         both = (("reads", parity.prefill, self.prefill), ("generates", parity.decode, self.decode))
         ratios = [f"{verb} {own / dense:.2f}" for verb, own, dense in both if own and dense]
         if self.problem:
@@ -255,6 +255,7 @@ def deliver(
     card: CardContent,
     folder: Path,
     reference: Reference,
+    *,
     origin: Origin = NO_ORIGIN,
     overwrite: bool = False,
     require_verified: bool = False,
@@ -262,8 +263,8 @@ def deliver(
 ) -> ExportReport:
     """Write a pruned model for a target, and verify in a fresh process that what was written is the measured model.
 
-    The export is written completely or not at all. Files of others in the folder stay; those of an earlier export of
-    the same subject are replaced where they differ.
+    The export is written completely or not at all. Foreign files in the folder stay; files of an earlier export
+    of the same subject are replaced where they differ.
 
     Args:
         exporter: the exporter of the target.
@@ -275,11 +276,11 @@ def deliver(
         origin: origin of the model; the architecture is added to its subject.
         overwrite: True allows an export of another subject, and files of an export edited since, to be replaced.
         require_verified: True refuses files whose engine is not installed.
-        dense: speed of the dense model in the engine, to be told beside that of the files; None if it is not asked for.
+        dense: speed of the dense model in the engine, reported beside that of the files; None if it is not wanted.
 
     Raises:
         ExportError: files are in the way, the disk is full, or the written files do not load, or do not compute what
-            the measured model does. The folder is as it was before.
+            the measured model does. The folder is as it was before, unless the message says where its files are.
         EngineMissingError: ``require_verified``, and the engine is not installed.
     """
     owned, origin = OwnedFolder(folder_kind(exporter), folder), of_architecture(origin, model.architecture)

@@ -19,7 +19,7 @@ from prunecast.architecture.choices import Component
 from prunecast.architecture.shape import ModelShape
 from prunecast.errors import ExportError
 from prunecast.export.comparison import Expected, expected_of, perplexity
-from prunecast.export.stand_ins import stand_ins_told, vllm_told, with_stand_ins
+from prunecast.export.stand_ins import stand_ins_note, vllm_support, with_stand_ins
 from prunecast.models.families.family import EXPORTED, Family
 from prunecast.models.families.layer_parts import KEPT_HEADS
 from prunecast.models.families.quiet import quiet_transformers
@@ -43,7 +43,7 @@ TRANSFORMERS_FILES = (
     *(MODELING.name, "config.json", GENERATION_FILE, "model.safetensors*", "adapter_config.json"),
     *("*token*.json", "*.model", "vocab.*", "merges.txt", "chat_template*", "additional_chat_templates"),
 )
-"""Names of the files of a folder, and of all that transformers would read beside them."""
+"""Names of the files of a folder, and of all other files that transformers would read there."""
 
 OF_FILES = ("quantization_config", "transformers_weights")
 """Entries of configs that belong to the files of the dense model."""
@@ -79,8 +79,8 @@ class HuggingFaceOptions(PluginOptions):
 
     stand_ins: bool = Field(
         default=False,
-        description="write an attention of zeros, one KV group with one query head, in place of each one that is gone: "
-        "vLLM needs an attention in every layer; its parameters and its part of the KV cache count",
+        description="write an attention of zeros, one KV group with one query head, in place of each removed one: vLLM "
+        "needs an attention in every layer; its parameters and its part of the KV cache count",
     )
 
 
@@ -95,7 +95,7 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
     reserved = TRANSFORMERS_FILES
 
     def limits(self, config: "PreTrainedConfig", family: Family, shape: ModelShape) -> Limits:
-        """None."""
+        """No limits."""
         return Limits()
 
     def write(self, model: PrunedModel, folder: Path) -> Written:
@@ -106,8 +106,8 @@ class HuggingFace(Exporter[HuggingFaceOptions]):
         weights = stored_weights(config, family, state)
         write_tokenizer(folder, model)
         write_model(folder, config, family, weights, architecture, model.lineage)
-        loading = _LOADING.format(vllm=vllm_told(base_type(config, family), architecture))
-        notes = stand_ins_told(model.architecture, architecture)
+        loading = _LOADING.format(vllm=vllm_support(base_type(config, family), architecture))
+        notes = stand_ins_note(model.architecture, architecture)
         return Written(count_parameters(config, weights), loading, notes, library="transformers")
 
     def verify(self, model: PrunedModel, folder: Path, reference: Reference) -> Parity:
@@ -158,7 +158,7 @@ def count_parameters(config: "PreTrainedConfig", weights: "Mapping[str, Tensor]"
 
 
 def write_tokenizer(folder: Path, model: PrunedModel) -> None:
-    """Write the tokenizer and the generation settings: a copy of the dense model's or, without, those of its config."""
+    """Write the tokenizer, and the generation settings: a copy of their file or, without one, those of the config."""
     from transformers import GenerationConfig
 
     with _disk_errors():
@@ -172,7 +172,7 @@ def write_tokenizer(folder: Path, model: PrunedModel) -> None:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Raise as an OSError what safetensors and tokenizers, written in Rust, raise for a disk that cannot be written."""
+    """Turn errors of safetensors and tokenizers, which raise no OSError if a disk cannot be written, into OSErrors."""
     from safetensors import SafetensorError
 
     try:
@@ -201,7 +201,7 @@ def write_model(
         family: description of its family.
         weights: result of :func:`stored_weights` for the pruned model.
         architecture: sizes that each layer keeps.
-        lineage: the models it is made from, the original first.
+        lineage: the models that it was made from by pruning, the original first.
     """
     content = _config_json(config, family, weights, architecture)
     config_json = json.dumps(content | {ENTRY: lineage_to_json(lineage)} if lineage else content, indent=2)
@@ -262,7 +262,7 @@ def head_dim_of(config: "PreTrainedConfig") -> int:
 
 
 def with_head_dim(config: "PreTrainedConfig") -> dict[str, int]:
-    """Entry of the width of a head, for configs that would divide by a number of heads; empty if it has no setter."""
+    """Entry of the width of a head, which configs else compute from a number of heads; empty if it has no setter."""
     if isinstance(getattr(type(config), "head_dim", None), property):
         return {}
     return {"head_dim": head_dim_of(config)}
@@ -299,12 +299,12 @@ def verify_folder(folder: Path, config: "PreTrainedConfig", reference: Reference
         probe = Path(scratch, "probe.safetensors")
         save_file({"input_ids": tokens, "logits": _owned(logits), **_text_probe(expected)}, probe)
         found = _compared(folder, probe, Path(scratch, "modules"))
-    said = [] if expected is None else [value for window in expected.of_tokens for value in window]
+    values = [] if expected is None else [value for window in expected.of_tokens for value in window]
     return Parity(
         engine=f"transformers {found['version']}",
         compared=f"logits of {batch * length} tokens",
         max_difference=float(found["max_logit_difference"]),
-        **({"reference_perplexity": perplexity(said), "tokens": len(said), **found["text"]} if said else {}),
+        **({"reference_perplexity": perplexity(values), "tokens": len(values), **found["text"]} if values else {}),
         load_seconds=found["load_seconds"],
     )
 
@@ -320,7 +320,7 @@ def _text_probe(expected: Expected | None) -> "dict[str, Tensor]":
 
 
 def _compared(folder: Path, probe: Path, modules: Path) -> dict[str, Any]:
-    """Answer of the script that compares a folder with a probe."""
+    """Output of the script that compares a folder with a probe."""
     outcome = subprocess.run(
         [sys.executable, "-P", str(PARITY), str(folder), str(probe)],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(modules)},
@@ -341,10 +341,10 @@ def _compared(folder: Path, probe: Path, modules: Path) -> dict[str, Any]:
 
 
 def continue_text(folder: str, prompt: str, tokens: int = 24) -> str:
-    """The prompt with its greedy continuation by the model in ``folder``, loaded as anyone would load it.
+    """The prompt with its greedy continuation by the model in ``folder``, loaded as users load it.
 
     The folder's own modelling code is run, which prunecast has just written there. Of the model's generation settings
-    only the tokens that end a text count.
+    only the tokens that end a text are used.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig

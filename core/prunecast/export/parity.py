@@ -4,7 +4,7 @@ Usage: ``python parity.py FOLDER PROBE``, where PROBE is a safetensors file with
 the expected float32 ``logits`` (B, T, V) and, optionally, ``windows`` of a text (int64, shape (N, T)), and a ``prompt``
 with its expected ``greedy`` continuation (both int64, shape (T,)). Prints one JSON object: ``problems``, a list of
 messages, empty if there are none, ``max_logit_difference``, ``load_seconds``, the ``version`` of transformers, and
-``text``, what :class:`prunecast.plugins.Parity` has of the text.
+``text``, the numbers about the text as in :class:`prunecast.plugins.Parity`.
 """
 
 import json
@@ -85,7 +85,7 @@ def text_numbers(model: Any, windows: Tensor, prompt: Tensor, greedy: Tensor) ->
         do_sample=False, num_beams=1, max_new_tokens=len(greedy), pad_token_id=0
     )
     start = time.perf_counter()
-    # Without a mask, tokens that are that of padding would be left out of the prompt.
+    # Without a mask, tokens equal to the padding token would be left out of the prompt.
     found = model.generate(prompt[None], attention_mask=torch.ones_like(prompt[None]))[0, len(prompt) :]
     decode = len(greedy) / (time.perf_counter() - start)
     mean = losses / (windows.numel() - len(windows))
@@ -109,7 +109,7 @@ def generation_logits(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the generated tokens: from ``generate`` with a KV cache, and from one full forward pass without.
 
     In all prompts but the first, the left third is masked as padding. Generation is greedy, and the model's own
-    generation settings, which may ask for anything, are put aside.
+    generation settings are not used.
 
     Args:
         model: the exported model.

@@ -1,7 +1,7 @@
 """Publishing an export: one commit to a model repository of the Hugging Face Hub.
 
 The commit holds all files of the export or does not exist, and only files that the manifest of the export lists are
-uploaded. A repository is told from those of others as a folder is, by the manifest in it. Files of others there stay.
+uploaded. As in a folder, a manifest in the repository marks it as an export of prunecast. Foreign files there stay.
 """
 
 import hashlib
@@ -30,21 +30,21 @@ _INITIAL = frozenset({".gitattributes"})
 """Files of a repository in which nothing has been put yet."""
 
 _IGNORING = ".gitignore"
-"""File of a repository by whose rules the Hub leaves files out of a commit, without an error."""
+"""File of a repository whose patterns make the Hub leave files out of a commit, without an error."""
 
 _LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class PushReport:
-    """What a push did or, if it was a dry run, would do.
+    """Result of a push or, if it was a dry run, of the push that it would be.
 
     Attributes:
         repository: ``owner/name``.
         address: address of its page.
         files: size in bytes of every file of the export, by name.
-        uploaded: names of those that the repository did not hold yet.
-        deleted: names of files of the export there before, which this one does not have.
+        uploaded: names of files that the repository did not hold yet.
+        deleted: names of files that only the previous export in the repository had.
         created: True if the repository did not exist.
         private: True if only its owner can see it.
         commit: the commit that holds the export; None for a dry run.
@@ -61,7 +61,7 @@ class PushReport:
 
     @property
     def unchanged(self) -> bool:
-        """True if the repository held the very export before, so that there is nothing to commit."""
+        """True if the repository held the same export before, so that nothing had to be committed."""
         return not self.created and not self.uploaded and not self.deleted
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class _Remote:
 
 
 def check_destination(repository: str) -> None:
-    """Find early what would keep anything from being pushed: the name, the network, or no token.
+    """Find early what would prevent a push: a wrong name, no network or no token.
 
     Args:
         repository: ``owner/name`` on the Hub that ``HF_ENDPOINT`` names, by default huggingface.co.
@@ -131,19 +131,19 @@ def push_folder(
 ) -> PushReport:
     """Publish the export in a folder.
 
-    A repository that does not exist is created as private, and made public once the commit is there. If the push fails
+    A repository that does not exist is created as private, and made public after the commit. If the push fails
     before that, it is deleted again. If the repository holds this very export already, nothing is committed.
 
     Args:
-        folder: folder of an export, for whatever target.
+        folder: folder of an export, for any target.
         repository: ``owner/name``.
-        overwrite: True allows the files of another export to be replaced, and files of others with the same names.
-        private: True leaves a repository that is created private. One that exists stays as it is.
-        dry_run: True only asks what is there.
+        overwrite: True allows the files of another export to be replaced, and foreign files with the same names.
+        private: True leaves a repository that is created private. One that exists is not changed.
+        dry_run: True only reads the repository.
 
     Raises:
-        ExportError: the folder holds no whole export, the repository holds something else, or the Hub refuses.
-            The repository is as it was before.
+        ExportError: the folder holds no whole export, the repository holds something else, or the Hub refuses. The
+            repository is as it was before, unless the message says otherwise.
     """
     from huggingface_hub import HfApi
 
@@ -152,7 +152,7 @@ def push_folder(
     api = HfApi()
     with _one_line(repository):
         remote = _look(api, repository)
-    changed, gone = _changes(export, remote)
+    changed, dropped = _changes(export, remote)
     if remote is not None:
         _check_place(repository, remote, export, overwrite)
         with _one_line(repository):
@@ -160,13 +160,13 @@ def push_folder(
     commit = None
     if not dry_run:
         with _one_line(repository), quiet_transformers():
-            commit = _publish(api, repository, remote, export, changed, gone, private)
+            commit = _publish(api, repository, remote, export, changed=changed, dropped=dropped, private=private)
     return PushReport(
         repository=repository,
         address=f"{api.endpoint}/{repository}",
         files={name: file.stat().st_size for name, file in sorted(export.files.items())},
         uploaded=tuple(changed),
-        deleted=tuple(gone),
+        deleted=tuple(dropped),
         created=remote is None,
         private=private if remote is None else remote.private,
         commit=commit,
@@ -174,7 +174,7 @@ def push_folder(
 
 
 def _export(folder: Path) -> _Export:
-    """The export in a folder. Raises ExportError unless it is there as it was written; its card may be edited."""
+    """The export in a folder. Raises ExportError unless it is whole and unchanged; only its card may be edited."""
     folder = folder.resolve()
     manifest = Manifest.read(folder / EXPORT.manifest)
     if manifest is None:
@@ -190,7 +190,7 @@ def _export(folder: Path) -> _Export:
 
 
 def _look(api: "HfApi", repository: str) -> _Remote | None:
-    """What the repository holds; None if it does not exist, or is not shown to the token's owner."""
+    """The repository; None if it does not exist, or the token's owner may not see it."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -215,7 +215,7 @@ def _downloaded(api: "HfApi", repository: str, commit: str | None, name: str) ->
 
 
 def _changes(export: _Export, remote: _Remote | None) -> tuple[list[str], list[str]]:
-    """Names of the files to upload, and of those to delete, which only the export there before had."""
+    """Names of the files to upload, and of the files to delete, which only the previous export had."""
     there = {} if remote is None else remote.files
     changed = [name for name, file in sorted(export.files.items()) if not _holds(there.get(name), file)]
     before = () if remote is None or remote.manifest is None else remote.manifest.files
@@ -233,7 +233,7 @@ def _holds(there: "RepoSibling | None", file: Path) -> bool:
 
 
 def _check_place(repository: str, remote: _Remote, export: _Export, overwrite: bool) -> None:
-    """Raise ExportError if the repository is that of something else, or its files would not go with the export."""
+    """Raise ExportError if the repository holds something else, or a foreign file that interferes with the export."""
     found = remote.manifest
     if found is None and not remote.is_empty and not overwrite:
         raise ExportError(
@@ -259,7 +259,7 @@ def _check_place(repository: str, remote: _Remote, export: _Export, overwrite: b
 
 
 def _check_card(api: "HfApi", repository: str, remote: _Remote, export: _Export, overwrite: bool) -> None:
-    """Raise ExportError if a document there was edited since it was pushed, and is not that of the folder."""
+    """Raise ExportError if a document was edited in the repository since it was pushed, and differs from ours."""
     pushed = {} if remote.manifest is None or overwrite else remote.manifest.files
     for name in sorted(EXPORT.documents & pushed.keys() & export.files.keys() & remote.files.keys()):
         if _holds(remote.files[name], export.files[name]):
@@ -280,16 +280,19 @@ def _publish(
     repository: str,
     remote: _Remote | None,
     export: _Export,
+    *,
     changed: list[str],
-    gone: list[str],
+    dropped: list[str],
     private: bool,
 ) -> str | None:
     """Commit the changes; returns the commit that holds the export."""
     if remote is not None:
-        return _commit(api, repository, remote.commit, export, changed, gone) if changed or gone else remote.commit
+        if not (changed or dropped):
+            return remote.commit
+        return _commit(api, repository, remote.commit, export, changed=changed, dropped=dropped)
     api.create_repo(repository, private=True)
     try:
-        commit = _commit(api, repository, None, export, changed, gone)
+        commit = _commit(api, repository, None, export, changed=changed, dropped=dropped)
     except BaseException as error:
         if left := _withdraw(api, repository):
             raise ExportError(f"{repository}: the push broke off ({_reason(error)}), and {left}") from error
@@ -300,7 +303,7 @@ def _publish(
 
 
 def _commit(
-    api: "HfApi", repository: str, parent: str | None, export: _Export, changed: list[str], gone: list[str]
+    api: "HfApi", repository: str, parent: str | None, export: _Export, *, changed: list[str], dropped: list[str]
 ) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -309,7 +312,7 @@ def _commit(
         repository,
         [
             *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=export.files[name]) for name in changed),
-            *(CommitOperationDelete(path_in_repo=name) for name in gone),
+            *(CommitOperationDelete(path_in_repo=name) for name in dropped),
         ],
         commit_message=f"Export of run {run} by prunecast" if run else "Export by prunecast",
         parent_commit=parent,
@@ -318,14 +321,18 @@ def _commit(
 
 
 def _withdraw(api: "HfApi", repository: str) -> str:
-    """Delete the repository that this push has created, unless there is something in it; returns what is left."""
+    """Delete the repository that this push has created, unless it holds files.
+
+    Returns:
+        A clause on what is left; empty if nothing is.
+    """
     address = f"{api.endpoint}/{repository}"
     try:
         remote = _look(api, repository)
         if remote is not None and not remote.is_empty:
             return f"files are in the new repository {address}, which is private: look at it there"
         api.delete_repo(repository, missing_ok=True)
-    # The network and the Hub's libraries raise many classes of exceptions; that of the push is the one to tell.
+    # The network and the Hub's libraries raise many classes of exceptions; the error of the push is the one to report.
     except Exception:  # noqa: BLE001
         return f"the new repository, empty and private, could not be deleted: do it at {address}/settings"
     return ""
@@ -346,7 +353,7 @@ def _make_public(api: "HfApi", repository: str) -> None:
 
 @contextmanager
 def _one_line(repository: str) -> Iterator[None]:
-    """Turn what the Hub's libraries raise into an ExportError."""
+    """Turn errors of the Hub's libraries into an ExportError."""
     try:
         yield
     except ExportError:
@@ -362,19 +369,19 @@ def _refusal(repository: str, error: Exception) -> ExportError:
 
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     tokens = f"{constants.ENDPOINT}/settings/tokens"
-    told = {
+    reasons = {
         401: "the Hub does not accept the token: run `hf auth login` again, or correct HF_TOKEN",
         403: f"the token has no right to write there: make one that has at {tokens}, then run `hf auth login`",
         409: "it exists already, and the token does not let you see it: choose another name, or ask for access",
         412: "it was changed while this was pushed: look at what is there, then push again",
     }
-    if status in told:
-        return ExportError(f"{repository}: {told[status]}")
+    if status in reasons:
+        return ExportError(f"{repository}: {reasons[status]}")
     return ExportError(f"{repository}: the push broke off ({_reason(error)}); nothing of it is there: push again")
 
 
 def _reason(error: BaseException) -> str:
-    """Message of an error in one line; that of an upload with its cause."""
+    """Message of an error in one line; an error of an upload includes its cause."""
     cause = error.__cause__ if isinstance(error, RuntimeError) else None
     said = " ".join(" ".join(str(each).split()) for each in (error, cause) if each is not None)
     return visible(said[:_LONGEST_REASON].removesuffix(".") or type(error).__name__)

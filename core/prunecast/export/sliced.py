@@ -30,10 +30,8 @@ class SlicedFolder:
 
     def __init__(self, folder: Path) -> None:
         (name,) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
-        self._folder, self._model = (
-            folder,
-            getattr(imported(folder / MODELING.name, f"prunecast_sliced_{folder.name}"), name),
-        )
+        module = imported(folder / MODELING.name, f"prunecast_sliced_{folder.name}")
+        self._folder, self._model = folder, getattr(module, name)
 
     @classmethod
     @contextmanager
@@ -58,7 +56,7 @@ class SlicedFolder:
         Args:
             dtype: dtype of the weights.
             device: device of the model.
-            quantization: a ``quantization_config`` of transformers, for projections in 4 bits; None for none.
+            quantization: a ``quantization_config`` of transformers, for projections in 4 bits; None for full precision.
         """
         with quiet_transformers():
             loaded = self._model.from_pretrained(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def with_stand_ins(
     config: "PreTrainedConfig", family: Family, state: "Mapping[str, Tensor]", architecture: Architecture
 ) -> "tuple[dict[str, Tensor], Architecture]":
-    """A pruned model with an attention in every layer, which computes the same.
+    """The pruned model with an attention in every layer; it computes the same.
 
     A removed attention becomes one KV group with one query head, of which every weight is zero, as are those of the
     norms that only it needs: it adds zero to the residual stream. It costs its parameters and its part of the KV cache.
@@ -31,7 +31,7 @@ def with_stand_ins(
         architecture: sizes that each layer keeps, matching ``state``.
 
     Returns:
-        The weights, and the architecture that they are of.
+        The weights, and their architecture.
     """
     import torch
 
@@ -45,7 +45,7 @@ def with_stand_ins(
     return {**state, **zeros}, filled
 
 
-def stand_ins_told(architecture: Architecture, written: Architecture) -> tuple[str, ...]:
+def stand_ins_note(architecture: Architecture, written: Architecture) -> tuple[str, ...]:
     """A note on the stand-ins of a folder; empty if it has none.
 
     Args:
@@ -60,13 +60,15 @@ def stand_ins_told(architecture: Architecture, written: Architecture) -> tuple[s
     )
 
 
-def vllm_told(base: Any, written: Architecture) -> str:
-    """Whether vLLM serves a folder, and how, for the model card.
+def vllm_support(base: Any, written: Architecture) -> str:
+    """Sentence for the model card: whether vLLM can serve the folder and, if so, with which options.
 
     Args:
         base: stock class of the model without its output head; None if there is none.
         written: architecture in the folder.
     """
+    if base is None:
+        return "vLLM does not serve it, as transformers has no class of this model without its output head."
     if not getattr(base, "_supports_attention_backend", False):
         return "vLLM does not serve it, as its attention does not go through the attention functions of transformers."
     if all(layer.kv_groups for layer in written.layers):
@@ -77,8 +79,8 @@ def vllm_told(base: Any, written: Architecture) -> str:
 
 
 def _without_attention(architecture: Architecture) -> str:
-    gone = sum(layer.kv_groups == 0 for layer in architecture.layers)
-    return f"{counted(gone, 'layer')} {'has' if gone == 1 else 'have'} no attention"
+    without = sum(layer.kv_groups == 0 for layer in architecture.layers)
+    return f"{counted(without, 'layer')} {'has' if without == 1 else 'have'} no attention"
 
 
 def _sizes(config: "PreTrainedConfig", family: Family, architecture: Architecture) -> "dict[str, Tensor]":

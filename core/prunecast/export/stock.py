@@ -61,8 +61,8 @@ class StockOptions(PluginOptions):
 class Stock(Exporter[StockOptions]):
     """A folder that a stock class of transformers loads, without ``trust_remote_code``.
 
-    A stock class builds all layers alike. So all layers that are there keep the same KV groups, query heads and MLP
-    width; whole layers may be gone.
+    A stock class builds all layers with the same sizes. So the layers that are not removed keep the same KV groups,
+    query heads and MLP width; whole layers may be removed.
     """
 
     options_model = StockOptions
@@ -70,7 +70,7 @@ class Stock(Exporter[StockOptions]):
     reserved = TRANSFORMERS_FILES
 
     def limits(self, config: "PreTrainedConfig", family: Family, shape: ModelShape) -> Limits:
-        """All layers alike, of sizes that the class of the config builds, or gone."""
+        """Every layer is either removed or has the same sizes as the others, and the config's class can build them."""
         dense = as_stock(config)
         if not is_of_transformers(dense.model_type):
             raise ExportError(
@@ -117,23 +117,23 @@ class Stock(Exporter[StockOptions]):
 
 
 def _kept(architecture: Architecture) -> list[int]:
-    """Indices of the layers that are there."""
+    """Indices of the layers that are not removed."""
     return [index for index, layer in enumerate(architecture.layers) if layer != Layer(0, 0, 0)]
 
 
 def _config(dense: "PreTrainedConfig", family: Family, layer: Layer, kept: list[int]) -> "PreTrainedConfig":
     """Config of a model of some layers of a dense one, all of which have the sizes of ``layer``."""
-    # The width of a head is told, as many configs divide by the number of heads if it is not.
+    # The width of a head is written, as many configs otherwise divide the hidden size by the number of heads.
     return _changed(dense, {**with_head_dim(dense), **family.entries_of(layer), **_of_layers(dense, kept)})
 
 
 def _of_layers(dense: "PreTrainedConfig", kept: Sequence[int]) -> dict[str, Any]:
-    """Entries of a config that depend on which layers are there."""
+    """Entries of a config that depend on which layers are kept."""
     return {**listed_for(dense, kept), "num_hidden_layers": len(kept)}
 
 
 def _changed(dense: "PreTrainedConfig", changes: Mapping[str, Any]) -> "PreTrainedConfig":
-    """A copy of a config with other entries, checked by its class as when it is loaded; without those of its files."""
+    """A copy of a config with changed entries, without the entries of its files, checked by its class as at loading."""
     content = {name: value for name, value in dense.to_dict().items() if name not in OF_FILES}
     attributes = dense.attribute_map
     changed: PreTrainedConfig = type(dense).from_dict(
@@ -158,7 +158,7 @@ def _problem_of_layer(dense: "PreTrainedConfig", family: Family, layer: Layer, h
 
 
 def _problem_of_depth(dense: "PreTrainedConfig", kept: Sequence[int]) -> str | None:
-    """Reason why the class of a config does not build some of its layers alone; None if it does."""
+    """Reason why the class of a config cannot build a model of only these layers; None if it can."""
     windows = windows_of(dense)
     if windows_of(_changed(dense, _of_layers(dense, kept))) != [windows[index] for index in kept]:
         return f"{type(dense).__name__} has sliding windows in other layers if these are left out"
@@ -166,22 +166,28 @@ def _problem_of_depth(dense: "PreTrainedConfig", kept: Sequence[int]) -> str | N
 
 
 def _renumbered(weights: "Mapping[str, Tensor]", layers: str, kept: list[int]) -> "dict[str, Tensor]":
-    """Weights with the layers that are there numbered from 0 on; those of others are left out."""
-    places, found = {str(index): place for place, index in enumerate(kept)}, {}
+    """Weights of a model of the kept layers alone, renumbered from 0; weights outside of the layers are unchanged.
+
+    Args:
+        weights: by stock name.
+        layers: path of the list of layers, e.g. ``model.layers``.
+        kept: their indices in the dense model, ascending.
+    """
+    positions, renumbered = {str(old): new for new, old in enumerate(kept)}, {}
     for name, tensor in weights.items():
         if not name.startswith(f"{layers}."):
-            found[name] = tensor
+            renumbered[name] = tensor
             continue
         index, _, rest = name.removeprefix(f"{layers}.").partition(".")
-        if index in places:
-            found[f"{layers}.{places[index]}.{rest}"] = tensor
-    return found
+        if index in positions:
+            renumbered[f"{layers}.{positions[index]}.{rest}"] = tensor
+    return renumbered
 
 
 def _with_biases(
     config: "PreTrainedConfig", weights: "dict[str, Tensor]"
 ) -> "tuple[PreTrainedConfig, dict[str, Tensor]]":
-    """Config and weights as the stock class has them, with biases of zeros beside those that compensation has added.
+    """Config and weights as the stock class has them: it gets biases of zeros wherever compensation has added none.
 
     Raises:
         ExportError: the class has no place for some weight.

@@ -1,4 +1,4 @@
-"""Which targets have a form for a model, by its config alone."""
+"""Targets that a model can be exported to, by its config alone."""
 
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,10 @@ def targets_for(
     Exporters with an option that has no default are left out.
 
     Args:
-        host: where exporters come from.
+        host: host of the exporters.
         config: config of the dense model.
         family: description of its family, as settled for this config.
-        source: files of the model, of which the tokenizer may have no form either; None to ask for the config alone.
+        source: files of the model, whose tokenizer a target may not support either; None to check the config alone.
     """
     shape = shape_of(config, family)
     found = []

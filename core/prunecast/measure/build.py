@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
-    """The elastic model of a set-up, in its dtype, placed as it says.
+    """The elastic model of a set-up, in its dtype and its placement.
 
-    Ranking and moments come from the cache. Missing ones are computed by the dense model in float32, in one pass over
-    the text if pruner and compensation use the same.
+    Ranking and moments come from the cache. Missing ones are computed with the dense model in float32, in one pass
+    over the text if pruner and compensation use the same text.
     """
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
@@ -46,7 +46,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
     from prunecast.models.moments import Moments
 
     return_freed_memory()
-    # Workers that start together calibrate once.
+    # Only one of several workers that start together calibrates.
     with nullcontext() if is_calibrated(setup) else FileLock(f"{ranking_path(setup)}.lock"):
         model = _calibrated(setup, placed(setup), progress)
     if model is None:
@@ -63,7 +63,7 @@ def build_elastic(setup: Setup, progress: Progress) -> "ElasticModel":
 
 
 def _calibrated(setup: Setup, places: Places, progress: Progress) -> "PreTrainedModel | None":
-    """The dense model, after calibration where the cache lacks what comes of it; None if it is to be streamed."""
+    """The dense model, after a calibration if the cache lacks its results; None if it is to be streamed."""
     import torch
 
     model = None
@@ -88,12 +88,12 @@ def _loaded(setup: Setup, dtype: "torch.dtype", placement: Placement) -> "PreTra
         spread(model, setup.family, devices, rooms, dtype)
     else:
         model = setup.source.load(dtype, setup.device)
-    head_of(model)  # found once, before anything listens to the model
+    head_of(model)  # found once, before any hook is registered
     return model
 
 
 def _calibrate(setup: Setup, model: "PreTrainedModel", progress: Progress) -> None:
-    """Write the ranking and, where there is compensation, the moments, unless they are there."""
+    """Write the ranking and, where there is compensation, the moments, unless the cache has them."""
     from prunecast.models.cpu.allocation import keep_freed_memory, return_freed_memory
     from prunecast.models.moments import MomentSums
 
@@ -101,19 +101,19 @@ def _calibrate(setup: Setup, model: "PreTrainedModel", progress: Progress) -> No
     ranking, moments = ranking_path(setup), moments_path(setup)
     if not ranking.is_file():
         progress.say(f"ranking heads and channels ({setup.spec.pruner.use})")
-        overheard = MomentSums(model, setup.family)
-        with overheard.listening() if moments and same_text(setup) else nullcontext():
+        sums = MomentSums(model, setup.family)
+        with sums.listening() if moments and same_text(setup) else nullcontext():
             importance = _rank(setup, model)
         write_ranking(ranking, importance)
-        if moments and overheard.tokens == sum(sample.numel() for sample in setup.compensation):
-            overheard.save(moments)
+        if moments and sums.tokens == sum(sample.numel() for sample in setup.compensation):
+            sums.save(moments)
     if moments and not moments.is_file():
         _gather(setup, model, moments, progress)
     return_freed_memory()
 
 
 def _gather(setup: Setup, model: "PreTrainedModel", path: Path, progress: Progress) -> None:
-    """Write the moments. Raises ModelError if there is no memory for them: their sums take most of it, not a batch."""
+    """Write the moments. Raises ModelError if memory runs out: most of it is taken by the sums, not by a batch."""
     from prunecast.errors import is_out_of_memory
     from prunecast.models.moments import gather_moments
 

@@ -1,7 +1,7 @@
 """Times of the components of a model, measured with the classes of its exports.
 
-Whole models are timed, so that caches and memory are as busy as in the models whose speed is predicted, and times of
-the components follow from theirs. The weights are random numbers, on which times do not depend.
+Whole models are timed, so that caches and memory are as busy as in the models whose speed is predicted, and the times
+of the components are fitted to them. The weights are random numbers, as times do not depend on their values.
 """
 
 import time
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 ROUNDS = 5
-"""Times that each model is timed; all models take turns, so that a slow time of the machine slows them alike."""
+"""Number of timed rounds; the models take turns in each, so that a slow spell of the machine slows all alike."""
 
 STEPS = 8
 """Decoding steps after each prefill."""
 
 MIXED = 12
-"""Models with sizes that differ from layer to layer among those that are timed."""
+"""Number of timed models whose sizes differ from layer to layer."""
 
 WIDTHS = 9
-"""Most widths of an MLP that are measured; between them is interpolated."""
+"""Largest number of MLP widths that are timed; times between them are interpolated."""
 
 _ALIGNED = 64
-"""Numbers to a multiple of which weights begin in memory, as allocators place them."""
+"""Each weight starts at a multiple of this many numbers, as allocators place them."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed.
+    """Workload of a timing.
 
     Attributes:
         batch: number of sequences.
@@ -79,13 +79,12 @@ class TimedModels:
     ) -> dict[Architecture, Times]:
         """The median time of each architecture over several rounds, in which they take turns.
 
-        Where others are at work on the same processor, the time of the same matrix products changes by a tenth and more
-        from one second to the next. Of a few rounds the shortest time is that of a lucky one, which some models have
-        and others have not; medians are closer to each other.
+        Where other processes use the same processor, the time of the same matrix products changes by a tenth and more
+        from one second to the next. The shortest of a few rounds depends on chance, so medians compare models better.
 
         Args:
             architectures: sizes of the models.
-            work: what is timed.
+            work: the workload to time.
             rounds: number of rounds, after one that is not counted.
         """
         import torch
@@ -130,7 +129,7 @@ class Arena:
         self._numbers = numbers.normal_(0.0, 0.02, generator=generator)
 
     def filled(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """A copy of a model on the meta device whose weights lie in the memory, one behind the other."""
+        """A copy of a model of the meta device, with weights that lie one behind the other in the memory."""
         kind: Any = type(model)
         weights, place = self._weights_of(model), {"": self._device}
         loaded = kind.from_pretrained(
@@ -150,12 +149,12 @@ class Arena:
 
 
 def _room_of(model: "PreTrainedModel") -> int:
-    """Numbers that a model takes in an arena."""
+    """Count of numbers that a model takes in an arena."""
     return sum(_room(model.get_parameter_or_buffer(names[0])) for names in _tensors(model).values())
 
 
 def _tensors(model: "PreTrainedModel") -> dict[int, list[str]]:
-    """Names in the state of a model, those of the same tensor together."""
+    """Names in the state of a model, by identity of the tensor: tied weights share an entry."""
     names: dict[int, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
@@ -187,7 +186,7 @@ def _timed(model: "PreTrainedModel", ids: "Tensor") -> Times:
 
 
 def _nanoseconds(work: Callable[[], None], device: "torch.device") -> int:
-    """Time of some work: of its thread if there is one alone, which others on the machine do not slow down as much."""
+    """Nanoseconds of some work: CPU time of a single thread, as other processes disturb it less; else wall time."""
     import torch
 
     alone = device.type == "cpu" and torch.get_num_threads() == 1
@@ -206,22 +205,27 @@ class TimedSizes:
     """Sizes of the components of one kind of layer that have a time of their own in the table.
 
     Attributes:
-        attention: (KV groups, query heads per group), but for none at all.
+        attention: (KV groups, query heads per group); no attention at all is not listed, as it takes no time.
         widths: widths of the MLP, ascending from 0.
     """
 
     attention: tuple[tuple[int, int], ...]
     widths: tuple[int, ...]
 
+    @property
+    def count(self) -> int:
+        """Number of fitted times: one for each attention and each width; width 0 takes none."""
+        return len(self.attention) + len(self.widths) - 1
+
     def parts_of(self, layer: Layer) -> NDArray[np.float64]:
-        """How often each size occurs in a layer: of a width between two others, a part of each."""
+        """How often each size occurs in a layer: a width between two measured ones counts as a fraction of each."""
         here = (layer.kv_groups, layer.heads_per_group)
         attention = [float(here == size) for size in self.attention]
         hats = np.eye(len(self.widths))[1:]
         return np.array([*attention, *(float(np.interp(layer.mlp_width, self.widths, hat)) for hat in hats)])
 
     def variants_of(self, dense: Sequence[Layer]) -> list[list[tuple[int, int, int]]]:
-        """The layers of a model, all with one of the sizes or without one of the components."""
+        """Layers of one model for each size: every layer has that size, or lacks that component."""
         attention = [[(*size, layer.mlp_width) for layer in dense] for size in ((0, 0), *self.attention)]
         mlp = [[(layer.kv_groups, layer.heads_per_group, width) for layer in dense] for width in self.widths]
         return [*attention, *mlp]
@@ -241,7 +245,7 @@ class TimedSizes:
 def sizes_to_time(shape: ModelShape, choices: Sequence[Choice]) -> list[TimedSizes]:
     """Sizes of each kind of layer that the choices of a space and the dense model have.
 
-    Of more than :data:`WIDTHS` widths, as many are taken at equal distances in their order.
+    If there are more than :data:`WIDTHS` widths, that many are taken, evenly spaced in their order.
     """
     return [_sizes_of_kind(shape, choices, kind) for kind in range(max(shape.kinds) + 1)]
 
@@ -259,10 +263,11 @@ def _sizes_of_kind(shape: ModelShape, choices: Sequence[Choice], kind: int) -> T
 
 
 def models_to_time(shape: ModelShape, sizes: Sequence[TimedSizes]) -> list[Architecture]:
-    """Architectures from whose times those of the sizes follow.
+    """Architectures to time so that the time of each size can be fitted.
 
-    The dense model; it without any component; it with each size in all layers of a kind, and without that component;
-    and :data:`MIXED` models with sizes drawn for every layer, as those are whose speed will be predicted.
+    They are the dense model; a model without any component; for each size a model that has it in all layers of a kind,
+    and for each component a model that lacks it there; and :data:`MIXED` models with sizes drawn for every layer, like
+    the models whose speed will be predicted.
     """
     dense, kinds, rng = shape.dense.layers, shape.kinds, np.random.default_rng(0)
     layers: list[Sequence[Sequence[int]]] = [dense, [(0, 0, 0)] * len(dense)]
@@ -280,14 +285,13 @@ def component_times(
 ) -> SpeedTable:
     """Measure the table of the sizes that the choices of a space have, and of the dense model.
 
-    The times of components are those that reproduce the times of :func:`models_to_time` best, by least squares of the
-    relative errors.
+    The times of components are fitted to the times of :func:`models_to_time` by least squares of the relative errors.
 
     Args:
         models: the models.
         shape: sizes of the dense model.
         choices: the choices.
-        work: what is timed.
+        work: the workload to time.
         rounds: as for :meth:`TimedModels.usual_times`.
     """
     sizes = sizes_to_time(shape, choices)
@@ -297,27 +301,29 @@ def component_times(
 def table_of(
     times: Mapping[Architecture, Times], shape: ModelShape, sizes: Sequence[TimedSizes], work: Workload
 ) -> SpeedTable:
-    """The table that follows from the times of whole models.
+    """Fit the speed table to measured times of whole models, by least squares.
+
+    It has a fixed time, and a time for each size of each kind of layer.
 
     Args:
         times: times of the architectures of :func:`models_to_time`.
         shape: sizes of the dense model.
         sizes: sizes of each kind of layer that have a time of their own.
-        work: what was timed.
+        work: the workload that was timed.
     """
     parts = np.stack([_parts_of(each, shape.kinds, sizes) for each in times])
-    fixed, *fitted = _fitted(parts, list(times.values()))
-    layers = []
+    fixed, *of_sizes = _fitted(parts, list(times.values()))
+    begin, layers = 0, []
     for each in sizes:
-        count = len(each.attention) + len(each.widths) - 1
-        layers.append(each.times(fitted[:count]))
-        fitted = fitted[count:]
+        end = begin + each.count
+        layers.append(each.times(of_sizes[begin:end]))
+        begin = end
     return SpeedTable(work.batch, work.context, fixed, shape.kinds, tuple(layers))
 
 
 def _parts_of(architecture: Architecture, kinds: Sequence[int], sizes: Sequence[TimedSizes]) -> NDArray[np.float64]:
     """How often each time of the table occurs in an architecture: once the fixed one, then those of each kind."""
-    counts = [np.zeros(len(each.attention) + len(each.widths) - 1) for each in sizes]
+    counts = [np.zeros(each.count) for each in sizes]
     for layer, kind in zip(architecture.layers, kinds, strict=True):
         counts[kind] += sizes[kind].parts_of(layer)
     return np.concatenate([[1.0], *counts])

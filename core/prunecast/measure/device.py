@@ -1,4 +1,4 @@
-"""Device and number format of the measurements, and the speed of one in the other."""
+"""Device and number format of the measurements, and the speed of matrix products in them."""
 
 import platform
 import time
@@ -34,7 +34,7 @@ def choose_device(wanted: str) -> "torch.device":
 def choose_dtype(wanted: str, device: "torch.device") -> "torch.dtype":
     """Number format named by a spec; ``auto`` is bfloat16 where the hardware multiplies it faster, else float32.
 
-    Accelerators other than CUDA and ROCm devices count as not faster, because it is unknown.
+    Accelerators other than CUDA and ROCm devices count as not faster, because their speed is unknown.
     """
     import torch
 
@@ -51,8 +51,8 @@ def choose_dtype(wanted: str, device: "torch.device") -> "torch.dtype":
 def is_faster_in_bfloat16(capabilities: "Mapping[str, object]") -> bool:
     """True if a processor with these ``torch.cpu.get_capabilities()`` multiplies bfloat16 faster than float32.
 
-    Intel's processors do so by AMX alone, which a virtual machine may hide: they start one AVX-512 product of bfloat16
-    where they start two of float32 (150 against 240 GFLOPS on two such cores of a Xeon).
+    Intel's processors are faster only with AMX, which a virtual machine may hide: in the time of two AVX-512 products
+    of float32 they start one of bfloat16 (150 against 240 GFLOPS on two such cores of a Xeon).
     """
     named = {name for name, present in capabilities.items() if "bf16" in name and present}
     if "Intel" in str(capabilities.get("cpu_name", "")):
@@ -83,5 +83,5 @@ def macs_per_second(width: int, dtype: "torch.dtype", device: "torch.device") ->
         (left @ right)[0, 0].item()  # waits for the device
         return time.perf_counter() - start
 
-    # The first one is slow, and others are where another process is at work.
+    # The first product is slow, and so are those during which another process computes.
     return rows * width * 4 * width / min(seconds() for _ in range(9))

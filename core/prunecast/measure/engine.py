@@ -63,9 +63,9 @@ class Engine:
         return LayerMajor(self.elastic) if isinstance(self.elastic, StreamedElastic) else ActivationReuse(self.elastic)
 
     def expect(self, wanted: Sequence[tuple[Architecture, NamedEvaluator]]) -> None:
-        """Say what will be measured next, in its order: streamed layers are brought for several architectures at once.
+        """Announce what will be measured next, in its order: streamed layers are loaded once for several architectures.
 
-        Nothing else depends on it; an evaluation that was not expected is as good.
+        Unannounced evaluations give the same result, only slower.
         """
         self._expected = list(wanted)
 
@@ -80,16 +80,16 @@ class Engine:
         """Measurements of an architecture by one evaluator, and the seconds that its evaluation took.
 
         Args:
-            architecture: what to measure.
+            architecture: the architecture to measure.
             named: the evaluator.
-            model_of: gives the model of the architecture; the elastic model if not given.
+            model_of: returns the model of an architecture; the elastic model if not given.
 
         Raises:
             EvaluationError: the architecture cannot be measured.
         """
         import torch
 
-        elastic = self.elastic  # built outside of inference mode, in which weights would never take part in a gradient
+        elastic = self.elastic  # built outside of inference mode, as weights made in it never take part in a gradient
         with torch.inference_mode(), nullcontext() if named.compensated else _uncompensated(elastic):
             self.observe(named)
             model = self._switched(architecture, model_of or self.applied)
@@ -137,7 +137,9 @@ class Engine:
     def within_memory(self, named: NamedEvaluator, action: Callable[[], Answer]) -> Answer:
         """Result of an action of an evaluator, with smaller batches if need be (:mod:`prunecast.measure.memory`)."""
         name = named.setting.evaluator.name
-        return within_memory(action, named.evaluator, name, named.owner, self._reuse, self._progress)
+        return within_memory(
+            action, named.evaluator, name=name, owner=named.owner, reuse=self._reuse, progress=self._progress
+        )
 
     def _switched(self, architecture: Architecture, model_of: "ModelOf") -> "PreTrainedModel":
         """The model of an architecture. Raises EvaluationError if there is no memory for its compensated weights."""
@@ -153,14 +155,14 @@ class Engine:
             ) from error
 
     def _measurements(self, named: NamedEvaluator, model: "PreTrainedModel") -> list[Measurement]:
-        """Checked measurements of a model. Raises EvaluationError for whatever the evaluator does wrong."""
+        """Checked measurements of a model. Raises EvaluationError for any error of the evaluator."""
         with isolated(named.owner, "evaluate", raises=EvaluationError):
             with self._reusing(named):
                 measurements = self.within_memory(named, lambda: named.evaluator.evaluate(model))
             return checked_measurements(named.owner, measurements, named.metrics)
 
     def _reusing(self, named: NamedEvaluator) -> AbstractContextManager[None]:
-        """A context in which what is known of an evaluation is not computed again."""
+        """A context that reuses activations of earlier evaluations."""
         from prunecast.models.streamed.layer_major import LayerMajor, Wanted
 
         if isinstance(self._reuse, LayerMajor):

@@ -1,6 +1,6 @@
 """Identity of a set-up: hashes of everything that its numbers depend on.
 
-Whoever hands out a number, a table or a file of a recorded run compares the identity that was recorded with today's.
+A command that prints or writes something of a recorded run compares the recorded identity with today's.
 """
 
 import json
@@ -43,7 +43,7 @@ def identity_of(setup: Setup) -> dict[str, str]:
 
 
 def identity_at_hand(setup: Setup) -> tuple[dict[str, str], list[str]]:
-    """As :func:`identity_of`, but what is missing or cannot be read is left out; the list describes it."""
+    """As :func:`identity_of`, but without the parts that are missing or cannot be read; the list describes them."""
     found: dict[str, str] = {}
     missing = []
     for name, group in _GROUPS.items():
@@ -55,7 +55,7 @@ def identity_at_hand(setup: Setup) -> tuple[dict[str, str], list[str]]:
 
 
 def check_unchanged(registry: Registry, record: RunRecord, today: Mapping[str, str]) -> None:
-    """Check that a recorded run was made from what there is today.
+    """Check that model, data and code of a recorded run are the same today.
 
     Args:
         registry: the registry of the run.
@@ -73,10 +73,10 @@ def check_unchanged(registry: Registry, record: RunRecord, today: Mapping[str, s
 
 
 def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost, permissions: Permissions) -> list[str]:
-    """As :func:`check_unchanged`, for whoever hands out recorded numbers alone, for which a model is not needed.
+    """As :func:`check_unchanged`, for commands that need recorded numbers alone: missing parts are not compared.
 
     Returns:
-        Descriptions of what is not here to be compared.
+        Descriptions of the parts that are missing here.
 
     Raises:
         ChangedError: something differs; the message describes what, and since when.
@@ -90,9 +90,9 @@ def unchanged_at_hand(registry: Registry, record: RunRecord, host: PluginHost, p
 
 
 def _files_at_hand(record: RunRecord) -> dict[str, str]:
-    """Hashes of the model, the tokenizer and the local plugins of a recorded spec, as far as they are at hand.
+    """Hashes of the model, the tokenizer and the local plugins of a recorded spec, as far as they are found.
 
-    Nothing of them is executed, so they are compared even if the spec needs code that the user has not named.
+    No code is executed, so they are compared even if the spec needs code that the user has not named.
     """
     found: dict[str, str] = {}
     spec = json.loads(record.spec_json)
@@ -114,7 +114,7 @@ def _model(setup: Setup) -> dict[str, str | None]:
 
 
 def _family(setup: Setup) -> dict[str, str | None]:
-    """Description, unless it is the bundled one, and the spec names none whose content may become another."""
+    """Description of the family; None for the bundled one, unless the spec names it, as its content may change."""
     named = setup.spec.model.family is not None
     return {FAMILY: setup.description or (content_key(plain(setup.family)) if named else None)}
 
@@ -153,4 +153,4 @@ _GROUPS: Mapping[str, Callable[[Setup], dict[str, str | None]]] = {
     "the calibration text": _calibration,
     "the evaluated data": _data,
 }
-"""Parts of an identity that are at hand, or missing, together."""
+"""Parts of an identity that are found, or missing, together."""

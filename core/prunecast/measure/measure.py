@@ -1,4 +1,4 @@
-"""Measuring for a run: a number comes from the registry if it is there, else from the model, and is kept at once."""
+"""Measuring for a run: a number comes from the registry if it has it, else from the model, and is recorded at once."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prunecast.measure.engine import ModelOf
 
 POLL_SECONDS = 0.5
-"""Time between two looks at the registry while another process measures what is wanted."""
+"""Seconds between two reads of the registry while another process measures what is wanted."""
 
 MOST_ATTEMPTS = 2
 """Failures after which an architecture is not tried again under the same setting."""
@@ -35,10 +35,10 @@ class Measuring:
     """Measures architectures for one run.
 
     Args:
-        setup: what the numbers are measured under.
-        dispatch: has measured what the registry lacks.
+        setup: model, pruner and evaluators of the numbers.
+        dispatch: gives workers the evaluations that the registry lacks.
         engine: measures models of other weights in this process.
-        registry: where numbers are found and kept.
+        registry: registry that numbers are read from and recorded in.
         run_id: the run.
         progress: where progress is shown.
         listeners: plugins that follow the run.
@@ -95,15 +95,15 @@ class Measuring:
     def measure_as_proposed(self, propose: Propose, evaluators: Sequence[NamedEvaluator]) -> Found:
         """All metrics of architectures that are proposed while others are still being measured.
 
-        What the registry has comes in in the order in which it was recorded, so that a run that is continued proposes
-        what it proposed before.
+        Numbers of the registry count as measured in the order in which they were recorded, so that a run that is
+        continued proposes what it proposed before.
 
         Args:
             propose: asked at first, and after every architecture that has been measured.
-            evaluators: what measures.
+            evaluators: the evaluators.
 
         Returns:
-            Metrics of all that could be measured, in the order in which they came in.
+            Metrics of all architectures that could be measured, in the order in which they were completed.
         """
         stream = Stream(propose, evaluators)
 
@@ -124,7 +124,7 @@ class Measuring:
                 for result in results:
                     stream.over(result.task.architecture, bool(result.failed))
                     extra += more()
-        for architecture in stream.left:  # another process was at it
+        for architecture in stream.left:  # another process was measuring them
             found = self.measure(stream.stages[architecture], [architecture], evaluators)
             stream.metrics.update(found)
             stream.over(architecture, not found)
@@ -151,9 +151,9 @@ class Measuring:
 
         Args:
             stage: the stage of the run.
-            architecture: what the model keeps.
+            architecture: architecture of the model.
             make: makes the model; called only if a number is missing.
-            evaluators: what measures, under settings that say how the weights came about.
+            evaluators: the evaluators, with settings that say how the weights were made.
         """
         metrics: dict[Architecture, Metrics] = {architecture: {}}
         missing = self._from_registry(stage, [(architecture, named) for named in evaluators], metrics)
@@ -168,7 +168,7 @@ class Measuring:
     def _from_registry(
         self, stage: str, wanted: Sequence[Wanted], metrics: Mapping[Architecture, Metrics]
     ) -> list[Wanted]:
-        """Fill in what is known; returns what is still missing and worth a try, in the order given."""
+        """Fill in the metrics that the registry has; returns the others in the order given, without those given up."""
         known: set[tuple[Architecture, int]] = set()
         for named in {id(named): named for _, named in wanted}.values():
             setting = named.setting
@@ -193,7 +193,7 @@ class Measuring:
         leases: Leases,
         advance: Advance,
     ) -> list[Wanted]:
-        """Have measured what no other process is measuring; returns the rest."""
+        """Let workers measure what no other process is measuring; returns the rest."""
         tasks = {Task(named, architecture).key: (architecture, named) for architecture, named in wanted}
         done = set()
         self._engine.expect(wanted)
@@ -205,7 +205,7 @@ class Measuring:
 
     def _await_others(self, count: int) -> None:
         if not self._has_waited:
-            self._progress.say(f"waiting for another process that is at {count} of these evaluations")
+            self._progress.say(f"waiting for another process that is measuring {count} of these evaluations")
         self._has_waited = True
         time.sleep(POLL_SECONDS)
 
@@ -215,7 +215,7 @@ class Measuring:
         self.cached += len(new)
 
     def _keep(self, stage: str, results: Sequence[Result], metrics: Mapping[Architecture, Metrics]) -> None:
-        """Record results, and tell of them."""
+        """Record results, and pass them to the listeners."""
         done = [result for result in results if not result.failed]
         self._registry.record_many(self._run_id, stage, [_evaluation_of(result) for result in done])
         self.measured += len(done)
@@ -266,7 +266,7 @@ class Measuring:
 
 
 def _emptied(tasks: list[Task]) -> list[Task]:
-    """All of the tasks, which are taken off the list."""
+    """All tasks of the list, which is empty afterwards."""
     taken = tasks[:]
     tasks.clear()
     return taken

@@ -17,6 +17,7 @@ Answer = TypeVar("Answer")
 def within_memory(
     action: Callable[[], Answer],
     evaluator: Evaluator[Any],
+    *,
     name: str,
     owner: str,
     reuse: "ActivationReuse | LayerMajor",
@@ -24,11 +25,11 @@ def within_memory(
 ) -> Answer:
     """Result of an action of an evaluator, tried again with half the batch each time the device has no memory left.
 
-    At batch 1, half of the activations kept for reuse are given up each time, for as long as there are any.
+    At batch 1, half of the activations kept for reuse are discarded each time, until none is left.
 
     Args:
-        action: what to do.
-        evaluator: whose batch is halved.
+        action: the action.
+        evaluator: the evaluator, whose batch is halved.
         name: its name in a spec.
         owner: its name and distribution, for messages.
         reuse: activations kept for reuse.

@@ -1,9 +1,9 @@
 """Placement of the weights: all on the device, spread over devices and main memory, or streamed from their files.
 
-What each placement needs is estimated from the sizes of the model alone, so that a machine that has neither the model
-nor its memory can tell it. Numbers do not depend on the placement.
+The memory of each placement is estimated from the sizes of the model alone, so that it can be estimated on a machine
+that has neither the model nor the memory. Measurements do not depend on the placement.
 
-Calibration computes in float32, so it needs more than what follows it; ``auto`` chooses for the two separately.
+Calibration computes in float32, so it needs more memory than evaluation; ``auto`` chooses for the two separately.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 Placement = Literal["one", "spread", "stream"]
-"""Where the weights are; see ``model.placement`` of a spec."""
+"""Place of the weights; see ``model.placement`` of a spec."""
 
 PLACEMENTS: tuple[Placement, ...] = ("one", "spread", "stream")
-"""All of them, fastest first."""
+"""All placements, fastest first."""
 
 Part = Literal["calibration", "evaluation"]
 """A part of a run that has a placement of its own."""
@@ -36,25 +36,25 @@ Part = Literal["calibration", "evaluation"]
 PARTS: tuple[Part, ...] = ("calibration", "evaluation")
 
 TOKENS = 2048
-"""Tokens that are taken to be read at once."""
+"""Number of tokens that a forward pass is assumed to read at once."""
 
 _CACHE = 2**30
-"""Limit of each of two caches: compensated weights, and hidden states that are reused or on their way."""
+"""Limit of each of two caches: compensated weights, and hidden states that are reused or wait for the next layer."""
 
 _FLOAT32 = 4
 """Bytes of a number in float32."""
 
 _SHARE = 0.8
-"""Share of the free memory of a device that layers spread over several may take; the rest is for what is computed."""
+"""Share of the free memory of a device that layers spread over several may take; the rest is for activations."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Memory that a placement needs, in bytes, beyond what files that are mapped take of the page cache.
+    """Memory that a placement needs, in bytes, without the page cache of mapped files.
 
     Attributes:
-        calibration: at its peak while units are ranked and moments are gathered, in float32.
-        evaluation: at its peak while architectures are measured, in the dtype of the measurements.
+        calibration: peak while units are ranked and moments are gathered, in float32.
+        evaluation: peak while architectures are measured, in the dtype of the measurements.
     """
 
     calibration: int
@@ -63,7 +63,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Places:
-    """The placement of both parts of a run; a calibration that the cache has needs none, and has that of the other."""
+    """The placement of both parts of a run; a calibration that the cache has gets the placement of the evaluation."""
 
     calibration: Placement
     evaluation: Placement
@@ -78,13 +78,13 @@ class Places:
 
 @dataclass(frozen=True)
 class Work:
-    """What the memory of a run depends on.
+    """Properties of a run that its memory depends on.
 
     Attributes:
         shape: sizes of the dense model.
         itemsize: bytes of a weight in the dtype of the measurements.
         reading: how the pruner reads its text; None if it needs all layers at once.
-        read: tokens of calibration text.
+        read: number of tokens of the longest calibration text.
         compensate: method of compensation.
     """
 
@@ -96,14 +96,14 @@ class Work:
 
     @classmethod
     def of(cls, spec: Spec, pruner: Pruner[Any], shape: ModelShape, itemsize: int) -> "Work":
-        """The work of a spec, with so many bytes a weight in the dtype of its measurements."""
+        """The work of a spec; ``itemsize`` is the bytes of a weight in the dtype of its measurements."""
         compensate = pruner.options.compensate
         texts = [*pruner.calibration, *(compensate.calibration if compensate.method != "none" else ())]
         read = max((text.samples * text.tokens for text in texts), default=0)
         return cls(shape, itemsize, pruner.by_layer, read, compensate.method)
 
     def needs(self) -> dict[Placement, Need]:
-        """What each placement needs."""
+        """The memory that each placement needs."""
         shape, sizes = self.shape, sizes_of([self.shape.dense])
         attention, mlp = shape.component_costs(sizes, "parameters")
         layers = attention[0] + mlp[0] + shape.shared_costs("parameters")
@@ -112,14 +112,14 @@ class Work:
         # Gradients, or sums of their products, take about as much as the weights.
         factor = 2 if self.reading is not None and self.reading.gradients else 1
         active = _FLOAT32 * TOKENS * max(8 * shape.hidden_size + 3 * layer.mlp_width for layer in shape.dense.layers)
-        # A moment, and it and its factor in float64.
+        # A moment in float32, and in float64 it and its factor.
         solving = 5 * max(moments) if self.compensate == "least-squares" else 0
         kept = active + solving + 2 * min(_CACHE, self.itemsize * whole // 4)
         together = Need(
             calibration=_FLOAT32 * (whole + (factor - 1) * int(layers.sum())) + sum(moments) + active,
             evaluation=self.itemsize * whole + kept,
         )
-        # The hidden states of the text before and after a layer; a layer as it is brought, and reordered.
+        # The hidden states of the text before and after a layer; a layer as it is loaded, and as it is reordered.
         hidden = 2 * _FLOAT32 * self.read * shape.hidden_size
         streamed = Need(
             calibration=_FLOAT32 * (shape.fixed + factor * largest) + max(moments) + hidden + active,
@@ -134,10 +134,10 @@ class Work:
 
 
 def check_placement(setup: Setup) -> None:
-    """Check that the placement that a spec names has what the spec asks for.
+    """Check that the placement that a spec names supports the rest of the spec.
 
     Raises:
-        SpecError: it has not; names the place in the spec.
+        SpecError: it does not; names the entry of the spec.
     """
     if setup.spec.model.placement == "stream":
         for part in PARTS:
@@ -161,7 +161,7 @@ def placed(setup: Setup) -> Places:
 
 def _placed(setup: Setup, part: Part, needs: Mapping[Placement, Need], wanted: str) -> Placement:
     """The placement of one part."""
-    if wanted == "one":  # for those who know better; loading checks that the weights fit
+    if wanted == "one":  # the user overrides the estimate; loading fails if the weights do not fit
         return "one"
     missing = []
     for placement in PLACEMENTS if wanted == "auto" else [each for each in PLACEMENTS if each == wanted]:
@@ -174,15 +174,15 @@ def _placed(setup: Setup, part: Part, needs: Mapping[Placement, Need], wanted: s
         elif placement != "spread" or setup.device.type != "cpu":
             need, more = amounts(needed, needed - free)
             missing.append(f"{placement} needs about {need}, {more} more than is free")
-    told = "; ".join(missing) or f"{setup.device.type} is one device, with nothing to spread over"
+    reasons = "; ".join(missing) or f"{setup.device.type} is one device, with nothing to spread over"
     raise ModelError(
-        f"model.placement {wanted}: {setup.source.name} does not fit on {setup.device} for its {part}: {told}; free "
+        f"model.placement {wanted}: {setup.source.name} does not fit on {setup.device} for its {part}: {reasons}; free "
         "memory, or use a smaller model or another machine"
     )
 
 
 def _obstacle_to_streaming(setup: Setup, part: Part) -> tuple[KeyPath, str] | None:
-    """What of a spec needs all weights in memory: where it is, and why; None if nothing does."""
+    """Entry of a spec that needs all weights in memory, and the reason; None if there is none."""
     spec = setup.spec
     if part == "calibration":
         ranks = f"the {spec.pruner.use} pruner ranks a model with all of its layers in memory"

@@ -1,7 +1,7 @@
-"""The spec of a run in the registry, which is data: it executes nothing that the user does not name again.
+"""The spec of a run in the registry: it is data, and executes only code that the user names again.
 
-A registry may have been merged, pulled or downloaded, and does not tell which of its runs are the user's own. So no
-recorded spec grants anything by itself. A spec that the user gives, in a file or to the Python API, does as it says.
+A registry may have been merged, pulled or downloaded, and does not say which of its runs are the user's own. So no
+recorded spec may execute code by itself. A spec that the user gives, in a file or to the Python API, may.
 """
 
 import json
@@ -22,14 +22,14 @@ _USES = {
     "predictor": ("predictor",),
     "searcher": ("searcher",),
 }
-"""Keys of a spec under which plugins of each kind stand."""
+"""Keys of a spec that name plugins, by kind."""
 
 
 @dataclass(frozen=True)
 class Permissions:
     """Code that a recorded spec may execute because the user has named it again.
 
-    Local plugins are not among it: those that the user names are in the plugin host, and no others are used.
+    Local plugins are not part of it: the plugin host holds those that the user names, and no others are used.
 
     Attributes:
         remote_code: True for code that comes with a model, or that a plugin loads from the network
@@ -101,7 +101,7 @@ def _named_code(content: Mapping[str, Any], host: PluginHost) -> dict[str, None]
         try:
             registered = host.find(kind, use["use"])
         except PluginError:
-            continue  # a missing plugin is told where the spec is validated
+            continue  # the validation of the spec reports a missing plugin
         options = {key: value for key, value in use.items() if key != "use"}
         with isolated(str(registered), "named_code"):
             found |= dict.fromkeys(registered.load().options_model.named_code(options))
@@ -109,7 +109,7 @@ def _named_code(content: Mapping[str, Any], host: PluginHost) -> dict[str, None]
 
 
 def _uses(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kind and mapping of each plugin that a spec names; what is not of that form fails in the validation."""
+    """Kind and mapping of each plugin that a spec names; entries of another form fail in the validation."""
     for kind, keys in _USES.items():
         for key in keys:
             found: Any = content

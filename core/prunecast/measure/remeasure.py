@@ -1,4 +1,4 @@
-"""Re-measures stored evaluations to verify a registry.
+"""Stored evaluations measured again, to verify a registry.
 
 Recovered models are left out: they would have to be trained again.
 """
@@ -86,9 +86,9 @@ class LeftOut:
 
     Attributes:
         run: the run, with its name.
-        evaluations: how many.
-        reason: why, in one line: its model, data or a plugin is not there or not the same, or its spec names code that
-            is not permitted.
+        evaluations: number of them.
+        reason: why, in one line: its model, data or a plugin is missing or has changed, or its spec names code that is
+            not permitted.
     """
 
     run: str
@@ -103,17 +103,17 @@ class LeftOut:
 def remeasure(
     registry: Registry, count: int, seed: int, host: PluginHost, permissions: Permissions, progress: Progress
 ) -> Iterator[Remeasured | LeftOut]:
-    """Measure a random sample of evaluations again, each by the spec of the run that measured it, as it comes.
+    """Measure a random sample of evaluations again, each by the spec of the run that measured it.
 
-    Those of a run that cannot be repeated are left out, and it goes on with the next run.
+    Results are yielded as they are measured. Evaluations of a run that cannot be repeated are left out.
 
     Args:
-        registry: where they are; it is not changed.
-        count: how many evaluations.
+        registry: the registry; it is not changed.
+        count: number of evaluations.
         seed: draws the sample.
-        host: where the plugins of the specs come from.
+        host: host of the plugins of the specs.
         permissions: code that the specs may execute.
-        progress: where to tell what is being done.
+        progress: where progress is shown.
     """
     rows = list(registry.rows(_REPEATABLE, {"recover": RECOVER}))
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Local sensitivities of a run: found in the registry, or estimated by its workers and kept there."""
+"""Local sensitivities of a run: read from the registry, or estimated by workers and recorded there."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ class LocalSensitivities:
     """Estimates local sensitivities for one run.
 
     Args:
-        dispatch: has those estimated that the registry lacks.
-        evaluators: those of the search, all differentiable.
-        registry: where estimates are kept.
+        dispatch: gives workers the estimates that the registry lacks.
+        evaluators: evaluators of the search, all differentiable.
+        registry: registry of the estimates.
         run_id: the run.
         progress: where progress is shown.
     """
@@ -44,7 +44,7 @@ class LocalSensitivities:
         """Changes of the metric of each evaluator, on the scale predictors learn, around each point.
 
         Args:
-            points: expansion points; of each, a layer and what it would keep instead.
+            points: changes of single layers by expansion point: the layer, and what it would keep instead.
 
         Raises:
             EvaluationError: they cannot be estimated around one of the points.

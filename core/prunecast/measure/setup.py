@@ -92,14 +92,14 @@ class Setup:
 
     Args:
         spec: the validated spec.
-        host: where its plugins come from.
+        host: host of its plugins.
 
     Attributes:
-        spec, host: as given.
+        spec, host: the arguments.
         speeds: measured times of the components of the model; None leaves limits of speeds out of the budget.
         source, family, shape: the dense model: files, description and sizes.
         lineage: the models that the dense model was made from by pruning, the original first.
-        description: hash of the description, as :func:`prunecast.plugins.families.description_hash` has it.
+        description: hash of the description, from :func:`prunecast.plugins.families.description_hash`.
         notes: lines for the user on how its files are read.
         device, dtype: place and number format of the measurements.
         pruner, searcher: plugins of the spec.
@@ -148,7 +148,7 @@ class Setup:
         timed.speeds = speeds
         problem = Problem.of(self.spec, self.host, replace(self.shape, speeds=speeds))
         timed._problem = problem.within(self._problem.limits)
-        vars(timed).pop("problem", None)  # made of the other one, if it has been asked for
+        vars(timed).pop("problem", None)  # a cached one was made without the speeds
         return timed
 
     def in_dtype(self, dtype: str) -> "Setup":
@@ -176,7 +176,7 @@ class Setup:
         """Calibration tokens of shape (samples, tokens), one more with ``bos`` in front; None if there is no text.
 
         Raises:
-            DataError: a text is not there or too short, or only some have the beginning-of-sequence token in front.
+            DataError: a text is missing or too short, or only some have the beginning-of-sequence token in front.
         """
         import torch
 
@@ -204,7 +204,7 @@ class Setup:
 
         Args:
             wanted: the text, and how much of it.
-            section: where the spec asks for it, or could: defaults ask for text too.
+            section: section of the spec that asks for it, for messages; a default can ask for text, too.
 
         Raises:
             DataError: there is no such text, or not enough; names it and the section.
@@ -221,7 +221,7 @@ class Setup:
         return begin_with(self.bos(wanted, section), windows)
 
     def bos(self, wanted: CalibrationOptions | Recovery, section: str) -> list[int]:
-        """Tokens in front of every sequence of a text: that of the beginning of a sequence, or none.
+        """Tokens in front of every sequence of a text: the beginning-of-sequence token, or none.
 
         Raises:
             DataError: the token is wanted and the tokenizer has none; names the section.
@@ -281,14 +281,14 @@ class Setup:
 
     @cached_property
     def verifiers(self) -> list[NamedEvaluator]:
-        """Evaluators of the verification: those of the search, then those only ``verify`` names."""
+        """Evaluators of the verification: all of the search, then those that only ``verify`` names."""
         own = [self._prepare(use) for use in self.spec.verify.evaluators]
         known = {named.setting.key for named in self.evaluators}
         return self.evaluators + [named for named in own if named.setting.key not in known]
 
     @cached_property
     def uncompensated_verifiers(self) -> list[NamedEvaluator]:
-        """The verifiers without the pruner's compensation, filed as a run without compensation would file them."""
+        """The verifiers without the pruner's compensation, with the setting that a run without compensation has."""
         return [
             replace(named, setting=replace(named.setting, pruner=self.ranking_record), compensated=False)
             for named in self.verifiers
@@ -300,9 +300,9 @@ class Setup:
         Raises:
             EvaluationError: the objective names a metric that no evaluator of the search measures, two evaluators
                 measure one metric, or neighbours are to be estimated from one that has no losses.
-            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated; text of
-                the verification is searched by as another split; or windows to recover on are longer than the model's
-                context, or are to begin with a token that the tokenizer does not have.
+            DataError: the pruner is calibrated, or the best architecture recovered, on text that is evaluated; the
+                search measures text of the verification under another split; or windows to recover on are longer than
+                the model's context, or should begin with a token that the tokenizer does not have.
         """
         names = [metric.name for metric in metrics_of(self.verifiers)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -324,7 +324,7 @@ class Setup:
             self._check_texts()
 
     def _check_texts(self) -> None:
-        """Raise DataError if a text is used for calibration and evaluation, or is searched by under another split."""
+        """Raise DataError if a text is used for calibration and evaluation, or by the search under another split."""
         compensate = self.pruner.options.compensate
         compensated = compensate.calibration if compensate.method != "none" else ()
         evaluated = [text for named in self.verifiers if (text := named.text)]

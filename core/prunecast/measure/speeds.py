@@ -14,7 +14,7 @@ from prunecast.spec.load import error_at
 
 
 def with_recorded_speeds(setup: Setup, registry: Registry) -> Setup:
-    """The set-up with the table that its budget needs, if it needs one and the registry has it; else as it is.
+    """The set-up with the table that its budget needs, if it needs one and the registry has it; else unchanged.
 
     Raises:
         SpecError: the context of the budget leaves no room in that of the model for the tokens that are timed.

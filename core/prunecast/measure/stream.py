@@ -16,21 +16,21 @@ Found = dict[Architecture, Metrics]
 Propose = Callable[
     [Mapping[Architecture, Metrics], Collection[Architecture]], tuple[str, Sequence[Architecture]] | None
 ]
-"""Proposes architectures, and the stage they are measured for, from what has been measured so far and what could not
-be; None proposes nothing now."""
+"""Function that proposes architectures, and the stage they are measured for, from the metrics so far and the
+architectures that could not be measured; None if it proposes nothing now."""
 
 
 class Stream:
-    """What has been proposed, what is known of it, and what has been told to whoever proposes.
+    """Architectures proposed so far, with their metrics, and which of them ``propose`` has been given.
 
     Args:
         propose: proposes architectures.
-        evaluators: what measures.
+        evaluators: the evaluators.
 
     Attributes:
         stages: stage of each architecture.
-        metrics: metrics as they come in.
-        found: metrics of the architectures of which all have come in, in that order.
+        metrics: all metrics so far of each architecture.
+        found: metrics of the architectures that ``propose`` is given, all of them complete, in order of completion.
     """
 
     def __init__(self, propose: Propose, evaluators: Sequence[NamedEvaluator]) -> None:
@@ -43,7 +43,7 @@ class Stream:
         self.found: dict[Architecture, Metrics] = {}
 
     def proposed(self) -> list[Architecture] | None:
-        """More architectures; None if there are none now, or only once more has been measured."""
+        """More architectures; None if nothing is proposed until more has been measured."""
         while (answer := self._propose(self.found, self._failed)) is not None:
             stage, architectures = answer
             self.stages |= dict.fromkeys(architectures, stage)
@@ -59,7 +59,13 @@ class Stream:
     def sort_in(
         self, architectures: Sequence[Architecture], missing: Sequence[Wanted], order: Mapping[Architecture, int]
     ) -> None:
-        """Let what is known arrive in order; what is neither known nor missing has been given up on."""
+        """Queue architectures with all metrics; those neither complete nor ``missing`` have been given up on.
+
+        Args:
+            architectures: architectures that were just proposed.
+            missing: evaluations that still have to be made.
+            order: number of each architecture with all metrics; smaller numbers leave the queue first.
+        """
         for place, architecture in enumerate(architectures):
             if self._names <= self.metrics[architecture].keys():
                 heappush(self._arriving, (order[architecture], place, architecture))
@@ -67,14 +73,14 @@ class Stream:
                 self._failed.add(architecture)
 
     def arrive(self) -> bool:
-        """Let the next known architecture be found; False if there is none."""
+        """Move the next architecture of the queue to ``found``; False if the queue is empty."""
         if not self._arriving:
             return False
         self.over(heappop(self._arriving)[-1], False)
         return True
 
     def over(self, architecture: Architecture, failed: bool) -> None:
-        """Note that one evaluation of an architecture has come in."""
+        """Note that one evaluation of an architecture is over."""
         if failed:
             self._failed.add(architecture)
         elif self._names <= self.metrics[architecture].keys():
@@ -82,5 +88,5 @@ class Stream:
 
     @property
     def left(self) -> list[Architecture]:
-        """Architectures of which something is still missing."""
+        """Architectures that are neither complete nor failed."""
         return [each for each in self.metrics if each not in self.found and each not in self._failed]

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def calibrate_streamed(setup: Setup, progress: Progress) -> None:
-    """Write the ranking and, where there is compensation, the moments, unless they are there.
+    """Write the ranking and, where there is compensation, the moments, unless the cache has them.
 
     Raises:
-        ModelError: the weights cannot stay as they are stored.
-        PluginError: the pruner does not read its text as it says.
+        ModelError: the weights cannot be used in the form in which they are stored.
+        PluginError: the pruner does not read its text as it has declared.
     """
     import torch
 
@@ -54,7 +54,7 @@ def build_streamed(setup: Setup) -> "StreamedElastic":
     """The elastic model of a calibrated set-up, of which one layer at a time is on its device and in its dtype.
 
     Raises:
-        ModelError: the weights cannot stay as they are stored.
+        ModelError: the weights cannot be used in the form in which they are stored.
     """
     from prunecast.models.compensation import FromMoments
     from prunecast.models.cpu.allocation import keep_freed_memory
@@ -98,7 +98,7 @@ def _rank(setup: Setup, streamed: "StreamedModel", ranking: Path, moments: Path 
 def _ranked(
     setup: Setup, streamed: "StreamedModel", folder: Path, writer: "MomentsWriter | None"
 ) -> list[LayerImportance]:
-    """Importance of all units; the moments of what the pruner reads are written, if there is a writer."""
+    """Importance of all units; a writer gets the moments of the inputs while the pruner reads."""
     import torch
 
     from prunecast.models.streamed.calibration import visit_layers, visit_layers_backwards
@@ -109,7 +109,7 @@ def _ranked(
 
     def visit(layer: "OneLayer", index: int) -> None:
         with nullcontext() if writer is None else _written(setup, layer, index, writer):
-            # It has what a pruner that ranks layer by layer may use.
+            # A OneLayer has all that a pruner that ranks layer by layer may use of a model.
             (found[index],) = setup.pruner.rank(layer, setup.family, tokens)  # type: ignore[arg-type]
 
     texts = [] if tokens is None else torch.split(tokens, reading.samples)
@@ -123,7 +123,7 @@ def _ranked(
 
 def _reading(setup: Setup) -> ByLayer:
     reading = setup.pruner.by_layer
-    if reading is None:  # refused when the set-up was made, unless the pruner changed its mind
+    if reading is None:  # checked when the placement was chosen, but the pruner has changed it since
         raise ModelError(f"model.placement: the {setup.spec.pruner.use} pruner ranks all layers at once; set it to one")
     return reading
 
@@ -151,10 +151,10 @@ def _gather(setup: Setup, streamed: "StreamedModel", path: Path, progress: Progr
 
 @contextmanager
 def _written(setup: Setup, layer: "OneLayer", index: int, writer: "MomentsWriter") -> Iterator[None]:
-    """Write the moments of what a layer reads inside the context."""
+    """Write the moments of the inputs that a layer gets inside the context."""
     from prunecast.models.moments import MomentSums
 
-    sums = MomentSums(layer, setup.family, index)  # type: ignore[arg-type]  # it has layers as a whole model has
+    sums = MomentSums(layer, setup.family, index)  # type: ignore[arg-type]  # it has layers like a whole model
     with sums.listening():
         yield
     writer.write(sums.means())

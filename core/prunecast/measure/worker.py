@@ -1,11 +1,11 @@
-"""Workers: whatever does the tasks of a run, in its process or in another one, on this machine or elsewhere.
+"""Workers, which do the tasks of a run: in its process or in another one, on this machine or elsewhere.
 
 A worker is made from a job, which is plain data: the spec, the code of local plugins, and what the run expects to be
 the same: versions, the model's fingerprint and the settings of all numbers. It loads the model by itself, checks all of
-that, and gives plain numbers.
+that, and returns plain numbers.
 
 As a program (``python -m prunecast.measure.worker``) it reads the job and then tasks from its standard input, one line
-of JSON each, and writes what becomes of them in the same way. It ends with its input, so that it outlives no run.
+of JSON each, and writes their results in the same way. It ends with its input, so that it does not outlive the run.
 """
 
 import json
@@ -39,11 +39,11 @@ Changes = Mapping[tuple[int, Layer], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Task:
-    """Something that one worker does.
+    """A piece of work for one worker.
 
     Attributes:
         named: the evaluator.
-        architecture: what it measures or, with changes, the expansion point.
+        architecture: the architecture to measure or, with changes, the expansion point.
         changes: changes of single layers to estimate; empty for an evaluation.
     """
 
@@ -66,9 +66,9 @@ class Task:
 
 
 def job_of(setup: Setup) -> dict[str, Any]:
-    """What a worker for a set-up is made from, as plain data."""
+    """Plain data from which a worker for a set-up is made."""
     content = json.loads(setup.spec.settled(setup.source.revision, dtype_name(setup.dtype)).to_json())
-    # Neither is done by a worker, and either could need something that is not there.
+    # A worker does neither, and either could need something that the worker's machine lacks.
     content |= {"plugins": [], "export": None, "recover": None}
     content["model"] |= {"device": setup.device.type}
     return {
@@ -88,8 +88,8 @@ class Worker:
     """Does tasks with one elastic model.
 
     Args:
-        setup: what is measured under.
-        engine: measures; it loads the model when it is first needed.
+        setup: model, pruner and evaluators.
+        engine: the measuring engine; it loads the model when it is first needed.
     """
 
     def __init__(self, setup: Setup, engine: Engine) -> None:
@@ -100,12 +100,12 @@ class Worker:
         """A worker that is ready to measure.
 
         Args:
-            job: what :func:`job_of` gives.
-            scratch: folder for the code of local plugins that is not here.
+            job: the result of :func:`job_of`.
+            scratch: folder for the code of local plugins that are missing here.
 
         Raises:
-            ExecutorError: something here is not what it is for the run.
-            PrunecastError: the model, the data or a plugin is not here.
+            ExecutorError: something here differs from the run.
+            PrunecastError: the model, the data or a plugin is missing here.
         """
         _check_versions(job["versions"])
         host = PluginHost.discover()
@@ -122,12 +122,12 @@ class Worker:
         """Do a task.
 
         Returns:
-            ``failed``, the reason why an architecture cannot be measured; or ``device``, ``versions``, ``seconds`` and
-            either ``measurements`` (name of the metric, value, standard error, count) or, of a task with changes,
-            ``changes`` (layer, what it keeps, and the two terms).
+            ``device`` and ``versions``; with them ``failed``, the reason why the architecture cannot be measured, or
+            ``seconds`` and either ``measurements`` (name of the metric, value, standard error, count) or, for a task
+            with changes, ``changes`` (layer, what it keeps, and the two terms).
 
         Raises:
-            PrunecastError: the task cannot be done, and nor can others.
+            PrunecastError: neither this task nor any other can be done.
         """
         named = self._named[task["setting"]]
         architecture = Architecture([tuple(layer) for layer in task["architecture"]])
@@ -182,7 +182,7 @@ def _check_same(job: Plain, setup: Setup) -> None:
 
 
 def _place_of(plugin: Plain, scratch: Path) -> Path:
-    """Path of a local plugin: where it is for the run if the same is there, else a copy."""
+    """Path of a local plugin: the run's path if the same code is found there, else that of a copy."""
     path = Path(plugin["path"])
     if path.exists() and code_hash_of(path) == plugin["code_hash"]:
         return path
@@ -190,15 +190,15 @@ def _place_of(plugin: Plain, scratch: Path) -> Path:
 
 
 def main() -> None:
-    """Speak JSON lines over the standard streams until the input ends."""
+    """Read the job and tasks as JSON lines from standard input, and write results, until the input ends."""
     lines: SimpleQueue[str] = SimpleQueue()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print belongs to nobody's protocol
+    os.dup2(2, 1)  # output that plugins print must not mix with the results
     scratch = Path(mkdtemp(prefix="prunecast-worker-"))
     Thread(target=_read, args=(sys.stdin, lines, scratch), daemon=True).start()
     try:
         worker = Worker.of(json.loads(lines.get()), scratch)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is told to the run
+    except Exception as error:  # noqa: BLE001  # any error is reported to the run
         _write(answers, {"refused": refusal(error)})
         rmtree(scratch, ignore_errors=True)
         return
@@ -213,12 +213,12 @@ def refusal(error: Exception) -> str:
 
 
 def answer(worker: Worker, task: Plain) -> dict[str, Any]:
-    """Result of a task or, if it cannot be done and nor can others, its ``error``."""
+    """Result of a task or, if neither it nor any other can be done, its ``error``."""
     try:
         return worker.do(task)
     except PrunecastError as error:
         return {"error": str(error), "class": type(error).__name__}
-    except Exception as error:  # noqa: BLE001  # what is unexpected ends the run, as it does without workers
+    except Exception as error:  # noqa: BLE001  # an unexpected error ends the run, as it does without workers
         known = resource_error(error)
         return {"error": str(known) if known else reason(error), "class": "ResourceError" if known else "ExecutorError"}
 
@@ -227,7 +227,7 @@ def _read(stream: TextIO, lines: "SimpleQueue[str]", scratch: Path) -> None:
     for line in stream:
         lines.put(line)
     rmtree(scratch, ignore_errors=True)
-    os._exit(0)  # the run has ended, and nobody waits for what this worker is at
+    os._exit(0)  # the run has ended, and nobody waits for the current task
 
 
 def _write(stream: TextIO, message: Plain) -> None:

@@ -1,4 +1,4 @@
-"""Adapters of PEFT beside or in place of a model's weights: transformers would load them on top, unmerged."""
+"""Adapters of PEFT in a model's folder, which transformers would load on top of the weights without merging them."""
 
 from pathlib import Path
 
@@ -10,24 +10,28 @@ _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetens
 
 
 def check_merged(folder: Path, name: str) -> None:
-    """Raise ModelError if an adapter lies in a folder; the message ends in the Python code that merges it.
+    """Raise ModelError if a folder holds an adapter.
+
+    With its config there, the message ends in Python code that merges it.
 
     Args:
         folder: a local folder, or the snapshot of a Hub model.
         name: name of the model, for messages.
     """
-    found = next((file for file in (_CONFIG, *_WEIGHTS) if (folder / file).is_file()), None)
-    if found is None:
+    found = [file for file in (_CONFIG, *_WEIGHTS) if (folder / file).is_file()]
+    if not found:
         return
-    if found != _CONFIG:
+    files = ", ".join(found)
+    if _CONFIG not in found:
         raise ModelError(
-            f"model {name}: an adapter lies in its folder ({found}), without {_CONFIG}: remove it, or merge it first"
+            f"model {name}: its folder holds the weights of an adapter ({files}) without {_CONFIG}: delete them, or "
+            "restore that file and merge the adapter"
         )
-    merged, beside = f"{folder.name}-merged", _has_weights(folder)
-    already = f" (or delete {found}, if the weights beside it have it already)" if beside else ""
+    target, beside = f"{folder.name}-merged", _has_weights(folder)
+    already = f" (or delete {files}, if the weights in this folder already include the adapter)" if beside else ""
     raise ModelError(
-        f"model {name}: an adapter lies in its folder ({found}): merge it first{already}, and take {merged} as the "
-        f"model; in Python: {_merging(folder, merged, beside)}"
+        f"model {name}: an adapter lies in its folder ({files}): merge it first{already}, and take {target} as the "
+        f"model; in Python: {_merging(folder, target, beside)}"
     )
 
 
@@ -35,20 +39,20 @@ def _has_weights(folder: Path) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in ("model*.safetensors", "pytorch_model*.bin"))
 
 
-def _merging(folder: Path, merged: str, beside: bool) -> str:
-    """Python code that merges the adapter in ``folder`` into its base model, and saves the result as ``merged``.
+def _merging(folder: Path, target: str, beside: bool) -> str:
+    """Python code that merges the adapter in ``folder`` into its base model, and saves the result as ``target``.
 
-    The base model is that ``beside`` it, else the one that the adapter's config names.
+    The base model is the one in the same folder if ``beside``, else the one that the adapter's config names.
     """
     adapter, base = str(folder), str(read_json(folder / _CONFIG).get("base_model_name_or_path") or "BASE")
     options = ""
     if beside:
-        # Looked for in another folder, the adapter is not loaded with the weights.
+        # transformers looks for the adapter in a subfolder that does not exist, and loads the weights alone.
         base, options = adapter, ", adapter_kwargs={'subfolder': 'none'}"
     tokenizer = adapter if (folder / "tokenizer_config.json").is_file() else base
     return (
         "from transformers import AutoModelForCausalLM, AutoTokenizer; from peft import PeftModel; "
         f"model = AutoModelForCausalLM.from_pretrained({base!r}{options}); "
-        f"PeftModel.from_pretrained(model, {adapter!r}).merge_and_unload().save_pretrained({merged!r}); "
-        f"AutoTokenizer.from_pretrained({tokenizer!r}).save_pretrained({merged!r})"
+        f"PeftModel.from_pretrained(model, {adapter!r}).merge_and_unload().save_pretrained({target!r}); "
+        f"AutoTokenizer.from_pretrained({tokenizer!r}).save_pretrained({target!r})"
     )

@@ -1,4 +1,4 @@
-"""Checkpoint folders: the files that hold the weights, their headers, and damage that can be named.
+"""Checkpoint folders: the files that hold the weights, their headers, and damage that is reported with its cause.
 
 The files are those that transformers loads by itself: the one that the config names under ``transformers_weights``,
 else ``model.safetensors`` or the shards of its index, else ``pytorch_model.bin`` or the shards of its index, else the
@@ -255,7 +255,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelError if the file is not readable or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise ModelError(f"{path}: cannot be read ({reason}); check that it exists and that you may read it") from error
+    except ValueError as error:
         raise ModelError(f"{path}: not readable as JSON ({one_line(error)}); replace it") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a JSON object is expected; replace it")

@@ -1,8 +1,8 @@
-"""A folder that prunecast writes files to, and that others may put files beside them.
+"""A folder that holds files of prunecast and possibly files of other origin.
 
-The files are told from those of others by the folder's manifest, which lists them with their digests. A file is
-replaced or deleted only if it is listed and still has its digest; without ``overwrite``, only by files of the same
-subject. A file that nobody listed is never touched.
+The manifest lists prunecast's files with their digests; all others are foreign. A file is replaced or deleted only if
+it is listed and still has its digest; without ``overwrite``, only by files of the same subject. A foreign file is never
+touched.
 """
 
 import os
@@ -38,8 +38,8 @@ class FolderKind:
         manifest: file name of the manifest.
         entry: name of the file by which programs read the folder.
         documents: names of files that people edit. Files of the same subject leave an edited one as it is.
-        reserved: patterns of names that no file of others in the folder may have, because they are written, or read
-            together with those that are.
+        reserved: patterns of names that no foreign file in the folder may have, because such files are written by
+            prunecast or read together with its files.
     """
 
     noun: str
@@ -50,7 +50,7 @@ class FolderKind:
 
 
 class OwnedFolder:
-    """A folder of a kind.
+    """A folder whose files prunecast writes and tracks in a manifest.
 
     Attributes:
         kind: its kind.
@@ -118,7 +118,7 @@ class OwnedFolder:
 
     @contextmanager
     def staged(self) -> "Iterator[Staging]":
-        """A place for new files, from which :meth:`Staging.publish` puts them here. After an error it is gone.
+        """A place for new files, from which :meth:`Staging.publish` puts them here. It is deleted if an error occurs.
 
         Raises:
             ExportError: another process writes here; or an OSError inside the context.
@@ -187,7 +187,7 @@ class OwnedFolder:
         return Manifest.read(self.path / self.kind.manifest)
 
     def _digest(self, name: str) -> str | None:
-        """Digest of a file; what lies outside the folder, by a link to a folder, is no file of it."""
+        """Digest of a file; ``NOT_A_FILE`` for one that lies outside the folder, by a link to another folder."""
         path = self.path / name
         inside = path.parent.resolve().is_relative_to(self.path)
         return digest(path) if inside else NOT_A_FILE
@@ -196,13 +196,13 @@ class OwnedFolder:
         return [name for name in found.files if not os.path.lexists(self.path / name)]
 
     def _edited(self, found: Manifest | None) -> list[str]:
-        """Names of listed files that are there with another digest, documents left out."""
+        """Names of listed files whose digest has changed, without documents and deleted files."""
         files = {} if found is None else found.files
         now = {name: self._digest(name) for name in files if name not in self.kind.documents}
         return [name for name, here in now.items() if here not in (None, files[name])]
 
     def _changes(self, new: Manifest, new_digest: str, overwrite: bool) -> Exchange:
-        """Renames that bring the folder from what is there to what ``new`` lists.
+        """Renames after which the folder holds what ``new`` lists.
 
         Raises:
             ExportError: a file is in the way.
@@ -219,12 +219,12 @@ class OwnedFolder:
             raise self._foreign_error(foreign)
         if (lost := sorted(edited.intersection(in_place))) and not overwrite:
             raise self._edited_error(lost)
-        gone = [name for name in before if name not in new.files and here[name] == before[name]]
+        dropped = [name for name in before if name not in new.files and here[name] == before[name]]
         entry = self.kind.entry
-        if (put or gone) and entry in before and entry in new.files and entry not in put:
-            # It leaves and comes back although it is the same: while others are exchanged nothing may read the folder.
+        if (put or dropped) and entry in before and entry in new.files and entry not in put:
+            # The unchanged entry file is exchanged too, so that no program can read the folder while other files are.
             put, in_place = [*put, entry], [*in_place, entry]
-        return self._ordered([*in_place, *gone], put, found is not None, new_digest)
+        return self._ordered([*in_place, *dropped], put, found is not None, new_digest)
 
     def _ordered(self, take: list[str], put: list[str], has_manifest: bool, new_digest: str) -> Exchange:
         """An exchange in the order in which it is made: the entry file leaves first and enters last."""
@@ -279,7 +279,7 @@ class OwnedFolder:
         try:
             yield
         finally:
-            # The file goes while it is locked: one who waits for it would else lock a file that nobody sees.
+            # The file is deleted while it is locked: else a process that waits for it would lock a deleted file.
             with suppress(OSError):
                 (workplace / LOCK).unlink()
             lock.release()
@@ -299,8 +299,10 @@ class Staging:
         self.path = workplace / NEW
 
     def publish(self, origin: Origin, facts: Mapping[str, Any], overwrite: bool = False) -> tuple[Manifest, bool]:
-        """Put the files in place, with a manifest; files that are there with the same content are not touched.
+        """Make the folder hold these files and a manifest of them.
 
+        A file that already has the same content is not touched. A file that only the previous manifest lists is
+        removed, unless it was edited. An edited document (``FolderKind.documents``) is kept unless ``overwrite``.
         Files get the mode that the umask gives.
 
         Args:
@@ -312,21 +314,24 @@ class Staging:
             The manifest, and True if anything was changed.
 
         Raises:
-            ExportError: a file is in the way, or the exchange failed; the folder is as it was before.
+            ExportError: a file is in the way, and nothing was changed; or the exchange failed and could not be undone,
+                and the message says where the files are.
+            OSError: the exchange failed and was undone.
         """
         names = sorted(file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file())
         manifest = Manifest(origin, {name: str(digest(self.path / name)) for name in names}, facts)
-        listing = self.path / self._folder.kind.manifest
-        listing.write_text(manifest.to_json(), encoding="utf-8", newline="")
+        manifest_file = self.path / self._folder.kind.manifest
+        manifest_file.write_text(manifest.to_json(), encoding="utf-8", newline="")
         give_usual_mode(self.path)
-        changes = self._folder._changes(manifest, str(digest(listing)), overwrite)
-        if changes.put or changes.take:
+        changes = self._folder._changes(manifest, str(digest(manifest_file)), overwrite)
+        changed = bool(changes.put or changes.take)
+        if changed:
             (self._workplace / OLD).mkdir()
             exchange(self._folder.path, self._workplace, changes)
-        return manifest, bool(changes.put or changes.take)
+        return manifest, changed
 
 
 def _listed(names: list[str]) -> str:
-    """Up to three of several names, with the number of the others."""
+    """Up to three of several names, and the number of further ones."""
     others = len(names) - 3
     return ", ".join(names[:3]) + (f" and {others} more" if others > 0 else "")

@@ -35,7 +35,7 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 def bos_tokens(bos: Bos, tokenizer: "PreTrainedTokenizerBase", shape: ModelShape) -> list[int]:
-    """Token ids to put in front of every text: that of the beginning of a sequence, or none.
+    """Token ids to put in front of every text: the beginning-of-sequence token, or none.
 
     Args:
         bos: the option.
@@ -67,10 +67,10 @@ def begin_with(bos: Sequence[int], windows: "torch.Tensor") -> "torch.LongTensor
 
 
 def with_settled_bos(options: OptionsT, needed: bool) -> OptionsT:
-    """Options for a content key: each ``bos`` is ``always`` where the token is put in front, its default elsewhere.
+    """Options for a content key: each ``bos`` is ``always`` if the token is put in front, else its default.
 
     Defaults are not part of a key. So an option that changes nothing changes no key, and numbers that were measured
-    before the option existed, always without the token, are found where it is not put in front.
+    before the option existed, always without the token, have the key of texts without it.
 
     Args:
         options: options of a plugin or a recovery, with options inside them.

@@ -53,7 +53,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class ArchitectureMeasured(Event):
-    """The metrics of one architecture by one evaluator are known and in the registry.
+    """The registry has the metrics of one architecture by one evaluator.
 
     Attributes:
         stage: stage of the run: ``dense``, ``pairs``, ``round 1``, ..., ``verify`` or the name of a baseline.

@@ -1,9 +1,8 @@
-"""The interface of executors, which have measurements made: in the process of the run, in others, on other machines.
+"""The interface of executors, which run measurements: in the process of the run, in others, on other machines.
 
-An executor is no part of what is measured: it starts workers, hands them tasks, and passes on what they answer. Jobs,
-tasks and answers are plain data that JSON can hold; no weights and no plugin objects travel. What is done about a
-worker that dies, hangs or answers nonsense is decided by the run (:mod:`prunecast.measure.dispatch`), the same for all
-executors.
+An executor does not influence the numbers: it starts workers, sends them tasks, and passes on their answers. Jobs,
+tasks and answers are plain data that JSON can hold; no weights and no plugin objects are sent. If a worker dies, hangs
+or answers nonsense, the run decides what follows (:mod:`prunecast.measure.dispatch`), the same for all executors.
 """
 
 from abc import abstractmethod
@@ -23,8 +22,8 @@ class WorkerEvent:
 
     Attributes:
         worker: name of the worker, which no other worker of the executor has or had.
-        what: ``ready`` once the worker has built its model, and may be sent a task; ``answer`` to its task; ``refused``
-            if it cannot work on this job, with the reason; ``gone`` if it has ended without being asked to.
+        what: ``ready`` if the worker has built its model and may be sent a task; ``answer`` if it has answered a task;
+            ``refused`` if it cannot work on this job, with the reason; ``gone`` if it has ended by itself.
         answer: the answer, as the worker gave it.
         reason: reason in one line.
     """
@@ -36,7 +35,7 @@ class WorkerEvent:
 
 
 class Executor(Plugin[OptionsT]):
-    """Starts workers and carries tasks to them and answers back.
+    """Starts workers, sends tasks to them and receives their answers.
 
     A worker is a :class:`prunecast.measure.worker.Worker`, made from the job wherever it runs; ``python -m
     prunecast.measure.worker`` is one that speaks JSON lines over its standard streams.
@@ -48,36 +47,36 @@ class Executor(Plugin[OptionsT]):
 
     Attributes:
         tasks_at_once: number of tasks that a worker may be sent at once. It does them in order, with an answer to each.
-            With 2 it goes on while the run searches.
+            With 2 it keeps working while the run searches.
     """
 
     tasks_at_once: int = 1
 
     @abstractmethod
     def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
-        """REQUIRED. Begin to start workers; called once, when there is something to measure.
+        """REQUIRED. Begin to start workers; called once, when something has to be measured.
 
-        It need not wait for them: each announces itself by an event.
+        The call need not wait for them, as an event announces each worker.
 
         Args:
-            job: what a worker is made from.
+            job: data from which a worker is made.
             here: does a task in the calling process and returns the answer, for an executor without workers of its own.
-                What goes wrong with it is raised, and not to be caught.
+                Errors that it raises are not to be caught.
 
         Raises:
-            ExecutorError: workers cannot be had, e.g. there is no such machine.
+            ExecutorError: no worker can be started, e.g. there is no such machine.
         """
 
     @abstractmethod
     def send(self, worker: str, task: Plain) -> None:
-        """REQUIRED. Hand a task to a worker that is ready and has fewer than ``tasks_at_once``.
+        """REQUIRED. Send a task to a worker that is ready and has fewer than ``tasks_at_once``.
 
-        It does not wait for the answer.
+        The call does not wait for the answer.
         """
 
     @abstractmethod
     def events(self, seconds: float) -> Sequence[WorkerEvent]:
-        """REQUIRED. Everything that has happened since the last call, in order.
+        """REQUIRED. All events since the last call, in order.
 
         Args:
             seconds: longest time to wait for the first event; then the result is empty.
@@ -85,9 +84,9 @@ class Executor(Plugin[OptionsT]):
 
     @abstractmethod
     def stop(self, worker: str) -> None:
-        """REQUIRED. End a worker at once, whatever it is at. No event of it follows.
+        """REQUIRED. End a worker at once, also during a task. No event of it follows.
 
-        Another one is to take its place, if there can be one; the same holds for a worker that is gone.
+        The executor replaces it by another worker if it can, as it does for a worker that has ended by itself.
         """
 
     @abstractmethod

@@ -35,10 +35,10 @@ class Limits:
     """Architectures of a model that a target can express. A search proposes no others.
 
     Attributes:
-        problem: returns the reason, in one line, why an architecture cannot be expressed; None if it can, be it with
-            stand-ins that compute exactly the same.
-        alike: True if all layers that are there must have the same sizes. The choices of a search space are then tied
-            over all layers.
+        problem: returns the reason, in one line, why an architecture cannot be expressed; None if it can, possibly
+            with stand-ins that compute exactly the same.
+        alike: True if all layers that are not removed must have the same sizes. The choices of a search space are then
+            tied over all layers.
         biases: components whose output projection may have a bias, which ``compensate: bias`` of a pruner adds.
     """
 
@@ -60,10 +60,10 @@ class PrunedModel:
         state: weights under the stock parameter names, sliced; removed components and their norms have no entries.
         tokenizer: the tokenizer.
         source: files of the dense model.
-        lineage: the models it is made from, the original first, the dense model last.
+        lineage: the models that it was made from by pruning, the original first, the dense model last.
         save: writes the model as a folder of Hugging Face transformers, without documents, to an existing folder.
-        load: a new copy of the model in evaluation mode, in float32 on the CPU. Its projections are stock modules of
-            the kept sizes.
+        load: returns a new copy of the model in evaluation mode, in float32 on the CPU. Its projections are stock
+            modules of the kept sizes.
     """
 
     name: str
@@ -81,11 +81,11 @@ class PrunedModel:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The measured model, which written files are compared with. One is shared by all targets of an export.
+    """The measured model, with which written files are compared. All targets of an export share one.
 
     Attributes:
         logits: logits, float32 (B, T, V), of int64 token ids (B, T) on the CPU; without a cache.
-        tokens: ids of a text to compare perplexities on, as many as there are, up to 2,048.
+        tokens: ids of a text to compare perplexities on, at most 2,048.
         bos: ids to put in front of a text; empty if the model needs none.
         context: most tokens that the model reads at once.
     """
@@ -98,13 +98,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Written:
-    """What an exporter has written.
+    """Result of an exporter's ``write``.
 
     Attributes:
-        parameters: numbers in the weights, those of stand-ins included; tied embeddings count once.
+        parameters: count of numbers in the weights, stand-ins included; tied embeddings count once.
         loading: how the files are loaded, as Markdown for the model card.
-        notes: what stands in for what, and what else is not as in the measured model, each a line.
-        library: name of the library that loads it in the Hub's terms, e.g. ``transformers``; None for none.
+        notes: one line for each substitution or other difference from the measured model.
+        library: the Hub's name of the library that loads it, e.g. ``transformers``; None if it has none.
     """
 
     parameters: int
@@ -115,20 +115,21 @@ class Written:
 
 @dataclass(frozen=True)
 class Parity:
-    """Written files in their engine, compared with the measured model. None stands for what was not compared.
+    """Comparison of written files, in their engine, with the measured model. None stands for values not compared.
 
     Attributes:
         engine: name and version of the engine, e.g. ``transformers 5.23.0``.
-        compared: the numbers whose largest difference is given, e.g. ``logits of 256 tokens``.
+        compared: the numbers of which ``max_difference`` is the largest difference, e.g. ``logits of 256 tokens``.
         max_difference: largest absolute difference.
-        greedy_equal, greedy: tokens of a greedy continuation that are the same, from the first on, and those compared.
-        tokens: tokens that the perplexities are of.
-        perplexity, reference_perplexity: in the engine, and of the measured model.
+        greedy_equal, greedy: number of tokens of a greedy continuation that agree, from the first on, and number of
+            compared ones.
+        tokens: number of tokens of the perplexities.
+        perplexity, reference_perplexity: perplexity in the engine, and of the measured model.
         load_seconds: time to load the files.
         prefill, decode: tokens a second, reading and generating, one sequence at a time.
-        dense_prefill, dense_decode: those of the dense model, written and loaded in the same way. Exporters leave them
-            out.
-        notes: what else was seen, each a line.
+        dense_prefill, dense_decode: the same speeds of the dense model, written and loaded in the same way. Exporters
+            leave them out.
+        notes: further remarks on the comparison, one line each.
     """
 
     engine: str
@@ -151,11 +152,11 @@ class Exporter(Plugin[OptionsT]):
     """Writes a pruned model for an engine.
 
     Example: :mod:`prunecast.plugins.examples.exporter`. ``limits`` is called before anything is measured, ``write``
-    and ``verify`` once an export. None of them may keep state.
+    and ``verify`` once for each export. None of them may keep state.
 
     Attributes:
-        reserved: patterns of names that no file of others in the folder may have, because the engine would read it
-            together with those that are written.
+        reserved: patterns of names that no foreign file in the folder may have, because the engine would read it
+            together with the written files.
     """
 
     reserved: ClassVar[tuple[str, ...]] = ()
@@ -175,7 +176,7 @@ class Exporter(Plugin[OptionsT]):
             shape: its sizes.
 
         Raises:
-            ExportError: none of them, as the target has no form for the family, or for this config.
+            ExportError: none can be written, as the target has no form for the family, or for this config.
         """
 
     def check(self, source: "ModelSource") -> None:  # most targets take any tokenizer
@@ -189,14 +190,14 @@ class Exporter(Plugin[OptionsT]):
         """
 
     def missing_engine(self) -> str | None:
-        """What is missing here to compare files in their engine, and how it is had, in one line; None if nothing is."""
+        """One line on what has to be installed to run files in their engine, and how; None if nothing has to be."""
         return None
 
     @abstractmethod
     def write(self, model: PrunedModel, folder: Path) -> Written:
         """REQUIRED. Write the files to an existing, empty folder; the model card is written by the caller.
 
-        The same model gives files of the same names.
+        The names of the files depend on the model alone.
 
         Raises:
             ExportError: the architecture, the tokenizer or the weights cannot be written in this form.
@@ -207,6 +208,6 @@ class Exporter(Plugin[OptionsT]):
         """REQUIRED. Load written files in their engine, in a fresh process, and compare them with the measured model.
 
         Raises:
-            ExportError: the files do not load, or compute something else than the measured model.
+            ExportError: the files do not load, or do not compute the same as the measured model.
             EngineMissingError: the engine is not installed.
         """

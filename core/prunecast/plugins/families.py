@@ -30,7 +30,7 @@ BUNDLED = "prunecast"
 """Distribution of the bundled descriptions."""
 
 _AS_IN_YAML = {":class:`Family`": "the description", "`": "", r"\bNone\b": "null", r"\bTrue\b": "true"}
-"""Replacements in documentation of Python for that of a file, by regular expression."""
+"""Replacements that turn documentation of the class into documentation of the file, by regular expression."""
 
 _FAMILY = TypeAdapter(Family)
 _FIXED = ("name", "variants")
@@ -42,18 +42,18 @@ def families_of(host: PluginHost, chosen: Family | None = None) -> Families:
 
     Args:
         host: host of the plugins.
-        chosen: description to use for every model, whatever its type; None for that of the model's type.
+        chosen: description to use for every model, whatever its type; None for the description of the model's type.
     """
     return Families(_Described(host), chosen)
 
 
 def chosen_family(host: PluginHost, named: str, find: Callable[[str], Path]) -> Family:
-    """The description that a spec names: that of a plugin, or a file.
+    """The description that a spec names: from a plugin, or a file.
 
     Args:
         host: host of the plugins.
         named: name of a family, or the path of a YAML file.
-        find: returns the place of a path.
+        find: resolves a path of the spec.
 
     Raises:
         PluginError: there is none of that name, two plugins provide it, or the file is no description.
@@ -79,7 +79,7 @@ def file_of(registered: Registered) -> Path:
     """The file of an entry, whose target is ``module:path``, the path relative to the folder of the module's file.
 
     Raises:
-        PluginError: the module cannot be imported, or the target is none of a file.
+        PluginError: the module cannot be imported, or the target names no file.
     """
     module_name, _, path = registered.entry.target.partition(":")
     with isolated(str(registered), f"its import from {registered.entry.target!r}", LOAD_SECONDS):
@@ -99,7 +99,7 @@ def read_family(file: Path, name: str | None = None) -> Family:
         name: the model type that it has to describe; None for any.
 
     Raises:
-        PluginError: the file cannot be read or is no such description; the message has the place of the first mistake.
+        PluginError: the file cannot be read or is no such description; the message says where the first mistake is.
     """
     try:
         document = Document.parse(
@@ -127,8 +127,8 @@ def description_hash(host: PluginHost, family: Family, config: "PreTrainedConfig
         config: config of the model.
 
     Returns:
-        32 hexadecimal digits; None for the bundled description and a class of transformers, whose numbers are told by
-        the version of prunecast, as those of its plugins are.
+        32 hexadecimal digits; None for the bundled description and a class of transformers, as the version of
+        prunecast stands for both.
     """
     code = code_hash_of(config)
     kind = config.model_type.removeprefix(EXPORTED)
@@ -136,13 +136,13 @@ def description_hash(host: PluginHost, family: Family, config: "PreTrainedConfig
     if code is None and any(family_of(each).settled(config) == family for each in bundled):
         return None
     default = plain(Family(family.name))
-    # A field at its default is left out, so that one that a later version adds changes no hash.
+    # Fields at their default are left out, so that a field added by a later version changes no hash.
     written = {field: value for field, value in plain(family).items() if value != default[field]}
     return content_key({"name": family.name, "fields": written, "code": code})
 
 
 def meanings(of: type[Family | Variant] = Family) -> dict[str, str]:
-    """What each field of a description, or of a variant in it, means, by name: from the documentation of the class."""
+    """Meaning of each field of a description, or of a variant in it, by name, from the documentation of the class."""
     section = (inspect.getdoc(of) or "").partition("Attributes:\n")[2]
     found: dict[str, str] = {}
     for names, meaning in re.findall(r"^ {4}(\w[\w, ]*): ((?:.*\n?)(?: {8}.*\n?)*)", section, flags=re.MULTILINE):
@@ -153,13 +153,13 @@ def meanings(of: type[Family | Variant] = Family) -> dict[str, str]:
 
 
 def plain(family: Family) -> dict[str, Any]:
-    """Plain data of a description: every field, as its file can have it."""
+    """All fields of a description as plain data, in the form of its file."""
     data: dict[str, Any] = json.loads(json.dumps(asdict(family)))
     return data
 
 
 def flow(value: object) -> str:
-    """A value of a description as YAML has it on one line."""
+    """A value of a description as YAML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
@@ -184,7 +184,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Described(Mapping[str, Family]):
-    """Families by model type, each read from the file of its entry; two entries of one type are an error when used."""
+    """Families by model type, each read from the file of its entry. Using a type with two entries is an error."""
 
     def __init__(self, host: PluginHost) -> None:
         self._host, self._names = host, tuple(host.provided(FAMILY))

@@ -234,8 +234,8 @@ class _GuardedSearcher(_Guarded):
         """Proposals, validated: distinct, within the budget, and with the depth and at most the sizes of the model."""
         proposals = self._plugin.search(problem, count)
         self._demand(isinstance(proposals, list), f"proposed a {type(proposals).__name__}, not a list")
-        strange = [each for each in proposals if not isinstance(each, Architecture)]
-        self._demand(not strange, f"proposed {strange[:1]}, which is not an architecture")
+        others = [each for each in proposals if not isinstance(each, Architecture)]
+        self._demand(not others, f"proposed {others[:1]}, which is not an architecture")
         self._demand(len(proposals) <= count, f"proposed {len(proposals)} architectures, at most {count} were wanted")
         self._demand(len(set(proposals)) == len(proposals), "proposed an architecture twice")
         for architecture in proposals:
@@ -257,13 +257,13 @@ class _GuardedExporter(_Guarded):
 
     @_in_isolation
     def missing_engine(self) -> str | None:
-        """What is missing, validated: None or one line."""
+        """Reason why the engine is missing, validated: None or one line."""
         missing: str | None = self._plugin.missing_engine()
         self._demand(missing is None or isinstance(missing, str), f"says that {missing!r} is missing, which is no text")
         return None if missing is None else " ".join(missing.split())
 
     def write(self, model: PrunedModel, folder: Path) -> Written:
-        """What was written, validated: the entry is there. A full disk is no failure of the plugin."""
+        """Result of writing, validated: the entry file exists. A full disk is no failure of the plugin."""
         with isolated(self._owner, "write"):
             try:
                 written: Written | OSError = self._plugin.write(model, folder)

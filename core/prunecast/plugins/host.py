@@ -78,7 +78,8 @@ class Registered:
         """Import the class.
 
         Raises:
-            PluginError: the import fails, or the class is not of this kind; the message names the distribution.
+            PluginError: the import fails, the class is not of this kind, or it has no ``options_model``; the message
+                names the distribution.
         """
         module_name, _, class_name = self.entry.target.partition(":")
         with isolated(str(self), f"its import from {self.entry.target!r}", LOAD_SECONDS):

@@ -155,8 +155,8 @@ class SearchSpace(Plugin[OptionsT]):
         shape: the dense model; ``choices`` may depend on it.
 
     ``choices`` is read right after construction. The attention and the MLP of a layer may each be covered by at most
-    one choice, and the layer as a whole by another one; what has no choice stays dense. Raise a one-line ModelError for
-    options that do not fit the model, such as a layer that it does not have.
+    one choice, and the layer as a whole by another one; components without a choice stay dense. Raise a one-line
+    ModelError for options that do not fit the model, such as a layer that it does not have.
     """
 
     def __init__(self, options: OptionsT, shape: ModelShape) -> None:
@@ -203,7 +203,7 @@ class CalibrationOptions(BaseModel):
 def _listed(given: object) -> object:
     texts = given if isinstance(given, list | tuple) else (given,)
     if not texts:
-        # Not by min_length, which counts valid texts only, and so finds too few in a list with a mistake.
+        # Checked here, as min_length counts valid texts only and would find too few in a list with a mistake.
         raise PydanticCustomError("too_short", "at least one text is needed", {"min_length": 1, "actual_length": 0})
     return texts
 
@@ -260,9 +260,9 @@ class PrunerOptions(PluginOptions):
         compensate = self.compensate
         if compensate.method != "none" and "calibration" in self.model_fields_set:
             own = self._own_texts()
-            told = compensate.calibration if "calibration" in compensate.model_fields_set else ()
-            texts = [text for each in told for text in _completed(each, own)] or own
-            # The texts become part of the options, so that everything that names or records them has them.
+            given = compensate.calibration if "calibration" in compensate.model_fields_set else ()
+            texts = [text for each in given for text in _completed(each, own)] or own
+            # The texts become part of the options, so that everything that shows or records these has them.
             object.__setattr__(self, "compensate", compensate.model_copy(update={"calibration": tuple(texts)}))
         return self
 
@@ -273,19 +273,19 @@ class PrunerOptions(PluginOptions):
         return texts if usable else self.compensate.calibration
 
 
-def _completed(told: CalibrationOptions, own: tuple[CalibrationOptions, ...]) -> list[CalibrationOptions]:
-    """A text of the compensation; one that names no data set is that of the pruner, with the amounts it names."""
-    if "dataset" in told.model_fields_set:
-        return [told]
-    return [text.model_copy(update={name: getattr(told, name) for name in told.model_fields_set}) for text in own]
+def _completed(given: CalibrationOptions, own: tuple[CalibrationOptions, ...]) -> list[CalibrationOptions]:
+    """Texts of the compensation; without a data set in ``given``, the pruner's own with the options of ``given``."""
+    if "dataset" in given.model_fields_set:
+        return [given]
+    return [text.model_copy(update={name: getattr(given, name) for name in given.model_fields_set}) for text in own]
 
 
 class ByLayer(NamedTuple):
-    """How a pruner reads its text that ranks the units of each layer from that layer alone.
+    """How a pruner that ranks the units of each layer from that layer alone reads its text.
 
     Attributes:
         samples: number of samples that the model reads at once, in their order, each sample once.
-        gradients: True if it asks for the loss of what it reads and for its gradients.
+        gradients: True if it asks for the loss of the text and its gradients.
     """
 
     samples: int
@@ -300,15 +300,16 @@ class Pruner(Plugin[PrunerOptionsT]):
     Attributes:
         calibration: calibration texts, all with the same ``tokens``; empty if the weights are enough. The hash of
             their content is part of the registry key.
-        by_layer: how it reads the text, if it can rank a model that is in memory one layer at a time; else None.
+        by_layer: how the pruner reads the text, if it can rank a model of which one layer at a time is in memory; else
+            None.
     """
 
     @property
     def by_layer(self) -> ByLayer | None:
-        """How the text is read by ``rank``, which then ranks a model of one layer; None if it needs all layers.
+        """How ``rank`` reads the text if it can rank one layer alone; None if it needs all layers.
 
         The default is None: with ``model.placement: stream`` the pruner is refused. Otherwise ``rank`` may be called
-        once for each layer, with a model of that layer alone and of no embeddings and head, whose hidden states and
+        once for each layer, with a model of that layer alone, without embeddings and head, whose hidden states and
         gradients are those of the whole model. It has ``base_model(ids, use_cache=False)`` and ``model(ids, labels=ids,
         use_cache=False).loss``, which are called for each batch of ``samples`` samples exactly once.
         """
@@ -372,7 +373,7 @@ class Measurement:
 
 
 USUAL_CONTEXT = 512
-"""Tokens that an evaluator is taken to read at once if it does not say."""
+"""Number of tokens that an evaluator without the option ``context`` is assumed to read at once."""
 
 
 class Evaluator(Plugin[OptionsT]):

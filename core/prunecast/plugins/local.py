@@ -1,8 +1,8 @@
 """Local plugins: Python files outside any installed distribution.
 
 A number depends on all code that an evaluator or pruner runs, so the hash of a local plugin covers its own files and
-every local module that they import, at any depth. Installed packages are covered by the version of the plugin, data
-files and modules imported under a computed name are not covered.
+every local module that they import, at any depth. The version of the plugin stands for installed packages. Data
+files, and modules imported under a computed name, are not covered.
 """
 
 import ast
@@ -70,7 +70,7 @@ def code_hash_of(path: Path) -> str:
 
 
 def code_at(path: Path) -> dict[str, str]:
-    """All code that the hash of a local plugin covers: texts by their paths in a folder that holds a copy of it."""
+    """All code that the hash of a local plugin covers: texts by their paths in a folder with a copy of the plugin."""
     folder = path.parent if path.is_file() else path
     own = [path] if path.is_file() else sorted(path.rglob("*.py"))
     found = {source.resolve(): source.relative_to(folder) for source in own}
@@ -80,13 +80,13 @@ def code_at(path: Path) -> dict[str, str]:
 
 
 def _place_in_package(module: str, file: Path) -> Path:
-    """Path of a file of a top-level module, from the folder that the module is in."""
+    """Path of a file of a top-level module, relative to the folder of the module."""
     package = next((parent for parent in reversed(file.parents) if parent.name == module), None)
     return Path(file.name) if package is None else file.relative_to(package.parent)
 
 
 def written_code(code: Mapping[str, str], folder: Path, path: Path) -> Path:
-    """Write what :func:`code_at` gave for a path to a folder; returns the path of the plugin in it."""
+    """Write the result of :func:`code_at` for a path to a folder; returns the path of the plugin in it."""
     for place, text in code.items():
         file = folder / place
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def written_code(code: Mapping[str, str], folder: Path, path: Path) -> Path:
 
 
 def _imported_by(sources: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
-    """Files of the local modules that source files import, directly or not, by the name of the top-level module."""
+    """Files of local modules that source files import, directly or indirectly, by the name of the top-level module."""
     importlib.invalidate_caches()
     found: dict[str, list[Path]] = {}
     queue = list(sources)
@@ -160,8 +160,8 @@ _imported: dict[str, str] = {}
 def imported(file: Path, name: str) -> ModuleType:
     """Import a file as a module whose name cannot clash with an installed module.
 
-    A local module that it imports is imported again if it has been edited since another plugin imported it, or is
-    another one of that name.
+    A local module that it imports is imported again if it was edited since another plugin imported it, or if that
+    plugin imported another module of the same name.
     """
     sys.path[:] = _search_path(file.parent)
     _folders.add(str(file.parent))

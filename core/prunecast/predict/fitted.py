@@ -21,7 +21,7 @@ class Fitted:
 
     @classmethod
     def on(cls, measured: Measured, predictor: Predictor[Any]) -> "Fitted":
-        """A predictor fitted on all measured architectures, whatever made it."""
+        """The given predictor, fitted on all measured architectures."""
         predictor.fit(measured.architectures, measured.targets)
         return cls(predictor, measured.objective)
 

@@ -82,7 +82,7 @@ def predict_architecture(
     pruner: str | None,
     seed: int,
 ) -> tuple[list[Predicted], list[str]]:
-    """Predict metrics of an architecture, each from all pairs that have it.
+    """Predict metrics of an architecture, each metric from all pairs that contain it.
 
     Args:
         registry: where the pairs are.
@@ -91,7 +91,7 @@ def predict_architecture(
         model: the model it is of: source, or first digits of its fingerprint.
         metrics: what to predict; empty: every metric of the model with enough pairs of the pruner.
         predictor: name of a predictor plugin; it has its default options.
-        pruner: only pairs of the pruner with this name or content key; else those of the one with most.
+        pruner: name or content key of the pruner; by default the pruner with the most pairs.
         seed: of the predictor.
 
     Returns:
@@ -145,7 +145,7 @@ def quality_card(
         options: its options, as a spec writes them.
         model: the model the pairs are of: source, or first digits of its fingerprint.
         metrics: what is predicted, at least one.
-        pruner: only pairs of the pruner with this name or content key; else those of the one with most.
+        pruner: name or content key of the pruner; by default the pruner with the most pairs.
         seed: of the splits and of the predictor.
 
     Raises:
@@ -197,24 +197,31 @@ def metric_names(found: Sequence[Series]) -> list[str]:
 def predictions(
     fitted: Fitted, measured: Measured, pairs: Pairs, named: Sequence[tuple[str, Architecture]]
 ) -> list[Predicted]:
-    """Every metric of the named architectures, predicted from pairs."""
+    """One prediction for each architecture and metric, with the interval of one standard deviation around it.
+
+    Args:
+        fitted: predictor fitted on ``measured``.
+        measured: the pairs as training data.
+        pairs: the same pairs, with their model and metric names.
+        named: (name for the reader, architecture).
+    """
     architectures = [architecture for _, architecture in named]
     mean, std = fitted.predictor.predict(architectures)
     values, lows, highs = (fitted.objective.metrics_of(targets) for targets in (mean, mean - std, mean + std))
     parameters = pairs.series.shape.count(architectures).tolist()
     return [
         Predicted(
-            name,
-            architecture,
-            parameters[place],
-            metric,
-            values[place][metric],
-            lows[place][metric],
-            highs[place][metric],
-            measured.metrics.get(architecture, {}).get(metric),
-            len(measured),
+            name=name,
+            architecture=architecture,
+            parameters=parameters[row],
+            metric=metric,
+            value=values[row][metric],
+            low=lows[row][metric],
+            high=highs[row][metric],
+            measured=measured.metrics.get(architecture, {}).get(metric),
+            pairs=len(measured),
         )
-        for place, (name, architecture) in enumerate(named)
+        for row, (name, architecture) in enumerate(named)
         for metric in pairs.names
     ]
 

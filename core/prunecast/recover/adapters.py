@@ -26,6 +26,7 @@ def attach(
     model: "PreTrainedModel",
     family: Family,
     parts: Sequence[str],
+    *,
     rank: int,
     alpha: int,
     dropout: float,
@@ -34,14 +35,14 @@ def attach(
     """A ``peft.PeftModel`` around ``model`` with a new adapter on every projection of the named parts.
 
     Layers may differ in size and lack whole components. Only the adapters require gradients; they are float32, and
-    change nothing yet.
+    do not change the output of the model yet.
 
     Args:
         model: the model; its projections are wrapped in place.
-        family: where they are.
-        parts: fields of :class:`Family` to adapt; those the family does not have are passed over.
+        family: description of its family, which names them.
+        parts: fields of :class:`Family` to adapt; fields that are None are skipped.
         rank, alpha, dropout: see :class:`peft.LoraConfig`.
-        seed: of the adapters' first half; the second is zero.
+        seed: seed of the first matrix of each adapter; the second one is zero.
 
     Raises:
         RecoveryError: nothing is left to adapt.

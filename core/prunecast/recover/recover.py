@@ -246,7 +246,7 @@ class Recoverer:
 
     def _attach(self, model: Any) -> Any:
         o = self._options
-        return attach(model, self._inputs.family, o.targets, o.rank, o.alpha, o.dropout, o.seed)
+        return attach(model, self._inputs.family, o.targets, rank=o.rank, alpha=o.alpha, dropout=o.dropout, seed=o.seed)
 
     def _fit(self, model: Any, checkpoint: Path) -> Log:
         wanted = self._options.gradient_checkpointing

@@ -78,6 +78,7 @@ def deliver_run(
     setup: Setup,
     written: Setup,
     architecture: Architecture,
+    *,
     model: Callable[[], Deliverable],
     dense: Callable[[], Deliverable],
     compared: Sequence[Candidate],
@@ -88,7 +89,7 @@ def deliver_run(
 ) -> tuple[ExportReport, ...]:
     """Write a model of a run for each target, with ``compared`` as the table of its card.
 
-    If a folder holds this very export already, nothing is written to it.
+    If a folder holds the same export already, nothing is written to it.
 
     Args:
         setup: set-up of the run.
@@ -98,15 +99,15 @@ def deliver_run(
         dense: makes the dense model; called before that, if an evaluator of the run measures speed.
         compared: candidates of the card.
         places: exporters and their folders.
-        recovery: the training that the model has had, None for none.
+        recovery: the training of the model; None if it was not trained.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
         require_verified: True refuses targets whose engine is not installed.
 
     Returns:
-        A report a target, in their order.
+        A report for each target, in their order.
 
     Raises:
-        ExportError: a target cannot be written, or does not load as what was measured. All folders are checked before
+        ExportError: a target cannot be written, or does not load as the measured model. All folders are checked before
             anything is written; targets that were written before the error remain.
     """
     reports, pending = dict[str, ExportReport](), dict[str, tuple[CardContent, Origin]]()
@@ -136,7 +137,16 @@ def deliver_run(
                 named = replace(subject, name=card.model_name)
                 speed, path = speeds.get(label), folder.path
                 reports[label] = deliver(
-                    exporter, label, named, card, path, reference, origin, overwrite, require_verified, speed
+                    exporter,
+                    label,
+                    named,
+                    card,
+                    path,
+                    reference,
+                    origin=origin,
+                    overwrite=overwrite,
+                    require_verified=require_verified,
+                    dense=speed,
                 )
     return tuple(reports[label] for label in places)
 

@@ -1,7 +1,7 @@
 """Exporting again: the model of a run that is already in the registry."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -52,21 +52,21 @@ def export_again(
         permissions: code that the run's spec may execute.
         progress: where progress is shown.
         overwrite: True allows an export of another run, spec or architecture to be replaced, and an edited one.
-        dtype: dtype to write, ``measured`` for that of the run; None for what the spec says. If the target has an
-            option of this name, it is that.
+        dtype: dtype to write, ``measured`` for the dtype of the run; None for the dtype of the spec. If the target has
+            an option of this name, it is set to this.
         target: name of the exporter; None for the targets of the spec, huggingface if it has none.
         require_verified: True refuses targets whose engine is not installed.
 
     Returns:
-        A report a target.
+        A report for each target.
 
     Raises:
-        ChangedError: model, data or code are not what the run was made from.
+        ChangedError: model, data or code have changed since the run.
         RegistryError: the run's spec names code that is not permitted.
-        RecoveryError: the model has to be trained again, and what that needs is missing.
+        RecoveryError: the model has to be trained again, and something that needs is missing.
         ExportError: the run has no result, the text is no architecture, or the folder cannot be written.
     """
-    # It imports torch, which takes seconds: errors that need none are told before this is called.
+    # It imports torch, which takes seconds: the caller reports errors that do not need it before.
     from prunecast.models.elastic import check_fits
 
     if record.result is None:
@@ -92,21 +92,23 @@ def export_again(
     def unpruned() -> Deliverable:
         return Deliverable.of(elastic(), setup.shape.dense)
 
-    if chosen != best.architecture:
-        compared = [dense, *baselines]
-        return deliver_run(
-            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
-        )
-    compared, options = [dense, *baselines, best, *recovered], setup.spec.recover
-    if options is None:
-        return deliver_run(
-            setup, written, chosen, pruned, unpruned, compared, places, None, overwrite, require_verified
-        )
-    check_recovery(options, setup.device.type)
-    recoverer = recoverer_of(setup, options, elastic, progress)
-    trained = partial(recoverer.deliverable, chosen)
+    is_best = chosen == best.architecture
+    recovery = setup.spec.recover if is_best else None
+    model: Callable[[], Deliverable] = pruned
+    if recovery is not None:
+        check_recovery(recovery, setup.device.type)
+        model = partial(recoverer_of(setup, recovery, elastic, progress).deliverable, chosen)
     return deliver_run(
-        setup, written, chosen, trained, unpruned, compared, places, options, overwrite, require_verified
+        setup,
+        written,
+        chosen,
+        model=model,
+        dense=unpruned,
+        compared=[dense, *baselines, *([best, *recovered] if is_best else ())],
+        places=places,
+        recovery=recovery,
+        overwrite=overwrite,
+        require_verified=require_verified,
     )
 
 

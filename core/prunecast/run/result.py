@@ -146,7 +146,16 @@ class RunResult:
             record = opened.run(self.run)
             progress = Progress(quiet=True)
             reports = export_again(
-                opened, record, text, folder, host, self.permissions, progress, overwrite, dtype, target
+                opened,
+                record,
+                text,
+                folder,
+                host,
+                self.permissions,
+                progress,
+                overwrite=overwrite,
+                dtype=dtype,
+                target=target,
             )
         return reports[0]
 

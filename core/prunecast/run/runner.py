@@ -357,8 +357,17 @@ class Run:
         def dense() -> Deliverable:
             return Deliverable.of(elastic(), setup.shape.dense)
 
-        compared, recovery = result.candidates, self._spec.recover
-        return deliver_run(setup, written, chosen, model, dense, compared, places, recovery, overwrite)
+        return deliver_run(
+            setup,
+            written,
+            chosen,
+            model=model,
+            dense=dense,
+            compared=result.candidates,
+            places=places,
+            recovery=self._spec.recover,
+            overwrite=overwrite,
+        )
 
     def _baselines(self, parameters: int, rounds: Sequence[Round], evaluations: int) -> list[Candidate]:
         """Built baselines at every total of the result, and search baselines at that of its best."""

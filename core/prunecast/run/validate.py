@@ -1,4 +1,4 @@
-"""Validation of a spec against the config of its model, which costs no reading of weights."""
+"""Validation of a spec against the config of its model, without reading weights."""
 
 from prunecast.errors import ModelError
 from prunecast.measure.setup import place_of_model

@@ -1,4 +1,4 @@
-"""Acquisition: which of the proposals of a search a round measures.
+"""Acquisition: the choice of the proposals of a search that a round measures.
 
 Notation:
     mu, sigma   mean and standard deviation of the predicted objective, shape (N,)
@@ -6,7 +6,7 @@ Notation:
     d           distances between proposals, shape (N, N)
     ell         correlation length: ``choose.reach`` of a spec, the diversity, times the mean of d
     rho         correlation of the errors of two proposals, exp(-d^2 / 2 ell^2)
-    u           share of sigma that is left after the points chosen before, in [0, 1], shape (N,)
+    u           share of sigma that remains after the points chosen before, in [0, 1], shape (N,)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,16 +39,16 @@ def acquire(
     ``spread`` takes the best predicted in each of ``count`` equal intervals of the parameter count, as the paper does
     with its 18 (arXiv 2309.09507, section 4).
 
-    Those in ``pending`` are being measured. They count as points chosen before, so that no similar ones are chosen.
+    Architectures in ``pending`` are being measured. They count as chosen before, so that no similar ones are chosen.
     """
     strategies: Mapping[Strategy, Callable[[], list[int]]] = {
         "greedy": lambda: np.argsort(fitted.score(pool), kind="stable")[:count].tolist(),
         "confidence": lambda: _confidence_bounds(
             *fitted.bounds(pool),
-            distances(pool, pool, shape),
-            distances(pool, pending, shape) if pending else np.empty((len(pool), 0)),
-            options,
-            count,
+            apart=distances(pool, pool, shape),
+            from_pending=distances(pool, pending, shape) if pending else np.empty((len(pool), 0)),
+            options=options,
+            count=count,
         ),
         "spread": lambda: _spread(fitted.score(pool), shape.count(list(pool)).astype(np.float64), count),
     }
@@ -56,19 +56,19 @@ def acquire(
 
 
 def _confidence_bounds(
-    mean: Floats, std: Floats, apart: Floats, from_pending: Floats, options: ChooseSpec, count: int
+    mean: Floats, std: Floats, *, apart: Floats, from_pending: Floats, options: ChooseSpec, count: int
 ) -> list[int]:
     """Positions of the smallest confidence bounds mu - kappa sigma, chosen one after the other.
 
-    After measuring one of two architectures whose errors correlate by rho, the other keeps a standard deviation of
-    sigma sqrt(1 - rho^2). Positive kappa is optimistic: the bonus decays near chosen points. Negative kappa is
+    After one of two architectures whose errors correlate by rho is measured, the other keeps a standard deviation
+    of sigma sqrt(1 - rho^2). Positive kappa is optimistic: the bonus decays near chosen points. Negative kappa is
     pessimistic: the penalty grows near them. Both put similar architectures later.
     """
     kappa = options.width
     length = max(options.reach * float(apart.mean()), np.finfo(np.float64).tiny)
     correlation = np.exp(-0.5 * (apart / length) ** 2)
-    before = np.exp(-0.5 * (from_pending / length) ** 2)
-    left = np.sqrt(1 - before.max(axis=1, initial=0.0) ** 2)
+    with_pending = np.exp(-0.5 * (from_pending / length) ** 2)
+    left = np.sqrt(1 - with_pending.max(axis=1, initial=0.0) ** 2)
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):
         bound = mean - kappa * std + abs(kappa) * std * (1 - left)
@@ -79,7 +79,7 @@ def _confidence_bounds(
 
 
 def _spread(score: Floats, parameters: Floats, count: int) -> list[int]:
-    """Positions of the best score in each of ``count`` equal intervals of the parameter count that is not empty."""
+    """Positions of the best score in each of ``count`` equal intervals of the parameter count; empty ones have none."""
     edges = np.linspace(parameters.min(), parameters.max(), count + 1)
     interval = np.clip(np.searchsorted(edges, parameters, side="right") - 1, 0, count - 1)
     members = (np.flatnonzero(interval == i) for i in range(count))

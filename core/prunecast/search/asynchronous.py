@@ -1,8 +1,8 @@
-"""Overlapping rounds: a round begins when a share of what is being measured has come in, and is as large as that.
+"""Overlapping rounds: a round begins when a share of the running measurements is complete, and is as large as that.
 
 With many workers, the slowest measurement of a round would keep all others waiting. Here the predictor is fitted again
-as soon as enough is known, and what is still being measured counts as chosen, so that proposals stay diverse (as in
-asynchronous batch optimisation, Ginsbourger, Janusevskis and Le Riche 2011).
+as soon as enough measurements are complete. Architectures that are still being measured count as chosen, so that
+proposals stay diverse (as in asynchronous batch optimisation, Ginsbourger, Janusevskis and Le Riche 2011).
 """
 
 import math
@@ -28,9 +28,9 @@ class OverlappingRounds:
     Args:
         problem: the problem, over a refined space if there is one.
         searcher: proposes architectures.
-        measured: everything measured before the first round.
+        measured: all pairs measured before the first round.
         spec: number of rounds, share of each that is awaited, and acquisition.
-        fit: fits the predictor to what has been measured, after so many rounds.
+        fit: fits the predictor to measured pairs, after a number of rounds.
         progress: where progress is shown.
     """
 
@@ -51,11 +51,11 @@ class OverlappingRounds:
     def propose(
         self, count: int, found: Mapping[Architecture, Metrics], failed: Collection[Architecture]
     ) -> tuple[str, list[Architecture]] | None:
-        """The next round, if enough has come in since the last one.
+        """The next round, if enough measurements are complete since the last one.
 
         Args:
-            count: number of proposals of the first round; later ones have as many as have come in. All together propose
-                as many as the rounds of the spec.
+            count: number of proposals of the first round. A later one has as many as were completed since the last one;
+                all together have as many as the rounds of the spec.
             found: metrics of the proposals that have been measured.
             failed: proposals that could not be measured.
 
@@ -81,7 +81,7 @@ class OverlappingRounds:
         return round_name(number), [each.architecture for each in proposals]
 
     def with_metrics(self, found: Mapping[Architecture, Metrics]) -> list[Round]:
-        """The rounds so far, with what has been measured of them."""
+        """The rounds so far, with the metrics of their proposals."""
         return [
             replace(each, chosen=tuple(replace(p, measured=found.get(p.architecture)) for p in each.chosen))
             for each in self._rounds

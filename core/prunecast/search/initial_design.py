@@ -22,13 +22,13 @@ LEVELS = 8
 """Budgets that the proposals are spread over, evenly from below to above the target."""
 
 UNIFORM = 10
-"""One in so many pairs is a uniform architecture."""
+"""One pair in every UNIFORM is a uniform architecture."""
 
 PER_LEVEL = 4
-"""Proposals for each budget in a batch."""
+"""Number of proposals for each budget in a batch."""
 
 DRAWN = 8 * PER_LEVEL * LEVELS
-"""Architectures drawn for a batch; those nearest in size to each budget become its proposals."""
+"""Number of architectures drawn for a batch; those nearest in size to each budget become its proposals."""
 
 MOST_BATCHES = 200
 """Batches after which a space too small for the wanted pairs counts as exhausted."""
@@ -37,7 +37,7 @@ MOST_BATCHES = 200
 def reused_architectures(
     spec: Spec, problem: Problem, registry: Registry, settings: Sequence[Setting]
 ) -> list[Architecture]:
-    """Architectures that count as pairs before any is proposed: those of the spec's file, then those of other runs.
+    """Architectures that count as pairs before any is proposed: from the spec's file, then from other runs.
 
     Architectures that this run has measured itself are not among them, so a run that is continued proposes the same as
     before, unless other runs have measured meanwhile.
@@ -45,8 +45,8 @@ def reused_architectures(
     Args:
         spec: the run's spec.
         problem: the problem.
-        registry: where pairs of other runs are.
-        settings: what pairs have to be measured under: one setting an evaluator of the search.
+        registry: registry with the pairs of other runs.
+        settings: settings that pairs have to be measured under, one for each evaluator of the search.
 
     Raises:
         ConfigurationError: the file cannot be read, or holds an architecture of another model.
@@ -61,7 +61,7 @@ def reused_architectures(
 def propose(problem: Problem, options: CollectSpec, start: Sequence[Architecture] = ()) -> list[Architecture]:
     """Architectures to learn from, all different: the same ones for the same problem, options and ``start``.
 
-    With a budget and a band, proposals of the space are brought to budgets around the target, the region in which the
+    With a budget and a band, proposals of the space are fitted to budgets around the target, the region in which the
     predictor will be used, and one in :data:`UNIFORM` is a uniform architecture. Without, they are draws of the space.
     All of ``start`` come first and count.
     """
@@ -77,7 +77,7 @@ def propose(problem: Problem, options: CollectSpec, start: Sequence[Architecture
 def uniform_mlp_indices(space: SearchSpace[Any], budget: Budget, rng: np.random.Generator) -> Indices:
     """Whole attention and uniformly pruned MLPs, as near to the budget as the space's values allow: shape (1, C).
 
-    What no choice of MLPs can bring to the budget, such as whole layers, is brought there in a random order.
+    If pruning MLPs alone cannot meet the budget, the other choices are lowered in a random order.
     """
     choices = space.choices
     top = np.array([len(choice.values) - 1 for choice in choices])
@@ -118,7 +118,7 @@ def _batch(problem: Problem, options: CollectSpec, number: int) -> list[Architec
 
 
 def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
-    """For each budget ``count`` rows of its own that change least by being brought to it.
+    """For each budget, the ``count`` rows nearest to it in size; no row is given to two budgets.
 
     Args:
         usage: share of budget b that row n uses, shape (B, N), N at least B x ``count``.
@@ -133,7 +133,7 @@ def nearest_to_each(usage: NDArray[np.float64], count: int) -> list[NDArray[np.i
 
 
 def _budgets(problem: Problem, options: CollectSpec) -> list[Budget]:
-    """Budgets around the target that the space can meet; none if there is no budget or no band."""
+    """Budgets around the target that the space can meet, at most the dense size; none without a budget or a band."""
     band, wanted = options.band, problem.budget
     if not wanted.limits or band is None:
         return []

@@ -17,14 +17,14 @@ from prunecast.problem.measured import Measured
 from prunecast.problem.problem import Problem
 
 LayerChange = tuple[int, Layer]
-"""A layer, and what it keeps after a change."""
+"""Index of a layer, and its sizes after a change."""
 
 Estimate = Callable[
     [Mapping[Architecture, Collection[LayerChange]]],
     Mapping[Architecture, Sequence[Mapping[LayerChange, tuple[float, float]]]],
 ]
-"""Estimates changes of single layers around architectures: around each, for each of the M metrics the first-order
-change and the second-order term of every layer change, on the scale predictors learn."""
+"""Function that estimates changes of single layers around architectures. For each architecture and each of M metrics it
+returns the first-order change and the second-order term of every layer change, on the scale predictors learn."""
 
 
 def expansions_around_best(
@@ -34,7 +34,7 @@ def expansions_around_best(
 
     Args:
         problem: the problem, over a refined space if there is one.
-        measured: everything measured.
+        measured: all measured pairs.
         count: number of expansion points.
         known: earlier expansion points; the next best architectures follow them.
         estimate: estimates the sensitivities.
@@ -85,19 +85,19 @@ def _expansion(
     changes: _Changes,
     found: Sequence[Mapping[LayerChange, tuple[float, float]]],
 ) -> TaylorExpansion:
-    nothing = np.zeros((2, len(found)))
+    no_change = np.zeros((2, len(found)))
 
     def total(several: Sequence[LayerChange]) -> Floats:
-        """Zero if no layer changes: sizes of layers that are gone make no difference."""
+        """Summed terms of several changes; zero if no layer changes, as when only sizes of removed layers differ."""
         if not several:
-            return nothing
+            return no_change
         summed: Floats = np.sum([[of_metric[change] for of_metric in found] for change in several], axis=0).T
         return summed
 
     sensitivities = [
         ChoiceSensitivity.of(
             choice,
-            {int(changes.row[place]): nothing}
+            {int(changes.row[place]): no_change}
             | {to: total(several) for to, several in changes.of_choices[place].items()},
         )
         for place, choice in enumerate(problem.space.choices)
@@ -106,7 +106,7 @@ def _expansion(
 
 
 def _layer_changes(problem: Problem, point: Architecture, row: Indices, place: int, to: int) -> list[LayerChange]:
-    """Layers that change if one choice of the expansion point, at ``row``, takes another value."""
+    """Layers that change if the choice at ``place`` of the expansion point, at ``row``, takes its value at ``to``."""
     other = row.copy()
     other[place] = to
     (changed,) = architectures_at(problem.space.choices, problem.shape.dense, other[None])

@@ -9,8 +9,8 @@ choices the 16 and the 14 that it took for the most and the least important. The
 2. The ``narrow.share`` most important choices keep only those of their values that cut at ``narrow.most`` or less.
 3. The ``widen.share`` least important choices lose their values that cut at less than ``widen.least``, and get, where
    the space can build them, values that cut harder than any of their own, in steps of ``widen.step`` to ``widen.most``.
-4. What would leave a choice fewer than two values is not done. If no architecture of the refined space met the budget,
-   narrowings are taken back, the least important choice first. The record says so.
+4. A change that would leave a choice fewer than two values is not made. If no architecture of the refined space met the
+   budget, narrowings are undone, the least important choice first. The record says so.
 """
 
 import math
@@ -73,10 +73,10 @@ class RefinedSpace(SearchSpace[PluginOptions]):
         return self._choices
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """Draws of the base space, stretched or squeezed to the new values: what was drawn mild stays mild.
+        """Draws of the base space, rescaled to the new values: light cuts become light cuts of the refined space.
 
-        A value stands for an equal part of the range of cuts. A proposal lies at the same place in each part, so that
-        choices drawn as tied stay tied.
+        Each value takes an equal part of the range [0, 1]. All choices of a draw get the same offset within their part,
+        so that choices drawn as tied stay tied.
         """
         counts, base_counts = (np.array([len(c.values) for c in cs]) for cs in (self.choices, self._base.choices))
         place = (self._base.sample(count, rng) + rng.random((count, 1))) / base_counts
@@ -86,13 +86,13 @@ class RefinedSpace(SearchSpace[PluginOptions]):
 
 @dataclass(frozen=True)
 class Refinement:
-    """A refined space, and what makes it one."""
+    """A refined space, and the changes that made it."""
 
     space: RefinedSpace
     changes: tuple[ChoiceChange, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One object a choice, in the order of the space."""
+        """One object for each choice, in the order of the space."""
         return [change.to_json() for change in self.changes]
 
 
@@ -100,7 +100,7 @@ def refine(problem: Problem, found: Sequence[ChoiceImportance], options: RefineS
     """Refine the space of a problem by the rules above.
 
     Args:
-        problem: its space, the budget that the refined space still has to meet, and the metrics that count.
+        problem: its space, the budget that the refined space still has to meet, and its metrics.
         found: importance of each choice.
         options: shares and rates.
     """
@@ -142,7 +142,7 @@ def _cutting(space: SearchSpace[Any], choice: Choice, least: float = 0.0, most: 
 
 
 def _reaching(space: SearchSpace[Any], choice: Choice, widen: WidenSpec) -> tuple[Value, ...]:
-    """The choice's own values from ``least`` on, and those the space can build beyond, up to ``most``."""
+    """The choice's own values from ``least`` on, and harder ones that the space can build, up to ``most``."""
     hardest = float(cut_rates(choice, space.shape.dense).max())
     most = math.floor(widen.most / widen.step + 1e-9)  # 0.7 / 0.1 is a little less than 7
     rates = [rate for k in range(1, most + 1) if (rate := k * widen.step) > hardest]
@@ -153,7 +153,7 @@ def _reaching(space: SearchSpace[Any], choice: Choice, widen: WidenSpec) -> tupl
 def _within_budget(
     choices: Sequence[Choice], budget: Budget, changes: Sequence[ChoiceChange]
 ) -> tuple[ChoiceChange, ...]:
-    """Changes with as many narrowings taken back, least important first, as the budget needs."""
+    """Changes with as many narrowings undone, least important first, as the budget needs."""
     kept = list(changes)
     for position in sorted(range(len(kept)), key=lambda i: -kept[i].rank):
         if _meets(budget, _refined(choices, kept)):

@@ -24,7 +24,7 @@ class Proposal:
     """An architecture that a round acquired.
 
     Attributes:
-        architecture: what it keeps.
+        architecture: sizes that it keeps.
         parameters: all parameters, embeddings included.
         predicted: predicted metrics by name.
         std: standard deviation of each prediction, on the scale predictors learn (logarithms of perplexities).
@@ -88,19 +88,19 @@ def search(
 ) -> list[Proposal]:
     """Up to ``count`` architectures of the space that meet the budget and have not been measured.
 
-    An architecture that an earlier round could not measure is not proposed again. The strategy ``spread`` searches all
-    totals whatever the budget, which then only decides which of them is the best one.
+    An architecture that an earlier round could not measure is not proposed again. The strategy ``spread`` searches
+    without the budget; the budget is only used to choose the best architecture afterwards.
 
     Args:
         problem: the problem, over a refined space if there is one.
         searcher: proposes architectures.
         fitted: predicts them.
-        measured: everything measured.
-        rounds: those before this one.
+        measured: all measured pairs.
+        rounds: earlier rounds.
         options: acquisition and trust region.
         count: number of proposals wanted.
         progress: where progress is shown.
-        pending: proposals of those rounds that are still being measured.
+        pending: proposals of earlier rounds that are still being measured.
     """
     number, radius = len(rounds) + 1, _radius(problem, measured, rounds, options)
     everywhere = options.rule == "spread"
@@ -124,28 +124,32 @@ def search(
 
 
 def _score(problem: Problem, fitted: Fitted, measured: Measured, options: ChooseSpec, radius: float | None) -> Score:
-    """Function that the search minimises: the predicted objective or its bound, within the trust region if any."""
+    """Function that the search minimises: the predicted objective or its bound, penalised outside a trust region."""
     score: Score = fitted.score if options.rule != "confidence" else lambda batch: fitted.bound(batch, options.width)
     return score if radius is None else penalised_outside(score, measured.architectures, problem.shape, radius)
 
 
 def _radius(problem: Problem, measured: Measured, rounds: Sequence[Round], options: ChooseSpec) -> float | None:
-    """Radius of the trust region: it shrinks with each round that found nothing better than all before it."""
+    """Radius of the trust region; None if the region is unlimited.
+
+    It is multiplied by ``shrink`` for every earlier round that did not improve on the best so far.
+    """
     if options.within is None:
         return None
-    later = {architecture for each in rounds for architecture in each.measured}
-    best, stalled = measured.without(later).best(problem.budget), 0
+    of_rounds = {architecture for each in rounds for architecture in each.measured}
+    best, without_gain = measured.without(of_rounds).best(problem.budget), 0
     for each in rounds:
         candidates = [*([] if best is None else [best]), *each.measured]
-        better = measured.only(candidates).best(problem.budget)
-        best, stalled = better, stalled + (better == best)
-    return options.within * options.shrink**stalled
+        best_now = measured.only(candidates).best(problem.budget)
+        without_gain += best_now == best
+        best = best_now
+    return options.within * options.shrink**without_gain
 
 
 def finalists(problem: Problem, measured: Measured, rounds: Sequence[Round], top: int) -> list[Architecture]:
     """Architectures to verify: the best ``top`` that meet the budget, then those the last round spread over the totals.
 
-    Empty if none meets the budget, and can be written for the targets: the first to be verified is the run's best.
+    Empty if none meets the budget and can be exported to the targets, as the first one is the run's best.
     """
     best = [each for each in measured.ranked(problem.budget) if problem.allows(each)][:top]
     spread = [each.architecture for each in spread_over(rounds) if each.measured is not None]

@@ -21,8 +21,8 @@ score inside, and decreasing towards the region, so that a search that starts ou
 def penalised_outside(score: Score, measured: Sequence[Architecture], shape: ModelShape, radius: float) -> Score:
     """The score, with a penalty for architectures that are further than ``radius`` from every measured one.
 
-    Regressors extrapolate badly, and a search exploits their optimistic errors. The idea is that of trust region
-    Bayesian optimisation (Eriksson et al., NeurIPS 2019), with all measured architectures as the centre.
+    Regressors extrapolate badly, and a search exploits their optimistic errors. The idea is from trust
+    region Bayesian optimisation (Eriksson et al., NeurIPS 2019), here with all measured architectures as centres.
     """
 
     def penalised(architectures: Sequence[Architecture]) -> Floats:
@@ -36,7 +36,7 @@ def penalised_outside(score: Score, measured: Sequence[Architecture], shape: Mod
 def members(
     architectures: Sequence[Architecture], measured: Sequence[Architecture], shape: ModelShape, radius: float
 ) -> list[Architecture]:
-    """Those architectures that are at most ``radius`` away from a measured one, in their order."""
+    """The architectures that are at most ``radius`` away from a measured one, in their order."""
     apart = _from_nearest(architectures, measured, shape) if architectures else ()
     return [architecture for architecture, distance in zip(architectures, apart, strict=True) if distance <= radius]
 

@@ -41,7 +41,7 @@ class SklearnOptions(EncodedOptions, NamedClassOptions):
         description="number of estimators in the bootstrap bag, for estimators without a standard deviation",
     )
 
-    def misfit(self, name: str, value: Any) -> str:
+    def error_of_value(self, name: str, value: Any) -> str:
         """scikit-learn's error message for the value of one parameter; other libraries check values in ``fit``."""
         from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
@@ -49,7 +49,7 @@ class SklearnOptions(EncodedOptions, NamedClassOptions):
         try:
             validate_parameter_constraints({name: constraints[name]}, {name: value}, self.named_class.__name__)
         except KeyError:
-            return super().misfit(name, value)
+            return super().error_of_value(name, value)
         except InvalidParameterError as error:
             return str(error)
         return ""

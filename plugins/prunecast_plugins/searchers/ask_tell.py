@@ -106,21 +106,28 @@ def _when_stopped(study: "Study") -> Event:
 
 
 def _start(study: "Study", problem: SearchProblem, indices: Indices, scores: Floats) -> None:
-    """Give a sampler its starting points: as finished trials if it learns from them, else as its first proposals.
+    """Give a sampler the best startup architectures.
 
-    A sampler that proposes its own alone gets none.
+    Samplers in :data:`LEARNS_FROM_ANY_TRIAL` get them as finished trials, others as the first trials to ask for.
+    Samplers in :data:`PROPOSES_ITS_OWN` get none, as they accept only their own proposals.
+
+    Args:
+        study: study of the sampler.
+        problem: the search problem.
+        indices: positions in the values of each choice, shape (N, C).
+        scores: predicted scores, shape (N,).
     """
     import optuna
 
-    distributions = _distributions(problem)
     if _name(study) in PROPOSES_ITS_OWN:
         return
+    distributions = _distributions(problem)
+    within_budget = {OVER_BUDGET: 0.0}  # the architectures were fitted to the budget
     for row, value in zip(indices.tolist(), scores.tolist(), strict=True):
         params = dict(zip(distributions, row, strict=True))
         if _name(study) in LEARNS_FROM_ANY_TRIAL:
-            met = {OVER_BUDGET: 0.0}
             study.add_trial(
-                optuna.create_trial(params=params, distributions=distributions, value=value, constraints=met)
+                optuna.create_trial(params=params, distributions=distributions, value=value, constraints=within_budget)
             )
         else:
             study.enqueue_trial(params)

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from prunecast.architecture.architecture import Architecture
 from prunecast.errors import ModelError
-from prunecast.export.proof.architectures import dense_or_gone, every_count
+from prunecast.export.proof.architectures import every_count, with_components_removed
 from prunecast.export.proof.masked import masked
 from prunecast.export.proof.prove import TOLERANCE, prove
 from prunecast.export.proof.trial import InFloat64, Trial
@@ -53,7 +53,7 @@ def test_every_described_family_is_proven(case: str) -> None:
 def test_every_count_is_kept_in_turn(case: str) -> None:
     config = config_of(case)
     dense = Trial(config, FAMILIES[config.model_type].settled(config)).shape.dense
-    tried = [*dense_or_gone(dense), *every_count(dense)]
+    tried = [*with_components_removed(dense), *every_count(dense)]
     for index, layer in enumerate(dense.layers):
         attentions = {architecture.layers[index][:2] for architecture in tried}
         groups, heads = range(1, layer.kv_groups + 1), range(1, layer.heads_per_group + 1)
@@ -73,7 +73,7 @@ def test_the_masked_model_is_one_with_zeros_and_one_cut_by_index(case: str, turn
     kind, changes = SLICED[case]
     config = tiny_model(kind, **changes).config
     trial = Trial(config, FAMILIES[kind].settled(config))
-    architecture = [*dense_or_gone(trial.shape.dense), *every_count(trial.shape.dense)][turn]
+    architecture = [*with_components_removed(trial.shape.dense), *every_count(trial.shape.dense)][turn]
     with InFloat64(), torch.inference_mode():
         expected = trial.of_masked(architecture)
         for other in (zero_stock, slice_stock):

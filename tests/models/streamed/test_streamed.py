@@ -180,26 +180,26 @@ def test_weights_of_an_architecture_are_the_same(family: str, tmp_path: Path) ->
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def brought_for(elastic: StreamedElastic, memory: int) -> int:
-    """Layers brought for the evaluation of eight architectures, after that of the dense model."""
+def loads_for(elastic: StreamedElastic, memory: int) -> int:
+    """Number of loaded layers for the evaluation of eight architectures, after the dense model's."""
     dense, *others = architectures_of(elastic)
     reuse, before = LayerMajor(elastic, memory), 0
     for architecture in (dense, *others):
         elastic.apply(architecture)
         with reuse.active("it", [Wanted(each, "it", True) for each in (dense, *others)]):
             hidden_of(elastic.model)
-        before = before or elastic.streamed.brought
-    return elastic.streamed.brought - before
+        before = before or elastic.streamed.loads
+    return elastic.streamed.loads - before
 
 
-def test_each_layer_is_brought_once_for_all_architectures(tmp_path: Path) -> None:
+def test_each_layer_is_loaded_once_for_all_architectures(tmp_path: Path) -> None:
     _, elastic = both("llama", tmp_path / "moments.safetensors", "bias")
-    assert brought_for(elastic, 2**30) == 3
+    assert loads_for(elastic, 2**30) == 3
 
 
 def test_less_memory_means_fewer_architectures_at_once(tmp_path: Path) -> None:
     _, elastic = both("llama", tmp_path / "moments.safetensors", "bias")
     all_batches = TOKENS.numel() * 64 * 4
-    assert brought_for(elastic, 2 * all_batches) == 4 * 3
-    assert brought_for(elastic, all_batches) == 8 * 3
-    assert brought_for(elastic, all_batches // 3) == 8 * 3 * 3, "a batch at a time"
+    assert loads_for(elastic, 2 * all_batches) == 4 * 3
+    assert loads_for(elastic, all_batches) == 8 * 3
+    assert loads_for(elastic, all_batches // 3) == 8 * 3 * 3, "a batch at a time"

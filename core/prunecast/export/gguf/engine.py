@@ -18,13 +18,13 @@ import xllamacpp as engine
 
 @dataclass(frozen=True)
 class Request:
-    """What to compute.
+    """A request to the engine.
 
     Attributes:
-        windows: texts, each token ids of shape (T,); of each, the probabilities of all tokens but the first are wanted.
+        windows: texts, each token ids of shape (T,); the probabilities of all tokens of each but its first are wanted.
         detailed: number of positions of the first window at which the most probable tokens are wanted, too.
         top: number of these tokens.
-        continued: a text, of whose tokens after the first ``given`` ones the most probable alternatives are wanted.
+        continued: a text; for each token after the first ``given`` ones the most probable token there is wanted.
         given: number of its tokens.
         text: text to tokenize, without special tokens.
         context: number of tokens that the engine makes room for.
@@ -43,8 +43,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What was computed. None stands for what the engine does not say: it keeps back tokens that end in the middle of a
-    character, and cannot be made to choose those without a text.
+    """Results of the engine. None stands for what it does not report: tokens that end in the middle of a character, and
+    tokens without a text, which it cannot be made to choose.
 
     Attributes:
         log_probabilities: natural logarithm of the probability of every token of every window but its first.
@@ -103,7 +103,7 @@ def _parameters(file: str, request: Request) -> Any:
 
 
 def _completion(server: Any, prompt: Sequence[int], count: int, top: int = 1, **settings: Any) -> Any:
-    """Answer to a prompt of ``count`` tokens, the most probable ones if nothing else is asked for.
+    """Continuation of a prompt by ``count`` tokens, the most probable ones unless ``settings`` say otherwise.
 
     Raises:
         Refused: the engine reports an error.
@@ -120,11 +120,11 @@ class Refused(Exception):
 
 
 def _forced(server: Any, tokens: list[int], given: int, top: int) -> list[Any]:
-    """What the engine says of every token after the first ``given`` ones, by a grammar that allows this token alone.
+    """The engine's entry for every token after the first ``given`` ones, forced by a grammar that allows it alone.
 
-    The engine gives the probability that a token had before the grammar was applied. It stops at tokens that end a
-    text, and is asked again for the rest. No grammar allows a token without a text; there, the rest is halved until
-    this token is alone.
+    The engine reports the probability that a token had before the grammar was applied. It stops at tokens that end a
+    text, and is asked again for the rest. No grammar allows a token without a text; the request is then halved until
+    it holds this token alone, which gets None.
     """
     found: list[Any] = []
     size = len(tokens)
@@ -138,13 +138,13 @@ def _forced(server: Any, tokens: list[int], given: int, top: int) -> list[Any]:
             size = len(tokens) if len(wanted) == 1 else len(wanted) // 2
             continue
         count = reply["usage"]["completion_tokens"]
-        told = reply["choices"][0]["logprobs"] or {"content": []}
-        found += aligned(told["content"], wanted[:count])
+        reported = reply["choices"][0]["logprobs"] or {"content": []}
+        found += aligned(reported["content"], wanted[:count])
     return found
 
 
 def aligned(entries: Sequence[Any], tokens: Sequence[int]) -> list[Any]:
-    """The entry of each token, where some have none: None for these, and where several ways to place them are left."""
+    """The entry of each token; None for tokens that have none, and for those to which several entries could belong."""
     places = _places([entry["id"] for entry in entries], tokens)
     backwards = _places([entry["id"] for entry in reversed(entries)], tokens[::-1])
     latest = [len(tokens) - 1 - place for place in reversed(backwards)]
@@ -153,7 +153,7 @@ def aligned(entries: Sequence[Any], tokens: Sequence[int]) -> list[Any]:
 
 
 def _places(part: Sequence[int], tokens: Sequence[int]) -> list[int]:
-    """First places in a sequence at which the elements of a part of it stand, in order."""
+    """Earliest positions in a sequence at which the elements of ``part`` occur in their order."""
     places, start = [], 0
     for token in part:
         try:

@@ -1,4 +1,4 @@
-"""Choice of an architecture of llama.cpp for a pruned model, and of exact stand-ins for what it cannot express."""
+"""Choice of an architecture of llama.cpp for a pruned model, and of exact stand-ins for components it cannot omit."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ QUANTISED: tuple[Dtype, ...] = ("q8_0", "q4_0")
 """Formats that need rows in multiples of :data:`BLOCK`."""
 
 BLOCK = 32
-"""Numbers in a block of a quantised row; also the number of zero channels that stand in for an MLP."""
+"""Count of numbers in a block of a quantised row; also the count of zero channels that stand in for an MLP."""
 
 
 OUTPUTS: Mapping[Component, str] = {"attention": "attn_output", "mlp": "ffn_down"}
@@ -34,7 +34,7 @@ class WrittenLayer:
     Attributes:
         index: index of the layer in the pruned model.
         kept: sizes in the pruned model.
-        written: sizes in the file; what exceeds ``kept`` is zeros.
+        written: sizes in the file; units beyond ``kept`` are zeros.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Plan:
     Attributes:
         target: architecture of llama.cpp.
         layers: its layers.
-        notes: what stands in for what, each a line.
+        notes: one line for each substitution.
     """
 
     target: Target
@@ -58,7 +58,7 @@ class Plan:
 
 
 def limits_of(shape: ModelShape, dtype: Dtype) -> Limits:
-    """Which architectures of a model can be written as GGUF.
+    """Limits on the architectures of a model that can be written as GGUF.
 
     Args:
         shape: sizes of the dense model.
@@ -85,17 +85,17 @@ def limits_of(shape: ModelShape, dtype: Dtype) -> Limits:
 def plan(
     shape: ModelShape, architecture: Architecture, dtype: Dtype, biased: Collection[Component] = frozenset()
 ) -> Plan:
-    """The file for an architecture: in the plain form of its family if its layers are alike, else in one with arrays.
+    """Contents of the file for an architecture.
 
-    A layer that keeps nothing is left out. A missing MLP becomes one of zero channels, a missing attention that cannot
-    be expressed one KV group with one head of zeros. Quantised MLPs are padded with zero channels to full blocks.
+    It has the plain form of its family if its layers are equal, else a form with sizes by layer. A layer that keeps
+    nothing is left out. A missing MLP becomes channels of zeros; a missing attention, where llama.cpp cannot omit it,
+    becomes one KV group with one head of zeros. Quantised MLPs are padded with zero channels to full blocks.
 
     Args:
         shape: sizes of the dense model.
         architecture: sizes that each layer keeps.
         dtype: number format of the file.
-        biased: components whose output projection has a bias; where there is a choice, a form with a place for it is
-            taken.
+        biased: components whose output projection has a bias; a form with a place for it is preferred.
 
     Raises:
         ExportError: it cannot be expressed.
@@ -165,17 +165,17 @@ def _check_windows(shape: ModelShape, target: Target, layers: Sequence[WrittenLa
 
 
 def _notes(architecture: Architecture, layers: Sequence[WrittenLayer]) -> list[str]:
-    gone = sorted(set(range(len(architecture.layers))) - {layer.index for layer in layers})
+    removed = sorted(set(range(len(architecture.layers))) - {layer.index for layer in layers})
     attention = [layer.index for layer in layers if layer.written.kv_groups > layer.kept.kv_groups]
     mlp = [layer.index for layer in layers if not layer.kept.mlp_width]
     padded = [layer.index for layer in layers if layer.written.mlp_width > layer.kept.mlp_width > 0]
-    said = {
-        f"left out, as they keep nothing (the file has {len(layers)} layers)": gone,
+    notes = {
+        f"left out, as they keep nothing (the file has {len(layers)} layers)": removed,
         "one KV group with an output projection of zeros stands in for the missing attention": attention,
         f"{BLOCK} channels of zeros stand in for the missing MLP": mlp,
         f"the MLP is padded with channels of zeros to a multiple of {BLOCK}": padded,
     }
-    return [f"{_listed(indices)}: {text}" for text, indices in said.items() if indices]
+    return [f"{_listed(indices)}: {text}" for text, indices in notes.items() if indices]
 
 
 def _listed(indices: Sequence[int]) -> str:

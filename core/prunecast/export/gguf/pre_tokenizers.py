@@ -29,7 +29,7 @@ class PreTokenizer:
     Attributes:
         name: its name in llama.cpp (``tokenizer.ggml.pre``).
         ignores_merges: True if a piece that is a token is never split into the tokens of its merges.
-        pattern: regular expression of the pieces; None for that of GPT-2.
+        pattern: regular expression of the pieces; None for GPT-2's.
         digits: True if every digit is a piece of its own before the pattern applies.
     """
 
@@ -40,7 +40,7 @@ class PreTokenizer:
 
     @cached_property
     def built(self) -> Any:
-        """The same in the library ``tokenizers``."""
+        """The pre-tokenizer as an object of the library ``tokenizers``."""
         from tokenizers import Regex, pre_tokenizers
 
         parts: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if self.digits else []
@@ -59,7 +59,7 @@ KNOWN = (
     PreTokenizer("tekken", True, rf"{_CASED}|\p{{N}}|{_SIGNS}[\r\n/]*|{_SPACES}"),
     PreTokenizer("gpt-4o", False, rf"{_CASED_ENDINGS}|\p{{N}}{{1,3}}|{_SIGNS}[\r\n/]*|{_SPACES}"),
 )
-"""Those that can be written; SmolLM, Llama 3, Qwen and Mistral's newer models are among them."""
+"""Pre-tokenizers that can be written; SmolLM, Llama 3, Qwen and Mistral's newer models are among them."""
 
 
 def recognised(pre_tokenizer: Any, ignores_merges: bool) -> PreTokenizer | None:
@@ -67,7 +67,7 @@ def recognised(pre_tokenizer: Any, ignores_merges: bool) -> PreTokenizer | None:
 
     Args:
         pre_tokenizer: the one to recognise.
-        ignores_merges: whether its model takes a piece that is a token as it is.
+        ignores_merges: True if its model never splits a piece that is a token.
     """
     pieces = pre_tokenizer.pre_tokenize_str(PROBE)
     for known in KNOWN:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EMBEDDINGS = ("token_embd.weight", "output.weight")
-"""Tensors that are in 8 bits where the others are in 4, as llama.cpp's own quantiser spares them, too."""
+"""Tensors that keep 8 bits where the others have 4, as in llama.cpp's own quantiser."""
 
 
 def stored_dtype(name: str, shape: tuple[int, ...], dtype: Dtype) -> Dtype:
     """Number format of one tensor of a file in ``dtype``.
 
-    Vectors are in float32, and quantised matrices whose rows are no whole blocks in float16.
+    Vectors are in float32, and matrices whose rows do not divide into blocks are in float16 instead of quantised.
     """
     if len(shape) < 2:
         return "f32"

@@ -27,7 +27,7 @@ def rope_fields(config: "PreTrainedConfig") -> dict[str, float | str]:
 
 
 def frequency_factors(config: "PreTrainedConfig", target: Target) -> "Tensor | None":
-    """What each frequency of the rotary embedding is divided by, float32 of shape (head_dim / 2,); None for nothing.
+    """Divisor of each frequency of the rotary embedding, float32 of shape (head_dim / 2,); None if none is divided.
 
     Raises:
         ExportError: the target reads no such factors, and the model needs them.
@@ -47,7 +47,7 @@ def frequency_factors(config: "PreTrainedConfig", target: Target) -> "Tensor | N
 
 
 def _parameters(config: "PreTrainedConfig") -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """Parameters of the layers that see the whole context, and of those with a window if they are others."""
+    """Parameters of the layers that see the whole context, and of layers with a window if theirs differ, else None."""
     untyped: Any = config
     rope = untyped.rope_parameters
     whole, sliding = (rope["full_attention"], rope["sliding_attention"]) if "full_attention" in rope else (rope, None)

@@ -1,4 +1,4 @@
-"""Architectures of llama.cpp in which a family of models can be written, as its loaders and graphs have them."""
+"""Architectures of llama.cpp in which a family of models can be written, taken from its loaders and graphs."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Target:
     Attributes:
         name: its name in GGUF files.
         sizes_by_layer: True if numbers of heads, KV groups and channels are arrays with an entry per layer; False if
-            all layers have those of the first.
+            all layers have the same numbers.
         no_attention: True if a layer other than the first may have no attention.
         activation: activation function of the MLP, by transformers' name.
         biases: tensors of a layer that may have a bias.
@@ -24,14 +24,14 @@ class Target:
         interleaved: True if the rotary embedding turns neighbouring rows of a head, as in the original Llama;
             transformers turns the two halves of a head.
         fused: True if query, key and value are one tensor.
-        tied_only: True if the output embedding is always that of the input.
+        tied_only: True if the output embedding is always the input embedding.
         rope_factors: True if it reads a factor for each frequency of the rotary embedding.
-        norm_offset: what the stock class adds to the weight of a norm.
+        norm_offset: number that the stock class adds to the weight of a norm.
         windows: period of the sliding windows, the last layer of each period seeing the whole context; None if every
             layer sees all.
         square: True if the queries of a layer are as wide as the residual stream.
-        wide_at: number of layers at which llama.cpp divides query times key by the square root of D / heads in place of
-            that of the width of a head; None for never.
+        wide_at: number of layers of a model in which llama.cpp divides query times key by the square root of D / heads
+            instead of the square root of the width of a head; None if there is no such model.
     """
 
     name: str
@@ -76,11 +76,11 @@ _TARGETS: dict[str, tuple[Target, ...]] = {
     "gemma2": (GEMMA2,),
     "gemma3_text": (GEMMA3,),
 }
-"""Targets of each family: first that for layers of equal sizes, then, if there is one, that for any sizes."""
+"""Targets of each family: first the one for layers of equal sizes, then, if there is one, the one for any sizes."""
 
 
 def targets_of(family: str) -> tuple[Target, ...]:
-    """Targets of a family, by its name or that of its exports: for equal layers, and if there is one for any sizes.
+    """Targets of a family, by its name or that of its exports: one for equal layers, then perhaps one for any sizes.
 
     Raises:
         ExportError: there is none.

@@ -145,7 +145,7 @@ def _widened(name: str, tensor: "Tensor", width: int, family: Family) -> "Tensor
 
 
 def _scale_queries(own: "dict[str, Tensor]", config: "PreTrainedConfig", family: Family, plan: Plan) -> None:
-    """Bring the queries to the scale at which llama.cpp's attention computes what the stock class does."""
+    """Scale the queries so that llama.cpp's attention computes the same as the stock class."""
     untyped: Any = config
     wanted = getattr(untyped, "query_pre_attn_scalar", None)
     if wanted is None:
@@ -171,7 +171,7 @@ def _interleave(own: "dict[str, Tensor]", sizes: Layer, family: Family) -> None:
 
 
 def _fused(own: "dict[str, Tensor]", family: Family) -> "dict[str, Tensor]":
-    """The weights with query, key and value as one, under a name that GGUF knows for it."""
+    """The weights with query, key and value as one tensor, under the name that GGUF maps it by."""
     import torch
 
     parts = [own.pop(f"{name}.weight") for name in (family.query, family.key, family.value)]

@@ -16,7 +16,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Kinds of tokens (``tokenizer.ggml.token_type``)."""
 
 SPACE = "▁"
-"""What stands for a space in the tokens of SentencePiece."""
+"""Character that stands for a space in the tokens of SentencePiece."""
 
 UNRANKED = -1000.0
 """Score of a token that no merge makes, below those of all others of vocabularies up to a million tokens' ranks."""
@@ -64,7 +64,7 @@ def _copied(source: ModelSource) -> dict[str, Any]:
 def written_fields(tokenizer: "PreTrainedTokenizerBase", name: str) -> dict[str, Any]:
     """Fields ``tokenizer.*`` of a tokenizer of transformers.
 
-    Text is not brought to a normal form in llama.cpp; for most it is in it already (NFC).
+    llama.cpp does not normalise text; most text is in the normal form (NFC) already.
 
     Args:
         tokenizer: the tokenizer.
@@ -130,7 +130,7 @@ def _sentencepiece(backend: Any, content: Mapping[str, Any], name: str) -> dict[
 
 
 def _kind(token: str, kind: int, content: Mapping[str, Any]) -> int:
-    """Kind of a token of SentencePiece, given that as one of the vocabulary."""
+    """Kind of a token of SentencePiece; ``kind`` is its kind by the vocabulary alone."""
     if token == content["model"].get("unk_token"):
         return UNKNOWN
     is_byte = len(token) == len("<0x00>") and token.startswith("<0x") and token.endswith(">")
@@ -149,7 +149,7 @@ def _vocabulary(content: Mapping[str, Any]) -> tuple[list[str], list[int]]:
 
 
 def _merges(content: Mapping[str, Any]) -> list[Sequence[str]]:
-    """Pairs of tokens that are merged, first to last. A space in one is written as the bytes' alphabet has it."""
+    """Pairs of tokens that are merged, first to last. A space in a token is written in the alphabet of bytes."""
     return [merge.split(" ") if isinstance(merge, str) else merge for merge in content["model"]["merges"]]
 
 

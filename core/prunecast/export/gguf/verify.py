@@ -35,7 +35,7 @@ TOP = 64
 """Number of the most probable tokens that are compared at a position."""
 
 LOG_PROBABILITY: dict[Dtype, float] = {"f32": 0.05, "f16": 0.05, "bf16": 0.5}
-"""Largest allowed difference between log-probabilities, by format; quantised weights are others, and have no limit."""
+"""Largest allowed difference between log-probabilities, by format; quantised weights differ, and have no limit."""
 
 PERPLEXITY: dict[Dtype, float] = {"f32": 0.005, "f16": 0.005, "bf16": 0.02, "q8_0": 0.02, "q4_0": 0.5}
 """Largest allowed relative difference between perplexities, by format. Four bits lose much in small models: the limit
@@ -57,7 +57,7 @@ def engine_version() -> str | None:
 
 
 def missing_engine() -> str | None:
-    """What to install for the engine; None if it is there."""
+    """A sentence on what to install for the engine; None if it is installed."""
     if engine_version() is not None and find_spec(ENGINE) is not None:
         return None
     return f"llama.cpp is not installed to verify GGUF files: pip install {ENGINE}"
@@ -68,16 +68,16 @@ def verify_gguf(
 ) -> Parity:
     """Compare a file in llama.cpp, in a fresh process, with the measured model.
 
-    The perplexities are of the tokens of full windows but the first of each, and but those that end in the middle of a
-    character, of which the engine tells nothing.
+    The perplexities leave out the first token of each window, and tokens that end in the middle of a character, for
+    which the engine reports no probability.
 
     Args:
         file: the file.
         dtype: number format of its matrices.
         reference: the measured model.
         encode: the model's tokenizer, without special tokens.
-        copied: True if the file has the tokenizer of the GGUF file that the model came from. transformers reads some of
-            those otherwise than llama.cpp, which is then noted.
+        copied: True if the file has the tokenizer of the GGUF file that the model came from. If transformers splits
+            text differently from llama.cpp by it, that is noted, not an error.
 
     Raises:
         EngineMissingError: the engine is not installed.
@@ -140,7 +140,7 @@ def _parity(version: str, expected: Expected, reply: Mapping[str, Any]) -> Parit
 
 
 def _problems(parity: Parity, dtype: Dtype) -> list[str]:
-    """What is beyond the limits of a number format, each a clause; empty if the file is the measured model."""
+    """One clause for each difference beyond the limits of a number format; empty if the file is the measured model."""
     problems = []
     limit = LOG_PROBABILITY.get(dtype, math.inf)
     if not parity.max_difference <= limit:
@@ -170,7 +170,7 @@ def _run(file: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(lines: Sequence[str]) -> str:
-    """The line of the engine's messages that says what is wrong."""
+    """The line of the engine's messages that gives the cause."""
     telling = [line for line in lines if "error loading model:" in line or "GGML_ASSERT" in line]
     return (telling or lines)[-1].strip()
 

@@ -27,9 +27,9 @@ class GgufFile:
         path: the file.
         architecture: its architecture of llama.cpp.
         dtype: number format of its matrices.
-        parameters: numbers in its tensors, those of stand-ins included.
+        parameters: count of numbers in its tensors, stand-ins included.
         bytes: its size.
-        notes: what stands in for what in it, each a line.
+        notes: one line for each substitution in it.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class GgufFile:
 
 
 def write_gguf(model: PrunedModel, file: Path, dtype: Dtype) -> GgufFile:
-    """Write a pruned model as one GGUF file. It appears complete or not at all, in place of a file of its name.
+    """Write a pruned model as one GGUF file. It appears complete or not at all, and replaces a file of its name.
 
     Args:
-        model: the model. Of a model that came from a ``.gguf`` file, the fields of the tokenizer are copied.
+        model: the model. If it came from a ``.gguf`` file, the fields of the tokenizer are copied from there.
         file: the file to write, in an existing folder.
         dtype: number format of the matrices; vectors are in float32.
 
@@ -81,10 +81,10 @@ def write_gguf(model: PrunedModel, file: Path, dtype: Dtype) -> GgufFile:
 
 
 def check_config(config: "PreTrainedConfig", shape: ModelShape) -> None:
-    """Find out early, from a config alone, what llama.cpp would compute otherwise.
+    """Check early, from a config alone, that llama.cpp computes the model.
 
     Raises:
-        ExportError: it has no architecture for the family, or the activation or the rotary embedding is another.
+        ExportError: it has no architecture for the family, or another activation or rotary embedding.
     """
     _fields(config, plan(shape, shape.dense, "f32"))
 

@@ -1,4 +1,4 @@
-"""Architectures of a small model that a proof computes: every kept count of every part, and components gone."""
+"""Architectures of a small model that a proof computes: every kept count of every part, and removed components."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -7,11 +7,11 @@ from math import ceil
 from prunecast.architecture.architecture import Architecture, Layer
 
 ROLES = 4
-"""Kinds of layers whose components are there or gone: both there, no attention, no MLP, neither."""
+"""Number of roles that a layer can have: both components, no attention, no MLP, neither."""
 
 
-def dense_or_gone(dense: Architecture) -> Iterator[Architecture]:
-    """Every layer in every role, with its neighbours in other ones; then the same role in all layers."""
+def with_components_removed(dense: Architecture) -> Iterator[Architecture]:
+    """Every layer in every role, with its neighbours in other roles; then the same role in all layers."""
     for turn in range(ROLES):
         yield Architecture([_in_role(layer, index + turn) for index, layer in enumerate(dense.layers)])
     for role in range(ROLES):
@@ -27,7 +27,7 @@ def _in_role(layer: Layer, number: int) -> Layer:
 def every_count(dense: Architecture) -> Iterator[Architecture]:
     """Mixed architectures in which every layer has every number of groups and of heads per group, none to all.
 
-    Each number of channels is in one of the layers.
+    Each number of channels occurs in one of the layers.
     """
     depth, widest = len(dense.layers), max(layer.mlp_width for layer in dense.layers)
     options = [_attentions(layer) for layer in dense.layers]
@@ -45,10 +45,10 @@ def every_count(dense: Architecture) -> Iterator[Architecture]:
 
 
 def uniform(dense: Architecture, with_heads: bool, with_width: bool) -> Iterator[Architecture]:
-    """Architectures whose layers are of one size, neither component gone.
+    """Architectures whose layers have the same sizes, with both components.
 
     Args:
-        dense: the dense architecture; its layers are of one size.
+        dense: the dense architecture; its layers have the same sizes.
         with_heads: True for every number of groups and heads, False for the dense ones.
         with_width: True for other numbers of channels, False for the dense one.
     """

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 HEADS = "num_attention_heads"
-"""Name of the number of query heads in transformers, which a config class may map to one of its own."""
+"""Name of the number of query heads in transformers; a config class may map it to another attribute."""
 
 OTHERS = ("num_hidden_layers", "hidden_size", "vocab_size")
-"""Names of sizes in transformers that are never those of groups or of an MLP."""
+"""Names of sizes in transformers that are never the number of groups or the width of an MLP."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of all parameters of a model, by name."""
@@ -53,7 +53,7 @@ def wrong_name(config: "PreTrainedConfig", family: Family, dense: Layer) -> str:
 
 
 def has_own_head_dim(config: "PreTrainedConfig", family: Family) -> bool:
-    """True if the class builds heads of the width in its config, however many there are, in place of splitting D."""
+    """True if the class builds heads of the width in its config, whatever their number; False if it divides D."""
     if "head_dim" not in vars(config):
         return False
     before, after = _shapes(config), _shapes(_with(config, HEADS, 2 * config.num_attention_heads))
@@ -62,7 +62,7 @@ def has_own_head_dim(config: "PreTrainedConfig", family: Family) -> bool:
 
 
 def has_own_width(config: "PreTrainedConfig", family: Family, width: int) -> bool:
-    """True if the class builds MLPs of exactly as many channels as its config has, in place of others that follow."""
+    """True if the class builds MLPs of exactly the width in its config; False if it computes the width."""
     if config.attribute_map.get(family.width_attribute, family.width_attribute) not in vars(config):
         return False
     down = f"{family.layers}.0.{family.down}.weight"
@@ -73,7 +73,7 @@ def has_own_width(config: "PreTrainedConfig", family: Family, width: int) -> boo
 def _deciding(
     config: "PreTrainedConfig", family: Family, modules: tuple[str, ...], size: int, other: int
 ) -> Iterator[str]:
-    """Fields of the config of value ``size``, or None where no field has it, that decide the sizes of modules alone."""
+    """Fields of the config that decide the sizes of the modules alone: of value ``size`` or, if none has it, None."""
     before = _shapes(config)
     here = {f"{family.layers}.0.{module}.weight" for module in modules}
     numbers = {name: value for name, value in vars(config).items() if not name.startswith("_")}

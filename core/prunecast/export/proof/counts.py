@@ -1,4 +1,4 @@
-"""What an exported model has, against what is counted of its architecture without it."""
+"""Sizes of an exported model, compared with those that are counted from its architecture alone."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from prunecast.architecture.shape import KV_CACHE_ITEM_BYTES
 from prunecast.export.proof.trial import ROWS, Trial
 
 PROMPT = 4
-"""Tokens of which a cache is counted: fewer than a small sliding window holds."""
+"""Number of tokens whose cache is counted: fewer than a small sliding window holds."""
 
 
 def wrong_count(trial: Trial, model: Any, architecture: Architecture) -> str:
-    """A clause on a quantity of the exported model that is not what is counted; empty if there is none.
+    """A clause on a quantity of the exported model that differs from the counted one; empty if there is none.
 
     Args:
         trial: the trial.
         model: its exported model.
-        architecture: what the exported model keeps.
+        architecture: architecture of the exported model.
     """
     here = {"parameters": model.num_parameters(), "macs": _macs(trial, model, architecture)}
     cache = model(trial.tokens[:, :PROMPT], use_cache=True).past_key_values
@@ -34,13 +34,13 @@ def wrong_count(trial: Trial, model: Any, architecture: Architecture) -> str:
 
 
 def _cached(cache: Any, layer: Layer) -> int:
-    """Numbers in the cache of a layer. Some classes store a group once for each of its heads; it is counted once."""
+    """Count of numbers in the cache of a layer; a group counts once, though some classes store it for each head."""
     numbers: int = cache.keys.numel() + cache.values.numel()
     return numbers // layer.heads_per_group if cache.keys.shape[1] == layer.query_heads else numbers
 
 
 def _macs(trial: Trial, model: Any, architecture: Architecture) -> int:
-    """Multiplications of a token with the matrices of the layers, with the keys and values it sees, and of the head."""
+    """Multiplications for one token: with the matrices of the layers, the keys and values it sees, and the head."""
     layers = model.get_submodule(trial.family.layers)
     matrices = sum(each.weight.numel() for each in layers.modules() if isinstance(each, nn.Linear | Conv1D))
     heads = sum(layer.query_heads for layer in architecture.layers)

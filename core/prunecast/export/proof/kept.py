@@ -1,4 +1,4 @@
-"""Proofs that are kept in the cache: a description is proven once for each version of what its models depend on."""
+"""Proofs in the cache: a description is proven once for each version of the code and config of its models."""
 
 import json
 from contextlib import suppress
@@ -25,18 +25,18 @@ _OF_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 def proven(family: Family, config: "PreTrainedConfig", *, again: bool = False) -> Proof:
-    """The proof of a description for the models of a config: the kept one, or a new one, which is kept.
+    """The proof of a description for the models of a config: from the cache, or a new one, which is cached.
 
-    Where the cache cannot be written, every process proves it again.
+    If the cache cannot be written, every process proves it again.
 
     Args:
         family: the description.
         config: config of a model of the family; it is not changed.
-        again: True to prove it even if a proof is kept.
+        again: True to prove it even if the cache has a proof.
 
     Raises:
-        ModelError: as :func:`prunecast.export.proof.prove.prove`; if no description fits such models, it says what they
-            are. A failure is not kept.
+        ModelError: as :func:`prunecast.export.proof.prove.prove`; if no description fits such models, the message says
+            what they are. A failure is not cached.
     """
     try:
         return _proven(family, config, again)
@@ -61,7 +61,7 @@ def _proven(family: Family, config: "PreTrainedConfig", again: bool) -> Proof:
 
 
 def kept_proof(family: Family, config: "PreTrainedConfig") -> Proof | None:
-    """The kept proof of a description for the models of a config; None if there is none.
+    """The cached proof of a description for the models of a config; None if there is none.
 
     Raises:
         ModelError: the config class cannot be shrunk.
@@ -89,5 +89,5 @@ def _place(family: Family, config: "PreTrainedConfig") -> Path:
 def _read(place: Path) -> Proof | None:
     try:
         return Proof(**json.loads(place.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not there, or damaged
+    except (OSError, ValueError, TypeError):  # missing or damaged
         return None

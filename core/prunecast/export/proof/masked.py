@@ -1,8 +1,8 @@
-"""The dense stock model with removed units masked: what every pruned form of it has to compute.
+"""The dense stock model with removed units masked, which every pruned form of it has to agree with.
 
-Nothing here is shared with the elastic model and the export. Hooks on stock modules set to zero what removed heads and
-channels give to the projections back into the residual stream, and the outputs of these projections where a whole
-component is gone.
+It shares no code with the elastic model and the export. Hooks on stock modules set to zero the inputs that the
+projections back into the residual stream get from removed heads and channels, and the outputs of these projections
+where a whole component is removed.
 
 Notation:
     B, T         rows of a batch, tokens of a row
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 def masked(
     model: "PreTrainedModel", family: Family, architecture: Architecture, importance: Sequence[LayerImportance]
 ) -> Iterator[None]:
-    """Let a dense stock model compute an architecture, until the end of the context.
+    """Make a dense stock model compute an architecture, until the end of the context.
 
     Args:
         model: the model.
-        family: description of its family: where its layers, their attention, and the projections back are.
-        architecture: what each layer keeps.
+        family: description of its family, which names its layers, their attention, and the projections back.
+        architecture: sizes that each layer keeps.
         importance: scores of the units of each layer; those with the highest ones are kept.
     """
     hooks: list[Any] = []
@@ -58,7 +58,7 @@ def masked(
 
 
 def _kept_heads(kept: Layer, scores: LayerImportance) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """Which query heads, (KV, H), and which groups, (KV,), an attention keeps."""
+    """Masks of the query heads, (KV, H), and of the groups, (KV,), that an attention keeps."""
     groups = _highest(scores.kv_groups, kept.kv_groups)
     heads = np.array([_highest(group, kept.heads_per_group) for group in scores.query_heads])
     return heads & groups[:, None], groups
@@ -70,7 +70,7 @@ def _highest(scores: "np.ndarray[Any, Any]", count: int) -> "np.ndarray[Any, Any
 
 
 def _mask(projection: nn.Module, units: "np.ndarray[Any, Any]") -> Iterator[Any]:
-    """Set the inputs of units that are not kept to zero; without any, the outputs, which a bias is part of."""
+    """Set the inputs of removed units to zero; if none is kept, set the outputs to zero, as they include a bias."""
     if not units.any():
         yield projection.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
         return
@@ -88,14 +88,14 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _zero_of_zero(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Nothing of nothing: a norm behind a component that is gone adds no bias."""
+    """Zeros for an input of zeros, so that a norm after a removed component adds no bias."""
     return output if inputs[0].any() else torch.zeros_like(output)
 
 
 def _norms_over_kept_heads(
     attention: nn.Module, heads: "np.ndarray[Any, Any]", groups: "np.ndarray[Any, Any]", head_dim: int
 ) -> Iterator[Any]:
-    """Let norms of all queries, or of all keys, at once normalise over those of the kept heads."""
+    """Make norms over all queries, or over all keys, normalise over the kept heads alone."""
     of_width = {units.size * head_dim: units for units in (groups, heads) if units.size > 1}
     for norm in attention.modules():
         weight = norm._parameters["weight"] if _is_norm(norm) else None
@@ -105,10 +105,10 @@ def _norms_over_kept_heads(
 
 
 def _over_kept(kept: Tensor, norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Output of a norm whose mean and mean square are those of the kept inputs, for the kept inputs.
+    """Output of a norm with mean and mean square of the kept inputs alone; only kept places of it are valid.
 
-    For LayerNorm from its definition; an RMSNorm's output is its input times a weight over the root of the mean square,
-    whatever the weight.
+    A LayerNorm is computed from its definition. The output of an RMSNorm is rescaled, as the norm divides by the root
+    of the mean square, whatever its weight.
     """
     whole = inputs[0]
     if isinstance(norm, nn.LayerNorm):

@@ -11,7 +11,7 @@ import torch
 from prunecast.architecture.architecture import Architecture, Layer
 from prunecast.errors import ModelError, is_out_of_memory, one_line
 from prunecast.export.parity import distance, generation_logits
-from prunecast.export.proof.architectures import dense_or_gone, every_count, uniform
+from prunecast.export.proof.architectures import every_count, uniform, with_components_removed
 from prunecast.export.proof.config_names import has_own_head_dim, has_own_width, wrong_name
 from prunecast.export.proof.counts import unneeded_parameter, wrong_count
 from prunecast.export.proof.trial import EAGER, TOKENS, InFloat64, Trial
@@ -32,7 +32,7 @@ ELASTIC = "elastic"
 
 @dataclass(frozen=True)
 class Proof:
-    """What a proof has compared.
+    """Result of a proof.
 
     Attributes:
         family: name of the family.
@@ -60,10 +60,10 @@ class Found(NamedTuple):
     """Result of one comparison.
 
     Attributes:
-        kind: what is compared.
-        architecture: of which architecture.
-        off: relative distance of logits, 0 where something else is compared.
-        problem: what is wrong; empty if nothing is.
+        kind: kind of comparison.
+        architecture: the architecture whose forms are compared.
+        off: relative distance of logits, 0 if something else is compared.
+        problem: the difference in words if something else is compared; empty if there is none.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Found(NamedTuple):
 
     @property
     def wrong(self) -> str:
-        """A clause on what is wrong; empty if nothing is."""
+        """A clause on the difference; empty if there is none."""
         if self.problem or self.off <= TOLERANCE:
             return self.problem
         return f"logits differ by {self.off:.1e} (relative, at most {TOLERANCE:.0e})"
@@ -82,7 +82,7 @@ class Found(NamedTuple):
 def prove(family: Family, config: "PreTrainedConfig") -> Proof:
     """Prove that a description is right for the models of a config: that pruning by it computes what it should.
 
-    Takes a few seconds of one processor. The state of torch's random numbers is kept.
+    It takes a few seconds of one processor, and restores the state of torch's random numbers.
 
     Args:
         family: the description.
@@ -176,7 +176,7 @@ def _eager(trial: Trial) -> Iterator[Found]:
 
 def _smaller(trial: Trial) -> Iterator[Found]:
     """Stock models with smaller numbers in their config and masked stock models compute the same."""
-    # Where each head has a number of its own, as with ALiBi, a stock model has no heads in another order.
+    # Where each head has a constant of its own, as with ALiBi, a stock model cannot have reordered heads.
     alike = len(set(trial.shape.dense.layers)) == 1 and not trial.family.per_head
     with_heads = has_own_head_dim(trial.config, trial.family)
     with_width = has_own_width(trial.config, trial.family, trial.shape.dense.layers[0].mlp_width)
@@ -189,13 +189,13 @@ def _smaller(trial: Trial) -> Iterator[Found]:
 
 def _exported(trial: Trial) -> Iterator[Found]:
     """Exported and reloaded models compute the same as masked stock models."""
-    gone = list(dense_or_gone(trial.shape.dense))
+    removed = list(with_components_removed(trial.shape.dense))
     for architecture in _all(trial):
-        yield from exported_forms(trial, architecture, thorough=architecture in gone)
+        yield from exported_forms(trial, architecture, thorough=architecture in removed)
 
 
 def exported_forms(trial: Trial, architecture: Architecture, *, thorough: bool) -> Iterator[Found]:
-    """The exported model of an architecture against the masked stock model, and against what is counted.
+    """The exported model of an architecture against the masked stock model, and against its counted sizes.
 
     Args:
         trial: the trial.
@@ -226,7 +226,7 @@ def _is_eager(model: "PreTrainedModel") -> bool:
 def _all(trial: Trial) -> list[Architecture]:
     """Architectures to compute, each once."""
     dense = trial.shape.dense
-    return list(dict.fromkeys([*dense_or_gone(dense), *every_count(dense)]))
+    return list(dict.fromkeys([*with_components_removed(dense), *every_count(dense)]))
 
 
 CHECKS: tuple[Check, ...] = (_head, _elastic, _eager, _names, _windows, _smaller, _exported)

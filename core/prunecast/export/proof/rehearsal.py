@@ -1,7 +1,8 @@
-"""Rehearsal of an export: does the installed transformers compute a model without attention? Asked before measuring.
+"""Rehearsal of an export: a check, before measuring, that transformers computes a model without attention.
 
-Positions and masks follow from the number of tokens in a cache, and transformers changes how its models count them. One
-architecture of the proof is therefore exported with the user's config, of every family, also of a bundled one.
+transformers derives positions and masks from the number of tokens in a cache, and its versions differ in how models
+count them. So one architecture of the proof is exported with the user's config, for every family, bundled ones
+included.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def rehearse(config: "PreTrainedConfig", family: Family) -> None:
     """
     import transformers
 
-    # The proof takes gradients, whatever mode the caller is in.
+    # The proof needs gradients, whatever the caller's mode.
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(), InFloat64():
         try:
             wrong = next((f"{found.kind}: {found.wrong}" for found in _found(config, family) if found.wrong), "")

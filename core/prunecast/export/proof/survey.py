@@ -1,4 +1,4 @@
-"""All causal language models of the installed transformers: which of them can be pruned, and why not the others."""
+"""All causal language models of the installed transformers: which of them can be pruned, and why the others cannot."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,9 +37,9 @@ class Surveyed:
         type: the ``model_type`` of its config.
         model: class of the causal language model.
         state: ``described`` in a file, ``detected`` from the forward pass, or ``refused``.
-        proven: True if the proof accepts the description, False if it does not, None if it has not been asked.
+        proven: True if the proof accepts the description, False if it does not, None if it has not been run.
         exports: targets that its models can be exported to; some may limit their architectures.
-        reason: why it is refused, or not proven; empty if neither.
+        reason: why it is refused, or why the proof fails; empty if neither.
     """
 
     type: str
@@ -58,9 +58,9 @@ def survey(host: PluginHost, prove: bool, done: Callable[[], None] = lambda: Non
     """Every causal model type that the installed transformers has, by the default config of its class.
 
     Args:
-        host: where descriptions and exporters come from.
-        prove: True to run the proofs that are not kept; False to report only those that are.
-        done: called after each.
+        host: host of descriptions and exporters.
+        prove: True to run the proofs that the cache lacks; False to report only those that it has.
+        done: called after each model type.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -93,15 +93,15 @@ def _surveyed(
 
 
 def _targets(host: PluginHost, config: "PreTrainedConfig", family: Family) -> tuple[str, ...]:
-    """Targets that have a form for a config; for a small one if the default lacks what its models need."""
+    """Targets for a config; if that fails, for a small one, as defaults can lack entries that models need."""
     try:
         return targets_for(host, config, family)
-    except Exception:  # noqa: BLE001  # classes of models fail in their own ways
+    except Exception:  # noqa: BLE001  # classes of models can raise anything
         return targets_for(host, small(config), family)
 
 
 def _cause(message: str) -> str:
-    """What a model type has that cannot be pruned, without the advice for a user of one model."""
+    """The cause in an error of detection, without the advice for a user of one model."""
     return message.rpartition("cannot be detected: ")[2].partition("; choose a decoder")[0]
 
 
@@ -109,7 +109,7 @@ def default_config(kind: str) -> "PreTrainedConfig":
     """The default config of a model type.
 
     Raises:
-        ModelError: transformers has no such type, it is none of a causal language model, or its class has no valid
+        ModelError: transformers has no such type, it is no causal language model, or its class has no valid
             default.
     """
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
@@ -120,7 +120,7 @@ def default_config(kind: str) -> "PreTrainedConfig":
         raise ModelError(f"model type {kind!r} is not that of a causal language model; choose one that is")
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[kind]()
-    # Classes check their values in their own ways.
+    # Classes can raise anything for invalid values.
     except Exception as error:
         raise ModelError(
             f"model type {kind!r} has no valid default config ({one_line(error)}): name a model in place of the type"
@@ -129,7 +129,7 @@ def default_config(kind: str) -> "PreTrainedConfig":
 
 
 def variant_configs(family: Family) -> "Iterator[tuple[dict[str, Any], PreTrainedConfig]]":
-    """The default config of a family's class, and one of each variant that it is not of, each with what is not default.
+    """Configs of a family, each with its entries that are not default: the default one, and one of each other variant.
 
     Raises:
         ModelError: as :func:`default_config`.
@@ -145,7 +145,7 @@ def variant_configs(family: Family) -> "Iterator[tuple[dict[str, Any], PreTraine
 
 
 def markdown(surveyed: Sequence[Surveyed], version: str) -> str:
-    """A document with a table of what can be pruned, and one of what cannot.
+    """A document with a table of model types that can be pruned, and a table of the others.
 
     Args:
         surveyed: all model types.

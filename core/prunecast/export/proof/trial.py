@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 ROWS, TOKENS = 2, 12
-"""Prompts and their length, which is more than a small sliding window."""
+"""Number of prompts and their length, which is more than a small sliding window."""
 
 SEED = 0
 
 EAGER = "eager"
-"""Implementation of attention that every class has."""
+"""Name of the attention implementation that every class has."""
 
 
 class InFloat64(TorchFunctionMode):
-    """Code that asks for float32 gets float64: stock norms and softmax compute in float32 whatever the model is in."""
+    """Replaces float32 by float64, as stock norms and softmax ask for float32 whatever the dtype of the model."""
 
     def __enter__(self) -> Any:
-        """Numbers without a dtype are float64, too."""
+        """Make float64 the default dtype."""
         self._before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: object) -> None:
-        """The default dtype is the one before again."""
+        """Restore the default dtype."""
         torch.set_default_dtype(self._before)
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
@@ -61,8 +61,8 @@ def _double(value: Any) -> Any:
 class Trial:
     """A small random model of a family.
 
-    Weights, biases and norms are random, so that an error in handling them shows, and so is the order of its units: no
-    unit stays in its place.
+    Weights, biases and norms are random, so that an error in handling them shows. So is the order of its units, in
+    which no unit stays in its place.
 
     Args:
         config: config of a model of the family; it is not changed.
@@ -70,12 +70,12 @@ class Trial:
         attention: the implementation of attention of stock and elastic model; None for the class's own choice.
 
     Attributes:
-        family: as given.
+        family: the description.
         config: the small config.
         shape: sizes of the small model.
         importance: scores of its units.
         tokens: int64 token ids, shape (ROWS, TOKENS).
-        current: the architecture that has been asked for last.
+        current: the architecture that was computed last.
 
     Raises:
         ModelError: the config class cannot be shrunk, or the description does not fit the modules.
@@ -110,7 +110,7 @@ class Trial:
 
     @cached_property
     def elastic(self) -> ElasticModel:
-        """The elastic form of a copy of it."""
+        """The elastic form of a copy of the stock model."""
         return ElasticModel(copy.deepcopy(self.stock), self.family, self.shape, self.importance)
 
     def logits(self, model: Any) -> Tensor:
@@ -119,7 +119,7 @@ class Trial:
         return logits
 
     def of_elastic(self, architecture: Architecture) -> Tensor:
-        """Logits of the elastic model, which is of this architecture from now on."""
+        """Logits of the elastic model, which is switched to this architecture."""
         self._apply(architecture)
         return self.logits(self.elastic.model)
 
@@ -129,7 +129,7 @@ class Trial:
             return self.logits(self.stock)
 
     def sees(self, architecture: Architecture, back: int) -> bool:
-        """True if the last token's logits depend on the token so far ``back``, in the masked stock model."""
+        """True if the last token's logits, in the masked stock model, depend on the token ``back`` before it."""
         changed = self.tokens.clone()
         changed[:, -1 - back] = (changed[:, -1 - back] + 1) % self.config.vocab_size
         with torch.inference_mode(), masked(self.stock, self.family, architecture, self.importance):
@@ -175,7 +175,7 @@ class Trial:
         return config  # type: ignore[no-any-return]
 
     def has(self, attribute: str) -> bool:
-        """True if the config class has a field of this name, or one that it stands for."""
+        """True if the config has this attribute, or one that its class maps it to."""
         return self.config.attribute_map.get(attribute, attribute) in vars(self.config)
 
     def _new(self, config: "PreTrainedConfig") -> "PreTrainedModel":
@@ -198,7 +198,7 @@ def _randomised(model: "PreTrainedModel") -> "PreTrainedModel":
 
 
 def _scores(rng: np.random.Generator, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """Scores that order units so that none is in its own place, unless there is only one."""
+    """Scores by which no unit keeps its place in the order, unless there is only one."""
     scores = rng.permutation(count).astype(np.float64)
     while count > 1 and (np.argsort(-scores) == np.arange(count)).any():
         scores = rng.permutation(count).astype(np.float64)

@@ -157,11 +157,14 @@ def _gated(flow: LayerFlow, reach: Mapping[str, Tensor]) -> str:
 
 def _rows(name: str, reach: Tensor, heads: int, head_dim: int) -> list[Row]:
     queries = set(_queries(reach))
-    return [_row(name, row, row in queries, reach[..., row], heads, head_dim) for row in range(reach.shape[-1])]
+    return [
+        _row(name, row, reach[..., row], query=row in queries, heads=heads, head_dim=head_dim)
+        for row in range(reach.shape[-1])
+    ]
 
 
-def _row(name: str, row: int, query: bool, reach: Tensor, heads: int, head_dim: int) -> Row:
-    """What one row is, by the outputs that it reaches; shape (heads x head_dim, T)."""
+def _row(name: str, row: int, reach: Tensor, *, query: bool, heads: int, head_dim: int) -> Row:
+    """Role of one row, from the outputs that it reaches, shape (heads x head_dim, T); ``query`` if it is a query's."""
     numbers = (reach[:, -1] if query else reach[:, :-1].any(dim=1)).view(heads, head_dim)
     reached = numbers.any(dim=1).nonzero().flatten().tolist()
     if not reached:

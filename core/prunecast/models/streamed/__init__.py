@@ -1,1 +1,1 @@
-"""Models larger than a device: weights stay memory-mapped as they are stored, and one layer at a time is brought."""
+"""Models larger than a device: weights stay memory-mapped as they are stored, and one layer at a time is loaded."""

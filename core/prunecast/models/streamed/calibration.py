@@ -1,9 +1,9 @@
 """Calibration layer by layer: every layer in turn is a model of its own that reads the text.
 
 Without gradients, layers are visited from the first to the last, and the outputs of one are the inputs of the next.
-With gradients, the inputs of all layers are computed first and kept in files; then layers are visited from the last to
-the first, and the gradient with respect to the input of one is that with respect to the output of the one before. The
-head, with the last layer, gives the loss.
+With gradients, the inputs of all layers are computed first and kept in files. Then layers are visited from the last to
+the first: the gradient with respect to the input of a layer is the gradient with respect to the output of the layer
+before. The head computes the loss from the output of the last layer.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from prunecast.models.streamed.model import BaseCall, LayerCall, StreamedModel
 from prunecast.models.streamed.one_layer import Batch, LossOf, OneLayer, continued, key_of
 
 Visit = Callable[[OneLayer, int], None]
-"""What is done with a layer: a model of it alone, which has to read every batch once, and its index."""
+"""Function of a model of one layer alone, which has to read every batch once, and of the index of the layer."""
 
 ByKey = dict[bytes, Tensor]
 """A tensor for each batch, on the CPU."""
@@ -30,16 +30,16 @@ def visit_layers(streamed: StreamedModel, texts: Sequence[Tensor], visit: Visit,
     Args:
         streamed: the model.
         texts: batches of token ids, int64 of shape (B, T), on the device.
-        visit: what is done with each layer.
-        owner: name of what reads, for messages.
+        visit: called with each layer.
+        owner: name of the reader of the text, for messages.
 
     Raises:
-        PluginError: a batch was not read, or one that is not among them, or a loss was asked for.
+        PluginError: a batch was not read, another one was read, or a loss was asked for.
     """
     calls = _begun(streamed, texts)
 
     def no_loss(*_: object) -> Tensor:
-        raise _otherwise(owner, "asks for a loss, which its `by_layer` does not announce")
+        raise _mismatch(owner, "asks for a loss, which its `by_layer` does not announce")
 
     hidden = {key: layers[0].hidden.cpu() for key, layers in calls.items()}
     for index in range(streamed.depth):
@@ -51,48 +51,48 @@ def visit_layers(streamed: StreamedModel, texts: Sequence[Tensor], visit: Visit,
 def visit_layers_backwards(
     streamed: StreamedModel, texts: Sequence[Tensor], visit: Visit, owner: str, folder: Path
 ) -> None:
-    """Visit all layers from the last to the first; what ``visit`` reads has a loss, which it has to differentiate.
+    """Visit all layers from the last to the first; ``visit`` has to differentiate the loss of each batch.
 
     Args:
         streamed: the model.
         texts: batches of token ids, int64 of shape (B, T), on the device.
-        visit: what is done with each layer.
-        owner: name of what reads, for messages.
+        visit: called with each layer.
+        owner: name of the reader of the text, for messages.
         folder: folder on a disk, for the inputs of all layers while they are needed.
 
     Raises:
-        PluginError: a batch was not read, one was read that is not among them, or one was not differentiated.
+        PluginError: a batch was not read, another one was read, or one was not differentiated.
     """
     calls = _begun(streamed, texts)
     losses: ByKey = {}
 
-    def by_the_head(key: bytes, labels: Tensor, output: Tensor) -> Tensor:
+    def loss_of_head(key: bytes, labels: Tensor, output: Tensor) -> Tensor:
         with streamed.ending(output):
             loss: Tensor = streamed.model(labels, labels=labels, use_cache=False).loss
         losses[key] = loss.detach()
         return loss
 
-    loss_of: LossOf = by_the_head
+    loss_of: LossOf = loss_of_head
     with tempfile.TemporaryDirectory(dir=folder) as place:
         inputs = _Inputs(Path(place))
         _keep_inputs(streamed, calls, inputs)
         for index in reversed(range(streamed.depth)):
             batches = _batches(calls, index, inputs.of(index))
             visit(_alone(streamed, index, batches, loss_of, owner), index)
-            _outputs(batches, owner)  # refuses what was not read
+            _outputs(batches, owner)  # raises an error if a batch was not read
             loss_of = _continuing(_gradients(batches, owner), losses)
 
 
 def _continuing(gradients: ByKey, losses: ByKey) -> LossOf:
-    """The loss as a function of the output of the layer before one whose inputs have these gradients."""
+    """The loss as a function of the output of the layer before, given the gradients for the inputs of a layer."""
     return lambda key, _, output: continued(output, gradients[key].to(output.device), losses[key])
 
 
 class _Inputs:
-    """Inputs of layers in files, one a layer.
+    """Inputs of layers in files, one file for each layer.
 
     Args:
-        folder: where the files are.
+        folder: folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,16 +125,16 @@ def _batches(calls: Mapping[bytes, list[LayerCall]], index: int, hidden: ByKey) 
 
 def _alone(streamed: StreamedModel, index: int, batches: dict[bytes, Batch], loss_of: LossOf, owner: str) -> OneLayer:
     config = streamed.model.config.get_text_config()
-    return OneLayer(streamed.bring(index), index, config, streamed.family, batches, loss_of, owner)
+    return OneLayer(streamed.load_layer(index), index, config, streamed.family, batches, loss_of, owner)
 
 
 def _keep_inputs(streamed: StreamedModel, calls: Mapping[bytes, list[LayerCall]], inputs: _Inputs) -> None:
-    """Compute and keep the inputs of all layers, with the operations of a forward pass that is differentiated."""
+    """Compute and keep the inputs of all layers, with the same operations as in a differentiated forward pass."""
     hidden = {key: layers[0].hidden.cpu() for key, layers in calls.items()}
     for index in range(streamed.depth):
         inputs.keep(index, hidden)
         if index < streamed.depth - 1:
-            layer = streamed.bring(index).requires_grad_(False)
+            layer = streamed.load_layer(index).requires_grad_(False)
             with torch.enable_grad():
                 hidden = {
                     key: layers[index].with_hidden(hidden[key].clone().requires_grad_()).of(layer).detach().cpu()
@@ -145,16 +145,16 @@ def _keep_inputs(streamed: StreamedModel, calls: Mapping[bytes, list[LayerCall]]
 def _outputs(batches: Mapping[bytes, Batch], owner: str) -> ByKey:
     found = {key: batch.output.cpu() for key, batch in batches.items() if batch.output is not None}
     if len(found) < len(batches):
-        raise _otherwise(owner, "leaves out some of the text that its `by_layer` announces")
+        raise _mismatch(owner, "leaves out some of the text that its `by_layer` announces")
     return found
 
 
 def _gradients(batches: Mapping[bytes, Batch], owner: str) -> ByKey:
     found = {key: batch.gradient.cpu() for key, batch in batches.items() if batch.gradient is not None}
     if len(found) < len(batches):
-        raise _otherwise(owner, "takes no gradients, though its `by_layer` announces them")
+        raise _mismatch(owner, "takes no gradients, though its `by_layer` announces them")
     return found
 
 
-def _otherwise(owner: str, what: str) -> PluginError:
+def _mismatch(owner: str, what: str) -> PluginError:
     return PluginError(f"{owner} {what}: correct it, or set model.placement to one")

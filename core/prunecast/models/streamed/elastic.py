@@ -1,4 +1,4 @@
-"""The elastic model with layers that are not in memory: one at a time is brought, reordered, cut and compensated."""
+"""The elastic model with layers that are not in memory: each is loaded, reordered, cut and compensated in turn."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,24 +17,24 @@ from prunecast.text import counted
 
 
 class StreamedElastic(ElasticModel):
-    """An elastic model of which one layer at a time is in memory; its numbers are those of the ordinary one.
+    """An elastic model of which one layer at a time is in memory; it computes the same as the ordinary one.
 
     Args:
-        streamed: the model; its layers are of the sizes of the current architecture from now on.
+        streamed: the model; its layers get the sizes of the current architecture.
         shape: its sizes.
         importance: scores of its units, one entry per layer.
 
     Attributes:
         model: the stock model, to be called as usual.
-        shape, architecture, compensation: as of an ordinary elastic model.
-        layers: empty, as no layer stays; :meth:`at_hand` brings one.
+        shape, architecture, compensation: as in an ordinary elastic model.
+        layers: empty, as no layer stays in memory; :meth:`loaded_layer` loads one.
 
     Raises:
-        ModelError: ``importance`` is of another number of layers.
+        ModelError: ``importance`` has another number of layers.
     """
 
     def __init__(self, streamed: StreamedModel, shape: ModelShape, importance: Sequence[LayerImportance]) -> None:
-        # The constructor of the base makes all layers, which would bring all weights.
+        # The constructor of the base makes all layers, which would load all weights.
         if len(importance) != len(shape.dense.layers):
             raise ModelError(
                 f"the ranking has {counted(len(importance), 'layer')}, the model {len(shape.dense.layers)}"
@@ -44,43 +44,43 @@ class StreamedElastic(ElasticModel):
         self.compensation: Compensation | None = None
         self.architecture = shape.dense
         self.layers = []
-        self._at_hand: dict[int, ElasticLayer] = {}
+        self._loaded: dict[int, ElasticLayer] = {}
         streamed.current = self._current
 
     def apply(self, architecture: Architecture) -> None:
-        """Switch to an architecture: layers are of its sizes when they are brought the next time."""
+        """Switch to an architecture: layers get its sizes when they are loaded the next time."""
         check_fits(architecture, self.shape)
         self.architecture = architecture
 
     def layer(self, index: int) -> ElasticLayer:
-        """The layer at hand."""
-        return self._at_hand[index]
+        """The loaded layer."""
+        return self._loaded[index]
 
     @contextmanager
-    def at_hand(self, index: int) -> Iterator[ElasticLayer]:
-        """A layer, dense, for as long as the context is open."""
+    def loaded_layer(self, index: int) -> Iterator[ElasticLayer]:
+        """Load a layer, dense, for the time of the context."""
         streamed = self.streamed
-        layer = streamed.bring(index)
+        layer = streamed.load_layer(index)
         use_fast_norms(layer)
         config = self.model.config.get_text_config()
         parts = parts_of(layer.requires_grad_(False), index, config, streamed.family)
-        self._at_hand[index] = ElasticLayer(parts, streamed.family, self._importance[index])
+        self._loaded[index] = ElasticLayer(parts, streamed.family, self._importance[index])
         del parts, layer
         try:
-            yield self._at_hand[index]
+            yield self._loaded[index]
         finally:
-            del self._at_hand[index]
+            del self._loaded[index]
 
     def output(self, call: LayerCall, kept: Layer) -> Tensor:
-        """Hidden states, (B, T, D), that the layer at hand returns for a call if it keeps these sizes."""
-        layer = self._at_hand[call.index]
+        """Hidden states, (B, T, D), that the loaded layer returns for a call if it keeps these sizes."""
+        layer = self._loaded[call.index]
         layer.apply(kept, partial(self._compensated, call.index, kept))
         return call.of(layer.module)
 
     @contextmanager
     def _current(self, index: int) -> Iterator[nn.Module]:
-        """A layer in the sizes of the current architecture."""
+        """Load a layer with the sizes of the current architecture, for the time of the context."""
         kept = self.architecture.layers[index]
-        with self.at_hand(index) as layer:
+        with self.loaded_layer(index) as layer:
             layer.apply(kept, partial(self._compensated, index, kept))
             yield layer.module

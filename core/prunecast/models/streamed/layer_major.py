@@ -1,9 +1,9 @@
 """Evaluation layer by layer: a batch of architectures goes through a layer before any of them goes on to the next.
 
-An evaluator calls the base model as usual. The first time, its calls run one after the other, and are remembered. For
-further architectures the same calls are computed together, for several architectures at once: each layer is brought
+An evaluator calls the base model as usual. The first time, its calls run one after the other and are recorded. For
+further architectures the same calls are computed together, for several architectures at once: each layer is loaded
 once for all of them, and architectures with the same first layers share their hidden states. The evaluator then finds
-the result of each call ready. A call that was not foreseen runs as the first ones did.
+the result of each call ready. A call that was not recorded runs on its own.
 
 Notation:
     B, T, D  rows of a batch, tokens of a row, hidden size
@@ -22,17 +22,17 @@ from prunecast.models.streamed.elastic import StreamedElastic
 from prunecast.models.streamed.model import BaseCall, LayerCall
 
 MEMORY = 2**30
-"""Default limit in bytes of the hidden states that are kept between two layers, and of the remembered inputs."""
+"""Default limit in bytes of the hidden states that are kept between two layers, and of the recorded inputs."""
 
 _INPUTS = ("input_ids", "attention_mask", "position_ids")
-"""Arguments of the base model on which its result depends; a call with further ones is not foreseen."""
+"""Arguments of the base model on which its result depends; a call with others is not recorded."""
 
 
 class Wanted(NamedTuple):
     """An evaluation that will follow.
 
     Attributes:
-        architecture: what is evaluated.
+        architecture: the evaluated architecture.
         evaluator: key of the evaluator.
         compensated: False if compensation is taken away for it.
     """
@@ -53,7 +53,7 @@ class LayerMajor:
     def __init__(self, elastic: StreamedElastic, memory: int = MEMORY) -> None:
         self._elastic, self._streamed, self._memory = elastic, elastic.streamed, memory
         self._calls: dict[str, dict[bytes, BaseCall]] = {}
-        self._remembered = 0
+        self._recorded_bytes = 0
         self._wanted: Sequence[Wanted] = ()
         self._ready: dict[tuple[Architecture, bool, bytes], Tensor] = {}
         self._evaluator = ""
@@ -63,7 +63,7 @@ class LayerMajor:
         """Use results that are ready, or can be computed together with others.
 
         Args:
-            evaluator: key of the evaluator that is at work in the context.
+            evaluator: key of the evaluator that runs in the context.
             wanted: evaluations that will follow, in their order.
         """
         self._evaluator, self._wanted = evaluator, wanted
@@ -84,11 +84,11 @@ class LayerMajor:
             del base.forward  # uncovers the method of the class
 
     def forget(self) -> None:
-        """Let go of all results."""
+        """Discard all results."""
         self._ready.clear()
 
     def shrink(self) -> bool:
-        """Let go of all results, and compute half as many at once from now on; True if there were any."""
+        """Discard all results and halve the memory limit; True if there were results to discard."""
         had_any = bool(self._ready)
         self._memory //= 2
         self.forget()
@@ -100,17 +100,17 @@ class LayerMajor:
         if key is None or torch.is_grad_enabled():
             return None
         if key not in self._calls.get(self._evaluator, {}):
-            self._remember(key, call)
+            self._record(key, call)
             return None
         now = Wanted(self._elastic.architecture, self._evaluator, self._elastic.compensation is not None)
         if (now.architecture, now.compensated, key) not in self._ready:
             self._compute(now, key)
         return self._ready[now.architecture, now.compensated, key].to(self._streamed.device)
 
-    def _remember(self, key: bytes, call: BaseCall) -> None:
+    def _record(self, key: bytes, call: BaseCall) -> None:
         size = sum(tensor.nbytes for tensor in _tensors((*call.arguments, call.options)))
-        if self._remembered + size <= self._memory:
-            self._remembered += size
+        if self._recorded_bytes + size <= self._memory:
+            self._recorded_bytes += size
             self._calls.setdefault(self._evaluator, {})[key] = call
 
     def _compute(self, now: Wanted, key: bytes) -> None:
@@ -148,7 +148,7 @@ class LayerMajor:
         states: dict[tuple[Layer, ...], list[Tensor]] = {(): [layers[0].hidden.cpu() for layers in begun]}
         for index in range(self._streamed.depth):
             prefixes = dict.fromkeys(architecture.layers[: index + 1] for architecture in architectures)
-            with self._elastic.at_hand(index):
+            with self._elastic.loaded_layer(index):
                 for before in list(states):
                     inputs = states.pop(before)
                     for prefix in prefixes:
@@ -157,7 +157,7 @@ class LayerMajor:
         return states
 
     def _outputs(self, calls: Sequence[LayerCall], inputs: Sequence[Tensor], kept: Layer) -> list[Tensor]:
-        """Hidden states that the layer at hand returns for each call, on the CPU."""
+        """Hidden states that the loaded layer returns for each call, on the CPU."""
         return [
             self._elastic.output(call.with_hidden(hidden), kept).cpu()
             for call, hidden in zip(calls, inputs, strict=True)
@@ -181,7 +181,7 @@ def _key_of(call: BaseCall) -> bytes | None:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in a value, or in a mapping or sequence of values."""
+    """All tensors in a value, or in a mapping or sequence of values; mappings sorted, so that equal inputs agree."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

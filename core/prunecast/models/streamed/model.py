@@ -1,7 +1,7 @@
-"""A model whose decoder layers stay memory-mapped in their stored dtype, and are brought to the device one at a time.
+"""A model whose decoder layers stay memory-mapped in their stored dtype, and are loaded to the device one at a time.
 
 Everything else of the model (embeddings, final norm, head) is on the device. A forward pass of the stock class runs as
-usual; in the place of each decoder layer stands a module that brings the layer, runs it and lets it go.
+usual; each decoder layer is replaced by a module that loads the layer, runs it and frees it.
 
 Notation:
     B, T, D  rows of a batch, tokens of a row, hidden size
@@ -42,13 +42,13 @@ class LayerCall:
     options: dict[str, Any]
 
     def of(self, layer: nn.Module) -> Tensor:
-        """Hidden states that a layer returns for it, (B, T, D)."""
+        """Hidden states that a layer returns for the call, (B, T, D)."""
         output = layer(self.hidden, *self.arguments, **self.options)
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
         return hidden
 
     def with_hidden(self, hidden: Tensor) -> "LayerCall":
-        """The same call with other hidden states, which are brought to the device of its own."""
+        """The same call with other hidden states, which are moved to the device of the call."""
         return replace(self, hidden=hidden.to(self.hidden.device))
 
 
@@ -65,17 +65,17 @@ class StreamedModel:
     Args:
         stored: the model with memory-mapped weights, as stored; changed in place.
         family: description of its family.
-        dtype, device: number format and place that everything is brought in.
+        dtype, device: number format and place of everything that is loaded.
 
     Attributes:
         model: the stock model, to be called as usual.
         depth: number of its layers.
-        brought: number of layers that have been brought so far.
-        current: gives, as a context, a layer by its index; that of the stock model if it is not set to another.
-        run: returns the hidden states that the layer of a call gives.
+        loads: number of times that a layer has been loaded.
+        current: returns a context that loads a layer by its index; by default the layer of the stock model.
+        run: returns the hidden states that the layer of a call returns.
 
     Raises:
-        ModelError: its layers are not where the description says.
+        ModelError: its layers are not at the place that the description names.
     """
 
     def __init__(
@@ -84,31 +84,34 @@ class StreamedModel:
         self.model, self.family, self.device = stored, family, device
         places = list_of_layers(stored, family)
         self._stored = list(places)
-        self.depth, self.brought = len(self._stored), 0
+        self.depth, self.loads = len(self._stored), 0
         for index in range(self.depth):
             places[index] = _Place(self, index)
         stored.requires_grad_(False)
         self.convert(dtype)
-        self.current: Callable[[int], AbstractContextManager[nn.Module]] = lambda index: nullcontext(self.bring(index))
+        self.current: Callable[[int], AbstractContextManager[nn.Module]] = self._stock_layer
         self.run: Run = self._stream
         self.returns_tuple = False
         self._find_out_what_layers_return()
 
     def convert(self, dtype: torch.dtype) -> None:
-        """Bring everything in another dtype from now on; what is on the device already is converted."""
+        """Load layers in another dtype from now on, and convert everything that is on the device already."""
         self.dtype = dtype
         convert_parameters(self.model, dtype)
         self.model.to(self.device)  # type: ignore[arg-type]  # a decorator of transformers hides the signature
 
-    def bring(self, index: int) -> nn.Module:
+    def load_layer(self, index: int) -> nn.Module:
         """A copy of a layer, on the device and in the dtype, with the weights of the stock model."""
         stored = self._stored[index]
         kept: dict[int, Any] = {
             id(weight): nn.Parameter(weight.data.to(self.device, self.dtype)) for weight in stored.parameters()
         }
         kept |= {id(module.config): module.config for module in stored.modules() if hasattr(module, "config")}
-        self.brought += 1
+        self.loads += 1
         return copy.deepcopy(stored, kept).to(self.device)
+
+    def _stock_layer(self, index: int) -> AbstractContextManager[nn.Module]:
+        return nullcontext(self.load_layer(index))
 
     @contextmanager
     def running(self, run: "Run") -> Iterator[None]:
@@ -133,7 +136,7 @@ class StreamedModel:
 
         base = self.model.base_model
         with self.running(note):
-            type(base).forward(base, *call.arguments, **call.options)  # not one that takes its place
+            type(base).forward(base, *call.arguments, **call.options)  # the method of the class, not a replacement
         return calls
 
     def ending(self, hidden: Tensor) -> AbstractContextManager[None]:
@@ -142,13 +145,13 @@ class StreamedModel:
         return self.running(lambda call: hidden if call.index == last else call.hidden)
 
     def _stream(self, call: LayerCall) -> Tensor:
-        """Bring a layer, run it, and let it go."""
+        """Load a layer, run it and free it."""
         with self.current(call.index) as layer:
             return call.of(layer)
 
     def _find_out_what_layers_return(self) -> None:
-        """Run the first layer on a token: some classes return a tuple, whose first item is the hidden states."""
-        first = self.bring(0)
+        """Run the first layer on a token: layers of some classes return a tuple that begins with the hidden states."""
+        first = self.load_layer(0)
 
         def look(call: LayerCall) -> Tensor:
             if call.index == 0:
@@ -161,14 +164,14 @@ class StreamedModel:
 
 
 class _Place(nn.Module):
-    """Stands in the place of a decoder layer."""
+    """Module in place of a decoder layer."""
 
     def __init__(self, streamed: StreamedModel, index: int) -> None:
         super().__init__()
         self._streamed, self._index = streamed, index
 
     def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> Any:
-        """What the layer would return."""
+        """The output of the layer."""
         hidden = self._streamed.run(LayerCall(self._index, hidden_states, arguments, options))
         return (hidden,) if self._streamed.returns_tuple else hidden
 

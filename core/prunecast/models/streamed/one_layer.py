@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 LossOf = Callable[[bytes, Tensor, Tensor], Tensor]
-"""Loss of a batch: of its key, its token ids (B, T) and the hidden states that the layer gives, (B, T, D)."""
+"""Loss of a batch, from its key, its token ids (B, T) and the hidden states that the layer returns, (B, T, D)."""
 
 
 @dataclass
@@ -52,21 +52,21 @@ def key_of(ids: Tensor) -> bytes:
 class OneLayer(nn.Module):
     """A model whose only layer is one of the layers of another model.
 
-    It has what a pruner that ranks layer by layer may use: its parameters, its layer in the place that the description
-    of the family names, ``config``, ``base_model(ids, use_cache=False)``, and ``model(ids, labels=ids,
-    use_cache=False)``, whose ``loss`` has the gradient that it would have in the whole model. Hidden states are those
-    of the whole model, computed before.
+    It has all that a pruner that ranks layer by layer may use: its parameters, its layer at the place that the
+    description of the family names, ``config``, ``base_model(ids, use_cache=False)``, and ``model(ids, labels=ids,
+    use_cache=False)``, whose ``loss`` has the gradient that it would have in the whole model. Its hidden states
+    were computed before by the whole model.
 
     Args:
         layer: the layer.
         index: its number in the whole model.
         config: config of the whole text model.
         family: description of the family.
-        batches: what the layer gets, by key.
+        batches: the batches that the layer reads, by key.
         loss_of: loss of a batch.
-        owner: name of what reads the batches, for messages.
+        owner: name of the reader of the batches, for messages.
 
-    Calling it raises PluginError for a batch that is not among them.
+    Calling it raises PluginError for any other batch.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class OneLayer(nn.Module):
             place.add_module(name, nn.Module())
             place = place.get_submodule(name)
         place.add_module(last, nn.ModuleList([layer]))
-        self._layer, self._embeddings = (layer,), (nn.Identity(),)  # in tuples, so that they are no further modules
+        # In tuples, so that they are not registered as modules.
+        self._layer, self._embeddings = (layer,), (nn.Identity(),)
 
     @property
     def device(self) -> torch.device:
@@ -97,11 +98,11 @@ class OneLayer(nn.Module):
 
     @property
     def base_model(self) -> "Callable[..., Any]":
-        """The model without its head, whose ``last_hidden_state`` is what the layer returns."""
+        """The model without its head, whose ``last_hidden_state`` is the output of the layer."""
         return lambda ids, **_: SimpleNamespace(last_hidden_state=self._read(ids)[1])
 
     def get_input_embeddings(self) -> nn.Module:
-        """A module in place of the embeddings; it is not called, as hidden states were computed before."""
+        """A module in place of the embeddings, which is not called, as hidden states were computed before."""
         return self._embeddings[0]
 
     def forward(self, ids: Tensor, labels: Tensor, **_: Any) -> Any:

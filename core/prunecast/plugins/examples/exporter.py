@@ -69,7 +69,7 @@ class Program(Exporter[ProgramOptions]):
         return Limits()
 
     def write(self, model: PrunedModel, folder: Path) -> Written:
-        """Trace the model and write the program; what can go wrong is told as an ExportError."""
+        """Trace the model and write the program; a model that torch.export cannot trace is an ExportError."""
         import torch
 
         loaded = model.load()

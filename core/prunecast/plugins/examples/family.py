@@ -95,7 +95,7 @@ class PlainLayer(nn.Module):
 
 
 class PlainPreTrainedModel(PreTrainedModel):
-    """What model and causal language model have in common."""
+    """Common base of model and causal language model."""
 
     config_class = PlainConfig
     base_model_prefix = "model"

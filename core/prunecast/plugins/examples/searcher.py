@@ -24,7 +24,7 @@ class ClimbOptions(PluginOptions):
 class Climb(Searcher[ClimbOptions]):
     """Hill climbing from a random sample: each child changes about one choice in ten of its parent by one step.
 
-    Children are brought to the boundary of the budget before they are predicted.
+    Children are fitted to the boundary of the budget before they are predicted.
     """
 
     options_model = ClimbOptions
