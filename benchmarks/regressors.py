@@ -1,4 +1,4 @@
-"""Quality of predictors on the recorded pairs of SmolLM2-135M, for the table in docs/plugins.md. Run it as a script."""
+"""Quality of predictors on the recorded pairs of SmolLM2-135M, for the table in docs/guides/plugins.md; a script."""
 
 from typing import Any
 

@@ -97,4 +97,6 @@ def test_at_least_fifty_types_are_proven_and_all_others_have_a_reason(workplace:
     assert all(row["reason"] and not row["exports"] for row in others)
     assert all(row["state"] == "refused" for row in others)
     page = workplace.prunecast("families", "list", "--prove", "--markdown").stdout
-    assert (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8") == page, "stale: run `make docs`"
+    assert (REPOSITORY / "docs" / "reference" / "models.md").read_text(encoding="utf-8") == page, (
+        "stale: run `make docs`"
+    )

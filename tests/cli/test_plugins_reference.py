@@ -1,4 +1,4 @@
-"""docs/plugins-reference.md equals the generated reference, and every public item has documentation."""
+"""docs/reference/plugins.md equals the generated reference, and every public item has documentation."""
 
 import inspect
 import re
@@ -21,13 +21,13 @@ def test_the_document_equals_the_generated_reference() -> None:
     for name, _ in host.manager.list_name_plugin():
         if name != "prunecast:bundled":
             host.manager.unregister(name=name)
-    assert (REPOSITORY / "docs/plugins-reference.md").read_text() == reference(host), "stale: run `make docs`"
+    assert (REPOSITORY / "docs/reference/plugins.md").read_text() == reference(host), "stale: run `make schema`"
 
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_hook_is_documented_and_implemented_by_a_test(hook: str) -> None:
     assert inspect.getdoc(getattr(hookspecs, hook)), "a hook without documentation"
-    assert f"`{hook}(" in (REPOSITORY / "docs/plugins-reference.md").read_text()
+    assert f"`{hook}(" in (REPOSITORY / "docs/reference/plugins.md").read_text()
     tests = [file.read_text() for file in (REPOSITORY / "tests").rglob("*.py") if file != Path(__file__)]
     assert any(re.search(rf'\b{hook}\b|"{hook.removeprefix("prunecast_")}"', text) for text in tests)
 

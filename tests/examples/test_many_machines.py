@@ -1,4 +1,4 @@
-"""What docs/many-machines.md says about options, limits and files is so."""
+"""What docs/guides/many-machines.md says about options, limits and files is so."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import load_spec
 from prunecast_plugins.executors.ray import RayOptions
 
-PAGE = (REPOSITORY / "docs" / "many-machines.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "many-machines.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -91,6 +91,6 @@ def test_limits_of_losses_are_as_told() -> None:
 
 
 def test_links_lead_to_files() -> None:
-    for page in (REPOSITORY / "docs" / "many-machines.md", REPOSITORY / "README.md"):
+    for page in (REPOSITORY / "docs" / "guides" / "many-machines.md", REPOSITORY / "README.md"):
         targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
         assert [target for target in targets if not (page.parent / target).exists()] == []

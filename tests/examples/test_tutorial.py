@@ -1,4 +1,4 @@
-"""The code and output shown in docs/plugins.md are correct."""
+"""The code and output shown in docs/guides/plugins.md are correct."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ from prunecast.plugins.host import PluginHost
 from prunecast.spec.load import parse_spec
 from prunecast.testing import check_predictor, check_searcher
 
-PAGE = (REPOSITORY / "docs" / "plugins.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "plugins.md").read_text(encoding="utf-8")
 
 SPEC: dict[str, Any] = {
     "model": {"source": "smollm2-135m"},

@@ -22,7 +22,7 @@ def families() -> None:
 
 @families.command("list")
 @click.option("--prove", is_flag=True, help="Run the proofs that have not been run here yet; takes minutes.")
-@click.option("--markdown", is_flag=True, help="Print the page docs/models.md.")
+@click.option("--markdown", is_flag=True, help="Print the page docs/reference/models.md.")
 @plugin_dir_option
 @json_option
 def list_families(prove: bool, markdown: bool, plugin_dirs: tuple[Path, ...], as_json: bool) -> None:

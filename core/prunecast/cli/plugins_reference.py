@@ -1,4 +1,4 @@
-"""Generator of docs/plugins-reference.md: the plugin contract as Markdown, made from the docstrings."""
+"""Generator of docs/reference/plugins.md: the plugin contract as Markdown, made from the docstrings."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ PUBLIC_MODULES = ("prunecast", "prunecast.plugins", "prunecast.testing", "prunec
 
 _INTRODUCTION = """# Reference of the plugin contract
 
-Generated from the docstrings by `make docs`; edit those instead of this file. Run `prunecast plugins reference` to
+Generated from the docstrings by `make schema`; edit those instead of this file. Run `prunecast plugins reference` to
 include all plugins that are installed on your machine."""
 
 
@@ -37,19 +37,19 @@ def reference(host: PluginHost) -> str:
 
 def _contract() -> Iterator[str]:
     yield "## Hooks"
-    yield _markdown(inspect.getdoc(hookspecs))
+    yield markdown(inspect.getdoc(hookspecs))
     yield from (_class(each) for each in (hookspecs.Entry, hookspecs.Trial))
     yield "## Classes"
-    yield _markdown(inspect.getdoc(interfaces))
+    yield markdown(inspect.getdoc(interfaces))
     yield "## Public modules"
     modules = {name: importlib.import_module(name) for name in PUBLIC_MODULES}
     first_lines = {name: (module.__doc__ or "").partition("\n")[0] for name, module in modules.items()}
-    yield _table(["module", "contents"], [[f"`{name}`", line] for name, line in first_lines.items()])
+    yield table(["module", "contents"], [[f"`{name}`", line] for name, line in first_lines.items()])
     yield "## Names of `prunecast.plugins`"
     names = {name: getattr(plugins, name) for name in plugins.__all__}
     described = {name: each for name, each in names.items() if inspect.isclass(each) or inspect.isfunction(each)}
-    rows = [[f"`{name}`", _markdown(inspect.getdoc(each)).partition("\n")[0]] for name, each in described.items()]
-    yield _table(["name", "description"], rows)
+    rows = [[f"`{name}`", markdown(inspect.getdoc(each)).partition("\n")[0]] for name, each in described.items()]
+    yield table(["name", "description"], rows)
     yield f"Type aliases and constants: {', '.join(f'`{name}`' for name in names if name not in described)}."
 
 
@@ -80,8 +80,8 @@ def _kind(kind: str, host: PluginHost) -> Iterator[str]:
 
 def _checks(kind: str) -> Iterator[str]:
     yield f"### Checks of {with_article(kind)}"
-    checks = [[f"`{check.__name__}`", _markdown(inspect.getdoc(check))] for check in SUITES[kind].checks]
-    yield _table(["check", "requirement"], checks)
+    checks = [[f"`{check.__name__}`", markdown(inspect.getdoc(check))] for check in SUITES[kind].checks]
+    yield table(["check", "requirement"], checks)
 
 
 def _family(host: PluginHost) -> Iterator[str]:
@@ -96,9 +96,9 @@ def _family(host: PluginHost) -> Iterator[str]:
     default = plain(Family(""))
     shown = {name: f"`{flow(value)}`" for name, value in default.items()} | {"name": "required"}
     rows = [[f"`{name}`", shown[name], meaning] for name, meaning in meanings().items()]
-    yield _table(["field", "default", "meaning"], rows)
+    yield table(["field", "default", "meaning"], rows)
     yield "A variant has two fields:"
-    yield _table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings(Variant).items()])
+    yield table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings(Variant).items()])
     yield f"### Example of a {FAMILY}"
     yield f"```yaml\n{files('prunecast.plugins.examples').joinpath('family.yaml').read_text(encoding='utf-8')}```"
     yield "`prunecast plugins new --kind family NAME` writes it with the architecture that it describes."
@@ -106,7 +106,7 @@ def _family(host: PluginHost) -> Iterator[str]:
     yield "### Families"
     found = host.entries(FAMILY).values()
     rows = [[f"`{each.entry.name}`", each.entry.summary, f"`{each.distribution}`"] for each in found]
-    yield _table(["model type", "models", "from"], rows)
+    yield table(["model type", "models", "from"], rows)
 
 
 def _plugin(registered: Registered) -> Iterator[str]:
@@ -114,13 +114,13 @@ def _plugin(registered: Registered) -> Iterator[str]:
     yield f"### {registered.kind}: {entry.name}"
     source = f" ({entry.reference})" if entry.reference else ""
     yield f"{entry.summary}{source}. From `{registered.distribution}`."
-    yield _markdown(inspect.getdoc(plugin))
+    yield markdown(inspect.getdoc(plugin))
     rows = [[f"`{each.name}`", each.kind, f"`{each.default}`", each.help] for each in options_of(plugin.options_model)]
-    yield _table(["option", "type", "default", "meaning"], rows) if rows else "No options."
+    yield table(["option", "type", "default", "meaning"], rows) if rows else "No options."
 
 
 def _class(described: type[Any]) -> str:
-    return f"### `{described.__name__}`\n\n{_markdown(inspect.getdoc(described))}"
+    return f"### `{described.__name__}`\n\n{markdown(inspect.getdoc(described))}"
 
 
 _SHORT = {
@@ -136,15 +136,16 @@ def _function(function: Callable[..., Any], heading: str, name: str = "", *, is_
     signature = "" if is_property else str(inspect.signature(function))
     for long, short in _SHORT.items():
         signature = re.sub(long, short, signature)
-    return f"{heading} `{name or function.__name__}{signature}`\n\n{_markdown(inspect.getdoc(function))}"
+    return f"{heading} `{name or function.__name__}{signature}`\n\n{markdown(inspect.getdoc(function))}"
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Markdown table of cells in Markdown; line breaks in a cell become spaces."""
     cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells])
 
 
-def _markdown(text: str | None) -> str:
+def markdown(text: str | None) -> str:
     """Docstring as Markdown: roles and double backquotes as code, tables in fences, headings at level 3."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text or "")
     text = re.sub(r"``([^`]+(?:`[^`]+)*)``", r"`\1`", text)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from prunecast.errors import DataError as DataError
     from prunecast.errors import EngineMissingError as EngineMissingError
     from prunecast.errors import EvaluationError as EvaluationError
+    from prunecast.errors import ExecutorError as ExecutorError
     from prunecast.errors import ExportError as ExportError
     from prunecast.errors import ModelError as ModelError
     from prunecast.errors import PluginError as PluginError

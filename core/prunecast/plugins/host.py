@@ -289,5 +289,5 @@ def _check_contract(plugin: object) -> None:
     if stated < OLDEST_CONTRACT:
         raise PluginError(
             f"it was written for contract {stated}, this prunecast needs {OLDEST_CONTRACT} or newer: "
-            "see docs/plugins-reference.md for the changes"
+            "see docs/reference/plugins.md for the changes"
         )

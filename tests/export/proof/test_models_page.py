@@ -10,7 +10,7 @@ from prunecast.export.proof.survey import survey
 from prunecast.plugins.families import families_of
 from prunecast.plugins.host import PluginHost
 
-PAGE = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
 
 TYPES = dict(re.findall(r"^\| `([\w.-]+)` \| \w+ \| (described|detected) \| proven \|", PAGE, flags=re.MULTILINE))
 

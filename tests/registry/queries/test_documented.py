@@ -9,7 +9,7 @@ from places import REPOSITORY
 
 from prunecast.cli.main import cli
 
-PAGE = (REPOSITORY / "docs" / "registry-questions.md").read_text()
+PAGE = (REPOSITORY / "docs" / "guides" / "registry.md").read_text()
 QUESTION = re.compile(r"^\$ prunecast (registry (?:best|query|pareto|nearest)(?:.*\\\n)*.*)\n((?:(?![$`]).*\n)+)", re.M)
 
 

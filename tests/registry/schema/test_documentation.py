@@ -25,7 +25,7 @@ from prunecast.registry.upkeep.verify import problems
 
 
 def test_docs_and_datasette_yaml_equal_the_generated_ones() -> None:
-    written = (REPOSITORY / "docs" / "registry.md").read_text(encoding="utf-8")
+    written = (REPOSITORY / "docs" / "reference" / "registry.md").read_text(encoding="utf-8")
     assert written == page(written), "stale: make schema"
     assert (REPOSITORY / "datasette.yaml").read_text(encoding="utf-8") == datasette_yaml(), "stale: make schema"
 
@@ -93,8 +93,13 @@ def test_datasette_shows_every_view_and_table_and_its_links_lead_to_rows(served:
 
 
 def section(table: str) -> str:
-    """Section of docs/registry.md about a table."""
-    return (REPOSITORY / "docs" / "registry.md").read_text(encoding="utf-8").split(f"### {table}\n")[1].split("###")[0]
+    """Section of docs/reference/registry.md about a table."""
+    return (
+        (REPOSITORY / "docs" / "reference" / "registry.md")
+        .read_text(encoding="utf-8")
+        .split(f"### {table}\n")[1]
+        .split("###")[0]
+    )
 
 
 def test_datasette_links_to_models_and_runs_by_name(served: str) -> None:

@@ -1,6 +1,7 @@
-"""Documentation of the schema: meanings of tables, views and columns, for ``docs/registry.md`` and Datasette.
+"""Documentation of the schema: meanings of tables, views and columns, for ``docs/reference/registry.md`` and Datasette.
 
-``python -m prunecast.registry.schema.documentation docs/registry.md datasette.yaml``, or ``make schema``, writes both.
+``python -m prunecast.registry.schema.documentation docs/reference/registry.md datasette.yaml``, or ``make schema``,
+writes both.
 """
 
 import sqlite3
@@ -313,7 +314,7 @@ _LABELS = {"models": "source", "settings": "dtype", "runs": "name", "metrics": "
 
 
 def page(text: str) -> str:
-    """The text of ``docs/registry.md`` with the part between its marks generated again."""
+    """The text of ``docs/reference/registry.md`` with the part between its marks generated again."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{_markdown()}{END}{after}"
