@@ -8,6 +8,7 @@ lost for three minutes. Run ``python benchmarks/many_workers.py``, or with the n
 """
 
 import heapq
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from prunecast.plugins.listeners import Listeners
 from prunecast.progress import Progress
 from prunecast.registry import Registry
 from prunecast.registry.recording import versions
+from prunecast.spec.model import IN_HAND
 
 WORKERS_OF_A_NODE = 8
 SEARCH_SECONDS = 5.0
@@ -95,6 +97,7 @@ class Simulated(Executor[PluginOptions]):
     """
 
     options_model = PluginOptions
+    tasks_at_once = 2
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Simulated(Executor[PluginOptions]):
         self._nodes: list[set[str]] = []
         self._node_of: dict[str, set[str]] = {}
         self._began: dict[str, float] = {}
+        self._waiting: dict[str, Plain] = {}
         self.busy, self.lost = 0.0, 0.0
 
     def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
@@ -121,22 +125,28 @@ class Simulated(Executor[PluginOptions]):
                 self._add(self._nodes[-1], 0.0)
         self._plan_loss()
 
-    def _plan(self, after: float, event: WorkerEvent | None) -> None:
-        heapq.heappush(self._queue, Planned(self._clock.monotonic() + after, next(self._numbers), event))
+    def _plan(self, at: float, event: WorkerEvent | None) -> None:
+        heapq.heappush(self._queue, Planned(at, next(self._numbers), event))
 
     def _plan_loss(self) -> None:
         if np.isfinite(self._lost_every):
-            self._plan(float(self._rng.exponential(self._lost_every)), None)
+            self._plan(self._clock.monotonic() + float(self._rng.exponential(self._lost_every)), None)
 
     def _add(self, node: set[str], after: float) -> None:
         name = str(next(self._names))
         node.add(name)
         self._node_of[name] = node
-        self._plan(after, WorkerEvent(name, "ready"))
+        self._plan(self._clock.monotonic() + after, WorkerEvent(name, "ready"))
 
     def send(self, worker: str, task: Plain) -> None:
+        if worker in self._began:
+            self._waiting[worker] = task
+        else:
+            self._begin(worker, task, self._clock.monotonic())
+
+    def _begin(self, worker: str, task: Plain, at: float) -> None:
         seconds = self._seconds()
-        self._began[worker] = self._clock.monotonic()
+        self._began[worker] = at
         # 1 + the first width: any number will do.
         value = 1.0 + float(task["architecture"][0][2])
         answer = {
@@ -145,7 +155,7 @@ class Simulated(Executor[PluginOptions]):
             "seconds": seconds,
             "measurements": [[PPL.name, value, None, 4096]],
         }
-        self._plan(seconds, WorkerEvent(worker, "answer", answer))
+        self._plan(at + seconds, WorkerEvent(worker, "answer", answer))
 
     def events(self, seconds: float) -> Sequence[WorkerEvent]:
         now = self._clock.monotonic()
@@ -153,13 +163,16 @@ class Simulated(Executor[PluginOptions]):
         self._clock.jump_to(min(first, now + seconds))
         found: list[WorkerEvent] = []
         while self._queue and len(found) < self._at_once and self._queue[0].at <= self._clock.monotonic():
-            event = heapq.heappop(self._queue).event
+            planned = heapq.heappop(self._queue)
+            event = planned.event
             if event is None:
                 found += self._lose_a_node()
             elif event.worker in self._node_of:
                 if event.what == "answer":
                     self.busy += float(event.answer["seconds"])
                     del self._began[event.worker]
+                    if (task := self._waiting.pop(event.worker, None)) is not None:
+                        self._begin(event.worker, task, planned.at)
                 found.append(event)
         return found
 
@@ -173,6 +186,7 @@ class Simulated(Executor[PluginOptions]):
         return [WorkerEvent(worker, "gone", reason="its node is gone") for worker in gone]
 
     def stop(self, worker: str) -> None:
+        self._waiting.pop(worker, None)
         node = self._node_of.pop(worker)
         node.discard(worker)
         self._add(node, NODE_BACK_AFTER)
@@ -309,14 +323,16 @@ def utilisation() -> Rows:
 
 
 def overlapping() -> Rows:
-    """How busy 1,000 workers are in overlapping rounds."""
-    for per_round, rounds, share in ((1000, 20, 0.5), (2000, 10, 0.5), (6000, 5, 0.5)):
-        with driver(1000, straggling(), lost_every=NODE_LOST_EVERY) as run:
-            run.measure_overlapping(per_round, rounds, share)
-            results, _, processor, simulated, _ = run.costs()
-            busy, gone = run.executor.busy / (1000 * simulated), run.dispatch.lost["gone"]
-        shares = f"{100 * busy:.1f} %", f"{results / simulated:.1f}", f"{100 * processor / simulated:.1f} %"
-        yield f"{per_round:,}", rounds, f"{share:g}", *shares, gone
+    """How busy 1,000 workers are in overlapping rounds of ``per_round: auto``, all of 10 s or some much longer."""
+    for refit_after, rounds in ((0.5, 5), (1 / 3, 7), (0.25, 8)):
+        per_round = math.ceil(IN_HAND / (1 - refit_after)) * 1000
+        for name, seconds in (("10 s", lambda: MEAN_SECONDS), ("1 to 60 s", straggling())):
+            with driver(1000, seconds, lost_every=NODE_LOST_EVERY) as run:
+                run.measure_overlapping(per_round, rounds, refit_after)
+                results, _, processor, simulated, _ = run.costs()
+                busy, gone = run.executor.busy / (1000 * simulated), run.dispatch.lost["gone"]
+            shares = f"{100 * busy:.1f} %", f"{results / simulated:.1f}", f"{100 * processor / simulated:.1f} %"
+            yield f"{refit_after:.2f}", f"{per_round:,}", rounds, name, *shares, gone
 
 
 def limits() -> Rows:
@@ -349,7 +365,16 @@ TABLES: dict[str, tuple[str, Sequence[str], Callable[[], Rows]]] = {
     ),
     "overlapping": (
         f"The same, when a share of a round is awaited (refit_after), {SEARCH_SECONDS:.0f} s of search each:",
-        ("per_round", "rounds", "refit_after", "busy", "results a second", "driver's core", "workers lost"),
+        (
+            "refit_after",
+            "per_round",
+            "rounds",
+            "each takes",
+            "busy",
+            "results a second",
+            "driver's core",
+            "workers lost",
+        ),
         overlapping,
     ),
     "limits": (

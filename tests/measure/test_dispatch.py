@@ -65,9 +65,11 @@ class Ticks:
         return self.now
 
 
-def all_results(executor: Scripted, wanted: list[Task], claim: Any = None) -> tuple[list[Result], Dispatch]:
+def all_results(
+    executor: Scripted, wanted: list[Task], claim: Any = None, more: Any = None
+) -> tuple[list[Result], Dispatch]:
     with Dispatch(executor, dict, lambda task: {}, Progress(quiet=True)) as workers:
-        results = [result for several in workers.results(wanted, claim or Claims()) for result in several]
+        results = [result for several in workers.results(wanted, claim or Claims(), more) for result in several]
     return results, workers
 
 
@@ -80,8 +82,9 @@ def lose(worker: str, task: Plain, answer: dict[str, Any]) -> WorkerEvent:
 
 
 @pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_a_hundred_rounds_of_random_faults_lose_nothing_and_repeat_nothing(
-    seed: int, named: NamedEvaluator, monkeypatch: pytest.MonkeyPatch
+    at_once: int, seed: int, named: NamedEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers die, hang and answer nonsense; some architectures kill whoever measures them."""
     monkeypatch.setattr(dispatching, "time", Ticks())
@@ -90,7 +93,7 @@ def test_a_hundred_rounds_of_random_faults_lose_nothing_and_repeat_nothing(
     rng = np.random.default_rng(seed)
     executor, wanted, claims = scripted(named, int(rng.integers(1, 6)), seed), tasks(named, 60), Claims()
     poison = {str(wanted[place].to_plain()) for place in rng.permutation(60)[:2]}
-    harmed: set[str] = set()
+    harmed, later = set[str](), wanted[40:]
 
     def fault(worker: str, task: Plain, answer: dict[str, Any]) -> WorkerEvent | None:
         key = str(task)
@@ -102,8 +105,8 @@ def test_a_hundred_rounds_of_random_faults_lose_nothing_and_repeat_nothing(
         kind = int(rng.integers(3))
         return [lose(worker, task, answer), WorkerEvent(worker, "answer", {"nonsense": 1}), None][kind]
 
-    executor.fault = fault
-    results, workers = all_results(executor, wanted, claims)
+    executor.fault, executor.tasks_at_once = fault, at_once
+    results, workers = all_results(executor, wanted[:40], claims, more=lambda: [later.pop() for _ in later[:5]])
     assert Counter(result.task.key for result in results) == Counter(task.key for task in wanted)
     assert claims.claimed == Counter(task.key for task in wanted)
     failed = {str(result.task.to_plain()) for result in results if result.failed}
@@ -126,6 +129,31 @@ def test_neighbours_go_to_one_worker(named: NamedEvaluator) -> None:
     steps = [b - a for places in by_worker.values() for a, b in pairwise(places)]
     assert len(by_worker) == 4
     assert sum(step == 1 for step in steps) >= 0.9 * len(steps)
+
+
+def test_workers_go_on_while_the_run_thinks_about_what_to_measure_next(named: NamedEvaluator) -> None:
+    """Before more tasks are asked for, every worker that takes two has another one in hand."""
+    executor, wanted = scripted(named, workers=4), tasks(named, 240)
+    executor.tasks_at_once, later = 2, [wanted[100:200], wanted[200:], []]
+    in_hand: list[int] = []
+
+    def more() -> list[Task]:
+        in_hand.append(min(map(len, executor.alive.values())))
+        return later.pop(0) if later else []
+
+    results, _ = all_results(executor, wanted[:100], more=more)
+    assert Counter(result.task.key for result in results) == Counter(task.key for task in wanted)
+    assert set(in_hand[2:60]) == {1}  # 2 less the answer that has just come in
+
+
+def test_nobody_waits_behind_another_task_where_all_tasks_are_known(named: NamedEvaluator) -> None:
+    executor = scripted(named, workers=4)
+    executor.tasks_at_once, most = 2, []
+    results = all_results(
+        executor, tasks(named, 40), claim=lambda asked: most.append(len(asked)) or [True] * len(asked)
+    )
+    assert len(results[0]) == 40
+    assert max(most) <= 4
 
 
 def test_what_is_not_granted_is_not_measured(named: NamedEvaluator) -> None:
@@ -226,8 +254,8 @@ def test_idle_workers_that_die_are_counted_and_cost_nothing(named: NamedEvaluato
     executor, wanted = scripted(named), tasks(named, 6)
     with Dispatch(executor, dict, lambda task: {}, Progress(quiet=True)) as workers:
         first = [r for several in workers.results(wanted[:3], Claims()) for r in several]
-        for worker in list(executor.alive):
-            executor._queue.append(WorkerEvent(worker, "gone", reason="power cut"))
+        for worker, events in list(executor.alive.items()):
+            events.append(WorkerEvent(worker, "gone", reason="power cut"))
         second = [r for several in workers.results(wanted[3:], Claims()) for r in several]
     assert [len(first), len(second)] == [3, 3]
     assert workers.lost["gone"] >= 1

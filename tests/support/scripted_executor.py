@@ -14,7 +14,11 @@ Fault = Callable[[str, Plain, dict[str, Any]], WorkerEvent | None]
 
 
 class Scripted(Executor[PluginOptions]):
-    """Workers by name. Every task has its answer at the next look, in random order, unless a fault takes its place."""
+    """Workers by name. Every task has its answer at a later look, unless a fault takes its place.
+
+    Events of several workers come in random order, those of one in the order of its tasks. A worker that hangs or is
+    gone does none of the tasks that it has been given since.
+    """
 
     options_model = PluginOptions
 
@@ -22,41 +26,43 @@ class Scripted(Executor[PluginOptions]):
         super().__init__(PluginOptions())
         self._count, self._answer, self._rng = workers, answer, rng
         self.fault: Fault = lambda worker, task, answer: WorkerEvent(worker, "answer", answer)
-        self.alive: set[str] = set()
+        self.alive: dict[str, deque[WorkerEvent | Plain]] = {}
+        self.hanging: set[str] = set()
         self.sent: list[tuple[str, Plain]] = []
         self.closed = 0
 
     def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
-        self._names, self._queue = count(1), deque[WorkerEvent]()
+        self._names = count(1)
         for _ in range(self._count):
             self._add()
 
     def _add(self) -> None:
         name = str(next(self._names))
-        self.alive.add(name)
-        self._queue.append(WorkerEvent(name, "ready"))
+        self.alive[name] = deque([WorkerEvent(name, "ready")])
 
     def send(self, worker: str, task: Plain) -> None:
-        assert worker in self.alive
         self.sent.append((worker, task))
-        event = self.fault(worker, task, self._answer(task))
-        if event is not None:
-            self._queue.append(event)
+        self.alive[worker].append(task)
+        assert sum(not isinstance(each, WorkerEvent) for each in self.alive[worker]) <= self.tasks_at_once
 
     def events(self, seconds: float) -> Sequence[WorkerEvent]:
-        """Some of what has happened, at least one event if there is any."""
-        events = [event for event in self._queue if event.worker in self.alive]
-        self._queue.clear()
-        self._rng.shuffle(events)  # type: ignore[arg-type]
-        taken = int(self._rng.integers(1, len(events) + 1)) if events else 0
-        self._queue.extend(events[taken:])
-        for event in events[:taken]:
-            if event.what == "gone":
-                self.stop(event.worker)
-        return events[:taken]
+        """What some of the workers do next, at least one if there is any at work."""
+        at_work = [name for name, todo in self.alive.items() if todo and name not in self.hanging]
+        self._rng.shuffle(at_work)
+        taken = at_work[: int(self._rng.integers(1, len(at_work) + 1))] if at_work else []
+        return [event for name in taken if (event := self._next(name)) is not None]
+
+    def _next(self, worker: str) -> WorkerEvent | None:
+        todo = self.alive[worker].popleft()
+        event = todo if isinstance(todo, WorkerEvent) else self.fault(worker, todo, self._answer(todo))
+        if event is None:
+            self.hanging.add(worker)
+        elif event.what == "gone":
+            self.stop(worker)
+        return event
 
     def stop(self, worker: str) -> None:
-        self.alive.discard(worker)
+        self.alive.pop(worker, None)
         self._add()
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ def prunecast_problem(arguments: Sequence[str], whole: bool = True) -> str | Non
     path, rest = "prunecast", list(arguments)
     context: click.Context | None = None
     while True:
-        context = command.context_class(command, info_name=path, parent=context)
+        context = command.context_class(command, info_name=path, parent=context, **command.context_settings)
         try:
             values, rest, _ = command.make_parser(context).parse_args(rest)
             _check_values(command, context, values, whole)

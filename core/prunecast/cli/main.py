@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from prunecast.cli.doctor import doctor
+from prunecast.cli.examples import add_examples
 from prunecast.cli.export import export
 from prunecast.cli.families import families
 from prunecast.cli.init import init
@@ -87,10 +88,7 @@ def _fail(message: str, code: int) -> int:
 @click.version_option(package_name="prunecast")
 @offline_option
 def cli() -> None:
-    """Prune a causal language model to a budget, using an accuracy predictor to choose the size of every layer.
-
-    Start with:  prunecast run quickstart
-    """
+    """Prune a causal language model to a budget, using an accuracy predictor to choose the size of every layer."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -100,3 +98,5 @@ for command in (init, doctor, run, spec, families, plugins, predictors, registry
 
 for command in (verify, gc, vacuum, delete):
     registry.add_command(command)
+
+add_examples(cli)

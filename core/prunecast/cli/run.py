@@ -15,7 +15,11 @@ PROMPT = "The most important thing about writing a program is"
 @click.command()
 @click.argument("spec_name", metavar="SPEC")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the spec, e.g. budget.parameters=0.7."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the spec, e.g. budget.parameters=0.7; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be measured, what is cached and the estimated time.")
 @click.option(
@@ -25,10 +29,10 @@ PROMPT = "The most important thing about writing a program is"
     help="Append the events of the run to FILE, one line of JSON each.",
 )
 @click.option(
-    "--executor", metavar="NAME", help="What the workers are: local, processes, ray or a plugin; see plugins list."
+    "--executor", metavar="NAME", help="Where to measure: local, processes, ray, or another executor of plugins list."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @plugin_dir_option
 @offline_option
 @registry_option

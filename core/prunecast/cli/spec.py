@@ -15,7 +15,13 @@ def spec() -> None:
 
 @spec.command()
 @click.argument("spec_name", metavar="SPEC")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the spec, e.g. budget.parameters=0.7; repeatable.",
+)
 @plugin_dir_option
 @json_option
 def validate(spec_name: str, overrides: tuple[str, ...], plugin_dirs: tuple[Path, ...], as_json: bool) -> None:

@@ -102,8 +102,10 @@ class Dispatch:
         self._is_started = False
         self._none_since = math.inf
         self._next_look = -math.inf
-        self._idle: dict[str, None] = {}
-        self._out: dict[str, tuple[Task, float]] = {}
+        self._out: dict[str, deque[Task]] = {}  # tasks of every worker that is ready; it is at the first of them
+        self._began: dict[str, float] = {}
+        self._idle: dict[str, None] = {}  # workers without a task
+        self._spare: dict[str, None] = {}  # workers at a task that take one more
         self._longest: dict[tuple[str, bool], float] = {}
         self._losses: Counter[tuple[str, Architecture, bool]] = Counter()
         self._in_a_row = 0
@@ -151,15 +153,16 @@ class Dispatch:
     @property
     def workers(self) -> int:
         """Number of workers that are ready or at work."""
-        return len(self._idle) + len(self._out)
+        return len(self._out)
 
-    def results(self, tasks: Sequence[Task], claim: Claim, more: More = tuple) -> Iterator[list[Result]]:
+    def results(self, tasks: Sequence[Task], claim: Claim, more: More | None = None) -> Iterator[list[Result]]:
         """Results of tasks, as many at a time as have come in, in any order.
 
         Args:
             tasks: in an order in which neighbours share work.
             claim: asked about tasks just before they are sent; those that it denies have no result.
-            more: asked for more tasks after the results that it could depend on have been taken.
+            more: asked for more tasks after the results that it could depend on have been taken. As that may take
+                seconds, workers that take several tasks have one more in hand meanwhile.
 
         Raises:
             ExecutorError: workers cannot be had, refuse the job, or are lost one after another.
@@ -170,51 +173,70 @@ class Dispatch:
             self._is_started = True
             self._executor.start(self._job(), self._here)
         while True:
-            self._send(rest, claim)
-            if not self._out and not rest:
+            self._send(self._idle, rest, claim)
+            if more is not None:
+                self._send(self._spare, rest, claim)
+            if len(self._idle) == self.workers and not rest:
                 return
             events = self._executor.events(POLL_SECONDS)
             results = [result for event in events for result in self._after(event, rest)]
             results += self._overdue(rest)
             if results:
                 yield results
-                rest.add(more())
+                rest.add(more() if more is not None else ())
             self._check_start()
 
-    def _send(self, rest: "_Rest", claim: Claim) -> None:
-        """Give every idle worker a task, as long as there are any."""
-        while self._idle and rest:
-            given = [(worker, task) for worker in self._idle if (task := rest.take(worker)) is not None]
-            # What a lost worker was at has been claimed, and still is.
-            granted = iter(claim([task for _, task in given if not self._losses[task.key]]))
+    def _send(self, workers: dict[str, None], rest: "_Rest", claim: Claim) -> None:
+        """Give each of these workers one more task, as long as there are any."""
+        while workers and rest:
+            given = [(worker, task) for worker in workers if (task := rest.take(worker)) is not None]
+            # What a lost worker had has been claimed, and still is.
+            granted = iter(claim([task for _, task in given if task.key not in rest.claimed]))
             for worker, task in given:
-                if self._losses[task.key] or next(granted):
-                    del self._idle[worker]
-                    self._out[worker] = task, time.monotonic()
+                if task.key in rest.claimed or next(granted):
+                    rest.claimed.add(task.key)
+                    self._began.setdefault(worker, time.monotonic())
+                    self._out[worker].append(task)
+                    self._sort(worker)
                     self._executor.send(worker, task.to_plain())
+
+    def _sort(self, worker: str) -> None:
+        """Note whether a worker is idle, or takes one more task."""
+        self._idle.pop(worker, None)
+        self._spare.pop(worker, None)
+        tasks = self._out.get(worker)
+        if tasks is None:
+            return
+        if not tasks:
+            self._idle[worker] = None
+        elif len(tasks) < self._executor.tasks_at_once:
+            self._spare[worker] = None
 
     def _after(self, event: WorkerEvent, rest: "_Rest") -> list[Result]:
         """Results that an event brings."""
         worker = event.worker
         if event.what == "ready":
-            self._idle[worker] = None
+            self._out[worker] = deque()
+            self._sort(worker)
             return []
         if event.what == "refused":
             raise ExecutorError(f"worker {worker} cannot work on this run: {event.reason}")
         if event.what == "gone":
             return self._lose(worker, "gone", event.reason, rest)
-        if worker not in self._out:
+        if not self._out.get(worker):
             return []
         if "error" in event.answer:
             raise _error_of(event.answer)
-        task, began = self._out[worker]
+        task, began = self._out[worker][0], self._began.pop(worker)
         try:
             result = _result_of(task, event.answer)
         except (EvaluationError, ValueError, KeyError) as error:
             self._executor.stop(worker)
             return self._lose(worker, "nonsense", f"it answered nonsense ({_said(error)})", rest)
-        del self._out[worker]
-        self._idle[worker] = None
+        self._out[worker].popleft()
+        self._sort(worker)
+        if self._out[worker]:
+            self._began[worker] = time.monotonic()
         kind = task.named.setting.key, bool(task.changes)
         self._longest[kind] = max(self._longest.get(kind, 0.0), time.monotonic() - began)
         self._in_a_row = 0
@@ -228,7 +250,8 @@ class Dispatch:
         if now < self._next_look:
             return results
         self._next_look = now + LEAST_SECONDS / LOOKS
-        for worker, (task, began) in list(self._out.items()):
+        for worker, began in list(self._began.items()):
+            task = self._out[worker][0]
             longest = self._longest.get((task.named.setting.key, bool(task.changes)))
             limit = FIRST_SECONDS if longest is None else max(LEAST_SECONDS, TIMES_LONGEST * longest)
             if now - began > limit:
@@ -237,10 +260,14 @@ class Dispatch:
         return results
 
     def _lose(self, worker: str, how: str, reason: str, rest: "_Rest") -> list[Result]:
-        """Note that a worker is lost; its task is done again, or has failed."""
-        self._idle.pop(worker, None)
-        task, _ = self._out.pop(worker, (None, 0.0))
+        """Note that a worker is lost; the task that it was at is done again, or has failed."""
+        had = self._out.pop(worker, deque())
+        task = had.popleft() if had else None
+        self._began.pop(worker, None)
+        self._sort(worker)
         rest.forget(worker)
+        for waiting in had:
+            rest.put_back(waiting)
         self.lost[how] += 1
         self._in_a_row += 1
         if self._in_a_row > MOST_LOSSES_IN_A_ROW + self.workers:
@@ -323,9 +350,13 @@ class _Rest:
 
     Args:
         tasks: in an order in which neighbours share work.
+
+    Attributes:
+        claimed: keys of the tasks that have been claimed.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
+        self.claimed: set[tuple[str, Architecture, bool]] = set()
         self._runs: dict[str | None, deque[Task]] = {None: deque(tasks)}
         self._again: deque[Task] = deque()
         self._count = len(tasks)

@@ -110,7 +110,8 @@ if TYPE_CHECKING:
     from prunecast.plugins.interfaces import Searcher as Searcher
     from prunecast.plugins.interfaces import SearchProblem as SearchProblem
     from prunecast.plugins.interfaces import SearchSpace as SearchSpace
-    from prunecast.plugins.worker_processes import WorkerProcesses as WorkerProcesses
+    from prunecast.plugins.worker_processes import Place as Place
+    from prunecast.plugins.worker_processes import ProcessExecutor as ProcessExecutor
 
 _NAMES = {
     "prunecast.architecture.architecture": "Architecture Floats Layer LayerImportance Sizes sizes_of",
@@ -149,7 +150,7 @@ _NAMES = {
         "PluginOptions Prediction Predictor Pruner PrunerOptions SearchProblem "
         "SearchSpace Searcher"
     ),
-    "prunecast.plugins.worker_processes": "WorkerProcesses",
+    "prunecast.plugins.worker_processes": "Place ProcessExecutor",
 }
 """Public names by the module that defines them."""
 

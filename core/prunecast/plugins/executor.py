@@ -45,7 +45,13 @@ class Executor(Plugin[OptionsT]):
 
     Args:
         options: validated options.
+
+    Attributes:
+        tasks_at_once: number of tasks that a worker may be sent at once. It does them in order, with an answer to each.
+            With 2 it goes on while the run searches.
     """
+
+    tasks_at_once: int = 1
 
     @abstractmethod
     def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
@@ -64,7 +70,10 @@ class Executor(Plugin[OptionsT]):
 
     @abstractmethod
     def send(self, worker: str, task: Plain) -> None:
-        """REQUIRED. Hand a task to a worker that is ready and has none. It does not wait for the answer."""
+        """REQUIRED. Hand a task to a worker that is ready and has fewer than ``tasks_at_once``.
+
+        It does not wait for the answer.
+        """
 
     @abstractmethod
     def events(self, seconds: float) -> Sequence[WorkerEvent]:

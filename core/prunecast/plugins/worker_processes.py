@@ -1,4 +1,4 @@
-"""Worker processes: children of the run that speak JSON lines over their standard streams.
+"""Executors whose workers are processes: children of the run that speak JSON lines over their standard streams.
 
 The command of a worker starts ``python -m prunecast.measure.worker`` in the end, here or on another machine. A worker
 ends with its input, however the process of the run ends.
@@ -8,15 +8,18 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO
 
 from prunecast.errors import ExecutorError
-from prunecast.plugins.executor import Plain, WorkerEvent
+from prunecast.plugins.executor import Executor, Plain, WorkerEvent
+from prunecast.plugins.interfaces import OptionsT
 
 END_SECONDS = 5.0
 """Time that a worker has to end by itself."""
@@ -58,43 +61,74 @@ class _Child:
         return f"{ended} ({lines[-1]})" if lines else ended
 
 
-class WorkerProcesses:
-    """Processes of workers, by name."""
+@dataclass(frozen=True)
+class Place:
+    """A place that one worker has at a time.
 
-    def __init__(self) -> None:
-        self._children: dict[str, _Child] = {}
-        self._events: SimpleQueue[WorkerEvent] = SimpleQueue()
+    Attributes:
+        command: starts a worker whose standard streams are those of the command.
+        environment: environment variables of the worker; those of this process if not given.
+    """
 
-    def add(self, name: str, command: Sequence[str], job: Plain, environment: Mapping[str, str] | None = None) -> None:
-        """Start a worker.
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+
+
+class ProcessExecutor(Executor[OptionsT]):
+    """An executor that starts a process at each of its places, and another one where one has ended.
+
+    Example: :mod:`prunecast.plugins.examples.executor`.
+    """
+
+    tasks_at_once = 2
+
+    @abstractmethod
+    def places(self, job: Plain) -> Iterable[Place]:
+        """REQUIRED. Where workers run.
 
         Args:
-            name: its name, which none had before.
-            command: starts a worker whose standard streams are those of the command.
-            job: what it is made from.
-            environment: environment variables; those of this process if not given.
+            job: what a worker is made from.
 
         Raises:
-            ExecutorError: the command cannot be started.
+            ExecutorError: workers cannot be had.
         """
+
+    def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
+        """Start a worker at each place.
+
+        Raises:
+            ExecutorError: a command cannot be started.
+        """
+        self._job, self._names = job, count(1)
+        self._children: dict[str, _Child] = {}
+        self._places: dict[str, Place] = {}
+        self._events: SimpleQueue[WorkerEvent] = SimpleQueue()
+        for place in self.places(job):
+            self._add(place)
+
+    def _add(self, place: Place) -> None:
+        name = str(next(self._names))
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when the process has ended
         try:
             process = subprocess.Popen(
-                command,
+                place.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env=place.environment,
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,  # Ctrl-C is the run's to handle, and the run ends its workers
             )
         except OSError as error:
-            raise ExecutorError(f"worker {name} cannot be started by {command[0]!r} ({error.strerror})") from error
+            raise ExecutorError(
+                f"worker {name} cannot be started by {place.command[0]!r} ({error.strerror})"
+            ) from error
         child = self._children[name] = _Child(process, errors)
+        self._places[name] = place
         Thread(target=self._listen, args=(name, child), daemon=True).start()
         # Written beside the run, which a worker that does not read would stop otherwise.
-        Thread(target=child.write, args=(job,), daemon=True).start()
+        Thread(target=child.write, args=(self._job,), daemon=True).start()
 
     def _listen(self, name: str, child: _Child) -> None:
         """Turn what a worker writes, and its end, into events."""
@@ -111,7 +145,7 @@ class WorkerProcesses:
         self._children[worker].write(task)
 
     def events(self, seconds: float) -> list[WorkerEvent]:
-        """What has come in from workers that have not been stopped; waits at most so long for the first."""
+        """What has come in from workers that have not been stopped; one that is gone is replaced."""
         found: list[WorkerEvent] = []
         until = time.monotonic() + seconds
         while True:
@@ -121,11 +155,13 @@ class WorkerProcesses:
                 return found
             if event.worker in self._children:
                 found.append(event)
+                if event.what == "gone":
+                    self.stop(event.worker)
 
-    def stop(self, workers: Iterable[str]) -> None:
-        """Kill workers."""
-        for worker in workers:
-            self._children.pop(worker).end()
+    def stop(self, worker: str) -> None:
+        """Kill a worker, and start another one at its place."""
+        self._children.pop(worker).end()
+        self._add(self._places.pop(worker))
 
     def close(self) -> None:
         """End all workers: by closing their input, and by force what does not end by that."""
@@ -135,7 +171,8 @@ class WorkerProcesses:
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, until - time.monotonic()))
-        self.stop(list(self._children))
+            child.end()
+        self._children.clear()
 
 
 def _event_of(worker: str, line: str) -> WorkerEvent:

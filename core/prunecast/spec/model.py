@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -399,6 +400,9 @@ class SplitsSpec(_Section):
 AUTO_PER_ROUND = 8
 """Least number of proposals of a round with ``per_round: auto``."""
 
+IN_HAND = 2
+"""Tasks for each worker that are left when an overlapping round with ``per_round: auto`` begins."""
+
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -465,7 +469,7 @@ class Spec(_Section):
     per_round: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         8,
         description="Number of proposed architectures measured in each round; auto is a whole number for each worker "
-        "that is ready, at least 8 in all.",
+        "that is ready, at least 8 in all and, with refit_after, as many that two for each are left then.",
     )
     refit_after: float = Field(
         1.0,
@@ -618,7 +622,10 @@ class Spec(_Section):
 
     def proposals(self, workers: int = 1) -> int:
         """Number of architectures that a round proposes for so many workers."""
-        return -(-AUTO_PER_ROUND // workers) * workers if self.per_round == "auto" else self.per_round
+        if self.per_round != "auto":
+            return self.per_round
+        left = IN_HAND / (1 - self.refit_after) if self.refit_after < 1 else 1.0
+        return max(math.ceil(AUTO_PER_ROUND / workers), math.ceil(left)) * workers
 
     def executed_by(self, name: str | None = None) -> ExecutorUse:
         """The executor of a run, with its options.

@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Iterable
 
 from pydantic import Field
 
 from prunecast.errors import ExecutorError
-from prunecast.plugins import Executor, Plain, PluginOptions, WorkerEvent, WorkerProcesses
+from prunecast.plugins import Place, Plain, PluginOptions, ProcessExecutor
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables of the number of threads of the libraries that multiply matrices."""
@@ -28,59 +27,30 @@ class ProcessesOptions(PluginOptions):
     )
 
 
-class Processes(Executor[ProcessesOptions]):
+class Processes(ProcessExecutor[ProcessesOptions]):
     """Workers with a process each; of GPUs, each worker has one."""
 
     options_model = ProcessesOptions
 
-    def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
-        """Start all workers.
+    def places(self, job: Plain) -> Iterable[Place]:
+        """A GPU for each worker, or some of the cores.
 
         Raises:
             ExecutorError: there are fewer cores or GPUs than workers.
         """
-        self._job, self._numbers, self._processes = job, count(1), WorkerProcesses()
-        self._slots: dict[str, int] = {}
-        self._on_gpus = job["spec"]["model"]["device"] != "cpu"
-        places = _gpus() if self._on_gpus else _cores()
+        on_gpus = job["spec"]["model"]["device"] != "cpu"
+        places = _gpus() if on_gpus else _cores()
         workers = self.options.workers or places
         if workers > places:
-            kind = "GPUs" if self._on_gpus else "cores"
+            kind = "GPUs" if on_gpus else "cores"
             raise ExecutorError(
                 f"executor processes: {workers} workers, and {places} {kind}: set executor.workers to {places} or less"
             )
-        self._threads = self.options.threads or max(1, _cores() // workers)
+        threads = self.options.threads or max(1, _cores() // workers)
+        environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
         for slot in range(workers):
-            self._add(slot)
-
-    def _add(self, slot: int) -> None:
-        name = str(next(self._numbers))
-        environment = {**os.environ, **dict.fromkeys(THREADS, str(self._threads))}
-        if self._on_gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = _visible(slot)
-        self._slots[name] = slot
-        self._processes.add(name, COMMAND, self._job, environment)
-
-    def send(self, worker: str, task: Plain) -> None:
-        """Write the task to the worker."""
-        self._processes.send(worker, task)
-
-    def events(self, seconds: float) -> Sequence[WorkerEvent]:
-        """What has come in; a worker that is gone is replaced."""
-        events = self._processes.events(seconds)
-        for event in events:
-            if event.what == "gone":
-                self.stop(event.worker)
-        return events
-
-    def stop(self, worker: str) -> None:
-        """Kill a worker and start another one in its place."""
-        self._processes.stop([worker])
-        self._add(self._slots.pop(worker))
-
-    def close(self) -> None:
-        """End all workers."""
-        self._processes.close()
+            visible = {"CUDA_VISIBLE_DEVICES": _visible(slot)} if on_gpus else {}
+            yield Place(COMMAND, environment | visible)
 
 
 def _cores() -> int:

@@ -50,6 +50,7 @@ class Ray(Executor[RayOptions]):
     """Workers that are actors, each with a model of its own."""
 
     options_model = RayOptions
+    tasks_at_once = 2
 
     def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
         """Connect to the cluster, and start a worker wherever there is room.
@@ -129,7 +130,20 @@ class Ray(Executor[RayOptions]):
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ready:  # and everything else that has come in by now
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [self._event_of(ref, *self._waiting.pop(ref)) for ref in ready]
+        over = self._in_order(set(ready))
+        # An actor that is lost takes its other call along.
+        return [self._event_of(ref, *self._waiting.pop(ref)) for ref in over if ref in self._waiting]
+
+    def _in_order(self, ready: set[Any]) -> list[Any]:
+        """Calls that are over, none before an earlier one of the same actor."""
+        late: set[str] = set()
+        found: list[Any] = []
+        for ref, (worker, _) in self._waiting.items():
+            if ref in ready and worker not in late:
+                found.append(ref)
+            else:
+                late.add(worker)
+        return found
 
     def _event_of(self, ref: Any, worker: str, what: str) -> WorkerEvent:
         try:

@@ -2,12 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Iterable
 
 from pydantic import Field
 
-from prunecast.plugins import Executor, Plain, PluginOptions, WorkerEvent, WorkerProcesses
+from prunecast.plugins import Place, Plain, PluginOptions, ProcessExecutor
 
 
 class CommandsOptions(PluginOptions):
@@ -20,40 +19,11 @@ class CommandsOptions(PluginOptions):
     )
 
 
-class Commands(Executor[CommandsOptions]):
-    """A worker for each command, whose standard streams are the worker's."""
+class Commands(ProcessExecutor[CommandsOptions]):
+    """A worker for each command, whose standard streams are the worker's; a command that ends is run again."""
 
     options_model = CommandsOptions
 
-    def start(self, job: Plain, here: Callable[[Plain], Plain]) -> None:
-        """Run every command once."""
-        self._job, self._numbers, self._processes = job, count(1), WorkerProcesses()
-        self._commands: dict[str, str] = {}
-        for command in self.options.commands:
-            self._add(command)
-
-    def _add(self, command: str) -> None:
-        name = str(next(self._numbers))
-        self._commands[name] = command
-        self._processes.add(name, shlex.split(command), self._job)
-
-    def send(self, worker: str, task: Plain) -> None:
-        """Write the task to the worker's input."""
-        self._processes.send(worker, task)
-
-    def events(self, seconds: float) -> Sequence[WorkerEvent]:
-        """What workers have written; the command of one that has ended is run again."""
-        events = self._processes.events(seconds)
-        for event in events:
-            if event.what == "gone":
-                self.stop(event.worker)
-        return events
-
-    def stop(self, worker: str) -> None:
-        """End a worker, and run its command again."""
-        self._processes.stop([worker])
-        self._add(self._commands.pop(worker))
-
-    def close(self) -> None:
-        """End all workers."""
-        self._processes.close()
+    def places(self, job: Plain) -> Iterable[Place]:
+        """A place for every command."""
+        return [Place(shlex.split(command)) for command in self.options.commands]
