@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -180,6 +181,7 @@ def _number(metric: str, value: float) -> str:
 def results(registry: Registry) -> Callable[[int], Result]:
     """Recorded results by the numbers of their runs."""
 
+    @cache
     def result(run: int) -> Result:
         found = registry.run(str(run)).result
         if found is None:
