@@ -23,6 +23,18 @@ EXAMPLES = REPOSITORY / "examples"
 OUTSIDE: dict[str, list[str]] = {
     "prunecast-family": [],
     "prunecast-lightgbm": ["lightgbm"],
+    "prunecast-mlflow": [
+        *(
+            "mlflow-skinny",
+            "cachetools<8",
+            "databricks-sdk",
+            "fastapi",
+            "importlib_metadata<10",
+            "sqlparse",
+            "starlette",
+        ),
+        *("opentelemetry-api", "opentelemetry-proto", "opentelemetry-sdk", "opentelemetry-semantic-conventions"),
+    ],
     "prunecast-nevergrad": ["nevergrad"],
     "prunecast-tensorboard": ["tensorboardX", "protobuf"],
 }
@@ -110,11 +122,16 @@ def test_an_example_replaces_a_bundled_plugin_by_one_line_of_a_spec(
 
 @pytest.mark.parametrize("installed", ["prunecast-lightgbm", "prunecast-nevergrad", "prunecast-family"], indirect=True)
 def test_an_example_passes_its_own_tests(installed: Environment) -> None:
+    passes_its_own_tests(installed)
+
+
+def passes_its_own_tests(installed: Environment) -> None:
     said = installed.python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(installed.example), str(installed.example)
     )
     assert " passed" in said
     assert "failed" not in said
+    assert "skipped" not in said
 
 
 @pytest.mark.parametrize("installed", ["prunecast-family"], indirect=True)
@@ -151,3 +168,22 @@ def test_the_tracker_writes_events_that_tensorboard_reads(installed: Environment
     assert best[-1] == pytest.approx(result["best"]["metrics"]["validation.validation.ppl"], rel=1e-6)
     assert ("predictor/pairs", 18.0) in [tuple(point) for point in points]
     assert "status/text_summary" in {tag for tag, _ in points}
+
+
+@pytest.mark.parametrize("installed", ["prunecast-mlflow"], indirect=True)
+def test_the_tracker_passes_its_own_tests_and_logs_a_run_to_mlflow(installed: Environment) -> None:
+    passes_its_own_tests(installed)
+    store = {"PRUNECAST_MLFLOW": "sqlite:///mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    result = installed.prunecast("run", "tiny.yaml", "--set", "export=null", **store)
+    code = """if True:
+        import json, os
+        from mlflow import MlflowClient
+        client = MlflowClient(tracking_uri=os.environ["PRUNECAST_MLFLOW"])
+        (run,) = client.search_runs([client.get_experiment_by_name("prunecast").experiment_id])
+        files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
+        print(json.dumps([run.info.status, run.data.metrics, files]))
+    """
+    status, metrics, files = json.loads(installed.python("-c", code, **store))
+    assert (status, files) == ("FINISHED", ["architecture.txt", "layers.png", "results.csv", "spec.json"])
+    best = result["best"]["metrics"]["validation.validation.ppl"]
+    assert metrics["result/validation.validation.ppl"] == pytest.approx(best)
