@@ -23,7 +23,7 @@ SEARCH_BOTH = $(SEARCH) --set "evaluators=[$(call BY,kl,16384), $(call BY,perple
 TAYLOR = {use: taylor, order: 1, calibration: {dataset: books, split: train, samples: 10, tokens: 128}}
 LORA = {method: lora, tokens: 128, batch: 16, micro_batch: 8, steps: 40, learning_rate: 5.0e-4}
 
-.PHONY: help demo test slow bench gpu-check verify-vllm lint format schema docs site results registry clean
+.PHONY: help demo test slow notebooks bench gpu-check verify-vllm lint format schema docs site results registry clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -36,6 +36,9 @@ test: $(INSTALLED) ## run the test suite, but for what takes minutes
 
 slow: $(INSTALLED) ## run the tests that take minutes each
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+
+notebooks: $(INSTALLED) ## execute the notebooks of examples/notebooks
+	$(BIN)/python -m pytest -p no:xdist --nbmake --nbmake-timeout=900 --timeout=900 examples/notebooks
 
 bench: $(INSTALLED) ## print the cost of the measuring engine, as ratios within one run
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median -q

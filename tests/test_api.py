@@ -23,6 +23,8 @@ from prunecast.errors import ExportError, PrunecastError, RegistryError, SpecErr
 from prunecast.measure.engine import Engine
 from prunecast.run.result import RunResult
 
+METRIC = "validation.validation.ppl"
+
 
 @pytest.fixture
 def inside(continued: Workplace) -> Iterator[Workplace]:
@@ -128,9 +130,34 @@ def test_the_best_of_a_run_is_predicted_beside_another_model_of_its_depth(result
     assert {each.metric: each.measured for each in found}.items() <= result.best.metrics.items()
 
 
+def test_the_best_of_the_registry_are_those_of_the_command_line(inside: Workplace) -> None:
+    filters = ("--budget", "parameters=0.5..0.9", "--where", "kept < 0.85")
+    by_command = inside.prunecast("registry", "best", METRIC, *filters, "--limit", "3", "--json").json
+    found = prunecast.best(METRIC, budget={"parameters": "0.5..0.9"}, where="kept < 0.85", limit=3)
+    assert found.to_dict(orient="records") == by_command
+    assert len(prunecast.best(METRIC, budget={"parameters": 0.0001})) == 0
+
+
+def test_no_row_of_a_front_is_dominated_and_every_other_one_is(inside: Workplace) -> None:
+    front = prunecast.pareto([METRIC, "parameters"], run=1)
+    every = prunecast.best(METRIC, run=1, limit=None)
+    values = every[[METRIC, "parameters"]].to_numpy(float)
+    dominated = [bool(((values <= point).all(1) & (values < point).any(1)).any()) for point in values]
+    assert set(front["key"]) == set(every["key"][~np.array(dominated)])
+    assert 1 < len(front) < len(every)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: prunecast.best("x"), RegistryError, "no metric is called 'x'; it holds: "),
+        (lambda: prunecast.best(METRIC, "absent.db"), RegistryError, "there is no registry"),
+        (lambda: prunecast.best(METRIC, limit=0), RegistryError, "^limit: must be a whole number from 1"),
+        (lambda: prunecast.best(METRIC, budget=0.8), RegistryError, "^budget: must be a mapping such as"),
+        (lambda: prunecast.best(METRIC, budget={"size": 1}), RegistryError, "^'size' is not a quantity: use one of"),
+        (lambda: prunecast.best(METRIC, where="frog > 1"), RegistryError, "^where frog > 1: no such column: frog"),
+        (lambda: prunecast.pareto(METRIC), RegistryError, "^criteria: must be a list of names"),
+        (lambda: prunecast.pareto([METRIC]), RegistryError, "two or three different criteria"),
         (lambda: prunecast.run("absent.yaml"), SpecError, "no such file"),
         (lambda: prunecast.load_spec({"model": {"sauce": "x"}}), SpecError, "unknown option 'sauce'"),
         (lambda: prunecast.load_spec({"model": object()}), SpecError, "write plain dicts"),

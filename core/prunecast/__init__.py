@@ -5,6 +5,7 @@
     result = prunecast.run("quickstart")           # a spec: path, packaged name, YAML text or dict
     result.table()                                 # dense model, baselines and best architecture, as a data frame
     model = result.load_model()                    # the pruned model, as transformers loads it
+    prunecast.best("wikitext2.validation.ppl", budget={"parameters": 0.8})  # what the registry has, as a data frame
 
 The names of this module, of :mod:`prunecast.plugins` (for authors of plugins), :mod:`prunecast.testing` and
 :mod:`prunecast.errors` are the public API. A name is loaded when it is first used: importing prunecast loads no torch.
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from prunecast import moved
 
 if TYPE_CHECKING:
+    from prunecast.api import best as best
     from prunecast.api import load_spec as load_spec
+    from prunecast.api import pareto as pareto
     from prunecast.api import plan as plan
     from prunecast.api import predict as predict
     from prunecast.api import run as run
@@ -34,7 +37,9 @@ _HOME = {
     "Registry": "prunecast.registry.store",
     "RunResult": "prunecast.run.result",
     "Spec": "prunecast.spec.model",
+    "best": "prunecast.api",
     "load_spec": "prunecast.api",
+    "pareto": "prunecast.api",
     "plan": "prunecast.api",
     "predict": "prunecast.api",
     "run": "prunecast.api",

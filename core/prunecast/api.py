@@ -1,4 +1,5 @@
-"""The Python API: what the commands ``run``, ``run --dry-run``, ``predict`` and ``spec validate`` do, as functions.
+"""The Python API: what the commands ``run``, ``run --dry-run``, ``predict``, ``spec validate``, ``registry best`` and
+``registry pareto`` do, as functions.
 
 Errors are the one-line errors of :mod:`prunecast.errors`; nothing calls ``sys.exit``. An interrupted run can be
 continued by the same call.
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecast.architecture.architecture import Architecture
-from prunecast.errors import SpecError, resource_error
+from prunecast.errors import RegistryError, SpecError, resource_error
 from prunecast.plugins.host import PluginHost
 from prunecast.progress import Progress
 from prunecast.registry import Registry, registry_path
@@ -20,7 +21,10 @@ from prunecast.spec.load import packaged_specs, parse_spec
 from prunecast.spec.model import Spec
 
 if TYPE_CHECKING:
+    import pandas
+
     from prunecast.predict.from_registry import Predicted
+    from prunecast.registry.queries.selection import Filter
     from prunecast.run.plan import Plan
     from prunecast.run.result import RunResult
 
@@ -146,6 +150,95 @@ def predict(
             loaded = _loaded(target)
             found, _ = predict_spec(opened, loaded.host, loaded)
     return found
+
+
+def best(
+    metric: str,
+    registry: str | Path = DEFAULT_REGISTRY,
+    *,
+    model: str | None = None,
+    budget: Mapping[str, float | str] | None = None,
+    run: int | str | None = None,
+    where: str | None = None,
+    limit: int | None = 10,
+) -> "pandas.DataFrame":
+    """Measured architectures, the best by a metric first; ties by size.
+
+    Args:
+        metric: name of the metric, such as ``wikitext2.validation.ppl``.
+        registry: file of the registry.
+        model: source of the model, or the first digits of its fingerprint; all models by default.
+        budget: ranges by quantity: an upper limit such as ``{"parameters": 0.8}``, or a text such as ``"0.75..0.85"``;
+            up to 1, a fraction of the dense model's.
+        run: id, name or key of a run that used the architectures.
+        where: an SQL condition over the columns of the result.
+        limit: largest number of rows; None for all.
+
+    Returns:
+        One row for each architecture; its columns are those of :func:`prunecast.registry.queries.selection.query`,
+        among them the metric, ``parameters``, ``kept``, ``run`` and ``key`` to export by, and ``architecture``.
+
+    Raises:
+        RegistryError: there is no registry, no such model, metric, run or column, or a limit or condition is none.
+    """
+    from prunecast.registry.queries.selection import best as best_of
+
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise RegistryError(f"limit: must be a whole number from 1, or None for all rows, got {limit!r}")
+    with Registry.open(registry, readonly=True) as opened:
+        return _frame(best_of(opened, metric, _filter(model, budget, run, where), limit))
+
+
+def pareto(
+    criteria: Sequence[str],
+    registry: str | Path = DEFAULT_REGISTRY,
+    *,
+    model: str | None = None,
+    budget: Mapping[str, float | str] | None = None,
+    run: int | str | None = None,
+    where: str | None = None,
+) -> "pandas.DataFrame":
+    """Measured architectures that no other one dominates: that is as good in every criterion and better in one.
+
+    Args:
+        criteria: two or three names of metrics and quantities, at least one of them a metric, such as
+            ``["wikitext2.validation.ppl", "parameters"]``.
+        registry, model, budget, run, where: as in :func:`best`.
+
+    Returns:
+        One row for each architecture, as of :func:`best`, by the first metric, best first.
+
+    Raises:
+        RegistryError: as of :func:`best`, or the criteria are not two or three different ones with a metric.
+    """
+    from prunecast.registry.queries.pareto import pareto as front_of
+
+    if isinstance(criteria, str):
+        raise RegistryError(f"criteria: must be a list of names, got the text {criteria!r}")
+    with Registry.open(registry, readonly=True) as opened:
+        return _frame(front_of(opened, criteria, _filter(model, budget, run, where)).rows)
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
+    """Rows as a data frame; the number of a run stays whole where others have none."""
+    import pandas
+
+    frame = pandas.DataFrame(rows)
+    return frame.astype({"run": "Int64"}) if rows else frame
+
+
+def _filter(
+    model: str | None, budget: Mapping[str, float | str] | None, run: int | str | None, where: str | None
+) -> "Filter":
+    from prunecast.registry.queries.ranges import parse_ranges
+    from prunecast.registry.queries.selection import Filter
+
+    limits = {} if budget is None else budget
+    if not isinstance(limits, Mapping):
+        raise RegistryError(f"budget: must be a mapping such as {{'parameters': 0.8}}, got {kind_of(budget)}")
+    return Filter(
+        model=model, budget=parse_ranges({name: str(each) for name, each in limits.items()}), run=run, where=where
+    )
 
 
 def _architecture(target: object) -> Architecture | None:

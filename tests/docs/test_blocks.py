@@ -100,6 +100,7 @@ def test_commands_inside_of_text_exist_with_their_options() -> None:
         ("make everything", "the Makefile has no target everything"),
         ('pip install "prunecast[all]"', "pyproject.toml has no extra all"),
         ("python examples/none.py", "there is no file examples/none.py"),
+        (".ci/walk", "there is no program .ci/walk"),
         ("vllm serve out/mine", "vllm is another program: say why it is not run"),
     ],
 )

@@ -1,5 +1,6 @@
 """Command lines as documentation shows them, and what is wrong with them: no such command, option, file or target."""
 
+import os
 import re
 import shlex
 import tomllib
@@ -100,6 +101,8 @@ def problem_of(words: Sequence[str], folder: Path) -> str | None:
         }
         unknown = sorted(extras - _extras())
         return f"pyproject.toml has no extra {unknown[0]}" if unknown else None
+    if program.startswith("."):
+        return None if os.access(folder / program, os.X_OK) else f"there is no program {program}"
     return None if program in SHELL else f"{program} is another program: say why it is not run"
 
 

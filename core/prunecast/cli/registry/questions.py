@@ -254,22 +254,14 @@ def _filter(
 
 
 def _ranges(budgets: tuple[str, ...]) -> "Ranges":
-    from prunecast.architecture.shape import QUANTITIES
     from prunecast.errors import RegistryError
-    from prunecast.registry.queries.ranges import Range
+    from prunecast.registry.queries.ranges import parse_ranges
 
-    ranges = {}
-    for each in budgets:
-        quantity, _, limits = each.partition("=")
-        if quantity not in QUANTITIES:
-            raise click.BadParameter(
-                f"{quantity!r} is not a quantity: use one of {', '.join(QUANTITIES)}", param_hint="--budget"
-            )
-        try:
-            ranges[quantity] = Range.parse(limits, quantity)
-        except RegistryError as error:
-            raise click.BadParameter(str(error), param_hint="--budget") from error
-    return ranges
+    parts = (each.partition("=") for each in budgets)
+    try:
+        return parse_ranges({quantity: limits for quantity, _, limits in parts})
+    except RegistryError as error:
+        raise click.BadParameter(str(error), param_hint="--budget") from error
 
 
 def _with(wanted: "Filter", metric: str) -> "Filter":

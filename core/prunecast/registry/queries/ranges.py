@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from prunecast.architecture.budget import absolute, check_is_no_percentage
-from prunecast.architecture.shape import Counted, ModelShape
+from prunecast.architecture.shape import QUANTITIES, Counted, ModelShape
 from prunecast.errors import RegistryError
 
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE]\d+)?"
@@ -51,6 +51,18 @@ class Range:
 
 
 Ranges = Mapping[Counted, Range]
+
+
+def parse_ranges(texts: Mapping[str, str]) -> Ranges:
+    """Ranges from their texts by quantity.
+
+    Raises:
+        RegistryError: no such quantity, or a text that is no range.
+    """
+    for name in texts:
+        if name not in QUANTITIES:
+            raise RegistryError(f"{name!r} is not a quantity: use one of {', '.join(QUANTITIES)}")
+    return {quantity: Range.parse(texts[quantity], quantity) for quantity in QUANTITIES if quantity in texts}
 
 
 def absolute_limits(ranges: Ranges, shape: ModelShape) -> dict[Counted, tuple[int | None, int | None]]:

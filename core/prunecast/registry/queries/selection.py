@@ -216,7 +216,7 @@ class Selection:
             if wanted.where is None:
                 raise
             columns = ", ".join(self._columns)
-            raise RegistryError(f"--where {wanted.where}: {error}; write an SQL condition over {columns}") from error
+            raise RegistryError(f"where {wanted.where}: {error}; write an SQL condition over {columns}") from error
 
     def readable(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows with the columns of :func:`query`, keys and architectures as text among them."""
@@ -296,7 +296,7 @@ def _check_where(where: str | None, columns: Sequence[str]) -> None:
     """Raise RegistryError for an unknown quoted column, which SQLite would take for a string."""
     for name in _QUOTED.findall(where or ""):
         if name.replace('""', '"') not in columns:
-            raise RegistryError(f"--where {where}: no column is called {name!r}; there are: {', '.join(columns)}")
+            raise RegistryError(f"where {where}: no column is called {name!r}; there are: {', '.join(columns)}")
 
 
 def _since(text: str) -> str:
