@@ -72,6 +72,7 @@ class Page(HTMLParser):
             self.tables[self._caption] = self._cells
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         where = set(self.open[-3:])
         if "caption" in where:
             self._caption += data

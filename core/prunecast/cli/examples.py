@@ -55,6 +55,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "prunecast registry import layers.txt --format evopress --model smollm2-135m",
     ),
     "registry merge": ("prunecast registry merge theirs.db",),
+    "registry metrics": ("prunecast registry metrics", "prunecast registry metrics --model smollm2-135m"),
+    "registry models": ("prunecast registry models",),
     "registry nearest": ("prunecast registry nearest '3x3+1536*3 3x3+922*25 3x3+1536*2' --limit 3",),
     "registry pareto": (
         "prunecast registry pareto wikitext2.validation.ppl parameters",

@@ -11,10 +11,7 @@ from prunecast.cli.tables import KEY_DIGITS, show_fitted, wide_option
 @rows_option
 @wide_option
 def models(registry_path: str, form: str | None, wide: bool) -> None:
-    """List the models in the registry.
-
-    For example:  prunecast registry models
-    """
+    """List the models in the registry."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.contents import models
 
@@ -30,10 +27,7 @@ def models(registry_path: str, form: str | None, wide: bool) -> None:
 @rows_option
 @wide_option
 def metrics(model: str | None, registry_path: str, form: str | None, wide: bool) -> None:
-    """List the metrics in the registry, for each model those with most architectures first.
-
-    For example:  prunecast registry metrics --model smollm2-135m
-    """
+    """List the metrics in the registry, for each model those with most architectures first."""
     from prunecast.registry import Registry
     from prunecast.registry.queries.contents import metrics
 
