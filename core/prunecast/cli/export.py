@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, json_option, offline_option, print_json, registry_option
 from prunecast.cli.permissions import permission_options
 from prunecast.cli.plugins import plugin_dir_option
@@ -12,7 +13,7 @@ from prunecast.cli.push import check_options, push_options, show_push
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.argument("folder", type=click.Path())
 @click.option(
     "--architecture",
@@ -20,7 +21,9 @@ from prunecast.cli.push import check_options, push_options, show_push
     "best prints it.",
 )
 @click.option(
-    "--target", help="Exporter that writes the files, e.g. huggingface or gguf; by default those of the spec."
+    "--target",
+    shell_complete=completion.plugins("exporter"),
+    help="Exporter that writes the files, e.g. huggingface or gguf; by default those of the spec.",
 )
 @click.option(
     "--dtype",

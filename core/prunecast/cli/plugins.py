@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, json_option, print_json, print_rows, table
 from prunecast.text import counted
 
@@ -69,7 +70,7 @@ def _unusable(host: "PluginHost") -> Iterator[Row]:
 
 
 @plugins.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.plugins())
 @click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
 @plugin_dir_option
 @json_option
@@ -154,7 +155,7 @@ def new(name: str, kind: str, folder: Path) -> None:
 
 
 @plugins.command()
-@click.argument("name", metavar="NAME|DISTRIBUTION")
+@click.argument("name", metavar="NAME|DISTRIBUTION", shell_complete=completion.plugins())
 @click.option("--kind", type=click.Choice(KINDS), help="Only plugins of this kind.")
 @click.option("--name", "names", multiple=True, help="Only the plugin of this name; may be given several times.")
 @plugin_dir_option

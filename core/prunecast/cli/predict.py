@@ -5,15 +5,33 @@ from collections.abc import Sequence
 import click
 from click.core import ParameterSource
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, registry_option, rows_option, show_rows
 from prunecast.text import text
 
 
 @click.command()
-@click.argument("target", metavar="ARCHITECTURE|SPEC")
-@click.option("--model", help="Model of the architecture; optional if only one model in the registry has its depth.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to predict; repeatable; default: all.")
-@click.option("--predictor", default="gbdt", show_default=True, help="Predictor plugin.")
+@click.argument("target", metavar="ARCHITECTURE|SPEC", shell_complete=completion.specs)
+@click.option(
+    "--model",
+    shell_complete=completion.models,
+    help="Model of the architecture; optional if only one model in the registry has its depth.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completion.metrics,
+    metavar="NAME",
+    help="Metric to predict; repeatable; default: all.",
+)
+@click.option(
+    "--predictor",
+    default="gbdt",
+    shell_complete=completion.plugins("predictor"),
+    show_default=True,
+    help="Predictor plugin.",
+)
 @click.option("--pruner", help="Only pairs of this pruner: name or content key.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the predictor.")
 @registry_option

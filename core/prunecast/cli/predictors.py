@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, json_option, print_json, registry_option
 
 if TYPE_CHECKING:
@@ -21,14 +22,20 @@ def predictors() -> None:
     "names",
     multiple=True,
     default=["gp"],
+    shell_complete=completion.plugins("predictor"),
     show_default=True,
     help="Name of a predictor plugin; repeatable.",
 )
-@click.option("--model", help="Source or fingerprint of the model of the pairs; default: the one with most.")
+@click.option(
+    "--model",
+    shell_complete=completion.models,
+    help="Source or fingerprint of the model of the pairs; default: the one with most.",
+)
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
+    shell_complete=completion.metrics,
     metavar="NAME",
     help="Metric to predict; repeatable; default: the one of the model with most architectures.",
 )

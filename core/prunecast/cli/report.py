@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, json_option, print_json, registry_option
 from prunecast.cli.permissions import permission_options
 from prunecast.cli.plugins import plugin_dir_option
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--out",
     "folder",

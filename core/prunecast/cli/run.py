@@ -6,6 +6,7 @@ from typing import TextIO
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, json_option, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
 from prunecast.cli.render import render_estimate, render_plan, render_preface, render_result
@@ -14,7 +15,7 @@ PROMPT = "The most important thing about writing a program is"
 
 
 @click.command()
-@click.argument("spec_name", metavar="SPEC")
+@click.argument("spec_name", metavar="SPEC", shell_complete=completion.specs)
 @click.option(
     "--set",
     "overrides",
@@ -30,7 +31,10 @@ PROMPT = "The most important thing about writing a program is"
     help="Append the events of the run to FILE, one line of JSON each.",
 )
 @click.option(
-    "--executor", metavar="NAME", help="Where to measure: local, processes, ray, or another executor of plugins list."
+    "--executor",
+    metavar="NAME",
+    shell_complete=completion.plugins("executor"),
+    help="Where to measure: local, processes, ray, or another executor of plugins list.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an export of another run, spec or architecture.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo_lines, json_option, print_json, registry_option
 from prunecast.cli.registry.questions import compare
 from prunecast.cli.tables import KEY_DIGITS, say_left_out, show_fitted, wide_option
@@ -49,7 +50,7 @@ def list_runs(limit: int, registry_path: str, wide: bool, as_json: bool) -> None
 
 
 @runs.command("show")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @registry_option
 @json_option
 def show_run(run: str, registry_path: str, as_json: bool) -> None:

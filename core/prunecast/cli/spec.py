@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, json_option, print_json
 from prunecast.cli.plugins import plugin_dir_option
 
@@ -14,7 +15,7 @@ def spec() -> None:
 
 
 @spec.command()
-@click.argument("spec_name", metavar="SPEC")
+@click.argument("spec_name", metavar="SPEC", shell_complete=completion.specs)
 @click.option(
     "--set",
     "overrides",

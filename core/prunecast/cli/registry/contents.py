@@ -2,6 +2,7 @@
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import registry_option, rows_option
 from prunecast.cli.tables import KEY_DIGITS, show_fitted, wide_option
 
@@ -22,7 +23,11 @@ def models(registry_path: str, form: str | None, wide: bool) -> None:
 
 
 @click.command()
-@click.option("--model", help="Only this model: its source, or the first digits of its fingerprint.")
+@click.option(
+    "--model",
+    shell_complete=completion.models,
+    help="Only this model: its source, or the first digits of its fingerprint.",
+)
 @registry_option
 @rows_option
 @wide_option

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, print_json, registry_option, rows_option, show_rows, table
 from prunecast.cli.tables import KEY_DIGITS, fitted, say_left_out, show_fitted, wide_option
 from prunecast.text import percent, text, visible
@@ -22,11 +23,16 @@ BAR = 16
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the filters that all queries share, as keyword arguments for :func:`_filter`."""
     options = (
-        click.option("--model", help="Only this model: its source, or the first digits of its fingerprint."),
+        click.option(
+            "--model",
+            shell_complete=completion.models,
+            help="Only this model: its source, or the first digits of its fingerprint.",
+        ),
         click.option(
             "--metric",
             "metrics",
             multiple=True,
+            shell_complete=completion.metrics,
             metavar="NAME",
             help="Only architectures with this metric; repeatable.",
         ),
@@ -39,7 +45,11 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
             "repeatable.",
         ),
         click.option("--where", metavar="SQL", help="SQL condition on the columns, e.g. 'kept < 0.8'."),
-        click.option("--run", help="Only evaluations that this run used: its number, name or key."),
+        click.option(
+            "--run",
+            shell_complete=completion.runs,
+            help="Only evaluations that this run used: its number, name or key.",
+        ),
         click.option(
             "--since",
             metavar="TIME",
@@ -79,7 +89,7 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, wi
 
 
 @click.command()
-@click.argument("metric")
+@click.argument("metric", shell_complete=completion.metrics)
 @filter_options
 @limit_option(10)
 @registry_option
@@ -98,7 +108,7 @@ def best(metric: str, limit: int, registry_path: str, form: str | None, wide: bo
 
 
 @click.command()
-@click.argument("criteria", nargs=-1, required=True)
+@click.argument("criteria", nargs=-1, required=True, shell_complete=completion.metrics)
 @filter_options
 @click.option("--device", metavar="NAME", help="Speeds on this device, if several are recorded.")
 @click.option("--threads", type=click.IntRange(min=1), help="Speeds with so many threads, if several are recorded.")
@@ -177,8 +187,8 @@ def nearest(architecture: str, limit: int, registry_path: str, form: str | None,
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=completion.runs)
+@click.argument("second", shell_complete=completion.runs)
 @registry_option
 @rows_option
 @wide_option

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, registry_option, rows_option, show_rows
 from prunecast.text import counted
 
@@ -15,10 +16,16 @@ def _seed_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target")
-@click.option("--metric", required=True, help="Metric measured for both models.")
-@click.option("--predictor", default="gbdt", show_default=True, help="Predictor plugin, with its default options.")
+@click.argument("source", shell_complete=completion.models)
+@click.argument("target", shell_complete=completion.models)
+@click.option("--metric", required=True, shell_complete=completion.metrics, help="Metric measured for both models.")
+@click.option(
+    "--predictor",
+    default="gbdt",
+    shell_complete=completion.plugins("predictor"),
+    show_default=True,
+    help="Predictor plugin, with its default options.",
+)
 @click.option("--pruner", help="Pruner of both, by name or content key; default: the one with most pairs of each.")
 @_seed_option
 @registry_option

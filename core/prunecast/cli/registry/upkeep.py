@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, json_option, print_json, registry_option
 from prunecast.cli.permissions import permission_options
 from prunecast.cli.plugins import plugin_dir_option
@@ -142,7 +143,7 @@ def vacuum(registry_path: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--with-evaluations", is_flag=True, help="Delete its evaluations, too, except those that another run uses."
 )
