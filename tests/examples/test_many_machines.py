@@ -88,9 +88,3 @@ def test_limits_of_losses_are_as_told() -> None:
         "more than eight workers",
     ):
         assert words in PAGE
-
-
-def test_links_lead_to_files() -> None:
-    for page in (REPOSITORY / "docs" / "guides" / "many-machines.md", REPOSITORY / "README.md"):
-        targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
-        assert [target for target in targets if not (page.parent / target).exists()] == []
