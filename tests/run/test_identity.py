@@ -161,8 +161,8 @@ def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str
     assert again.json["run"] == 2
     assert again.json["evaluations"]["measured"] > 0
     assert described in again.stderr
-    dense = dict(place.sql("SELECT id, json_extract(result_json, '$.dense.metrics') FROM runs"))
-    assert dense[1] != dense[2]  # what is measured anew is another number
+    best = dict(place.sql("SELECT id, json_extract(result_json, '$.best.metrics') FROM runs"))
+    assert best[1] != best[2]  # what is measured anew is another number
 
 
 @pytest.mark.slow
@@ -180,8 +180,8 @@ def test_another_spec_is_measured_anew_and_the_run_of_the_old_one_stays(place: W
     again = place.prunecast("run", "tiny.yaml", "--json")
     assert (again.code, again.json["run"]) == (0, 2)
     assert again.json["evaluations"]["measured"] > 0
-    dense = dict(place.sql("SELECT id, json_extract(result_json, '$.dense.metrics') FROM runs"))
-    assert dense[1] != dense[2]
+    best = dict(place.sql("SELECT id, json_extract(result_json, '$.best.metrics') FROM runs"))
+    assert best[1] != best[2]
     first = place.prunecast("export", "1", "first", *NAMED)
     assert first.code == 0, first.stderr
     assert json.loads((place.folder / "first" / "config.json").read_text())["dtype"] == "float32"

@@ -39,7 +39,7 @@ def again(workplace: Workplace, name: str, source: str, kept: float) -> Outcome:
     """A run of the tiny spec on a folder, exported to ``out/NAME``."""
     space = {"use": "layerwise", "layers": "0:4", "attention": [0.0, 0.5, 1.0], "mlp": [0.0, 0.25, 0.5]}
     changes = {
-        "model": {"source": source, "device": "cpu"},
+        "model": {"source": source, "dtype": "float32", "device": "cpu"},
         "space": space,
         "budget": {"parameters_without_embeddings": kept},
         "export": {"path": f"out/{name}"},
