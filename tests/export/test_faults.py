@@ -1,7 +1,7 @@
 """Whole exports under faults: what stood in the folder stands there after, or the new export is complete.
 
 Every fault is a real one: a process killed at a change of a file or at a time, a disk that is full, a permission that
-is taken away: 50 kills, 20 full disks and 10 lost permissions.
+is taken away: 20 kills, 8 full disks and 4 lost permissions, times ``PRUNECAST_FAULTS`` where that is set.
 """
 
 import os
@@ -26,7 +26,9 @@ KIND = folder_kind(HuggingFace(HuggingFaceOptions()))
 SCRIPT = str(SUPPORT / "export_under_fault.py")
 FOREIGN = {"NOTES.md": "mine", "gguf/q8.gguf": "q"}
 
-# Every moment is a whole export, of which a test makes up to 25.
+TIMES = int(os.environ.get("PRUNECAST_FAULTS", "1"))
+
+# Every moment is a whole export.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Content = dict[str, bytes]
@@ -98,7 +100,7 @@ def moments(place: Place, count: int) -> list[int]:
 
 
 def test_killed_at_changes_of_files(place: Place) -> None:
-    for number in moments(place, 25):
+    for number in moments(place, 10 * TIMES):
         folder = place.restore()
         with start(folder, 1, "kill", str(number)) as process:
             process.communicate()
@@ -108,7 +110,7 @@ def test_killed_at_changes_of_files(place: Place) -> None:
 
 def test_killed_at_random_times(place: Place) -> None:
     rng = random.Random(1)
-    for _ in range(25):
+    for _ in range(10 * TIMES):
         folder = place.restore()
         with start(folder, 1) as process:
             time.sleep(rng.uniform(0.3, 1.0) * place.seconds)
@@ -122,7 +124,7 @@ def test_a_permission_taken_away(place: Place) -> None:
     without = () if os.getuid() else ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override")
     if without and shutil.which("setpriv") is None:
         pytest.skip("permissions do not stop root here")
-    for number in moments(place, 10):
+    for number in moments(place, 4 * TIMES):
         folder = place.restore()
         with start(folder, 1, "forbid", str(number), before=without) as process:
             told, _ = process.communicate()
@@ -148,7 +150,7 @@ def test_a_full_disk_that_is_also_a_mount_point(place: Place) -> None:
     weights = len(place.old["model.safetensors"]) // 1024
     rng = random.Random(2)
     endings = set()
-    for number in range(20):
+    for number in range(8 * TIMES):
         # Half of the disks have room for the weights, so that it runs out after the question for it.
         size = taken + (rng.randrange(8 if number % 2 else weights + 4, taken + 8) if number else weights + 12)
         exporting = [sys.executable, SCRIPT, str(folder), "1"]
