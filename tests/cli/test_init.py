@@ -99,6 +99,7 @@ def test_a_spec_of_a_tiny_model_runs_to_a_model_that_loads(here: Workplace, mode
     assert best["parameters_without_embeddings"] <= 0.8 * ran.json["dense"]["parameters_without_embeddings"]
 
 
+@pytest.mark.slow
 def test_whole_attentions_may_go_only_where_nothing_else_meets_the_budget(here: Workplace, models: Path) -> None:
     rates = {name: written(here.prunecast("init", str(models / name)))["space"]["attention"] for name in MODELS}
     assert {name for name, attention in rates.items() if 1.0 in attention} == {"one-head"}

@@ -106,11 +106,23 @@ def prompts():
     return {"ids": ids, "padded": ids * mask, "mask": mask}
 
 
+DAILY = ("llama-mixed", "llama-dense", "gpt2-mixed", "gemma2-sliding", "phi3-long")
+"""Cases that are not slow; every export is loaded in a process of its own."""
+
+
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory, tokenizer, prompts):
-    base = tmp_path_factory.mktemp("exports")
-    pruned = {case: prune(*parts) for case, parts in CASES.items()}
-    reports = {case: export(pruned[case], tokenizer, base / case) for case in CASES}
+    return exports_of(DAILY, tmp_path_factory.mktemp("exports"), tokenizer, prompts)
+
+
+@pytest.fixture(scope="module")
+def slow_exports(tmp_path_factory, tokenizer, prompts):
+    return exports_of([case for case in CASES if case not in DAILY], tmp_path_factory.mktemp("e"), tokenizer, prompts)
+
+
+def exports_of(cases, base, tokenizer, prompts):
+    pruned = {case: prune(*CASES[case]) for case in cases}
+    reports = {case: export(pruned[case], tokenizer, base / case) for case in cases}
     told, given = ask_stranger(base, {case: str(report.folder) for case, report in reports.items()}, prompts)
     return {
         case: Exported(
@@ -119,7 +131,7 @@ def exports(tmp_path_factory, tokenizer, prompts):
             told[case],
             {key.split("/")[1]: value for key, value in given.items() if key.startswith(f"{case}/")},
         )
-        for case in CASES
+        for case in cases
     }
 
 
@@ -139,9 +151,10 @@ def ask_stranger(base, plan, prompts):
     return json.loads((base / "results.json").read_text()), load_file(base / "results.safetensors")
 
 
-@pytest.fixture(params=CASES)
-def exported(request, exports):
-    return exports[request.param]
+@pytest.fixture(params=[pytest.param(case, marks=() if case in DAILY else pytest.mark.slow) for case in CASES])
+def exported(request):
+    made = request.getfixturevalue("exports" if request.param in DAILY else "slow_exports")
+    return made[request.param]
 
 
 def close(logits, expected):

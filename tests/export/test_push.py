@@ -76,6 +76,7 @@ def rewrite_manifest(folder: Path, **changes: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
+@pytest.mark.slow
 def test_an_export_is_published_by_the_command_line_with_equal_bytes_in_one_commit(
     hub: Hub, continued: Workplace
 ) -> None:

@@ -75,7 +75,10 @@ def exported(config: Any, architecture: str, folder: Path, state: Any = None) ->
     return pruned, deliver(STOCK, "stock", model, CARD, folder, reference)
 
 
-@pytest.mark.parametrize("case", CASES)
+DAILY = ("llama", "gpt2-mlp", "gemma2-windows")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in DAILY else pytest.mark.slow) for c in CASES])
 def test_a_stock_class_loads_the_pruned_model(case: str, tmp_path: Path) -> None:
     config, architecture = CASES[case]
     limits = STOCK.limits(config, family_of(config), shape_of(config))

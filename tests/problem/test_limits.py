@@ -97,7 +97,9 @@ def proposals(problem: Problem, spec: Spec) -> list[Architecture]:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("targets", [["stock"], ["gguf"], ["stock", {"use": "gguf", "dtype": "q8_0"}]], ids=str)
-@pytest.mark.parametrize("config", ["llama", "qwen3-own-head", "gemma3"])
+@pytest.mark.parametrize(
+    "config", ["gemma3", *(pytest.param(c, marks=pytest.mark.slow) for c in ("llama", "qwen3-own-head"))]
+)
 def test_nothing_forbidden_is_ever_proposed(config: str, targets: list[Any], space: str) -> None:
     spec = spec_of(SPACES[space], targets)
     problem = problem_for(CONFIGS[config], spec)

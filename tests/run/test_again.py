@@ -107,6 +107,7 @@ def test_a_target_that_cannot_be_written_is_told_before_anything_is_measured(
     assert stamps(exported.folder / "out") == files
 
 
+@pytest.mark.slow
 def test_another_size_replaces_an_export_only_with_overwrite(exported: Workplace) -> None:
     target = exported.folder / "out" / "tiny"
     (target / "q8.gguf").write_text("mine")
@@ -120,6 +121,7 @@ def test_another_size_replaces_an_export_only_with_overwrite(exported: Workplace
     assert listed["origin"]["subject"]["architecture"] == outcome.json["best"]["architecture"]
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_at_the_end_costs_no_result(exported: Workplace) -> None:
     """The run's own other architecture stands in its target, which is known only when the run is through."""
     best = state(exported)[1]["best"]["architecture"]

@@ -68,6 +68,7 @@ def test_sensitivities_of_workers_are_those_of_one_process(workplace: Workplace)
     assert comparable(spread.json) == comparable(local.json)
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_all_numbers_starts_no_worker(workplace: Workplace) -> None:
     arguments = ("run", "tiny.yaml", "--json", "--set", "export=null", "--executor", "processes")
     workplace.prunecast(*arguments)
@@ -81,6 +82,7 @@ def test_automatic_rounds_give_every_worker_as_much(workers: int, proposals: int
         assert load_spec("tiny.yaml", PluginHost.discover(), ["per_round=auto"]).proposals(workers) == proposals
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_nothing_but_what_was_in_flight(workplace: Workplace) -> None:
     harmful(workplace, "sometimes")
     outcome = workplace.prunecast("run", "lethal.yaml", "--json", "--executor", "processes")
@@ -134,14 +136,8 @@ def test_out_of_memory_in_a_worker_is_met_by_smaller_batches_there(workplace: Wo
     assert workplace.sql("SELECT count(*) FROM failures") == [(0,)]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        signal.SIGKILL,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_the_end_of_a_run_is_the_end_of_its_workers(how: signal.Signals, workplace: Workplace) -> None:
     harmful(workplace, "slow")
     run = workplace.start("run", "lethal.yaml", "--executor", "processes")
@@ -198,6 +194,7 @@ for number, line in enumerate(sys.stdin):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_answers_nonsense_is_replaced_and_its_answer_not_recorded(workplace: Workplace) -> None:
     (workplace.folder / "nonsense.py").write_text(NONSENSE)
     with_commands(workplace, f"{sys.executable} nonsense.py told")

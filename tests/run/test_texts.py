@@ -207,6 +207,7 @@ def apart(offline: Workplace) -> Workplace:
     return offline
 
 
+@pytest.mark.slow
 def test_paths_of_a_spec_start_from_its_folder(apart: Workplace) -> None:
     outcome = apart.prunecast("run", "inner/own.yaml")
     assert outcome.code == 0, outcome.stderr

@@ -64,7 +64,8 @@ def bundled() -> Iterator[Any]:
         for name, registered in host.entries(kind).items():
             if registered.distribution == "prunecast":
                 for check in SUITES[kind].checks:
-                    marks = [pytest.mark.slow] if kind == "exporter" and "within" in check.__name__ else []
+                    slow = name == "ray" or (kind == "exporter" and "within" in check.__name__)
+                    marks = [pytest.mark.slow] if slow else []
                     yield pytest.param(registered, check, id=f"{kind}-{name}-{check.__name__}", marks=marks)
 
 
