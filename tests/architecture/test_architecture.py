@@ -18,6 +18,7 @@ layers = st.lists(layer, min_size=1, max_size=12)
 def test_text_and_json_round_trip(given_layers: list[tuple[int, int, int]]) -> None:
     architecture = Architecture(given_layers)
     assert Architecture.parse(str(architecture)) == architecture
+    assert eval(repr(architecture)) == architecture
     assert Architecture.from_json(architecture.to_json()) == architecture
     assert Architecture.from_sizes(sizes_of([architecture])) == [architecture]
 

@@ -52,7 +52,7 @@ class Layer(NamedTuple):
         return self.kv_groups * self.heads_per_group
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture:
     """Sizes of every layer of a pruned model. Immutable, canonical and hashable.
 
@@ -94,6 +94,10 @@ class Architecture:
     def from_sizes(cls, sizes: Sizes) -> list["Architecture"]:
         """Architectures from an integer array of shape (N, L, 3)."""
         return [cls(layers) for layers in sizes.tolist()]
+
+    def __repr__(self) -> str:
+        """The call that makes it: ``Architecture.parse('3x3+1536*30')``."""
+        return f"{type(self).__name__}.parse({str(self)!r})"
 
     def __str__(self) -> str:
         """Compact text: ``KVxH+width`` per layer, equal neighbours as ``*count``, e.g. ``3x3+1536*3 0+768 3x2+0``."""
