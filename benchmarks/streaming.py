@@ -101,8 +101,9 @@ def measured(spec: str, what: str) -> dict[str, float]:
             engine.expect([(architecture, named) for architecture in architectures])
             values += [engine.measure(architecture, named)[0][0].value for architecture in architectures]
     seconds = time.perf_counter() - began
-    brought = getattr(getattr(engine.elastic, "streamed", None), "brought", 0)
-    return {"bytes": most[0] - before, "seconds": seconds, "value": sum(values), "brought": brought}
+    streamed = getattr(engine.elastic, "streamed", None)
+    loads = streamed.loads if streamed else 0
+    return {"bytes": most[0] - before, "seconds": seconds, "value": sum(values), "loads": loads}
 
 
 def in_process(folder: Path, what: str, **settings: object) -> dict[str, float]:
@@ -134,7 +135,7 @@ def main(folder: Path, shape: str, pruners: set[str]) -> None:
                 for name, each in lines.items():
                     print(
                         f"{name:20} {placement:7} {each['bytes'] / stored:5.2f} x weights, {each['seconds']:6.1f} s, "
-                        f"value {each['value']:.9g}, layers brought {each['brought']}",
+                        f"value {each['value']:.9g}, layers loaded {each.get('loads', 0)}",
                         flush=True,
                     )
     finally:

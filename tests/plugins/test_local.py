@@ -38,6 +38,13 @@ def test_an_edit_of_an_imported_local_module_changes_the_hash(
     assert code_hash_of(tmp_path / "own.py") != before
 
 
+def test_scripts_in_the_folder_of_a_plugin_are_not_run(tmp_path: Path) -> None:
+    write(tmp_path, own="from prunecast.plugins import hookimpl", train="raise SystemExit('a script was run')")
+    (tmp_path / "folder.py").mkdir()
+    assert [file.name for _, file, _ in modules_at(tmp_path)] == ["own.py"]
+    assert [file.name for _, file, _ in modules_at(tmp_path / "train.py")] == ["train.py"]
+
+
 def test_what_a_plugin_does_not_import_is_not_part_of_its_hash(tmp_path: Path) -> None:
     write(tmp_path, own="import json, numpy\nfrom prunecast.plugins import hookimpl", beside="X = 1")
     before = code_hash_of(tmp_path / "own.py")

@@ -43,12 +43,18 @@ class Origin:
 def modules_at(path: Path) -> Iterator[tuple[str, Path, Origin]]:
     """Name, file and origin of each plugin module at a path.
 
+    The files of a folder are those that name ``hookimpl``, which every plugin does: a script beside them is not run.
+
     Raises:
         PluginError: the path does not exist.
     """
     code_hash = code_hash_of(path)
-    for file in [path] if path.is_file() else sorted(path.glob("[!_]*.py")):
+    for file in [path] if path.is_file() else filter(_names_a_hook, sorted(path.glob("[!_]*.py"))):
         yield f"{file.resolve()}:{code_hash}", file, Origin(str(file), code_hash[:8], code_hash)
+
+
+def _names_a_hook(file: Path) -> bool:
+    return file.is_file() and b"hookimpl" in file.read_bytes().lower()
 
 
 def code_hash_of(path: Path) -> str:
@@ -62,7 +68,7 @@ def code_hash_of(path: Path) -> str:
     if not path.exists():
         raise PluginError(f"no plugin file or folder {str(path)!r}: correct the path")
     folder = path.parent if path.is_file() else path
-    own = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    own = _python_files(path)
     named = {source.resolve(): str(source.relative_to(folder)) for source in own}
     for module, files in sorted(_imported_by(own, folder).items()):
         named |= {file: f"{module}:{file.name}" for file in files if file not in named}
@@ -72,11 +78,16 @@ def code_hash_of(path: Path) -> str:
 def code_at(path: Path) -> dict[str, str]:
     """All code that the hash of a local plugin covers: texts by their paths in a folder with a copy of the plugin."""
     folder = path.parent if path.is_file() else path
-    own = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    own = _python_files(path)
     found = {source.resolve(): source.relative_to(folder) for source in own}
     for module, files in _imported_by(own, folder).items():
         found |= {file: _place_in_package(module, file) for file in files if file not in found}
     return {place.as_posix(): file.read_text(encoding="utf-8") for file, place in found.items()}
+
+
+def _python_files(path: Path) -> list[Path]:
+    """The file at a path, or all Python files below the folder."""
+    return [path] if path.is_file() else [file for file in sorted(path.rglob("*.py")) if file.is_file()]
 
 
 def _place_in_package(module: str, file: Path) -> Path:
@@ -129,7 +140,7 @@ def _local_files(name: str, folder: Path) -> list[Path]:
     if found is None:
         return []
     packages = [Path(place) for place in found.submodule_search_locations or ()]
-    files = [file for package in packages for file in sorted(package.rglob("*.py"))]
+    files = [file for package in packages for file in _python_files(package)]
     if not packages and found.origin:
         files = [Path(found.origin)]
     return [file.resolve() for file in files if file.suffix == ".py" and not _is_installed(file)]
