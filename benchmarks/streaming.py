@@ -1,9 +1,10 @@
 """``python benchmarks/streaming.py FOLDER [1b|7b [PRUNER...]]``: memory and time of streaming and of the ordinary way.
 
 Writes a Llama-shaped model with random weights in bfloat16 to the folder, of 1.1 or 6.7 billion parameters, and
-measures in a process of its own each: calibration with flap, taylor and obs, and the evaluation of eight architectures;
-of 7b by streaming alone. Memory is the peak of what is resident and not backed by a file, above what it was before the
-model; it is printed as a ratio to the stored weights. The folder is removed at the end.
+measures in a process of its own each: calibration with flap, taylor and obs, and the evaluation of eight architectures,
+together and, of 1b, one after another; of 7b by streaming alone. Memory is the peak of what is resident and not backed
+by a file, above what it was before the model; it is printed as a ratio to the stored weights. The folder is removed at
+the end.
 """
 
 import json
@@ -98,7 +99,8 @@ def measured(spec: str, what: str) -> dict[str, float]:
         else:
             sampled = setup.problem.space.sample(8, np.random.default_rng(0))
             architectures = architectures_at(setup.problem.space.choices, setup.shape.dense, sampled)
-            engine.expect([(architecture, named) for architecture in architectures])
+            if what == "evaluate":
+                engine.expect([(architecture, named) for architecture in architectures])
             values += [engine.measure(architecture, named)[0][0].value for architecture in architectures]
     seconds = time.perf_counter() - began
     streamed = getattr(engine.elastic, "streamed", None)
@@ -132,6 +134,8 @@ def main(folder: Path, shape: str, pruners: set[str]) -> None:
                 lines = {f"calibration {pruner}": in_process(folder, "calibrate", **settings)}
                 if pruner == "flap":
                     lines["evaluation of 8"] = in_process(folder, "evaluate", **settings)
+                    if placement == "stream" and shape == "1b":
+                        lines["one after another"] = in_process(folder, "evaluate alone", **settings)
                 for name, each in lines.items():
                     print(
                         f"{name:20} {placement:7} {each['bytes'] / stored:5.2f} x weights, {each['seconds']:6.1f} s, "
