@@ -1,8 +1,10 @@
 """What shells complete, as click asks for it."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -48,6 +50,22 @@ def test_names_that_exist_are_offered(line: str, incomplete: str, some: list[str
 def test_files_are_offered_in_the_place_of_a_spec() -> None:
     shell = ShellComplete(cli, {}, "prunecast", "_PRUNECAST_COMPLETE")
     assert "file" in {item.type for item in shell.get_completions(["run"], "mine")}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(("line", "found"), [("run qui", "quickstart"), ("runs sh", "show"), ("doctor mod", "")])
+def test_bash_offers_what_the_script_of_click_leaves_of_it(line: str, found: str) -> None:
+    """Outside of a real completion, compopt fails, which the script does not mind."""
+    words = line.split()
+    code = f"""
+        eval "$(_PRUNECAST_COMPLETE=bash_source prunecast)"
+        COMP_WORDS=(prunecast {line}); COMP_CWORD={len(words)}
+        _prunecast_completion prunecast; echo "${{COMPREPLY[@]}}"
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path}
+    done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == found
 
 
 @pytest.mark.parametrize("registry", ["none.db", os.devnull, __file__])

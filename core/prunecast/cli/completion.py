@@ -17,10 +17,15 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def specs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of packaged specs, and files."""
+    """Names of packaged specs, and files. Files come first, as bash forgets at them what came before."""
     from prunecast.spec.load import packaged_specs
 
-    return [*_starting(packaged_specs(), incomplete), CompletionItem(incomplete, type="file")]
+    return [*files(context, parameter, incomplete), *_starting(packaged_specs(), incomplete)]
+
+
+def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files and folders, in the place of a model."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def plugins(kind: str | None = None) -> Completer:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, json_option, offline_option, print_json, registry_option
 from prunecast.cli.plugins import plugin_dir_option
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=completion.files)
 @plugin_dir_option
 @offline_option
 @registry_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, json_option, print_json, print_rows
 from prunecast.cli.plugins import plugin_dir_option
 
@@ -48,7 +49,7 @@ def list_families(prove: bool, markdown: bool, plugin_dirs: tuple[Path, ...], as
 
 
 @families.command()
-@click.argument("subject", metavar="MODEL|NAME|FILE")
+@click.argument("subject", metavar="MODEL|NAME|FILE", shell_complete=completion.files)
 @plugin_dir_option
 @click.option("--trust-remote-code", is_flag=True, help="Run the code that comes with the model.")
 @json_option

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from prunecast.cli import completion
 from prunecast.cli.output import echo, echo_lines, offline_option
 from prunecast.cli.plugins import plugin_dir_option
 
@@ -22,7 +23,7 @@ class _Finite(click.FloatRange):
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.files)
 @click.option(
     "--minutes",
     type=_Finite(min=0, min_open=True),
