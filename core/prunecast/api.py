@@ -176,7 +176,8 @@ def best(
 
     Returns:
         One row for each architecture; its columns are those of :func:`prunecast.registry.queries.selection.query`,
-        among them the metric, ``parameters``, ``kept``, ``run`` and ``key`` to export by, and ``architecture``.
+        among them the metric, ``METRIC.evaluator`` (numbers of different evaluators are not comparable), ``parameters``,
+        ``kept``, ``run`` and ``key`` to export by, and ``architecture``.
 
     Raises:
         RegistryError: there is no registry, no such model, metric, run or column, or a limit or condition is none.

@@ -98,12 +98,20 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, wi
 def best(metric: str, limit: int, registry_path: str, form: str | None, wide: bool, **filters: Any) -> None:
     """List the best measured architectures by METRIC."""
     from prunecast.registry import Registry
-    from prunecast.registry.queries.selection import best, count
+    from prunecast.registry.queries.selection import best, count, evaluators_of
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = best(opened, metric, wanted, limit)
+        evaluators = evaluators_of(opened, metric, wanted)
         total = count(opened, _with(wanted, metric)) if len(rows) == limit else len(rows)
+    # A table of rows by several evaluators names them; a cut one may show those of the smallest numbers alone.
+    if len(evaluators) > 1 and len({row[f"{metric}.evaluator"] for row in rows}) == 1:
+        echo(
+            f"the rows that match are of {len(evaluators)} evaluators, whose numbers are not comparable: "
+            f"{'; '.join(evaluators)}; choose one by a condition on {metric}.evaluator (--where), or a --run",
+            err=True,
+        )
     _show_architectures(rows, total, [], form, wide)
 
 

@@ -128,6 +128,21 @@ def count(registry: Registry, wanted: Filter, depth: int | None = None) -> int:
     return total
 
 
+def evaluators_of(registry: Registry, metric: str, wanted: Filter) -> list[str]:
+    """Labels of the evaluators that have measured a metric in rows of :func:`query`; errors as there.
+
+    Numbers of different evaluators, such as of more text, are not comparable.
+    """
+    wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
+    found = find_series(registry, wanted.model, wanted.metrics)
+    labels: dict[str, None] = {}
+    for series in found:
+        with Selection(registry, found, wanted).opened(series) as opened:
+            if opened.count():
+                labels[series.columns[0].evaluator_text] = None
+    return list(labels)
+
+
 def metrics_of_run(registry: Registry, run: int | str) -> list[str]:
     """Names of the metrics that a run has measured or reused, in the order of its stages.
 
