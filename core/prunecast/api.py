@@ -176,7 +176,7 @@ def best(
 
     Returns:
         One row for each architecture; its columns are those of :func:`prunecast.registry.queries.selection.query`,
-        among them the metric, ``METRIC.evaluator`` (numbers of different evaluators are not comparable), ``parameters``,
+        among them the metric, ``METRIC.evaluator`` (numbers of several evaluators are not comparable), ``parameters``,
         ``kept``, ``run`` and ``key`` to export by, and ``architecture``.
 
     Raises:
