@@ -139,7 +139,7 @@ def main(folder: Path, shape: str, pruners: set[str]) -> None:
                 for name, each in lines.items():
                     print(
                         f"{name:20} {placement:7} {each['bytes'] / stored:5.2f} x weights, {each['seconds']:6.1f} s, "
-                        f"value {each['value']:.9g}, layers loaded {each.get('loads', 0)}",
+                        f"value {each['value']:.9g}, layers loaded {each['loads']}",
                         flush=True,
                     )
     finally:

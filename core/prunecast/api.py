@@ -186,7 +186,7 @@ def best(
 
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise RegistryError(f"limit: must be a whole number from 1, or None for all rows, got {limit!r}")
-    with Registry.open(registry, readonly=True) as opened:
+    with _one_line_errors(), Registry.open(registry, readonly=True) as opened:
         return _frame(best_of(opened, metric, _filter(model, budget, run, where), limit))
 
 
@@ -216,7 +216,7 @@ def pareto(
 
     if isinstance(criteria, str):
         raise RegistryError(f"criteria: must be a list of names, got the text {criteria!r}")
-    with Registry.open(registry, readonly=True) as opened:
+    with _one_line_errors(), Registry.open(registry, readonly=True) as opened:
         return _frame(front_of(opened, criteria, _filter(model, budget, run, where)).rows)
 
 
@@ -237,9 +237,8 @@ def _filter(
     limits = {} if budget is None else budget
     if not isinstance(limits, Mapping):
         raise RegistryError(f"budget: must be a mapping such as {{'parameters': 0.8}}, got {kind_of(budget)}")
-    return Filter(
-        model=model, budget=parse_ranges({name: str(each) for name, each in limits.items()}), run=run, where=where
-    )
+    ranges = parse_ranges({name: str(limit) for name, limit in limits.items()})
+    return Filter(model=model, budget=ranges, run=run, where=where)
 
 
 def _architecture(target: object) -> Architecture | None:

@@ -1,4 +1,4 @@
-"""What shells complete, as click asks for it."""
+"""Completion by shells, as click asks for it, and by a real bash."""
 
 import os
 import shutil

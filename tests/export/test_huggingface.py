@@ -18,6 +18,7 @@ from places import SUPPORT
 from pruned_families import CASES, HEAD_DIM, SIZE_NAMES, SIZES, VOCABULARY, Pruned, ascending, prune
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from slow_cases import slow_but
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM as AutoCausal
 from transformers import AutoTokenizer, LlamaConfig, Phi3Config, PreTrainedTokenizerFast
@@ -151,7 +152,7 @@ def ask_stranger(base, plan, prompts):
     return json.loads((base / "results.json").read_text()), load_file(base / "results.safetensors")
 
 
-@pytest.fixture(params=[pytest.param(case, marks=() if case in DAILY else pytest.mark.slow) for case in CASES])
+@pytest.fixture(params=slow_but(DAILY, CASES))
 def exported(request):
     made = request.getfixturevalue("exports" if request.param in DAILY else "slow_exports")
     return made[request.param]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pruned_families import prune
+from slow_cases import slow_but
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -78,7 +79,7 @@ def exported(config: Any, architecture: str, folder: Path, state: Any = None) ->
 DAILY = ("llama", "gpt2-mlp", "gemma2-windows")
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in DAILY else pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", slow_but(DAILY, CASES))
 def test_a_stock_class_loads_the_pruned_model(case: str, tmp_path: Path) -> None:
     config, architecture = CASES[case]
     limits = STOCK.limits(config, family_of(config), shape_of(config))

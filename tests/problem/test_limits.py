@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from slow_cases import slow_but
 from transformers import Gemma3TextConfig, LlamaConfig, OlmoConfig, Qwen2Config, Qwen3Config
 
 from prunecast.architecture.architecture import Architecture
@@ -97,9 +98,7 @@ def proposals(problem: Problem, spec: Spec) -> list[Architecture]:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("targets", [["stock"], ["gguf"], ["stock", {"use": "gguf", "dtype": "q8_0"}]], ids=str)
-@pytest.mark.parametrize(
-    "config", ["gemma3", *(pytest.param(c, marks=pytest.mark.slow) for c in ("llama", "qwen3-own-head"))]
-)
+@pytest.mark.parametrize("config", slow_but(("gemma3",), ["llama", "qwen3-own-head", "gemma3"]))
 def test_nothing_forbidden_is_ever_proposed(config: str, targets: list[Any], space: str) -> None:
     spec = spec_of(SPACES[space], targets)
     problem = problem_for(CONFIGS[config], spec)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from slow_cases import slow_but
 from workplace import Workplace
 
 from prunecast.models.families.small import small
@@ -16,12 +17,9 @@ from prunecast.plugins.host import PluginHost
 TOKENS, CONTEXT, VOCABULARY = 256, 32, 98
 
 QUICK = ("llama",)
-"""Families of a daily run: plain; with a first token and windows; fused by groups; with norms over all heads."""
+"""Families of a daily run."""
 
-FAMILIES = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-    for name in sorted(families_of(PluginHost.discover()))
-]
+FAMILIES = slow_but(QUICK, sorted(families_of(PluginHost.discover())))
 
 
 def save_model(kind: str, folder: Path, tokenizer_of: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from slow_cases import slow_but
 from workplace import SPEC, Outcome, Workplace
 
 EVALUATOR = """
@@ -135,7 +136,7 @@ MUTATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 DAILY = ("weights",)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in DAILY else pytest.mark.slow) for n in MUTATIONS])
+@pytest.mark.parametrize("name", slow_but(DAILY, MUTATIONS))
 def test_nothing_recorded_is_used_for_something_else(place: Workplace, name: str) -> None:
     change, described = MUTATIONS[name]
     folder = place.folder

@@ -1,4 +1,4 @@
-"""What a shell completes in the place of an argument: specs, runs, models, metrics and names of plugins.
+"""Completers, by which a shell completes arguments: specs, files, runs, models, metrics and names of plugins.
 
 A completer never prints: where a registry is missing or cannot be read, nothing is completed.
 """

@@ -9,6 +9,7 @@ import torch
 from family_cases import CASES, config_of
 from sliced_models import CASES as SLICED
 from sliced_models import slice_stock, zero_stock
+from slow_cases import slow_but
 from transformers import AutoConfig
 
 from prunecast.architecture.architecture import Architecture
@@ -30,7 +31,7 @@ QUICK = (
 """Cases of a daily run: biases; windows and norms around; norms over all heads; fused in a stack; transposed; fused by
 groups; fused by heads with ALiBi and norms of the stream; shared norms and a norm for each head."""
 
-ALL = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+ALL = slow_but(QUICK, CASES)
 
 
 def test_every_described_family_has_a_case() -> None:

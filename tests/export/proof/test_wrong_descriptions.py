@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from family_cases import CASES, config_of, mutants
+from slow_cases import slow_but
 
 from prunecast.errors import ModelError
 from prunecast.export.proof.prove import prove
@@ -20,7 +21,7 @@ FAMILIES = families_of(PluginHost.discover())
 
 QUICK = ("phi3",)
 
-ALL = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+ALL = slow_but(QUICK, CASES)
 
 
 @dataclass(frozen=True)

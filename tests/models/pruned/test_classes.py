@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from slow_cases import slow_but
 
 from prunecast.architecture.architecture import Architecture, Layer, LayerImportance
 from prunecast.errors import ModelError
@@ -77,9 +78,7 @@ def written(elastic: ElasticModel, config: Any, family: Any, folder: Path) -> Mo
     return resolve_source(str(folder))
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(FAMILIES)]
-)
+@pytest.mark.parametrize("kind", slow_but(QUICK, sorted(FAMILIES)))
 def test_pruning_an_export_equals_pruning_the_original_to_the_same(kind: str, tmp_path: Path) -> None:
     model = random_model(kind)
     family = FAMILIES.of(model.config)

@@ -98,21 +98,20 @@ def query(sort: str | None, limit: int, registry_path: str, form: str | None, wi
 def best(metric: str, limit: int, registry_path: str, form: str | None, wide: bool, **filters: Any) -> None:
     """List the best measured architectures by METRIC."""
     from prunecast.registry import Registry
-    from prunecast.registry.queries.selection import best, count, evaluators_of
+    from prunecast.registry.queries.selection import best, count_by_evaluator
 
     wanted = _filter(**filters)
     with Registry.open(registry_path, readonly=True) as opened:
         rows = best(opened, metric, wanted, limit)
-        evaluators = evaluators_of(opened, metric, wanted)
-        total = count(opened, _with(wanted, metric)) if len(rows) == limit else len(rows)
+        counts = count_by_evaluator(opened, metric, wanted) if len(rows) == limit else {}
     # A table of rows by several evaluators names them; a cut one may show those of the smallest numbers alone.
-    if len(evaluators) > 1 and len({row[f"{metric}.evaluator"] for row in rows}) == 1:
+    if len(counts) > 1 and len({row[f"{metric}.evaluator"] for row in rows}) == 1:
         echo(
-            f"the rows that match are of {len(evaluators)} evaluators, whose numbers are not comparable: "
-            f"{'; '.join(evaluators)}; choose one by a condition on {metric}.evaluator (--where), or a --run",
+            f"the rows that match are of {len(counts)} evaluators, whose numbers are not comparable: "
+            f"{'; '.join(counts)}; choose one by a condition on {metric}.evaluator (--where), or a --run",
             err=True,
         )
-    _show_architectures(rows, total, [], form, wide)
+    _show_architectures(rows, sum(counts.values()) or len(rows), [], form, wide)
 
 
 @click.command()
@@ -280,13 +279,6 @@ def _ranges(budgets: tuple[str, ...]) -> "Ranges":
         return parse_ranges({quantity: limits for quantity, _, limits in parts})
     except RegistryError as error:
         raise click.BadParameter(str(error), param_hint="--budget") from error
-
-
-def _with(wanted: "Filter", metric: str) -> "Filter":
-    """The filter, for architectures with one more metric."""
-    from dataclasses import replace
-
-    return replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
 
 
 def _asked(registry: "Registry", wanted: "Filter", sort: str | None = None) -> list[str]:

@@ -68,7 +68,7 @@ def pareto(registry: Registry, criteria: Sequence[str], wanted: Filter, conditio
         )
     # A metric comes first, because the index has its values in order.
     ordered = [metrics[0], *(name for name in criteria if name != metrics[0])]
-    wanted = replace(wanted, metrics=tuple(dict.fromkeys([*metrics, *wanted.metrics])))
+    wanted = wanted.with_metrics(*metrics)
     found = find_series(registry, wanted.model, wanted.metrics)
     tables = _tables(registry, found, conditions) if speeds else {}
     compared = [_timed(series, tables[series.model]) for series in found] if speeds else found

@@ -73,6 +73,10 @@ class Filter:
     run: int | str | None = None
     since: str | None = None
 
+    def with_metrics(self, *names: str) -> "Filter":
+        """This filter, for architectures for which these metrics, which come first, have been measured as well."""
+        return replace(self, metrics=tuple(dict.fromkeys([*names, *self.metrics])))
+
 
 def query(
     registry: Registry, wanted: Filter, sort: str | None = None, limit: int | None = None
@@ -107,7 +111,7 @@ def query(
 
 def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10) -> list[dict[str, Any]]:
     """Measured architectures, best ``metric`` first, ties by size; columns and errors as of :func:`query`."""
-    wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
+    wanted = wanted.with_metrics(metric)
     found = find_series(registry, wanted.model, wanted.metrics)
     descending = bool(found) and found[0].columns[0].direction == "maximize"
     selection = Selection(registry, found, wanted)
@@ -116,31 +120,31 @@ def best(registry: Registry, metric: str, wanted: Filter, limit: int | None = 10
 
 def count(registry: Registry, wanted: Filter, depth: int | None = None) -> int:
     """Number of rows that :func:`query` has without a limit, of models with ``depth`` layers; errors as there."""
+    return sum(rows for _, rows in _counts(registry, wanted, depth))
+
+
+def count_by_evaluator(registry: Registry, metric: str, wanted: Filter) -> dict[str, int]:
+    """Number of rows that :func:`best` has without a limit, by the label of the metric's evaluator; errors as there.
+
+    Numbers of different evaluators, such as of more text, are not comparable.
+    """
+    counts: dict[str, int] = {}
+    for series, rows in _counts(registry, wanted.with_metrics(metric)):
+        evaluator = series.columns[0].evaluator_text
+        counts[evaluator] = counts.get(evaluator, 0) + rows
+    return {evaluator: rows for evaluator, rows in counts.items() if rows}
+
+
+def _counts(registry: Registry, wanted: Filter, depth: int | None = None) -> Iterator[tuple[Series, int]]:
+    """Series of models with ``depth`` layers, and the number of rows of each."""
     found = [
         series
         for series in find_series(registry, wanted.model, wanted.metrics)
         if depth in (None, len(series.shape.layers))
     ]
-    total = 0
     for series in found:
         with Selection(registry, found, wanted).opened(series) as opened:
-            total += opened.count()
-    return total
-
-
-def evaluators_of(registry: Registry, metric: str, wanted: Filter) -> list[str]:
-    """Labels of the evaluators that have measured a metric in rows of :func:`query`; errors as there.
-
-    Numbers of different evaluators, such as of more text, are not comparable.
-    """
-    wanted = replace(wanted, metrics=tuple(dict.fromkeys([metric, *wanted.metrics])))
-    found = find_series(registry, wanted.model, wanted.metrics)
-    labels: dict[str, None] = {}
-    for series in found:
-        with Selection(registry, found, wanted).opened(series) as opened:
-            if opened.count():
-                labels[series.columns[0].evaluator_text] = None
-    return list(labels)
+            yield series, opened.count()
 
 
 def metrics_of_run(registry: Registry, run: int | str) -> list[str]:
